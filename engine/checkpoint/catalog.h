@@ -1,0 +1,124 @@
+/* catalog.h - what a checkpoint holds, by meaning instead of by name.
+ *
+ * Opening a checkpoint reads only headers. Every tensor the model needs is found, its shape,
+ * type and place in its file are checked, and the result is a flat list of *tensors* grouped in
+ * *pieces*: the smallest things that move between tiers. Tensors the model does not need
+ * (MTP, rotary caches) are counted and left alone.
+ *
+ * A piece is one run of bytes in memory: its tensors in packed form (kernels/matrix.h), each at
+ * its own LADE_ALIGN-aligned offset. What a tensor looks like packed does not depend on the file
+ * format: the convolution, the norms, the decay and the routers become F32; norm weights get
+ * their +1, A_log becomes -exp(A_log), and the delta-net projections get head-major rows, so that
+ * kernels see one model whatever the source. */
+#ifndef LADE_CHECKPOINT_CATALOG_H
+#define LADE_CHECKPOINT_CATALOG_H
+
+#include "engine/checkpoint/shape.h"
+#include "kernels/error.h"
+#include "kernels/matrix.h"
+
+/* What a tensor is to the model. Order is the order inside a piece. */
+enum lade_role {
+    LADE_EMBED,            /* [vocab][hidden] */
+    LADE_FINAL_NORM,       /* [hidden] F32, +1 */
+    LADE_HEAD,             /* [vocab][hidden] */
+    LADE_IN_NORM,          /* [hidden] F32, +1: before the mixer */
+    LADE_POST_NORM,        /* [hidden] F32, +1: before the experts */
+    LADE_ATTN_Q,           /* [heads * 2 * head_dim][hidden]: per head, query rows then gate rows */
+    LADE_ATTN_K, LADE_ATTN_V, /* [kv_heads * head_dim][hidden] */
+    LADE_ATTN_O,           /* [hidden][heads * head_dim] */
+    LADE_Q_NORM, LADE_K_NORM, /* [head_dim] F32, +1 */
+    LADE_DELTA_QKVZ,       /* [q|k|v|z, each head-major][hidden] */
+    LADE_DELTA_BA,         /* [b|a, each value_heads][hidden] */
+    LADE_DELTA_CONV,       /* [channels][conv_kernel] F32 */
+    LADE_DELTA_DECAY,      /* [value_heads] F32 = -exp(A_log) */
+    LADE_DELTA_DT_BIAS,    /* [value_heads] F32 */
+    LADE_DELTA_NORM,       /* [value_dim] F32, plain */
+    LADE_DELTA_OUT,        /* [hidden][value_heads * value_dim] */
+    LADE_ROUTER,           /* [experts][hidden] */
+    LADE_SHARED_GATE,      /* [1][hidden] F32 */
+    LADE_SHARED_FF_GATE, LADE_SHARED_FF_UP, /* [shared_ff][hidden] */
+    LADE_SHARED_FF_DOWN,   /* [hidden][shared_ff] */
+    LADE_EXPERT_GATE, LADE_EXPERT_UP, /* [expert_ff][hidden] */
+    LADE_EXPERT_DOWN,      /* [hidden][expert_ff] */
+    LADE_N_ROLES
+};
+
+/* A run of bytes in one shard. */
+struct lade_span {
+    int shard;
+    uint64_t offset, bytes;          /* offset from the start of the file */
+};
+
+/* How the source bytes of a tensor are encoded; one table entry each (pack.h). */
+enum lade_source {
+    LADE_SRC_F32, LADE_SRC_F16, LADE_SRC_BF16,
+    LADE_SRC_GPTQ,                   /* qweight / qzeros / scales, packed along the input */
+    LADE_N_SOURCES
+};
+
+enum { LADE_MAX_PARTS = 4 };
+
+struct lade_tensor {
+    enum lade_role role;
+    enum lade_source source;
+    int piece;
+    uint8_t n_parts;                 /* GPTQ: 0 qweight, 1 qzeros, 2 scales; plain: 0 weight */
+    uint8_t zero_offset;             /* GPTQ: what is added to a stored zero (1 for gptq v1) */
+    struct lade_span parts[LADE_MAX_PARTS];
+    struct lade_matrix packed;       /* type and shape; data is NULL */
+    size_t offset, bytes;            /* where it lies inside its piece, packed */
+};
+
+enum lade_piece_kind { LADE_PIECE_EMBED, LADE_PIECE_HEAD, LADE_PIECE_BASE, LADE_PIECE_EXPERT };
+
+struct lade_piece {
+    enum lade_piece_kind kind;
+    int layer, expert;               /* -1 where they mean nothing */
+    int first, n_tensors;            /* into tensors[] */
+    size_t bytes;                    /* packed, a multiple of LADE_ALIGN */
+    uint64_t source_bytes;           /* of its spans, in the files */
+};
+
+struct lade_shard {
+    char *path;                      /* owned */
+    uint64_t bytes;                  /* file size */
+    uint64_t wanted;                 /* bytes of spans the model needs */
+};
+
+struct lade_catalog {
+    char *path;                      /* as given, owned */
+    char *name;                      /* for people: directory name or general.name, owned */
+    const char *format;              /* "safetensors", "gguf": static */
+    char quant[64];                  /* for people: "int4+int8 g128", "bf16" */
+    struct lade_shape shape;
+    struct lade_generation generation;
+    struct lade_shard *shards;
+    int n_shards;
+    struct lade_tensor *tensors;
+    int n_tensors;
+    struct lade_piece *pieces;
+    int n_pieces;
+    int ignored;                     /* tensors the model does not need */
+    uint64_t source_bytes;           /* of all spans */
+    size_t packed_bytes;             /* of all pieces */
+};
+
+/* Opens a directory (config.json + *.safetensors). On success *out is owned by the caller.
+ * Reads headers only; keeps no file open. */
+int lade_catalog_open(struct lade_catalog **out, const char *path, char *err);
+void lade_catalog_close(struct lade_catalog *cat);
+
+/* Piece numbers: embed 0, head 1, then per layer its base and its experts. */
+int lade_catalog_base(const struct lade_catalog *cat, int layer);
+int lade_catalog_expert(const struct lade_catalog *cat, int layer, int expert);
+
+/* The tensor of a role in a piece, or NULL. */
+const struct lade_tensor *lade_catalog_find(const struct lade_catalog *cat, int piece,
+                                            enum lade_role role);
+
+/* The name of part `part` of tensor t as its file has it, for error messages. */
+void lade_catalog_tensor_name(const struct lade_catalog *cat, const struct lade_tensor *t, int part,
+                              char *buf, size_t size);
+
+#endif

@@ -1,0 +1,17 @@
+/* pack.h - from a file's bytes to the packed layout of kernels/matrix.h.
+ *
+ * The parts of a tensor (codes, zeros, scales) may arrive in any order and from different
+ * threads: each writes its own part of the destination. Repacking is a copy at memory speed. */
+#ifndef LADE_CHECKPOINT_PACK_H
+#define LADE_CHECKPOINT_PACK_H
+
+#include "engine/checkpoint/catalog.h"
+
+/* Packs part `part` of tensor t. `src` holds the part's bytes as they are in the file
+ * (any alignment), `dst` the start of the tensor's packed bytes, which the caller has zeroed.
+ * Checks values that only the data can tell (a symmetric tensor with other zeros, an infinite
+ * scale). Any thread; two parts of a tensor may be packed at the same time. */
+int lade_pack(const struct lade_catalog *cat, const struct lade_tensor *t, int part,
+              const void *src, void *dst, char *err);
+
+#endif

@@ -1,0 +1,61 @@
+/* shape.h - config.json (or GGUF metadata) as one validated, immutable struct.
+ *
+ * Everything after this header trusts these numbers: each is within the limits below, the
+ * divisibility rules hold, and every product of two of them fits in 32 bits. */
+#ifndef LADE_CHECKPOINT_SHAPE_H
+#define LADE_CHECKPOINT_SHAPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { LADE_MAX_LAYERS = 1024, LADE_MAX_EXPERTS = 4096, LADE_MAX_STOP = 8 };
+
+struct lade_shape {
+    int hidden, layers, vocab, max_context;
+    float norm_eps;
+    bool tied_embeddings;            /* the head is the embedding */
+
+    /* full attention */
+    int heads, kv_heads, head_dim, rotary_dim;
+    double rope_theta;
+    double yarn_factor;              /* 1 = no YaRN */
+    int yarn_original_context;       /* positions; 0 without YaRN */
+
+    /* gated delta-net */
+    int key_heads, value_heads, key_dim, value_dim, conv_kernel;
+
+    /* mixture of experts */
+    int experts, experts_used, expert_ff, shared_ff;
+    bool renormalize;                /* norm_topk_prob */
+
+    uint8_t full_attention[LADE_MAX_LAYERS]; /* 1: full attention, 0: delta-net */
+};
+
+/* Sampling defaults and stop tokens of generation_config.json; absent values keep the model
+ * family's published defaults. */
+struct lade_generation {
+    float temperature, top_p, min_p, repetition_penalty;
+    int top_k;
+    int stop[LADE_MAX_STOP], n_stop; /* token ids */
+};
+
+/* Parses `text` (config.json, not necessarily terminated). `path` only names the file in errors. */
+int lade_shape_parse(struct lade_shape *shape, const char *text, size_t len, const char *path,
+                     char *err);
+
+/* Parses generation_config.json over the defaults already in *gen. */
+int lade_generation_parse(struct lade_generation *gen, const char *text, size_t len,
+                          const char *path, char *err);
+
+/* Derived sizes, in elements. */
+static inline int lade_shape_channels(const struct lade_shape *s) /* of the convolution: q|k|v */
+{
+    return 2 * s->key_heads * s->key_dim + s->value_heads * s->value_dim;
+}
+static inline int lade_shape_qkvz(const struct lade_shape *s)
+{
+    return lade_shape_channels(s) + s->value_heads * s->value_dim;
+}
+
+#endif

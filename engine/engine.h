@@ -1,0 +1,210 @@
+/* engine.h - the only header of the engine that the screen needs.
+ *
+ * It is narrow on purpose. An *engine* is a background thread that owns one model and one
+ * session; the caller sends it commands and takes events. Two threads meet here and nowhere else:
+ *
+ *     UI thread      lade_engine_start, _ask, _cancel, _next, _stats, _stop
+ *     engine thread  opens, loads, prefills, decodes; appends events, writes one byte to a pipe
+ *
+ * so the UI waits in one poll() on the terminal and lade_engine_fd(). Nothing here prints.
+ *
+ * Below it, for tools and tests that want no second thread, a *model* can be opened and evaluated
+ * directly (lade_model_*, lade_session_*). All sizes are bytes unless a name says tokens. */
+#ifndef LADE_ENGINE_ENGINE_H
+#define LADE_ENGINE_ENGINE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/checkpoint/catalog.h"
+#include "engine/tokenizer/chat.h"
+#include "engine/tokenizer/tokenizer.h"
+#include "kernels/error.h"
+
+/* ---- what to open -------------------------------------------------------------------------- */
+
+struct lade_options {
+    const char *model;      /* directory; copied */
+    const char *strategy;   /* "auto" or a name of the strategy table; copied; NULL = auto */
+    size_t vram_cap;        /* 0 = what the machine has */
+    size_t ram_cap;         /* 0 = what the machine has free */
+    bool cpu_only;
+    bool exact;             /* fp32 activations and cache everywhere; see kernels.h */
+    int threads;            /* 0 = physical cores */
+    int context;            /* tokens; 0 = the model's own, at most what memory allows */
+    const char *isa;        /* "portable", "avx2", ...; NULL = best; for tests and bench */
+    int batch;              /* tokens of a prefill batch; 0 = default */
+};
+
+/* Progress of a load. Called from loader threads, never concurrently; must be quick. */
+struct lade_load_progress {
+    int shard, n_shards;
+    const char *path;                /* of the shard; valid during the call */
+    uint64_t shard_done, shard_bytes;
+    uint64_t done, bytes;            /* of all shards */
+};
+typedef void lade_load_fn(void *user, const struct lade_load_progress *p);
+
+/* ---- model and session: one thread, blocking ------------------------------------------------- */
+
+struct lade_model;
+
+/* Opens and loads a model. `cancel` (may be NULL) is read often; setting it makes the call fail
+ * with "cancelled". On success *out is owned by the caller. */
+int lade_model_open(struct lade_model **out, const struct lade_options *opt, lade_load_fn *progress,
+                    void *user, const atomic_bool *cancel, char *err);
+void lade_model_close(struct lade_model *m);
+
+/* Borrowed from the model, valid until it closes. */
+const struct lade_catalog *lade_model_catalog(const struct lade_model *m);
+const struct lade_tokenizer *lade_model_tokenizer(const struct lade_model *m);
+enum lade_chat_family lade_model_family(const struct lade_model *m);
+const char *lade_model_device(const struct lade_model *m);   /* "cpu: AVX-512, 2 threads" */
+const char *lade_model_strategy(const struct lade_model *m); /* the chosen row's name */
+int lade_model_context(const struct lade_model *m);          /* tokens */
+
+/* One mutable timeline of tokens with its caches and recurrent state. */
+struct lade_session;
+
+int lade_session_open(struct lade_session **out, struct lade_model *m, char *err);
+void lade_session_close(struct lade_session *s);
+
+/* Makes the session's timeline equal ids[0..n): what it already holds is kept, the rest is
+ * evaluated in batches. A recurrent state cannot be cut at will, so where the timelines part the
+ * session returns to its latest snapshot before that point. `stable` (tokens, 0 = none) asks for a
+ * snapshot there, because later prompts will repeat that prefix. `progress` is called after each
+ * batch with tokens done and wanted (of the new part). *kept (may be NULL) is the number of tokens
+ * reused. The logits of the last token are then in lade_session_logits. */
+typedef void lade_prefill_fn(void *user, int done, int total);
+int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int stable,
+                      lade_prefill_fn *progress, void *user, const atomic_bool *cancel, int *kept,
+                      char *err);
+
+/* Appends one token. */
+int lade_session_push(struct lade_session *s, int32_t id, char *err);
+
+/* Logits of the last token: [vocab] floats, valid until the next call on s. */
+const float *lade_session_logits(const struct lade_session *s);
+int lade_session_length(const struct lade_session *s); /* tokens on the timeline */
+void lade_session_reset(struct lade_session *s);
+
+/* Evaluates ids on an empty session and writes the logits of every position to out
+ * ([n][vocab], caller's memory). For checks against a reference. */
+int lade_session_all_logits(struct lade_session *s, const int32_t *ids, int n, float *out,
+                            char *err);
+
+/* ---- sampling -------------------------------------------------------------------------------- */
+
+struct lade_sampling {
+    float temperature;        /* <= 0: greedy */
+    int top_k;                /* 0 = all */
+    float top_p, min_p;       /* 1 and 0 = off */
+    float repetition_penalty; /* 1 = off; over the last 256 tokens of the timeline */
+    uint64_t seed;            /* 0 = from the clock */
+};
+
+/* The model's own defaults (generation_config.json). */
+void lade_sampling_defaults(struct lade_sampling *s, const struct lade_catalog *cat);
+
+/* ---- the engine: a thread, commands in, events out -------------------------------------------- */
+
+struct lade_engine;
+
+enum lade_phase {
+    LADE_PHASE_LOADING, LADE_PHASE_IDLE, LADE_PHASE_PREFILL, LADE_PHASE_DECODE,
+    LADE_PHASE_FAILED, /* no model: the load failed or was cancelled; ask fails */
+};
+
+enum lade_stop { LADE_STOP_END, LADE_STOP_LENGTH, LADE_STOP_CONTEXT, LADE_STOP_CANCELLED,
+                 LADE_STOP_ERROR };
+
+enum lade_event_kind {
+    LADE_EV_MODEL,     /* headers are read: shards and sizes are known (lade_engine_model_info) */
+    LADE_EV_SHARD,     /* progress of one shard */
+    LADE_EV_READY,     /* loaded; seconds */
+    LADE_EV_PREFILL,   /* progress of a prompt: done, total tokens */
+    LADE_EV_TEXT,      /* a piece of the answer or of the reasoning: whole UTF-8 characters */
+    LADE_EV_DONE,      /* the answer ended: stop, result */
+    LADE_EV_FAILED,    /* the load or the answer failed: text is the error line */
+};
+
+/* What an answer cost. */
+struct lade_result {
+    enum lade_stop stop;
+    int prompt_tokens, kept_tokens, tokens; /* prompt in all, of these reused, generated */
+    double ttft_s;                          /* ask to first token */
+    double prefill_s, decode_s;
+    double prefill_tps, decode_tps;         /* tokens per second; 0 if nothing was measured */
+};
+
+struct lade_event {
+    enum lade_event_kind kind;
+    int request;                 /* of the ask it belongs to; 0 for loading */
+    char *text;                  /* TEXT, FAILED: malloc'ed, freed by lade_event_clear */
+    bool reasoning;              /* TEXT: between <think> and </think> */
+    int shard, n_shards;         /* SHARD */
+    uint64_t shard_done, shard_bytes, done_bytes, total_bytes;
+    int done, total;             /* PREFILL */
+    double seconds;              /* READY: load time */
+    struct lade_result result;   /* DONE */
+};
+
+/* Consistent snapshot of the live numbers. */
+struct lade_stats {
+    enum lade_phase phase;
+    double load_s;               /* so far, or in all */
+    uint64_t load_done, load_bytes;
+    double load_gbps;            /* GB/s (10^9) over the last second */
+    double prefill_tps, decode_tps; /* of the running or last answer, live */
+    int context_used, context_size; /* tokens */
+    uint64_t rss, rss_peak;      /* of this process */
+    uint64_t weights, kv;        /* bytes the engine holds for weights, and for caches + state */
+};
+
+/* Static facts of the model, copied so that the UI never touches the model. */
+struct lade_model_info {
+    char name[128], path[1024], format[16], quant[64], strategy[32], device[128];
+    int n_shards;
+    int layers, experts, experts_used, hidden, vocab, max_context;
+    uint64_t bytes;              /* of the source */
+    bool thinking;               /* the family thinks before answering */
+    struct lade_sampling sampling; /* defaults */
+    struct { char name[128]; uint64_t bytes; } shards[256]; /* the first 256 */
+};
+
+/* Copies opt, starts the thread and the load, returns at once. */
+int lade_engine_start(struct lade_engine **out, const struct lade_options *opt, char *err);
+
+/* Cancels what runs, joins the thread, frees everything. NULL is allowed. */
+void lade_engine_stop(struct lade_engine *e);
+
+/* Readable when events wait. Do not read it: lade_engine_next drains it. */
+int lade_engine_fd(const struct lade_engine *e);
+
+/* Takes the next event; false when there is none. Free it with lade_event_clear. Adjacent TEXT
+ * events of the same kind may arrive joined. */
+bool lade_engine_next(struct lade_engine *e, struct lade_event *ev);
+void lade_event_clear(struct lade_event *ev);
+
+/* Asks for an answer to a conversation (copied). `think` is only for families that think: false
+ * closes the reasoning block at once. max_tokens 0 = until it stops or the context is full.
+ * Requests queue: one asked while loading runs when the model is ready. Returns the request's
+ * number (> 0), or -1. */
+int lade_engine_ask(struct lade_engine *e, const struct lade_message *messages, size_t n,
+                    const struct lade_sampling *sampling, int max_tokens, bool think, char *err);
+
+/* Stops the running answer and drops queued ones (each still ends with a DONE event, stop =
+ * CANCELLED). While loading, queued requests are dropped and the load goes on. */
+void lade_engine_cancel(struct lade_engine *e);
+
+/* Stops the load itself; the phase becomes FAILED. */
+void lade_engine_cancel_load(struct lade_engine *e);
+
+void lade_engine_stats(struct lade_engine *e, struct lade_stats *out);
+
+/* False until the MODEL event. */
+bool lade_engine_info(struct lade_engine *e, struct lade_model_info *out);
+
+#endif

@@ -1,0 +1,51 @@
+/* tokenizer.h - byte-level BPE as Qwen uses it: tokenizer.json in, ids out, and back. */
+#ifndef LADE_TOKENIZER_TOKENIZER_H
+#define LADE_TOKENIZER_TOKENIZER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct lade_tokenizer; /* immutable after open: any number of threads may use it */
+
+/* Reads DIR/tokenizer.json. The caller owns *out. */
+int lade_tokenizer_open(struct lade_tokenizer **out, const char *dir, char *err);
+void lade_tokenizer_close(struct lade_tokenizer *tok);
+
+/* Number of ids, added tokens included (the model's vocabulary may be larger: padding rows). */
+int lade_tokenizer_size(const struct lade_tokenizer *tok);
+
+/* Text to ids. `text` is any bytes: invalid UTF-8 becomes U+FFFD as Python's errors="replace"
+ * does. `special` makes added tokens that stand literally in the text (<|im_start|> ...) single
+ * ids; without it they are ordinary text. *ids is malloc'ed, the caller frees it. */
+int lade_tokenizer_encode(const struct lade_tokenizer *tok, const char *text, size_t len,
+                          bool special, int32_t **ids, size_t *n, char *err);
+
+/* The bytes of one id: not terminated, may be part of a UTF-8 character, owned by the tokenizer.
+ * An id out of range or of a padding row gives "" and *len 0. */
+const char *lade_tokenizer_piece(const struct lade_tokenizer *tok, int32_t id, size_t *len);
+
+/* The id of an added token by its exact text, or -1. */
+int32_t lade_tokenizer_added(const struct lade_tokenizer *tok, const char *text);
+
+/* True for added tokens marked special (they are not shown in answers). */
+bool lade_tokenizer_is_special(const struct lade_tokenizer *tok, int32_t id);
+
+/* Streaming detokenizer: hands out only whole UTF-8 characters; bytes that can never become one
+ * turn into U+FFFD. Zero-initialise; nothing to free. */
+struct lade_detok {
+    unsigned char tail[4];
+    int n_tail;
+};
+
+/* Adds the bytes of `id`; writes what is complete to out (terminated, at most size - 1 bytes;
+ * LADE_DETOK_MAX always suffices for one token of tokenizers made for Qwen, longer tokens are
+ * delivered whole because size is checked: returns -1 if it does not fit). Returns the bytes
+ * written. */
+enum { LADE_DETOK_MAX = 4096 };
+int lade_detok_push(struct lade_detok *d, const struct lade_tokenizer *tok, int32_t id,
+                    char *out, size_t size);
+/* Ends the stream: an incomplete tail becomes U+FFFD. Same result as push. */
+int lade_detok_flush(struct lade_detok *d, char *out, size_t size);
+
+#endif

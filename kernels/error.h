@@ -1,0 +1,19 @@
+/* error.h - how kernels and engine report a failure.
+ *
+ * A function that can fail takes the caller's buffer `char err[LADE_ERR]`, returns 0 or -1 (or a
+ * pointer or NULL), and on failure leaves one line in the buffer:
+ *
+ *     WHAT: WHY; DO
+ *
+ * WHAT names the file, tensor, key or device, WHY gives the value, DO is the way out. Nobody but
+ * the screen prints it. */
+#ifndef LADE_KERNELS_ERROR_H
+#define LADE_KERNELS_ERROR_H
+
+enum { LADE_ERR = 512 };
+
+/* Fills `err` (truncating at LADE_ERR) and returns -1, so that callers can
+ * `return lade_fail(err, ...)`. `err` may be NULL: the text is then dropped. Any thread. */
+int lade_fail(char *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

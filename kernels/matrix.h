@@ -1,0 +1,62 @@
+/* matrix.h - how a weight matrix lies in memory.
+ *
+ * Weights stay quantized in memory. A checkpoint's own order suits no kernel, so the loader lays
+ * every matrix out once, in one contiguous run of bytes made for the kernels and equal on every
+ * device; that run is also what a packed cache file holds.
+ *
+ * Row-major types (F32, F16, BF16): rows x cols values, nothing else.
+ *
+ * Tiled types (Q4, Q8): W[r][k] = scale[r][k / group] * (code[r][k] - zero[r][k / group]).
+ * Rows go in tiles of LADE_TILE = 16, one 32-bit SIMD lane per row; the last tile is padded with
+ * rows of scale 0. With per = 8 (Q4) or 4 (Q8) codes in a 32-bit word and
+ * words = ceil(cols / per), groups = ceil(cols / group), tiles = ceil(rows / 16):
+ *
+ *     codes   u32 [tiles][words][16]    code of input w*per + i is bits [b*i, b*i + b) of word w
+ *     scales  f16 [tiles][groups][16]   starts at the next multiple of 64
+ *     zeros   u8  [tiles][groups][16]   starts at the next multiple of 64; only if has_zeros,
+ *                                       else the zero is 8 (Q4) or 128 (Q8) everywhere;
+ *                                       values 0..16 (Q4) or 0..255 (Q8; 256 is not used)
+ *
+ * Codes past the last column hold the zero of their group, so that they contribute nothing.
+ * A group is a multiple of `per`; the last group of a row may be shorter. */
+#ifndef LADE_KERNELS_MATRIX_H
+#define LADE_KERNELS_MATRIX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { LADE_TILE = 16, LADE_ALIGN = 64 };
+
+enum lade_type { LADE_F32, LADE_F16, LADE_BF16, LADE_Q4, LADE_Q8, LADE_N_TYPES };
+
+/* One entry per type; the table is lade_types[]. */
+struct lade_type_info {
+    const char *name;   /* as shown to people: "int4" */
+    int bits;           /* of one code or value */
+    int per_word;       /* codes in a 32-bit word; 0 for row-major types */
+    int zero;           /* the implied zero of a symmetric matrix */
+};
+extern const struct lade_type_info lade_types[LADE_N_TYPES];
+
+/* A matrix as kernels see it. Does not own `data`. */
+struct lade_matrix {
+    enum lade_type type;
+    int rows;           /* output features */
+    int cols;           /* input features */
+    int group;          /* inputs that share a scale; 0 for row-major types */
+    bool has_zeros;
+    const void *data;   /* on the device that computes; aligned to LADE_ALIGN */
+};
+
+/* Byte offsets inside `data`, and the whole size. Row-major types use only `bytes`. */
+struct lade_matrix_layout {
+    size_t scales, zeros, bytes;
+    int tiles, words, groups;
+};
+
+/* Computes the layout of m (m->data is not read). Returns -1 where the shape is not valid
+ * (sizes below 1, a group that is not a multiple of per_word) or the size overflows. */
+int lade_matrix_layout(const struct lade_matrix *m, struct lade_matrix_layout *out);
+
+#endif
