@@ -114,6 +114,7 @@ struct lade_ops {
     int (*upload)(struct lade_device *dev, void *dst, const void *host, size_t bytes, char *err);
     int (*download)(struct lade_device *dev, void *host, const void *src, size_t bytes, char *err);
     int (*copy)(struct lade_device *dev, void *dst, const void *src, size_t bytes, char *err);
+    int (*zero)(struct lade_device *dev, void *dst, size_t bytes, char *err);
     int (*sync)(struct lade_device *dev, char *err);
 
     /* y[n][table.cols] = rows `ids` (host array, each < table.rows) of the table */
