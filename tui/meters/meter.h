@@ -1,0 +1,71 @@
+/* meter.h - a meter is a row of a table: how to get its values, and which roles draw them.
+ *
+ * The three ways to show any meter (text, bar, spark) are written once, here. A view names a meter
+ * and a mode and gives a place; adding a meter is adding a row to the table in meter.c. */
+#ifndef LADE_TUI_METERS_METER_H
+#define LADE_TUI_METERS_METER_H
+
+#include <stdbool.h>
+
+#include "engine/engine.h"
+#include "tui/meters/machine.h"
+#include "tui/meters/nvml.h"
+#include "tui/meters/ring.h"
+#include "tui/roles.h"
+#include "tui/view/cells.h"
+
+/* Everything a meter may look at. */
+struct meter_sample {
+    struct lade_stats engine; /* valid if have_engine */
+    bool have_engine;
+    struct machine machine;
+    struct nvml_gpu gpu; /* the sum of all GPUs; valid if have_gpu */
+    bool have_gpu;
+};
+
+enum meter_id { METER_RAM, METER_VRAM, METER_CONTEXT, METER_SPEED, METER_LOAD, METER_CPU,
+                METER_COUNT };
+
+enum meter_mode {
+    METER_TEXT,  /* "40.2/62.8 GiB" */
+    METER_BAR,   /* a bar, its parts in the descriptor's roles */
+    METER_SPARK, /* the history */
+};
+
+enum { METER_PARTS = 3 };
+
+/* parts are NAN when unknown; total NAN when the meter has no fixed end. */
+struct meter_values {
+    double part[METER_PARTS];
+    double total;
+};
+
+struct meter_desc {
+    const char *name;  /* "ram": for options and tests */
+    const char *label; /* "RAM" */
+    int parts;
+    enum theme_role role[METER_PARTS]; /* of each part in a bar; role[0] also of the spark */
+    enum theme_role rest;              /* of what no part fills */
+    void (*update)(const struct meter_sample *s, struct meter_values *v);
+    void (*format)(const struct meter_values *v, char *out, int cap);
+    const char *widest; /* the widest text it is ever given: columns are reserved, nothing jumps */
+};
+
+struct meter {
+    const struct meter_desc *desc;
+    struct meter_values now;
+    struct ring history; /* of part 0 */
+};
+
+const struct meter_desc *meter_desc(enum meter_id id);
+
+void meter_init(struct meter *m, enum meter_id id);
+
+/* Takes the values of a sample; `remember` also appends to the history (once per tick). */
+void meter_update(struct meter *m, const struct meter_sample *s, bool remember);
+
+/* Draws into `width` columns at (y, x). */
+void meter_draw(const struct meter *m, enum meter_mode mode, struct cells *c, int y, int x,
+                int width);
+
+#endif

@@ -1,0 +1,74 @@
+/* board.h - the load board: a bar per shard, the whole load, its speed, and where it goes.
+ *
+ * A plain struct filled from engine events and drawn into any window from 40x6 up. Nothing in it
+ * belongs to the engine. UI thread only. */
+#ifndef LADE_TUI_VIEW_BOARD_H
+#define LADE_TUI_VIEW_BOARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/engine.h"
+#include "tui/meters/ring.h"
+#include "tui/view/cells.h"
+
+enum board_state { BOARD_QUEUED, BOARD_READING, BOARD_DONE };
+
+struct board_shard {
+    char name[128];
+    uint64_t bytes, done;
+    double gbps;      /* smoothed; NAN before it moved */
+    double seconds;   /* of reading it, so far or in all; NAN before it moved */
+    /* private */
+    uint64_t tick_done;
+    double began;
+};
+
+/* One place weights go to: "RAM", "VRAM". */
+struct board_tier {
+    const char *name;
+    uint64_t held, target; /* bytes; target 0 = not used */
+};
+
+enum { BOARD_SHARDS = 256, BOARD_TIERS = 2 };
+
+struct board {
+    char name[128], detail[160]; /* model; "int4 mixed · cpu-standard" */
+    struct board_shard shard[BOARD_SHARDS];
+    int n;
+    uint64_t done, bytes; /* of all shards */
+    double gbps;          /* NAN until measured */
+    double elapsed, eta;  /* seconds; eta NAN while unknown */
+    struct ring speed;    /* GB/s per tick */
+    struct board_tier tier[BOARD_TIERS];
+    int n_tiers;
+    bool ready;           /* loading is over */
+    double tick;          /* private: time of the last one; NAN = none */
+};
+
+/* Empty board: "reading headers". */
+void board_init(struct board *b);
+
+/* After LADE_EV_MODEL. */
+void board_model(struct board *b, const struct lade_model_info *info);
+
+/* For every LADE_EV_SHARD. `now` is a monotonic clock in seconds. */
+void board_event(struct board *b, const struct lade_event *ev, double now);
+
+/* A few times a second while loading (4 is good): speed, ETA and the sparkline move here, so that
+ * they are steady whatever the rate of events. */
+void board_tick(struct board *b, const struct lade_stats *stats, double now);
+
+/* After LADE_EV_READY. */
+void board_ready(struct board *b, double seconds);
+
+/* Rows the board would like in a window of `cols` columns; it draws in fewer, down to 1. */
+int board_rows(const struct board *b, int cols);
+
+/* The pure half: fills the canvas. */
+void board_cells(const struct board *b, struct cells *c);
+
+/* Draws the board over the whole of a curses window (WINDOW *); no refresh. */
+void board_draw(const struct board *b, void *window);
+
+#endif

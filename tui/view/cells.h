@@ -1,0 +1,67 @@
+/* cells.h - a small canvas of characters with roles.
+ *
+ * The load board and the status area are computed into cells without curses, so that tests can read
+ * them, and then drawn into a window in one pass. */
+#ifndef LADE_TUI_VIEW_CELLS_H
+#define LADE_TUI_VIEW_CELLS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <wchar.h>
+
+#include "tui/roles.h"
+
+/* `ch` 0 is the right half of a wide character. `over` is the role whose letter colour is the
+ * background (see theme_over), or CELL_PLAIN. */
+enum { CELL_PLAIN = 0xff };
+struct cell {
+    wchar_t ch;
+    uint8_t role, over;
+};
+
+struct cells {
+    int rows, cols;
+    bool utf8;   /* may use characters beyond ASCII */
+    bool colour; /* backgrounds can be seen */
+    struct cell *at; /* rows * cols, owned */
+};
+
+/* Blank canvas of role THEME_TEXT. -1 without memory. rows and cols may be 0. */
+int cells_init(struct cells *c, int rows, int cols, bool utf8, bool colour);
+void cells_free(struct cells *c);
+void cells_clear(struct cells *c, enum theme_role role);
+
+/* Writes UTF-8 text from column x within `width` columns (also clipped by the canvas). Control,
+ * combining and invalid characters are left out; a text that is too long ends in an ellipsis.
+ * Returns the columns used. */
+int cells_put(struct cells *c, int y, int x, int width, enum theme_role role, const char *text);
+int cells_printf(struct cells *c, int y, int x, int width, enum theme_role role, const char *fmt,
+                 ...) __attribute__((format(printf, 6, 7)));
+
+/* As cells_put, but ending at the right edge of x..x+width. */
+int cells_put_right(struct cells *c, int y, int x, int width, enum theme_role role,
+                    const char *text);
+
+/* One character. */
+void cells_set(struct cells *c, int y, int x, enum theme_role role, wchar_t ch);
+
+/* A bar of up to `n` parts, each a fraction of the width, in its role; the rest in `rest`. The
+ * borders between parts fall on eighths of a column where the canvas can show that. */
+void cells_bar(struct cells *c, int y, int x, int width, const double *fraction,
+               const enum theme_role *role, int n, enum theme_role rest);
+
+/* Columns of a UTF-8 text. */
+int cells_width(const char *text);
+
+/* Row y as UTF-8 without trailing blanks, for tests and for logs. Returns out. */
+char *cells_row(const struct cells *c, int y, char *out, size_t cap);
+
+/* Draws the canvas at (y, x) of a curses window (`void *` is a WINDOW *, so that pure users of this
+ * header need no curses). */
+void cells_draw(const struct cells *c, void *window, int y, int x);
+
+/* What the terminal can show: the locale's charset is UTF-8. */
+bool cells_utf8(void);
+
+#endif
