@@ -1,45 +1,70 @@
 # lade - build, test, install. `make help` lists the targets.
-#
-#   make run      install what is missing, build, open the chat on the bundled model
-#   make check    the same, then every test
 
 BUILD   ?= build
-CC      ?= gcc
 PREFIX  ?= /usr/local
 OPT     ?= -O2
 SAN     ?=
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
+
+# Every library beyond libc, and the Debian packages that bring them and the tools.
+PKGS    := ncursesw readline openblas sqlite3 jansson libpcre2-8 libutf8proc
+DEBIAN  := gcc libc6-dev make pkg-config libncurses-dev libreadline-dev libopenblas-dev \
+           libsqlite3-dev libjansson-dev libpcre2-dev libutf8proc-dev libmd4c-dev
+DEBIAN_CHECK := $(DEBIAN) libcmocka-dev tmux python3 sqlite3
+DEBIAN_LINT  := clang clang-tidy clang-format cppcheck
+
 WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
            -Wpointer-arith -Wvla
-PKGS    := ncursesw readline openblas sqlite3 jansson libpcre2-8 libutf8proc
-DEBIAN  := build-essential pkg-config libncurses-dev libreadline-dev libopenblas-dev \
-           libsqlite3-dev libjansson-dev libpcre2-dev libutf8proc-dev libcmocka-dev tmux python3
-
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+# No contraction: a*b+c rounds the same on every instruction set unless a kernel says fma.
 CFLAGS  := -std=gnu17 $(OPT) -g $(WARN) $(SAN) -I. -D_GNU_SOURCE -DLADE_PREFIX='"$(PREFIX)"' \
            -pthread -ffp-contract=off $(PKG_CFLAGS)
 LDFLAGS := $(SAN) -pthread
 LDLIBS  := $(PKG_LIBS) -lmd4c -lm -ldl
 
 src = $(sort $(shell find $(1) -name '*.c' 2>/dev/null))
-KERNELS := $(filter-out kernels/cuda/%,$(call src,kernels))
+obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
+KERNELS := $(call src,kernels)
 ENGINE  := $(call src,engine)
 HISTORY := $(call src,history)
 TUI     := $(filter-out tui/main.c,$(call src,tui))
-TESTS   := $(sort $(wildcard tests/unit/test_*.c))
-SUPPORT := $(call src,tests/support)
-obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
+TESTS   := $(sort $(wildcard tests/unit/test_*.c tests/golden/test_*.c))
+TEST_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(TESTS))
+SUPPORT := $(sort $(wildcard tests/support/support_*.c))
+FUZZERS := $(patsubst %.c,$(BUILD)/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+LIBS    := $(BUILD)/libtui.a $(BUILD)/libengine.a $(BUILD)/libkernels.a $(BUILD)/libhistory.a
 
-LIBS := $(BUILD)/libtui.a $(BUILD)/libengine.a $(BUILD)/libkernels.a $(BUILD)/libhistory.a
-
-# x86 instruction sets by file name; the table that picks them at run time is compiled plainly.
-%_avx2.o: ISA = -mavx2 -mfma -mf16c
-%_avx512.o: ISA = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c
-
-.PHONY: all run check deps asan tsan lint format install help clean unit tests
+.PHONY: all run check deps deps-check tests asan tsan fuzz bench lint format install clean help
 .DELETE_ON_ERROR:
+.SECONDARY:
 
 all: $(BUILD)/lade
+
+help:
+	@echo 'make run      install what is missing, build, open the chat on the bundled model'
+	@echo 'make check    the same, then every test; ends with "N passed, N failed, N skipped"'
+	@echo 'make          build $(BUILD)/lade'
+	@echo 'make deps     install the libraries (as root or with sudo), or name those missing'
+	@echo 'make asan     unit and golden tests under AddressSanitizer and UBSan'
+	@echo 'make tsan     the same under ThreadSanitizer'
+	@echo 'make fuzz     each fuzz harness for FUZZ_SECONDS (60)'
+	@echo 'make bench    the kernels and the bundled model, measured'
+	@echo 'make lint     gcc and clang with -Werror, clang-tidy, cppcheck'
+	@echo 'make format   clang-format over all sources'
+	@echo 'make install  to PREFIX ($(PREFIX))'
+
+run: deps
+	@$(MAKE) --no-print-directory all
+	@$(BUILD)/lade
+
+check: deps-check
+	@$(MAKE) --no-print-directory all tests
+	@sh tests/run.sh $(BUILD)
+
+# ---- the program --------------------------------------------------------------------------------
 
 $(BUILD)/lade: $(BUILD)/tui/main.o $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -54,18 +79,107 @@ $(BUILD)/%.a:
 	@rm -f $@
 	ar rcs $@ $^
 
+# Instruction sets beyond the baseline go by file name; device.c picks one at run time.
+%_avx2.o: ISA = -mavx2 -mfma -mf16c
+%_avx512.o: ISA = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c
+
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
 
-# Tests: each program links only the rooms it may know.
+# ---- tests --------------------------------------------------------------------------------------
+
+# Each test links only the rooms it may know.
 $(BUILD)/tests/unit/test_kernels%: $(BUILD)/tests/unit/test_kernels%.o $(BUILD)/libkernels.a
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
 $(BUILD)/tests/unit/test_history%: $(BUILD)/tests/unit/test_history%.o $(BUILD)/libhistory.a
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
-$(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(LIBS)
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libsupport.a $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
 
-tests: $(patsubst %.c,$(BUILD)/%,$(TESTS))
+tests: $(TEST_PROGRAMS)
+
+asan: deps-check
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan OPT=-O1 \
+	    SAN='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' tests
+	@sh tests/run.sh --programs $(BUILD)/asan
+
+tsan: deps-check
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan OPT=-O1 SAN=-fsanitize=thread tests
+	@TSAN_OPTIONS='halt_on_error=1 suppressions=tests/support/tsan.supp' \
+	    sh tests/run.sh --programs $(BUILD)/tsan
+
+FUZZ_SECONDS ?= 60
+$(BUILD)/fuzz/%: %.c
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=clang \
+	    SAN='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all' $(LIBS:$(BUILD)/%=$(BUILD)/fuzz/%)
+	@mkdir -p $(@D)
+	clang $(CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $< \
+	    $(LIBS:$(BUILD)/%=$(BUILD)/fuzz/%) $(LDLIBS)
+fuzz: deps-check $(FUZZERS)
+	@for f in $(FUZZERS); do \
+	    mkdir -p $$f.corpus; \
+	    $$f -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=512 -timeout=10 $$f.corpus || exit 1; \
+	done
+
+bench: deps
+	@$(MAKE) --no-print-directory all $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/bench_*.c))
+	@for b in $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/bench_*.c)); do $$b || exit 1; done
+	@$(BUILD)/lade bench
+
+# ---- tools --------------------------------------------------------------------------------------
+
+ALL_C = $(KERNELS) $(ENGINE) $(HISTORY) tui/main.c $(TUI) $(TESTS) $(SUPPORT)
+
+lint: deps-check
+	$(call need,$(DEBIAN_LINT))
+	@$(MAKE) --no-print-directory all tests
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang all tests
+	clang-tidy --quiet $(filter-out %_avx2.c %_avx512.c,$(KERNELS) $(ENGINE) $(HISTORY) tui/main.c $(TUI)) -- $(CFLAGS)
+	cppcheck --quiet --error-exitcode=1 --std=c11 --inline-suppr --enable=warning,performance,portability \
+	    --suppressions-list=tests/support/cppcheck.supp -I. kernels engine history tui
+
+format:
+	clang-format -i $(ALL_C) $(shell git ls-files '*.h')
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/lade/themes
+	install -m 755 $(BUILD)/lade $(DESTDIR)$(PREFIX)/bin/lade
+	install -m 644 themes/*.theme $(DESTDIR)$(PREFIX)/share/lade/themes
+	if [ -d engine/bundled ]; then \
+	    install -d $(DESTDIR)$(PREFIX)/share/lade/bundled && \
+	    install -m 644 engine/bundled/* $(DESTDIR)$(PREFIX)/share/lade/bundled; fi
+
+clean:
+	rm -rf $(BUILD)
+
+# ---- what must be installed ---------------------------------------------------------------------
+
+# Installs the Debian packages of $(1) that are not there: as root, or through sudo where it asks
+# for no password. Otherwise names them and stops. Other systems: what pkg-config misses is named.
+define need
+	@if command -v dpkg-query >/dev/null; then \
+	    missing=; \
+	    for p in $(1); do \
+	        dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; \
+	    done; \
+	    test -z "$$missing" && exit 0; \
+	    if [ "$$(id -u)" = 0 ]; then as_root=; \
+	    elif sudo -n true 2>/dev/null; then as_root=sudo; \
+	    else echo "missing:$$missing"; echo "run: sudo apt-get install$$missing"; exit 1; fi; \
+	    echo "installing:$$missing"; \
+	    $$as_root apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	else \
+	    missing=; \
+	    for p in $(PKGS); do pkg-config --exists $$p || missing="$$missing $$p"; done; \
+	    test -z "$$missing" || { echo "missing libraries (pkg-config names):$$missing"; exit 1; }; \
+	fi
+endef
+
+deps:
+	$(call need,$(DEBIAN))
+deps-check:
+	$(call need,$(DEBIAN_CHECK))
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
