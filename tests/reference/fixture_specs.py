@@ -19,11 +19,13 @@ BASE = dict(
 
 @dataclass(frozen=True)
 class Quant:
-    """How auto-round is asked to quantize. `layers` maps a module name or a regular expression
-    to the overriding keys, as in the exported extra_config."""
+    """How auto-round is asked to quantize. `layers` maps a module name or part of one (auto-round
+    makes a regular expression of it) to the overriding keys."""
     bits: int = 4
     group_size: int = 128
     layers: dict = field(default_factory=dict)
+    broaden: dict = field(default_factory=dict)  # expressions to replace in the exported
+    # extra_config by wider ones, after which names that say the same are dropped
 
 
 @dataclass(frozen=True)
@@ -66,19 +68,24 @@ SPECS = {
                    shared_expert_intermediate_size=128, linear_num_value_heads=8,
                    linear_num_key_heads=4),
         quant=Quant(layers={
-            r".*self_attn\.[qk]_proj": {"bits": 8},
+            "self_attn.k_proj": {"bits": 8},
+            "self_attn.q_proj": {"bits": 8},
             "model.layers.1.linear_attn.out_proj": {"bits": 8},
-            r".*mlp\.gate$": {"bits": 16},
-            r".*shared_expert_gate": {"bits": 16}})),
+            "mlp.gate$": {"bits": 16},
+            "shared_expert_gate": {"bits": 16}})),
     "tiny8-int4-mixed": Spec(
         seed=6, shards=3, template_file=True, layer_types=False,
         shape=dict(num_hidden_layers=8, num_experts=12, num_experts_per_tok=3,
                    shared_expert_intermediate_size=64, linear_num_key_heads=8,
                    linear_num_value_heads=16, linear_key_head_dim=8, linear_value_head_dim=8),
         quant=Quant(group_size=32, layers={
-            r".*shared_expert\.": {"bits": 8},
-            r".*self_attn.*": {"bits": 8},
-            r".*linear_attn.*": {"bits": 8},
-            r".*mlp\.gate$": {"bits": 16},
-            r".*shared_expert_gate": {"bits": 16}})),
+            "mlp.shared_expert.": {"bits": 8},
+            "self_attn.[qko]_proj": {"bits": 8},
+            "model.layers.3.self_attn.v_proj": {"bits": 8},
+            "model.layers.7.self_attn.v_proj": {"bits": 16},
+            "linear_attn": {"bits": 8},
+            "mlp.gate$": {"bits": 16},
+            "shared_expert_gate": {"bits": 16}},
+            # Now the rule covers layer 7's v_proj too, and only its exact name keeps it 16-bit.
+            broaden={".*self_attn\\.[qko]_proj.*": ".*self_attn.*"})),
 }
