@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-int lade_fail(char *err, const char *fmt, ...)
+void lade_set_error(char *err, const char *fmt, ...)
 {
     if (err) {
         va_list ap;
@@ -11,5 +11,4 @@ int lade_fail(char *err, const char *fmt, ...)
         vsnprintf(err, LADE_ERR, fmt, ap);
         va_end(ap);
     }
-    return -1;
 }

@@ -12,8 +12,16 @@
 
 enum { LADE_ERR = 512 };
 
-/* Fills `err` (truncating at LADE_ERR) and returns -1, so that callers can
- * `return lade_fail(err, ...)`. `err` may be NULL: the text is then dropped. Any thread. */
-int lade_fail(char *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Fills `err` (truncating at LADE_ERR). `err` may be NULL: the text is then dropped. Any thread. */
+void lade_set_error(char *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static inline int lade_failed(void)
+{
+    return -1;
+}
+
+/* Fills `err` and is -1, so that callers can `return lade_fail(err, ...)`. A macro, so that the
+ * compiler and the analyzer see the constant. */
+#define lade_fail(...) (lade_set_error(__VA_ARGS__), lade_failed())
 
 #endif
