@@ -9,7 +9,8 @@
  * its own LADE_ALIGN-aligned offset. What a tensor looks like packed does not depend on the file
  * format: the convolution, the norms, the decay and the routers become F32; norm weights get
  * their +1, A_log becomes -exp(A_log), and the delta-net projections get head-major rows, so that
- * kernels see one model whatever the source. */
+ * kernels see one model whatever the source. Every other matrix keeps the file's own type (a
+ * router that its file has quantized stays so, too). */
 #ifndef LADE_CHECKPOINT_CATALOG_H
 #define LADE_CHECKPOINT_CATALOG_H
 
@@ -20,8 +21,8 @@
 /* What a tensor is to the model. Order is the order inside a piece. */
 enum lade_role {
     LADE_EMBED,            /* [vocab][hidden] */
-    LADE_FINAL_NORM,       /* [hidden] F32, +1 */
-    LADE_HEAD,             /* [vocab][hidden] */
+    LADE_FINAL_NORM,       /* [hidden] F32, +1; in the head's piece */
+    LADE_HEAD,             /* [vocab][hidden]; absent where shape.tied_embeddings */
     LADE_IN_NORM,          /* [hidden] F32, +1: before the mixer */
     LADE_POST_NORM,        /* [hidden] F32, +1: before the experts */
     LADE_ATTN_Q,           /* [heads * 2 * head_dim][hidden]: per head, query rows then gate rows */
@@ -35,7 +36,7 @@ enum lade_role {
     LADE_DELTA_DT_BIAS,    /* [value_heads] F32 */
     LADE_DELTA_NORM,       /* [value_dim] F32, plain */
     LADE_DELTA_OUT,        /* [hidden][value_heads * value_dim] */
-    LADE_ROUTER,           /* [experts][hidden] */
+    LADE_ROUTER,           /* [experts][hidden] F32 */
     LADE_SHARED_GATE,      /* [1][hidden] F32 */
     LADE_SHARED_FF_GATE, LADE_SHARED_FF_UP, /* [shared_ff][hidden] */
     LADE_SHARED_FF_DOWN,   /* [hidden][shared_ff] */
@@ -50,21 +51,34 @@ struct lade_span {
     uint64_t offset, bytes;          /* offset from the start of the file */
 };
 
-/* How the source bytes of a tensor are encoded; one table entry each (pack.h). */
+/* How the source bytes of a tensor are encoded; one table entry each (pack.c). */
 enum lade_source {
     LADE_SRC_F32, LADE_SRC_F16, LADE_SRC_BF16,
     LADE_SRC_GPTQ,                   /* qweight / qzeros / scales, packed along the input */
     LADE_N_SOURCES
 };
 
+/* What the source's rows are, where the packed order is another. */
+enum lade_row_order {
+    LADE_ROWS_SAME,
+    LADE_ROWS_QKVZ,                  /* per key head: its q, k, v, z rows */
+    LADE_ROWS_BA,                    /* per key head: its b, then its a rows */
+};
+
+/* What happens to each value of a tensor that becomes F32. */
+enum lade_value { LADE_VALUE_SAME, LADE_VALUE_PLUS_ONE, LADE_VALUE_NEG_EXP };
+
 enum { LADE_MAX_PARTS = 4 };
 
 struct lade_tensor {
-    enum lade_role role;
-    enum lade_source source;
-    int piece;
+    uint8_t role;                    /* enum lade_role */
+    uint8_t source;                  /* enum lade_source */
+    uint8_t rows;                    /* enum lade_row_order */
+    uint8_t value;                   /* enum lade_value */
     uint8_t n_parts;                 /* GPTQ: 0 qweight, 1 qzeros, 2 scales; plain: 0 weight */
     uint8_t zero_offset;             /* GPTQ: what is added to a stored zero (1 for gptq v1) */
+    uint8_t naming;                  /* which of the names its role may have; see tensor_name */
+    int piece;
     struct lade_span parts[LADE_MAX_PARTS];
     struct lade_matrix packed;       /* type and shape; data is NULL */
     size_t offset, bytes;            /* where it lies inside its piece, packed */
@@ -86,10 +100,13 @@ struct lade_shard {
     uint64_t wanted;                 /* bytes of spans the model needs */
 };
 
+struct lade_format;                  /* build.h */
+
 struct lade_catalog {
     char *path;                      /* as given, owned */
     char *name;                      /* for people: directory name or general.name, owned */
     const char *format;              /* "safetensors", "gguf": static */
+    const struct lade_format *ops;
     char quant[64];                  /* for people: "int4+int8 g128", "bf16" */
     struct lade_shape shape;
     struct lade_generation generation;
@@ -104,8 +121,8 @@ struct lade_catalog {
     size_t packed_bytes;             /* of all pieces */
 };
 
-/* Opens a directory (config.json + *.safetensors). On success *out is owned by the caller.
- * Reads headers only; keeps no file open. */
+/* Opens a directory (config.json + *.safetensors). On success *out is owned by the caller, who
+ * ends it with lade_catalog_close. Reads headers only; keeps no file open. Any thread. */
 int lade_catalog_open(struct lade_catalog **out, const char *path, char *err);
 void lade_catalog_close(struct lade_catalog *cat);
 
@@ -116,6 +133,9 @@ int lade_catalog_expert(const struct lade_catalog *cat, int layer, int expert);
 /* The tensor of a role in a piece, or NULL. */
 const struct lade_tensor *lade_catalog_find(const struct lade_catalog *cat, int piece,
                                             enum lade_role role);
+
+/* The shape a role has in this model: rows x cols of its packed matrix. */
+void lade_role_dims(const struct lade_shape *s, enum lade_role role, int *rows, int *cols);
 
 /* The name of part `part` of tensor t as its file has it, for error messages. */
 void lade_catalog_tensor_name(const struct lade_catalog *cat, const struct lade_tensor *t, int part,

@@ -7,10 +7,14 @@
 
 #include "engine/checkpoint/catalog.h"
 
+/* Whether the packed bytes of t are the file's bytes as they are, so that they can be read
+ * straight to their place. */
+bool lade_pack_is_copy(const struct lade_tensor *t);
+
 /* Packs part `part` of tensor t. `src` holds the part's bytes as they are in the file
- * (any alignment), `dst` the start of the tensor's packed bytes, which the caller has zeroed.
- * Checks values that only the data can tell (a symmetric tensor with other zeros, an infinite
- * scale). Any thread; two parts of a tensor may be packed at the same time. */
+ * (any alignment), `dst` the start of the tensor's packed bytes, which the caller has zeroed and
+ * aligned to LADE_ALIGN. Checks values that only the data can tell (a symmetric tensor with other
+ * zeros, an infinite scale). Any thread; two parts of a tensor may be packed at the same time. */
 int lade_pack(const struct lade_catalog *cat, const struct lade_tensor *t, int part,
               const void *src, void *dst, char *err);
 

@@ -1,7 +1,7 @@
 /* shape.h - config.json (or GGUF metadata) as one validated, immutable struct.
  *
- * Everything after this header trusts these numbers: each is within the limits below, the
- * divisibility rules hold, and every product of two of them fits in 32 bits. */
+ * Everything after this header trusts these numbers: each is within its limits, the divisibility
+ * rules hold, and every matrix of the model has fewer than 2^31 elements. */
 #ifndef LADE_CHECKPOINT_SHAPE_H
 #define LADE_CHECKPOINT_SHAPE_H
 
@@ -16,13 +16,15 @@ struct lade_shape {
     float norm_eps;
     bool tied_embeddings;            /* the head is the embedding */
 
-    /* full attention */
+    /* full attention; heads is a multiple of kv_heads, rotary_dim even and at most head_dim */
     int heads, kv_heads, head_dim, rotary_dim;
     double rope_theta;
-    double yarn_factor;              /* 1 = no YaRN */
-    int yarn_original_context;       /* positions; 0 without YaRN */
+    double yarn_factor;              /* 1 = no YaRN; the others below then mean nothing */
+    int yarn_original_context;       /* positions */
+    double yarn_beta_fast, yarn_beta_slow; /* rotations that bound the ramp */
+    double yarn_attention_factor;    /* multiplies cos and sin */
 
-    /* gated delta-net */
+    /* gated delta-net; value_heads is a multiple of key_heads */
     int key_heads, value_heads, key_dim, value_dim, conv_kernel;
 
     /* mixture of experts */
@@ -32,19 +34,25 @@ struct lade_shape {
     uint8_t full_attention[LADE_MAX_LAYERS]; /* 1: full attention, 0: delta-net */
 };
 
-/* Sampling defaults and stop tokens of generation_config.json; absent values keep the model
- * family's published defaults. */
+/* Sampling defaults and stop tokens of generation_config.json. */
 struct lade_generation {
-    float temperature, top_p, min_p, repetition_penalty;
+    float temperature, top_p, min_p, repetition_penalty; /* temperature 0: greedy */
     int top_k;
-    int stop[LADE_MAX_STOP], n_stop; /* token ids */
+    int stop[LADE_MAX_STOP], n_stop; /* token ids; n_stop 0 where the files name none */
 };
 
 /* Parses `text` (config.json, not necessarily terminated). `path` only names the file in errors. */
 int lade_shape_parse(struct lade_shape *shape, const char *text, size_t len, const char *path,
                      char *err);
 
-/* Parses generation_config.json over the defaults already in *gen. */
+/* The rules every shape must keep, whatever file it comes from: limits, divisibility, products. */
+int lade_shape_check(const struct lade_shape *shape, const char *path, char *err);
+
+/* The published defaults of Qwen3-Next-Instruct, without stop tokens. */
+void lade_generation_defaults(struct lade_generation *gen);
+
+/* Parses generation_config.json (or config.json, which may hold some of its keys) over the values
+ * already in *gen. */
 int lade_generation_parse(struct lade_generation *gen, const char *text, size_t len,
                           const char *path, char *err);
 

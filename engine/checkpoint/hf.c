@@ -1,0 +1,528 @@
+/* The Hugging Face format: config.json, safetensors shards, names of the transformers library. */
+#include "engine/checkpoint/build.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "engine/checkpoint/file.h"
+#include "engine/checkpoint/safetensors.h"
+#include "engine/checkpoint/scan.h"
+
+enum { NAME = 256 };
+#define MAX_CONFIG ((size_t)16 << 20)
+#define MAX_INDEX  ((size_t)512 << 20)
+
+static const char index_name[] = "model.safetensors.index.json";
+static const char single_name[] = "model.safetensors";
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
+/* Reads DIR/FILE. 1: read; 0: there is no such file; -1: failed. */
+static int read_member(const char *dir, const char *file, size_t limit, char **text, size_t *len,
+                       char *err)
+{
+    char *path = lade_path_join(dir, file);
+    if (!path)
+        return lade_fail(err, "%s: no memory; free some", file);
+    int rc = lade_file_read(path, limit, text, len, err) ? -1 : 1;
+    if (rc < 0 && errno == ENOENT)
+        rc = 0;
+    free(path);
+    return rc;
+}
+
+static int read_configs(struct lade_build *b, const char *dir, char *err)
+{
+    struct lade_catalog *cat = b->cat;
+    char *text;
+    size_t len;
+    int rc = read_member(dir, "config.json", MAX_CONFIG, &text, &len, err);
+    if (rc == 0)
+        return lade_fail(err, "%s: no config.json there; give the directory of a model "
+                              "(config.json and *.safetensors)",
+                         dir);
+    if (rc < 0)
+        return -1;
+    lade_generation_defaults(&cat->generation);
+    rc = lade_shape_parse(&cat->shape, text, len, "config.json", err) ||
+         lade_generation_parse(&cat->generation, text, len, "config.json", err) ||
+         lade_quant_parse(&b->quant, text, len, false, "config.json", err);
+    free(text);
+    if (rc)
+        return -1;
+
+    static const char generation[] = "generation_config.json";
+    rc = read_member(dir, generation, MAX_CONFIG, &text, &len, err);
+    if (rc > 0) {
+        rc = lade_generation_parse(&cat->generation, text, len, generation, err);
+        free(text);
+    }
+    if (rc < 0 || b->quant)
+        return rc;
+
+    static const char quant[] = "quantization_config.json";
+    rc = read_member(dir, quant, MAX_CONFIG, &text, &len, err);
+    if (rc > 0) {
+        rc = lade_quant_parse(&b->quant, text, len, true, quant, err);
+        free(text);
+    }
+    return rc;
+}
+
+/* Sets the shards' paths. */
+static int name_shards(struct lade_catalog *cat, const char *dir, char *const *files, int n,
+                       char *err)
+{
+    cat->shards = calloc((size_t)n, sizeof *cat->shards);
+    if (!cat->shards)
+        return lade_fail(err, "%s: no memory for %d shards; free some", dir, n);
+    cat->n_shards = n;
+    for (int i = 0; i < n; i++)
+        if (!(cat->shards[i].path = lade_path_join(dir, files[i])))
+            return lade_fail(err, "%s: no memory for %d shards; free some", dir, n);
+    return 0;
+}
+
+/* Enters what a shard's header says into the items that the index gave. Tensors the index does
+ * not name, or places in another shard, do not count: transformers ignores them, too. */
+static int merge_header(struct lade_build *b, const struct lade_raws *header, int shard, char *err)
+{
+    for (size_t i = 0; i < header->n; i++) {
+        const struct lade_raw *from = &header->items[i];
+        struct lade_raw *to = lade_raws_find(&b->raws, from->name, from->len);
+        if (!to || to->shard != shard)
+            continue;
+        if (to->found)
+            return lade_fail(err, "%s: tensor '%s' occurs twice; download the file again",
+                             lade_path_base(b->cat->shards[shard].path),
+                             lade_printable((char[NAME]){0}, NAME, from->name, from->len));
+        struct lade_raw merged = *from;
+        merged.name = to->name; /* the header's text goes away */
+        *to = merged;
+    }
+    return 0;
+}
+
+static int read_indexed(struct lade_build *b, const char *dir, char *text, size_t len, char *err)
+{
+    struct lade_catalog *cat = b->cat;
+    char **files;
+    int n_files;
+    if (lade_index_parse(&b->raws, text, len, &files, &n_files, index_name, err))
+        return -1;
+    int rc = name_shards(cat, dir, files, n_files, err);
+    free(files);
+    const struct lade_raw *twice = NULL;
+    if (!rc && (rc = lade_raws_index(&b->raws, &twice, err)) && twice)
+        lade_fail(err, "%s: tensor '%s' occurs twice; download the file again", index_name,
+                  lade_printable((char[NAME]){0}, NAME, twice->name, twice->len));
+    for (int i = 0; !rc && i < cat->n_shards; i++) {
+        struct lade_raws header = {0};
+        char *header_text;
+        rc = lade_safetensors_read(&header, cat->shards[i].path, i, &header_text,
+                                   &cat->shards[i].bytes, err);
+        if (!rc)
+            rc = merge_header(b, &header, i, err);
+        free(header_text);
+        lade_raws_free(&header);
+    }
+    for (size_t i = 0; !rc && i < b->raws.n; i++) {
+        const struct lade_raw *t = &b->raws.items[i];
+        if (!t->found)
+            rc = lade_fail(err, "%s: tensor '%s' is not in the file, but %s says so; download both "
+                                "again",
+                           lade_raw_file(b, t),
+                           lade_printable((char[NAME]){0}, NAME, t->name, t->len), index_name);
+    }
+    return rc;
+}
+
+static int read_single(struct lade_build *b, const char *dir, char *err)
+{
+    struct lade_catalog *cat = b->cat;
+    char *const files[] = {(char[]){"model.safetensors"}};
+    char *text;
+    if (name_shards(cat, dir, files, 1, err) ||
+        lade_safetensors_read(&b->raws, cat->shards[0].path, 0, &text, &cat->shards[0].bytes, err))
+        return -1;
+    if (lade_raws_own(&b->raws, text, err)) {
+        free(text);
+        return -1;
+    }
+    const struct lade_raw *twice = NULL;
+    int rc = lade_raws_index(&b->raws, &twice, err);
+    if (rc && twice)
+        lade_fail(err, "%s: tensor '%s' occurs twice; download the file again", single_name,
+                  lade_printable((char[NAME]){0}, NAME, twice->name, twice->len));
+    return rc;
+}
+
+static bool member_exists(const char *dir, const char *file)
+{
+    struct stat st;
+    char *path = lade_path_join(dir, file);
+    bool there = path && !stat(path, &st);
+    free(path);
+    return there;
+}
+
+static int read_tensors(struct lade_build *b, const char *dir, char *err)
+{
+    char *text;
+    size_t len;
+    int rc = read_member(dir, index_name, MAX_INDEX, &text, &len, err);
+    if (rc < 0)
+        return -1;
+    b->list = strdup(rc ? index_name : single_name);
+    if (!b->list) {
+        free(text);
+        return lade_fail(err, "%s: no memory; free some", dir);
+    }
+    if (rc) {
+        if (lade_raws_own(&b->raws, text, err)) {
+            free(text);
+            return -1;
+        }
+        return read_indexed(b, dir, text, len, err);
+    }
+    if (!member_exists(dir, single_name))
+        return lade_fail(err, "%s: neither %s nor %s is there; download the weights", dir,
+                         index_name, single_name);
+    return read_single(b, dir, err);
+}
+
+static int hf_read(struct lade_build *b, const char *path, char *err)
+{
+    if (read_configs(b, path, err) || read_tensors(b, path, err))
+        return -1;
+    return b->quant ? lade_quant_bind(b->quant, &b->raws, err) : 0;
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+/* Where a role lives: the module's name under its layer (or expert), and what is special. */
+static const struct hf_role {
+    const char *module;
+    uint8_t bare;    /* the tensor is the module's name itself, without ".weight" */
+    uint8_t vector;  /* never quantized; becomes F32 */
+    uint8_t value;   /* enum lade_value */
+    uint8_t rows;    /* enum lade_row_order */
+} hf_roles[LADE_N_ROLES] = {
+    [LADE_EMBED] = {"model.embed_tokens", .vector = 0},
+    [LADE_FINAL_NORM] = {"model.norm", .vector = 1, .value = LADE_VALUE_PLUS_ONE},
+    [LADE_HEAD] = {"lm_head", .vector = 0},
+    [LADE_IN_NORM] = {"input_layernorm", .vector = 1, .value = LADE_VALUE_PLUS_ONE},
+    [LADE_POST_NORM] = {"post_attention_layernorm", .vector = 1, .value = LADE_VALUE_PLUS_ONE},
+    [LADE_ATTN_Q] = {"self_attn.q_proj", .vector = 0},
+    [LADE_ATTN_K] = {"self_attn.k_proj", .vector = 0},
+    [LADE_ATTN_V] = {"self_attn.v_proj", .vector = 0},
+    [LADE_ATTN_O] = {"self_attn.o_proj", .vector = 0},
+    [LADE_Q_NORM] = {"self_attn.q_norm", .vector = 1, .value = LADE_VALUE_PLUS_ONE},
+    [LADE_K_NORM] = {"self_attn.k_norm", .vector = 1, .value = LADE_VALUE_PLUS_ONE},
+    [LADE_DELTA_QKVZ] = {"linear_attn.in_proj_qkvz", .rows = LADE_ROWS_QKVZ},
+    [LADE_DELTA_BA] = {"linear_attn.in_proj_ba", .rows = LADE_ROWS_BA},
+    [LADE_DELTA_CONV] = {"linear_attn.conv1d", .vector = 1},
+    [LADE_DELTA_DECAY] = {"linear_attn.A_log", .bare = 1, .vector = 1, .value = LADE_VALUE_NEG_EXP},
+    [LADE_DELTA_DT_BIAS] = {"linear_attn.dt_bias", .bare = 1, .vector = 1},
+    [LADE_DELTA_NORM] = {"linear_attn.norm", .vector = 1},
+    [LADE_DELTA_OUT] = {"linear_attn.out_proj", .vector = 0},
+    [LADE_ROUTER] = {"mlp.gate", .vector = 0},
+    [LADE_SHARED_GATE] = {"mlp.shared_expert_gate", .vector = 0},
+    [LADE_SHARED_FF_GATE] = {"mlp.shared_expert.gate_proj", .vector = 0},
+    [LADE_SHARED_FF_UP] = {"mlp.shared_expert.up_proj", .vector = 0},
+    [LADE_SHARED_FF_DOWN] = {"mlp.shared_expert.down_proj", .vector = 0},
+    [LADE_EXPERT_GATE] = {"gate_proj", .vector = 0},
+    [LADE_EXPERT_UP] = {"up_proj", .vector = 0},
+    [LADE_EXPERT_DOWN] = {"down_proj", .vector = 0},
+};
+
+enum naming { NAMING_MODULE, NAMING_STACK };
+
+/* Writes the module's name, returns its length. */
+static size_t module_name(enum lade_role role, int layer, int expert, char *buf, size_t size)
+{
+    const char *module = hf_roles[role].module;
+    int n = expert >= 0  ? snprintf(buf, size, "model.layers.%d.mlp.experts.%d.%s", layer, expert,
+                                    module)
+            : layer >= 0 ? snprintf(buf, size, "model.layers.%d.%s", layer, module)
+                         : snprintf(buf, size, "%s", module);
+    return (size_t)n;
+}
+
+static const char *const gptq_parts[] = {".qweight", ".qzeros", ".scales"};
+static const char *const stack_names[] = {"gate_up_proj", "down_proj"};
+
+static void stack_name(int layer, int down, char *buf, size_t size)
+{
+    snprintf(buf, size, "model.layers.%d.mlp.experts.%s", layer, stack_names[down]);
+}
+
+static void hf_tensor_name(const struct lade_tensor *t, int layer, int expert, int part, char *buf,
+                           size_t size)
+{
+    if (t->naming == NAMING_STACK) {
+        stack_name(layer, t->role == LADE_EXPERT_DOWN, buf, size);
+        return;
+    }
+    size_t n = module_name(t->role, layer, expert, buf, size);
+    if (n < size)
+        snprintf(buf + n, size - n, "%s",
+                 t->source == LADE_SRC_GPTQ ? gptq_parts[part]
+                 : hf_roles[t->role].bare   ? ""
+                                            : ".weight");
+}
+
+/* ---- binding --------------------------------------------------------------------------------- */
+
+/* The tensor with a suffix after the module's name, or NULL. name has room for NAME bytes. */
+static struct lade_raw *find_part(struct lade_build *b, char *name, size_t module_len,
+                                  const char *suffix)
+{
+    size_t n = strlen(suffix);
+    if (module_len + n >= NAME)
+        return NULL;
+    memcpy(name + module_len, suffix, n + 1);
+    return lade_raws_find(&b->raws, name, module_len + n);
+}
+
+static int wrong_shape(const struct lade_build *b, const struct lade_raw *raw, const char *name,
+                       const uint64_t *want, int rank, const char *by, char *err)
+{
+    char have_text[96], want_text[96];
+    return lade_fail(err, "%s: tensor '%s' has shape %s, expected %s by %s; the files do not belong "
+                          "together",
+                     lade_raw_file(b, raw), name,
+                     lade_dims_text(have_text, sizeof have_text, raw->dims, raw->rank),
+                     lade_dims_text(want_text, sizeof want_text, want, rank), by);
+}
+
+static bool same_dims(const struct lade_raw *raw, const uint64_t *want, int rank)
+{
+    return raw->rank == rank && !memcmp(raw->dims, want, (size_t)rank * sizeof *want);
+}
+
+static int wrong_dtype(const struct lade_build *b, const struct lade_raw *raw, const char *name,
+                       const char *want, char *err)
+{
+    return lade_fail(err, "%s: tensor '%s' has dtype %s, expected %s; get a checkpoint in a "
+                          "supported format",
+                     lade_raw_file(b, raw), name, lade_dtypes[raw->dtype].name, want);
+}
+
+static void take(struct lade_tensor *t, int part, struct lade_raw *raw)
+{
+    raw->used = true;
+    t->parts[part] = (struct lade_span){raw->shard, raw->offset, raw->bytes};
+}
+
+/* Source and packed type of a plain tensor. */
+static int plain_type(const struct lade_build *b, struct lade_tensor *t, const struct lade_raw *raw,
+                      const char *name, char *err)
+{
+    static const struct {
+        uint8_t source, packed;
+    } types[LADE_N_DTYPES] = {
+        [LADE_DT_F32] = {LADE_SRC_F32, LADE_F32},
+        [LADE_DT_F16] = {LADE_SRC_F16, LADE_F16},
+        [LADE_DT_BF16] = {LADE_SRC_BF16, LADE_BF16},
+    };
+    if (raw->dtype != LADE_DT_F32 && raw->dtype != LADE_DT_F16 && raw->dtype != LADE_DT_BF16)
+        return wrong_dtype(b, raw, name, "BF16, F16 or F32", err);
+    bool to_f32 = hf_roles[t->role].vector || t->role == LADE_ROUTER || t->role == LADE_SHARED_GATE;
+    t->source = types[raw->dtype].source;
+    t->packed.type = to_f32 ? LADE_F32 : types[raw->dtype].packed;
+    t->packed.group = 0;
+    t->packed.has_zeros = false;
+    return 0;
+}
+
+/* The shape a plain tensor has in the file. Sizes of one may be dropped there. */
+static int check_plain_dims(const struct lade_build *b, const struct lade_tensor *t,
+                            const struct lade_raw *raw, const char *name, char *err)
+{
+    uint64_t rows = (uint64_t)t->packed.rows, cols = (uint64_t)t->packed.cols;
+    const uint64_t matrix[] = {rows, cols}, conv[] = {rows, 1, cols}, vector[] = {cols};
+    if (t->role == LADE_DELTA_CONV)
+        return same_dims(raw, conv, 3) || same_dims(raw, matrix, 2)
+                   ? 0
+                   : wrong_shape(b, raw, name, conv, 3, "config.json", err);
+    if (hf_roles[t->role].vector)
+        return same_dims(raw, vector, 1) ? 0
+                                         : wrong_shape(b, raw, name, vector, 1, "config.json", err);
+    if (same_dims(raw, matrix, 2) || (rows == 1 && same_dims(raw, vector, 1)))
+        return 0;
+    return wrong_shape(b, raw, name, matrix, 2, "config.json", err);
+}
+
+static int bind_plain(struct lade_build *b, struct lade_tensor *t, struct lade_raw *raw,
+                      const char *name, char *err)
+{
+    if (check_plain_dims(b, t, raw, name, err) || plain_type(b, t, raw, name, err))
+        return -1;
+    t->n_parts = 1;
+    take(t, 0, raw);
+    return 0;
+}
+
+/* The matrix type of a specification. */
+static int gptq_type(const struct lade_build *b, struct lade_tensor *t,
+                     const struct lade_quant_spec *spec, const char *name, char *err)
+{
+    struct lade_matrix *m = &t->packed;
+    const char *file = lade_quant_file(b->quant);
+    if (spec->bits != 4 && spec->bits != 8)
+        return lade_fail(err, "%s: %d bits for '%s', which is quantized; only 4 and 8 bits are "
+                              "supported",
+                         file, spec->bits, name);
+    m->type = spec->bits == 4 ? LADE_Q4 : LADE_Q8;
+    m->group = spec->group == -1 ? m->cols : spec->group;
+    m->has_zeros = !spec->sym;
+    t->zero_offset = (uint8_t)spec->zero_offset;
+    int per = lade_types[m->type].per_word;
+    if (m->group < 1 || m->group % per)
+        return lade_fail(err, "%s: group_size %d for '%s', expected -1 or a multiple of %d", file,
+                         spec->group, name, per);
+    if (m->rows % per || m->cols % per)
+        return lade_fail(err, "%s: '%s' has %d x %d values, which %d bits do not pack evenly; the "
+                              "files do not belong together",
+                         file, name, m->rows, m->cols, spec->bits);
+    return 0;
+}
+
+static int bind_gptq(struct lade_build *b, struct lade_tensor *t, char *name, size_t module_len,
+                     char *err)
+{
+    struct lade_matrix *m = &t->packed;
+    struct lade_quant_spec spec;
+    if (!b->quant) {
+        struct lade_raw *raw = find_part(b, name, module_len, gptq_parts[0]);
+        return lade_fail(err, "%s: tensor '%s' is quantized but config.json has no "
+                              "quantization_config; download config.json again",
+                         raw ? lade_raw_file(b, raw) : b->list, name);
+    }
+    if (lade_quant_module(b->quant, name, module_len, &spec, err))
+        return -1;
+    name[module_len] = 0;
+    if (gptq_type(b, t, &spec, name, err))
+        return -1;
+    uint64_t per = (uint64_t)lade_types[m->type].per_word;
+    uint64_t rows = (uint64_t)m->rows, cols = (uint64_t)m->cols;
+    uint64_t groups = (cols - 1) / (uint64_t)m->group + 1;
+    const struct {
+        uint64_t dims[2];
+        uint8_t dtype;
+    } want[] = {
+        {{cols / per, rows}, LADE_DT_I32},
+        {{groups, rows / per}, LADE_DT_I32},
+        {{groups, rows}, LADE_DT_F16},
+    };
+    t->source = LADE_SRC_GPTQ;
+    t->n_parts = 3;
+    for (int i = 0; i < 3; i++) {
+        struct lade_raw *raw = find_part(b, name, module_len, gptq_parts[i]);
+        if (!raw)
+            return lade_fail(err, "%s: tensor '%s' is missing; download the checkpoint again",
+                             b->list, name);
+        if (raw->dtype != want[i].dtype)
+            return wrong_dtype(b, raw, name, lade_dtypes[want[i].dtype].name, err);
+        char by[NAME];
+        if (!same_dims(raw, want[i].dims, 2)) {
+            snprintf(by, sizeof by, "%d bits and group_size %d of %s", spec.bits, spec.group,
+                     lade_quant_file(b->quant));
+            return wrong_shape(b, raw, name, want[i].dims, 2, by, err);
+        }
+        take(t, i, raw);
+    }
+    struct lade_raw *order = find_part(b, name, module_len, ".g_idx");
+    if (order)
+        return lade_fail(err, "%s: tensor '%s' reorders the inputs, which is not supported; get a "
+                              "checkpoint without act-order",
+                         lade_raw_file(b, order), name);
+    return 0;
+}
+
+/* One expert's slice of the layer's fused tensors: gate_up [experts][2 * ff][hidden] with the
+ * gate's rows first, down [experts][hidden][ff]. */
+static int bind_stack(struct lade_build *b, struct lade_tensor *t, int layer, int expert, char *err)
+{
+    bool down = t->role == LADE_EXPERT_DOWN;
+    uint64_t rows = (uint64_t)t->packed.rows, cols = (uint64_t)t->packed.cols;
+    const uint64_t want[] = {(uint64_t)b->cat->shape.experts, down ? rows : 2 * rows, cols};
+    struct lade_raw *raw = b->stack[down];
+    char name[NAME];
+    stack_name(layer, down, name, sizeof name);
+    if (!raw)
+        return lade_fail(err, "%s: tensor '%s' is missing; download the checkpoint again", b->list,
+                         name);
+    if (!same_dims(raw, want, 3))
+        return wrong_shape(b, raw, name, want, 3, "config.json", err);
+    if (plain_type(b, t, raw, name, err))
+        return -1;
+    raw->used = true;
+    uint64_t bytes = rows * cols * (uint64_t)lade_dtypes[raw->dtype].bytes;
+    uint64_t slices = down ? 1 : 2, slice = t->role == LADE_EXPERT_UP ? 1 : 0;
+    t->naming = NAMING_STACK;
+    t->n_parts = 1;
+    t->parts[0] = (struct lade_span){
+        raw->shard, raw->offset + ((uint64_t)expert * slices + slice) * bytes, bytes};
+    return 0;
+}
+
+static void find_stack(struct lade_build *b, int layer)
+{
+    char name[NAME];
+    for (int down = 0; down < 2; down++) {
+        stack_name(layer, down, name, sizeof name);
+        b->stack[down] = lade_raws_find(&b->raws, name, strlen(name));
+    }
+    b->stack_layer = layer;
+}
+
+/* Nothing of a module was found where plain or GPTQ tensors should be: says what is there. */
+static int not_found(struct lade_build *b, char *name, size_t module_len, bool bare, char *err)
+{
+    static const char *const others[] = {".weight_packed", ".weight_scale", ".weight_scale_inv",
+                                         ".qweight_type", ".absmax", ".codes"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        struct lade_raw *raw = find_part(b, name, module_len, others[i]);
+        if (raw)
+            return lade_fail(err, "%s: tensor '%s' belongs to a packing that is not supported; get "
+                                  "a BF16 or an AutoRound (auto_round:auto_gptq) checkpoint",
+                             lade_raw_file(b, raw), name);
+    }
+    find_part(b, name, module_len, bare ? "" : ".weight");
+    return lade_fail(err, "%s: tensor '%s' is missing; download the checkpoint again", b->list,
+                     name);
+}
+
+static int hf_bind(struct lade_build *b, struct lade_tensor *t, int layer, int expert, char *err)
+{
+    const struct hf_role *role = &hf_roles[t->role];
+    t->value = role->value;
+    t->rows = role->rows;
+    if (expert >= 0) {
+        if (b->stack_layer != layer)
+            find_stack(b, layer);
+        if (b->stack[0] || b->stack[1])
+            return bind_stack(b, t, layer, expert, err);
+    }
+    char name[NAME];
+    size_t n = module_name(t->role, layer, expert, name, sizeof name);
+    struct lade_raw *plain = find_part(b, name, n, role->bare ? "" : ".weight");
+    if (plain)
+        return bind_plain(b, t, plain, name, err);
+    if (!role->vector && find_part(b, name, n, gptq_parts[0]))
+        return bind_gptq(b, t, name, n, err);
+    return not_found(b, name, n, role->bare, err);
+}
+
+const struct lade_format lade_format_hf = {
+    .name = "safetensors",
+    .read = hf_read,
+    .bind = hf_bind,
+    .tensor_name = hf_tensor_name,
+};

@@ -1,0 +1,274 @@
+#include "engine/checkpoint/pack.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "engine/checkpoint/file.h"
+
+/* One call of lade_pack. */
+struct job {
+    const struct lade_catalog *cat;
+    const struct lade_tensor *t;
+    struct lade_matrix_layout layout;
+    int part;
+    const unsigned char *src;
+    unsigned char *dst;
+    char *err;
+};
+
+static int bad_value(const struct job *j, const char *why)
+{
+    char name[256];
+    lade_catalog_tensor_name(j->cat, j->t, j->part, name, sizeof name);
+    return lade_fail(j->err, "%s: tensor '%s': %s; download the file again",
+                     lade_path_base(j->cat->shards[j->t->parts[j->part].shard].path), name, why);
+}
+
+/* ---- row order ------------------------------------------------------------------------------- */
+
+/* The source's row for packed row r. The Hugging Face projections are grouped by key head: each
+ * group has the q and k rows of its head, then the v (and z) rows of its value heads; likewise b
+ * and a. Packed, all q rows come first, then all k rows and so on. */
+static int source_row(const struct lade_shape *s, enum lade_row_order order, int r)
+{
+    const int ratio = s->value_heads / s->key_heads;
+    const int kd = s->key_dim, vd = ratio * s->value_dim;
+    const int qkvz[] = {kd, kd, vd, vd}, ba[] = {ratio, ratio};
+    const int *widths = order == LADE_ROWS_QKVZ ? qkvz : ba;
+    const int group = order == LADE_ROWS_QKVZ ? 2 * kd + 2 * vd : 2 * ratio;
+    if (order == LADE_ROWS_SAME)
+        return r;
+    int before = 0, i = 0;
+    while (r >= widths[i] * s->key_heads) {
+        r -= widths[i] * s->key_heads;
+        before += widths[i++];
+    }
+    return r / widths[i] * group + before + r % widths[i];
+}
+
+/* How many packed rows from r on, at most `most`, follow each other in the source, too. */
+static int run_length(const struct job *j, int r, int most)
+{
+    enum lade_row_order order = j->t->rows;
+    if (order == LADE_ROWS_SAME)
+        return most;
+    int first = source_row(&j->cat->shape, order, r), n = 1;
+    while (n < most && source_row(&j->cat->shape, order, r + n) == first + n)
+        n++;
+    return n;
+}
+
+/* ---- tiles ----------------------------------------------------------------------------------- */
+
+/* From [lines][rows] to [tiles][lines][LADE_TILE], elements of `size` bytes. The source is read
+ * by blocks of lines, so that its rows stay in the first caches while all tiles take their share. */
+static inline __attribute__((always_inline)) void tile(const struct job *j, size_t lines,
+                                                       size_t size, unsigned char *dst)
+{
+    enum { BLOCK = 16 };
+    const size_t rows = (size_t)j->t->packed.rows;
+    for (size_t first = 0; first < lines; first += BLOCK) {
+        size_t n = lines - first < BLOCK ? lines - first : BLOCK;
+        for (size_t r = 0; r < rows; r += LADE_TILE) {
+            const size_t lanes = rows - r < LADE_TILE ? rows - r : LADE_TILE;
+            unsigned char *to = dst + (r / LADE_TILE * lines + first) * LADE_TILE * size;
+            for (size_t lane = 0; lane < lanes;) {
+                size_t run = (size_t)run_length(j, (int)(r + lane), (int)(lanes - lane));
+                size_t row = (size_t)source_row(&j->cat->shape, j->t->rows, (int)(r + lane));
+                const unsigned char *from = j->src + (first * rows + row) * size;
+                unsigned char *at = to + lane * size;
+                if (run == LADE_TILE)
+                    for (size_t i = 0; i < n; i++)
+                        memcpy(at + i * LADE_TILE * size, from + i * rows * size, LADE_TILE * size);
+                else
+                    for (size_t i = 0; i < n; i++)
+                        memcpy(at + i * LADE_TILE * size, from + i * rows * size, run * size);
+                lane += run;
+            }
+        }
+    }
+}
+
+/* ---- GPTQ ------------------------------------------------------------------------------------ */
+
+/* qweight u32 [words][rows]: the words are those of the packed layout. */
+static int pack_codes(const struct job *j)
+{
+    tile(j, (size_t)j->layout.words, sizeof(uint32_t), j->dst);
+    return 0;
+}
+
+/* scales f16 [groups][rows] */
+static int pack_scales(const struct job *j)
+{
+    const size_t n = (size_t)j->layout.groups * (size_t)j->t->packed.rows;
+    int bad = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h;
+        memcpy(&h, j->src + 2 * i, 2);
+        bad |= (h & 0x7C00) == 0x7C00;
+    }
+    if (bad)
+        return bad_value(j, "a scale is infinite or not a number");
+    tile(j, (size_t)j->layout.groups, sizeof(uint16_t), j->dst + j->layout.scales);
+    return 0;
+}
+
+/* qzeros u32 [groups][rows / per], packed along the rows, of a symmetric tensor: nothing to
+ * store, but each must be the implied zero. */
+static int check_zeros(const struct job *j)
+{
+    const struct lade_type_info *type = &lade_types[j->t->packed.type];
+    const size_t n =
+        (size_t)j->layout.groups * ((size_t)j->t->packed.rows / (size_t)type->per_word);
+    uint32_t stored = (uint32_t)(type->zero - j->t->zero_offset), want = 0, differs = 0;
+    for (int i = 0; i < type->per_word; i++)
+        want |= stored << (i * type->bits);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t word;
+        memcpy(&word, j->src + 4 * i, 4);
+        differs |= word ^ want;
+    }
+    return differs ? bad_value(j, "quantization_config says it is symmetric, but its zeros differ")
+                   : 0;
+}
+
+static int pack_zeros(const struct job *j)
+{
+    const struct lade_matrix *m = &j->t->packed;
+    const struct lade_type_info *type = &lade_types[m->type];
+    const size_t per = (size_t)type->per_word, words = (size_t)m->rows / per;
+    const size_t groups = (size_t)j->layout.groups;
+    const uint32_t mask = (1u << type->bits) - 1;
+    unsigned char *zeros = j->dst + j->layout.zeros;
+    if (!m->has_zeros)
+        return check_zeros(j);
+    for (size_t r = 0; r < (size_t)m->rows; r++) {
+        size_t row = (size_t)source_row(&j->cat->shape, j->t->rows, (int)r);
+        const unsigned char *from = j->src + row / per * 4;
+        unsigned char *to = zeros + r / LADE_TILE * groups * LADE_TILE + r % LADE_TILE;
+        unsigned shift = (unsigned)(row % per) * (unsigned)type->bits;
+        for (size_t g = 0; g < groups; g++) {
+            uint32_t word;
+            memcpy(&word, from + g * words * 4, 4);
+            uint32_t zero = (word >> shift & mask) + j->t->zero_offset;
+            if (zero > UINT8_MAX)
+                return bad_value(j, "a zero point of 256 does not fit 8 bits");
+            to[g * LADE_TILE] = (unsigned char)zero;
+        }
+    }
+    return 0;
+}
+
+static int pack_gptq(const struct job *j)
+{
+    static int (*const parts[])(const struct job *) = {pack_codes, pack_zeros, pack_scales};
+    return parts[j->part](j);
+}
+
+/* ---- plain ----------------------------------------------------------------------------------- */
+
+static float f32_from_f16(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = h & 0x7FFF;
+    if (rest >= 0x7C00) { /* infinite or not a number */
+        uint32_t bits = sign | 0x7F800000 | (rest & 0x3FF) << 13;
+        float f;
+        memcpy(&f, &bits, 4);
+        return f;
+    }
+    /* Moving the exponent by a multiplication makes subnormals come out right, too. */
+    uint32_t bits = rest << 13;
+    float f;
+    memcpy(&f, &bits, 4);
+    f *= 0x1p112f;
+    memcpy(&bits, &f, 4);
+    bits |= sign;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+static float value_at(const struct job *j, size_t i)
+{
+    uint16_t h;
+    uint32_t bits;
+    float f;
+    switch (j->t->source) {
+    case LADE_SRC_F32:
+        memcpy(&f, j->src + 4 * i, 4);
+        return f;
+    case LADE_SRC_F16:
+        memcpy(&h, j->src + 2 * i, 2);
+        return f32_from_f16(h);
+    default:
+        memcpy(&h, j->src + 2 * i, 2);
+        bits = (uint32_t)h << 16;
+        memcpy(&f, &bits, 4);
+        return f;
+    }
+}
+
+/* Tensors that become F32: small ones (norms, convolution, routers). */
+static int pack_to_f32(const struct job *j)
+{
+    const struct lade_matrix *m = &j->t->packed;
+    const size_t n = (size_t)m->rows * (size_t)m->cols;
+    float *to = (float *)(void *)j->dst;
+    for (size_t i = 0; i < n; i++) {
+        float f = value_at(j, i);
+        if (!isfinite(f))
+            return bad_value(j, "a value is infinite or not a number");
+        to[i] = f;
+    }
+    if (j->t->value == LADE_VALUE_PLUS_ONE)
+        for (size_t i = 0; i < n; i++)
+            to[i] += 1;
+    if (j->t->value == LADE_VALUE_NEG_EXP)
+        for (size_t i = 0; i < n; i++)
+            to[i] = (float)-exp((double)to[i]);
+    return 0;
+}
+
+static int pack_plain(const struct job *j)
+{
+    static const enum lade_type same[] = {
+        [LADE_SRC_F32] = LADE_F32, [LADE_SRC_F16] = LADE_F16, [LADE_SRC_BF16] = LADE_BF16};
+    const struct lade_matrix *m = &j->t->packed;
+    if (m->type != same[j->t->source] || j->t->value != LADE_VALUE_SAME)
+        return pack_to_f32(j);
+    const size_t row_bytes = (size_t)m->cols * (size_t)lade_types[m->type].bits / 8;
+    for (int r = 0; r < m->rows;) {
+        int run = run_length(j, r, m->rows - r);
+        size_t row = (size_t)source_row(&j->cat->shape, j->t->rows, r);
+        memcpy(j->dst + (size_t)r * row_bytes, j->src + row * row_bytes, (size_t)run * row_bytes);
+        r += run;
+    }
+    return 0;
+}
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+static int (*const packers[LADE_N_SOURCES])(const struct job *) = {
+    [LADE_SRC_F32] = pack_plain,
+    [LADE_SRC_F16] = pack_plain,
+    [LADE_SRC_BF16] = pack_plain,
+    [LADE_SRC_GPTQ] = pack_gptq,
+};
+
+bool lade_pack_is_copy(const struct lade_tensor *t)
+{
+    static const int plain[LADE_N_SOURCES] = {
+        [LADE_SRC_F32] = LADE_F32, [LADE_SRC_F16] = LADE_F16, [LADE_SRC_BF16] = LADE_BF16,
+        [LADE_SRC_GPTQ] = -1};
+    return plain[t->source] == (int)t->packed.type && t->rows == LADE_ROWS_SAME &&
+           t->value == LADE_VALUE_SAME;
+}
+
+int lade_pack(const struct lade_catalog *cat, const struct lade_tensor *t, int part,
+              const void *src, void *dst, char *err)
+{
+    struct job j = {.cat = cat, .t = t, .part = part, .src = src, .dst = dst, .err = err};
+    if (part < 0 || part >= t->n_parts || lade_matrix_layout(&t->packed, &j.layout))
+        return lade_fail(err, "tensor of role %d: no part %d to pack; report this", t->role, part);
+    return packers[t->source](&j);
+}

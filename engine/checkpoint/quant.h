@@ -1,0 +1,39 @@
+/* quant.h - quantization_config: how each module of a Hugging Face checkpoint is quantized.
+ *
+ * The tensors decide whether a module is quantized at all; this says how to read it. Known:
+ * AutoRound in the packings that lie like GPTQ. Everything else is refused by name. */
+#ifndef LADE_CHECKPOINT_QUANT_H
+#define LADE_CHECKPOINT_QUANT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "engine/checkpoint/raw.h"
+
+struct lade_quant_spec {
+    int bits;
+    int group;       /* inputs that share a scale; -1 = all */
+    bool sym;        /* the zero is 2^(bits-1) everywhere */
+    int zero_offset; /* added to a stored zero */
+};
+
+struct lade_quant;
+
+/* Reads the quantization_config of config.json, or the file quantization_config.json itself
+ * (whole_file). *out is NULL where config.json has none. The caller frees it. */
+int lade_quant_parse(struct lade_quant **out, const char *text, size_t len, bool whole_file,
+                     const char *path, char *err);
+void lade_quant_free(struct lade_quant *q);
+
+/* Sorts the keys of extra_config: those that are modules of `raws` hold for that module, the rest
+ * are regular expressions. Call once, before lade_quant_module. */
+int lade_quant_bind(struct lade_quant *q, const struct lade_raws *raws, char *err);
+
+/* The specification of a quantized module, by name. */
+int lade_quant_module(const struct lade_quant *q, const char *module, size_t len,
+                      struct lade_quant_spec *spec, char *err);
+
+/* The file it came from, for error messages. */
+const char *lade_quant_file(const struct lade_quant *q);
+
+#endif
