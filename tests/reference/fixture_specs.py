@@ -49,22 +49,22 @@ SPECS = {
     "tiny8-bf16": Spec(
         seed=2, shards=3, rope="new", template_file=True,
         shape=dict(num_hidden_layers=8, hidden_size=24, num_experts=64, num_experts_per_tok=4,
-                   moe_intermediate_size=8, shared_expert_intermediate_size=16, head_dim=16,
+                   moe_intermediate_size=6, shared_expert_intermediate_size=16, head_dim=16,
                    rope_theta=5e6, linear_key_head_dim=8, linear_value_head_dim=8)),
     "odd-bf16": Spec(
         seed=3, layer_types=False, merges_as_text=True, float32_small=True,
         shape=dict(vocab_size=1031, hidden_size=56, num_hidden_layers=5, num_attention_heads=6,
                    num_key_value_heads=3, head_dim=20, partial_rotary_factor=0.3,
                    linear_num_key_heads=3, linear_num_value_heads=6, linear_key_head_dim=12,
-                   linear_value_head_dim=10, num_experts=7, num_experts_per_tok=3,
-                   moe_intermediate_size=40, shared_expert_intermediate_size=56)),
+                   linear_value_head_dim=10, num_experts=5, num_experts_per_tok=3,
+                   moe_intermediate_size=40, shared_expert_intermediate_size=36)),
     "tiny-thinking": Spec(
         seed=4, family="thinking", template_file=True, fused_experts=True, mtp=True,
         shape=dict(hidden_size=48, num_experts=6, num_experts_per_tok=3,
-                   moe_intermediate_size=24, shared_expert_intermediate_size=24)),
+                   moe_intermediate_size=16, shared_expert_intermediate_size=24)),
     "tiny-int4": Spec(
         seed=5, shards=2,
-        shape=dict(hidden_size=128, num_experts=6, moe_intermediate_size=128,
+        shape=dict(hidden_size=128, num_experts=4, moe_intermediate_size=128,
                    shared_expert_intermediate_size=128, linear_num_value_heads=8,
                    linear_num_key_heads=4),
         quant=Quant(layers={
@@ -75,7 +75,7 @@ SPECS = {
             "shared_expert_gate": {"bits": 16}})),
     "tiny8-int4-mixed": Spec(
         seed=6, shards=3, template_file=True, layer_types=False,
-        shape=dict(num_hidden_layers=8, num_experts=12, num_experts_per_tok=3,
+        shape=dict(num_hidden_layers=8, num_experts=10, num_experts_per_tok=3,
                    shared_expert_intermediate_size=64, linear_num_key_heads=8,
                    linear_num_value_heads=16, linear_key_head_dim=8, linear_value_head_dim=8),
         quant=Quant(group_size=32, layers={
