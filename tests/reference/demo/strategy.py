@@ -1,0 +1,237 @@
+"""Which strategy fits given VRAM, RAM and drives: the rule, its reasons, and how people ask.
+
+The rule is the strategy table of lade for the INT4-mixed 80B (43.2 GB); machines between two rows
+get the nearest row that works. The held-out wordings of the evaluation are elsewhere (heldout.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+from text import expand, pick
+from topics_strategies import FACTS
+
+VRAM_EDGES = (8, 12, 14, 20, 24, 25, 30, 48)
+RAM_EDGES = (16, 32, 49, 50, 80, 128)
+
+
+def decide(vram: float, ram: float, drives: int = 1) -> str:
+    """The strategy for so many GB of VRAM and RAM; `drives` > 1 means striped or mirrored storage."""
+    if vram >= 48:
+        return "full-gpu"
+    if ram < 16:
+        return "remote"
+    if vram >= 30:
+        return "hybrid-heavy-gpu"
+    if ram < 32:
+        return "striped-mmap" if drives > 1 else "mmap"
+    if vram >= 25 or (vram >= 24 and ram < 50):
+        return "hybrid-heavy-gpu"
+    if vram >= 20:
+        return "hybrid-balanced"
+    if vram >= 14 and ram >= 49:
+        return "hybrid-heavy-cpu"
+    if vram >= 12 and ram < 49:
+        return "offload-buffers"
+    if vram >= 8:
+        return "stream-cached" if ram >= 49 else "stream-aggressive"
+    if ram < 50:
+        return "cached-mmap"
+    if ram < 80:
+        return "cpu-tight"
+    return "cpu-standard" if ram < 128 else "cpu-comfort"
+
+
+def bucket(value: float, edges: tuple) -> str:
+    """The interval of whole GB that the table distinguishes, as the model thinks it."""
+    low = 0
+    for edge in edges:
+        if value < edge:
+            return str(low) if edge - low == 1 else (f"below {edge}" if low == 0 else f"{low} to {edge - 1}")
+        low = edge
+    return f"{low} or more"
+
+
+GPUS = {
+    "RTX 3060": 12, "RTX 3070": 8, "RTX 3080": 10, "RTX 3090": 24, "RTX 4060": 8, "RTX 4060 Ti 16GB": 16,
+    "RTX 4070": 12, "RTX 4070 Ti Super": 16, "RTX 4080": 16, "RTX 4090": 24, "RTX 5060 Ti 16GB": 16, "RTX 5070": 12,
+    "RTX 5080": 16, "RTX 5090": 32, "RTX 2080 Ti": 11, "GTX 1080 Ti": 11, "GTX 1060": 6, "RTX 2060": 6,
+    "RTX 6000 Ada": 48, "RTX A6000": 48, "RTX A4000": 16, "RTX A5000": 24, "A100 80GB": 80, "A100 40GB": 40,
+    "H100": 80, "H200": 141, "L40S": 48, "L4": 24, "T4": 16, "P40": 24,
+}
+
+_UNITS = [" GB", "GB", " gb", "gb", " gigs", " gig", " gigabytes", "g", " GiB", " G", " Gb", "GiB"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    vram: int | None  # GB; None = not said
+    ram: int | None
+    drives: int = 1
+    gpu: str = ""  # a card's name, when the user names the card instead of its memory
+
+    @property
+    def strategy(self) -> str:
+        return decide(self.vram, self.ram, self.drives)
+
+
+def random_vram(rng: random.Random) -> int:
+    roll = rng.random()
+    if roll < 0.22:
+        return 0
+    if roll < 0.58:
+        return pick(rng, [2, 4, 6, 8, 8, 10, 11, 12, 12, 16, 16, 16, 20, 22, 24, 24, 24, 32, 40, 48, 80])
+    if roll < 0.92:
+        return 1 + int(rng.random() * 50)
+    return 48 + int(rng.random() * 150)
+
+
+def random_ram(rng: random.Random) -> int:
+    roll = rng.random()
+    if roll < 0.45:
+        return pick(rng, [8, 16, 16, 24, 32, 32, 48, 48, 64, 64, 64, 96, 128, 128, 192, 256])
+    if roll < 0.93:
+        return 4 + int(rng.random() * 137)
+    return 128 + int(rng.random() * 900)
+
+
+def random_machine(rng: random.Random) -> Machine:
+    vram, ram = random_vram(rng), random_ram(rng)
+    drives = 1
+    if rng.random() < (0.35 if 16 <= ram < 32 and vram < 30 else 0.06):
+        drives = 2
+    gpu = ""
+    if rng.random() < 0.14:
+        gpu = pick(rng, list(GPUS))
+        vram = GPUS[gpu]
+    return Machine(vram, ram, drives, gpu)
+
+
+# ---- the user's words ------------------------------------------------------------------------
+
+
+def say_vram(rng: random.Random, m: Machine) -> str:
+    if m.gpu:
+        name = m.gpu if rng.random() < 0.6 else m.gpu.replace("RTX ", "").replace("GTX ", "").replace("16GB", "").strip()
+        if name == m.gpu.replace("16GB", "").strip() and "16GB" in m.gpu:
+            name = m.gpu
+        if len(name) < 3 or (m.gpu.endswith("16GB") and "16GB" not in name):
+            name = m.gpu
+        return expand(rng, f"(a |an |one |my |){name}( card| gpu||||)")
+    if m.vram == 0:
+        return expand(rng, "(no gpu|no graphics card|no GPU|no video card|0 GB of VRAM|no vram|no dedicated graphics|only integrated graphics|just a cpu|only a cpu|0 gb vram|zero vram|without a gpu|no graphics card at all|CPU only|just the CPU|no discrete GPU|no cuda card)")
+    n = f"{m.vram}{pick(rng, _UNITS)}"
+    return expand(rng, f"({n} of VRAM|{n} VRAM|{n} of VRAM|{n} vram|a {n} gpu|a {n} card|a {n} graphics card|{n} of video memory|{n} of gpu memory|a gpu with {n}|a graphics card with {n}|{n} on the gpu|{n} video ram|a card with {n}|{n} graphics memory|vram {n}|VRAM: {n}|{n} gpu|{n} card|a GPU with {n} of VRAM|a {n} nvidia card|an nvidia gpu with {n}|{n} of graphics memory|gpu: {n})")
+
+
+def say_ram(rng: random.Random, m: Machine) -> str:
+    n = f"{m.ram}{pick(rng, _UNITS)}"
+    return expand(rng, f"({n} of RAM|{n} RAM|{n} of RAM|{n} ram|{n} of memory|{n} memory|{n} of main memory|{n} of system memory|ram {n}|RAM: {n}|{n} of ddr5|{n} ddr4|{n} system ram|{n} of system RAM|{n} in the machine|{n} of normal ram|{n} main memory|memory: {n}|{n} of host memory|{n})")
+
+
+def say_drives(rng: random.Random, m: Machine) -> str:
+    if m.drives > 1:
+        return expand(rng, "(two NVMe drives|two nvme drives|several drives|a raid 0|raid0|RAID 0 storage|three SSDs|2 ssds|two drives|four drives in raid 0|striped drives|mirrored drives|an nvme raid|several nvme drives)")
+    if rng.random() < 0.16:
+        return expand(rng, "(an NVMe drive|one nvme|an SSD|a single drive|one drive|a fast ssd|nvme|a hard disk|an old hdd|a sata ssd)")
+    return ""
+
+
+def say_machine(rng: random.Random, m: Machine) -> str:
+    """The parts in any order, joined as people join them."""
+    parts = [say_vram(rng, m), say_ram(rng, m)]
+    if rng.random() < 0.35:
+        parts.reverse()
+        if parts[0].endswith(tuple("0123456789")) or not any(w in parts[0].lower() for w in ("ram", "memory", "ddr")):
+            parts[0] += " of ram"
+    elif not any(w in parts[1].lower() for w in ("ram", "memory", "ddr", "machine")) and rng.random() < 0.7:
+        parts[1] += pick(rng, [" of RAM", " ram", " RAM", " of memory"])
+    drives = say_drives(rng, m)
+    if drives:
+        parts.append(drives)
+    joint = pick(rng, [" and ", ", ", " with ", " and ", " plus ", " / ", " + ", ", and "])
+    if len(parts) == 3:
+        return f"{parts[0]}{pick(rng, [', ', ' and ', ', '])}{parts[1]} {pick(rng, ['and', 'with', 'plus', 'on'])} {parts[2]}"
+    return joint.join(parts)
+
+
+_ASK = [
+    "i have M. which strategy should i use?", "i have M. (which|what) strategy (fits|is right|is best|do you recommend|do i need|would you pick)?",
+    "(which|what) strategy (should i use|fits|is best|do you recommend|is right|would you use|works|is good|suits|do i take) (for|with|on|if i have|when i have) M?",
+    "my (machine|computer|pc|laptop|box|workstation|server) has M. (which|what) strategy(?| fits?| should i use?| do i use?| is best?| now?)",
+    "M(?|.|, which strategy?|. which strategy?|. what now?|: which strategy?|, what strategy?)",
+    "what (should|do|can) i (use|choose|pick|take) (with|for|on) M?", "(how should|how do|how can) i (load|run) the model (with|on) M?",
+    "(recommend|suggest|choose|pick|name|tell me|give me) (a|the|me the|me a) (best |right |)strategy for M(.|)",
+    "there (is|are) M in (my|this) (machine|computer|pc|box)(.| which strategy?|, which strategy?|. what fits?)",
+    "i (own|got|use|bought|run lade on) (a machine with |)M. (what|which strategy) (do you suggest|would be best|is suitable|should i choose|is it)?",
+    "(best|right|recommended|good) strategy for M(?|)", "strategy for M(?|)", "(does|will|can) (lade|the model|it|the 80b) (run|work) (with|on) M?",
+    "with M, (which|what) strategy (is best|should i use|fits|is right|do i use|is the best choice)?", "which (one|of the strategies) (is best|fits|should i use) (for|with|on) M?",
+    "(given|assuming|suppose i have|say i have|let's say i have|imagine i have) M, (which|what) strategy (fits|is right|should i use|is best)?",
+    "can i run (it|the 80b|the model|lade|qwen3-next) (with|on) M?", "(we|i) have M here. what (strategy|mode) (should we use|is best|do you suggest)?",
+    "help me choose a strategy: M(.|)", "is M enough?", "what about M?", "and (with|for|on) M?", "(here is|this is) my (machine|hardware|setup): M(.|)", "(hardware|machine|setup|specs): M(.|)",
+    "how (will|would|does) lade (place|load|put) the weights (on|with|for) M?", "what is (the best|the right) (way|strategy) (to run|for running|to load) (the model|it|qwen3-next) (on|with) M?",
+]
+_ASK_NO_MACHINE = ["(which|what) strategy (should|do|can|would) (i|you|we) (use|choose|pick|take|need|recommend)?", "(which|what) strategy (fits|is best|is right|suits)( for| to|) (me|my machine|my computer|my pc|us)?", "(recommend|suggest|choose|pick|find) (a|the|me a) (right |good |best |)strategy(.| for me.| for my machine.|)",
+                   "(how should|how do) i load the model( on my machine| here| best|)?", "help me (choose|find|pick|select) (a|the right|the best) strategy(.|)", "i (need|want) (a|the right|the best) strategy( for my machine|)(.|)", "(what|which) (one|strategy) is (best|right) for (me|my machine)?"]
+_ASK_VRAM_ONLY = ["i have V(.|. which strategy?|, which strategy?|. what should i use?)", "(which|what) strategy (fits|for|with|is best for|should i use with) V?", "my (machine|computer|pc) has V(.|. which strategy?)", "V. (which|what) strategy (fits|should i use)?", "strategy for V?"]
+_FOLLOW = {
+    "vram": ["(and|what|what if|and what) (about|if i had|if i have|with) V(?| instead?)", "(what if|and if|suppose) (i had|i have|i buy|i get|there is|there were|i use) V(?| instead?| then?)", "and V?", "now with V(?|)", "(i|we) (upgrade|change) the (gpu|card) to V(.|)"],
+    "ram": ["(and|what|what if|and what) (about|if i had|if i have|with) R(?| instead?)", "(what if|and if|suppose) (i had|i have|i buy|i get|there is|there were) (only |just |)R(?| instead?| then?)", "and (with |)R?", "now with R(?|)", "(i|we) (upgrade|change) (the memory |)to R(.|)"],
+}
+_REPLY_RAM = ["R(.|)", "(i have|it has|there is|there are|about|it is|we have) R(.|)", "R, i think(.|)", "(the ram is|ram is|memory is) R(.|)".replace("R", "R")]
+_REPLY_VRAM = ["V(.|)", "(i have|it has|there is|we have|it is) V(.|)", "V, i think(.|)"]
+
+
+# ---- the model's words -----------------------------------------------------------------------
+
+
+def vram_words(m: Machine) -> str:
+    return "no GPU" if m.vram == 0 else f"{m.vram} GB of VRAM"
+
+
+def thoughts(m: Machine) -> str:
+    """The steps to the row: read both numbers, name both intervals, name the row."""
+    lines = []
+    if m.gpu:
+        lines.append(f"The {m.gpu} has {m.vram} GB of VRAM.")
+    lines.append(f"VRAM {m.vram} GB, so {bucket(m.vram, VRAM_EDGES)}.")
+    lines.append(f"RAM {m.ram} GB, so {bucket(m.ram, RAM_EDGES)}.")
+    if m.drives > 1:
+        lines.append("Several drives.")
+    lines.append(f"That row is {m.strategy}.")
+    return " ".join(lines)
+
+
+def answer(rng: random.Random, m: Machine) -> str:
+    name = m.strategy
+    where = FACTS[name][0]
+    have = f"{vram_words(m)} and {m.ram} GB of RAM"
+    if name == "remote":
+        return expand(rng, f"With {have} no local strategy fits: at least 16 GB of RAM (are|is) needed. Use `remote`, where {where}.")
+    if name == "striped-mmap":
+        return expand(rng, f"With {have} and several drives, (use|take) `{name}`: {where}.")
+    if name == "full-gpu":
+        return expand(rng, f"With {have}, (use|take) `{name}`: {where}, because the 43.2 GB of weights fit.")
+    return expand(rng, f"With {have}, (use|take) `{name}`: {where}.")
+
+
+def why_not_full(m: Machine) -> str:
+    if m.strategy == "full-gpu":
+        return f"You can use it: `full-gpu` needs about 48 GB of VRAM, and you have {m.vram} GB."
+    return f"`full-gpu` needs about 48 GB of VRAM for the 43.2 GB of weights, and you have {vram_words(m)}."
+
+
+WHY_NOT = ["why not full-gpu?", "(can|could|may) i (use|take|run) full-gpu( too| instead| there| as well|)?", "why not (put |keep |)everything (in|into) vram?", "what about full-gpu?", "is full-gpu possible( too| there|)?"]
+WHY = ["why(?| that one?| this one?| is that?| so?| that?)", "(can you |please |)explain( that| why|)(.|?|)", "(what is|what's) the reason(?|)", "why (should i use|do you recommend|not another one|this strategy)( that| it| this|)?", "how come?", "are you sure?"]
+COMMAND = ["(how do i|how can i|how to|how should i) (use|start|select|set|run|try) (it|that|this|that strategy)?", "(what|which) (command|option) is (that|it)?", "what do i type( for that| then| now|)?", "what is the command( for that|)?", "how do i start( lade with that|)( then| now|)?"]
+
+
+def why(m: Machine) -> str:
+    if m.strategy == "remote":
+        return f"Because {m.ram} GB of RAM are less than the 16 GB that the smallest local strategy needs."
+    return f"Because `{m.strategy}` is for {FACTS[m.strategy][1]}, and you have {vram_words(m)} and {m.ram} GB of RAM. That is the nearest row."
+
+
+def command(m: Machine) -> str:
+    return f"Start `lade -m MODEL --strategy {m.strategy}`. With `auto` lade picks it by itself."
