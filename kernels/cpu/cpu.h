@@ -1,0 +1,175 @@
+/* cpu.h - inside of the CPU device: what its files share.
+ *
+ * Each op is split in two. The op's own file (matmul.c, attention.c ...) checks shapes, carves
+ * scratch memory and cuts the work into units for the pool. What a unit computes is a kernel of
+ * struct cpu_isa. Kernels are written once with the vectors of simd.h and compiled once per
+ * instruction set (isa_portable.c, isa_avx2.c, isa_avx512.c). */
+#ifndef LADE_KERNELS_CPU_CPU_H
+#define LADE_KERNELS_CPU_CPU_H
+
+#include "kernels/cpu/pool.h"
+#include "kernels/kernels.h"
+
+enum {
+    CPU_DIRECT_N = 4,       /* most tokens gemv() takes */
+    CPU_CHUNK = 32,         /* tokens of one step of the chunked delta rule */
+    CPU_KEYS = 64,          /* positions of one step of flash attention */
+    CPU_MAX_NR = 16,        /* upper bounds of cpu_isa.nr and .pw */
+    CPU_MAX_PW = 32,
+};
+
+/* One chunk of one value head; all arrays row-major and read only except state, v and out.
+ * Work space is delta_chunk_floats() floats. */
+struct cpu_delta_chunk {
+    int n, key_dim, value_dim;     /* n <= CPU_CHUNK */
+    const float *q, *k;            /* [n][key_dim], normalised, q already scaled */
+    const float *v;                /* [n][value_dim] */
+    const float *g, *beta;         /* [n]: log decay (<= 0), step size */
+    float *state;                  /* [key_dim][value_dim] */
+    float *out;                    /* [n][value_dim] */
+    float *work;
+};
+
+/* Decode attention of `heads` query heads that share one key head, positions [first, last).
+ * Leaves max, sum of exp and the unnormalised sum over values. */
+struct cpu_attend_part {
+    int heads, head_dim, first, last;
+    const float *q;                /* [heads][head_dim], scaled */
+    enum lade_type cache_type;
+    const void *k, *v;             /* of this key head: [capacity][head_dim] */
+    float *max, *sum;              /* [heads] */
+    float *acc;                    /* [heads][head_dim] */
+    float *scores;                 /* work space [heads][last - first] */
+};
+
+/* Flash attention of `rows` query rows (several tokens times the heads of one key head). Row i
+ * sees positions [0, limit[i]); limits do not decrease. */
+struct cpu_attend_block {
+    int rows, head_dim;
+    const float *q;                /* [rows][head_dim], scaled */
+    const int *limit;              /* [rows] */
+    enum lade_type cache_type;
+    const void *k, *v;
+    float *out;                    /* [rows][head_dim], normalised */
+    float *work;                   /* attend_block_floats(rows, head_dim) */
+};
+
+/* The kernels of one instruction set. n counts tokens, t tiles, x and y have a row per token. */
+struct cpu_isa {
+    const char *name;              /* as in lade_device_config.isa */
+    const char *title;             /* for people */
+    int nr, pw;                    /* tokens and rows of the matrix product's inner block */
+
+    float (*dot)(const float *a, const float *b, int n);
+    void (*axpy)(float *y, float a, const float *x, int n);          /* y += a * x */
+    void (*rmsnorm)(float *y, const float *x, const float *w, int dim, float eps);
+    void (*gated_norm)(float *y, const float *x, const float *z, const float *w, int dim,
+                       float eps);                                   /* rmsnorm * silu(z) */
+    void (*swiglu)(float *h, const float *gate, const float *up, int n);
+    void (*mul_sigmoid)(float *y, const float *gate, int n);         /* y *= sigmoid(gate) */
+    float (*exp_sum)(float *p, const float *x, float max, int n);    /* p = exp(x - max) */
+
+    /* The rows of tiles [first, last) times n <= CPU_DIRECT_N tokens; y begins with the first of
+     * these rows. Row-major matrices count tiles of LADE_TILE rows too. */
+    void (*gemv)(float *y, size_t ldy, const struct lade_matrix *w,
+                 const struct lade_matrix_layout *l, const float *x, size_t ldx, int n, int first,
+                 int last);
+    /* Tokens in blocks of nr: xp[block][k][nr], zero where a block is not full. Row t of the
+     * input is x + rows[t] * ldx, or x + t * ldx without rows. */
+    void (*pack)(float *xp, const float *x, size_t ldx, const int32_t *rows, int n, int k);
+    /* y[t][i] = row (row0 + i) times token t, for i < min(pw, rows - row0); row0 is a multiple
+     * of pw. `panel` is work space of cols * pw floats. */
+    void (*gemm)(float *y, size_t ldy, const struct lade_matrix *w,
+                 const struct lade_matrix_layout *l, int row0, const float *xp, int n,
+                 float *panel);
+
+    /* out[c] = silu(sum_j taps[j][c] * w[j * ldw + c]) */
+    void (*conv_silu)(float *out, const float *const *taps, const float *w, int ldw, int kernel,
+                      int n);
+    /* One token of the delta rule; q, k, v as in struct cpu_delta_chunk. */
+    void (*delta_step)(float *state, float *out, const float *q, const float *k, const float *v,
+                       float decay, float beta, int key_dim, int value_dim);
+    void (*delta_chunk)(const struct cpu_delta_chunk *c);
+
+    void (*to_f16)(uint16_t *y, const float *x, int n);
+    void (*attend_part)(const struct cpu_attend_part *a);
+    void (*attend_block)(const struct cpu_attend_block *a);
+};
+
+extern const struct cpu_isa cpu_isa_portable, cpu_isa_avx2, cpu_isa_avx512;
+
+/* The instruction set called `name`, or the best one this machine has for NULL. NULL with err
+ * filled where the name is unknown or the machine lacks it. */
+const struct cpu_isa *cpu_isa_find(const char *name, char *err);
+
+size_t cpu_delta_chunk_floats(int key_dim, int value_dim);
+size_t cpu_attend_block_floats(int rows, int head_dim);
+
+struct lade_device {
+    const struct cpu_isa *isa;
+    struct cpu_pool *pool;
+    bool exact;
+    int threads;
+    void *scratch;                 /* grows to what the largest op needs, then stays */
+    size_t scratch_bytes;
+    char title[80];
+};
+
+/* Cuts pieces out of the device's scratch memory. Describe every piece first, then commit: the
+ * pointers are set there. Pieces are aligned to LADE_ALIGN and live until the next commit. */
+struct cpu_carve {
+    struct {
+        void **out;
+        size_t at;
+    } piece[16];
+    int n;
+    size_t bytes;
+    bool overflow;
+};
+void cpu_carve_add(struct cpu_carve *c, void **out, size_t count, size_t size);
+int cpu_carve_commit(struct lade_device *dev, struct cpu_carve *c, char *err);
+
+static inline float cpu_half(uint16_t h)
+{
+    /* The exponent is rebased by a multiplication, which is exact and handles subnormals. */
+    union {
+        uint32_t u;
+        float f;
+    } v = {.u = (uint32_t)(h & 0x7fff) << 13};
+    v.f *= 0x1p112f;
+    if ((h & 0x7c00) == 0x7c00)
+        v.u |= 0x7f800000u;
+    v.u |= (uint32_t)(h & 0x8000) << 16;
+    return v.f;
+}
+
+static inline float cpu_bf16(uint16_t h)
+{
+    union {
+        uint32_t u;
+        float f;
+    } v = {.u = (uint32_t)h << 16};
+    return v.f;
+}
+
+static inline int cpu_min(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+/* The ops of lade_cpu_ops(); contracts in kernels.h. */
+int cpu_embed(struct lade_device *dev, float *y, const struct lade_matrix *table,
+              const int32_t *ids, int n, char *err);
+int cpu_rmsnorm(struct lade_device *dev, float *y, float *x, const float *add, const float *w,
+                int n, int dim, float eps, char *err);
+int cpu_matmul(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n,
+               char *err);
+int cpu_attention(struct lade_device *dev, const struct lade_attention *a, char *err);
+int cpu_deltanet(struct lade_device *dev, const struct lade_deltanet *d, char *err);
+int cpu_route(struct lade_device *dev, const struct lade_route *r, char *err);
+int cpu_moe(struct lade_device *dev, const struct lade_moe *m, char *err);
+
+/* What an expert or product reports when a matrix has no valid layout. */
+int cpu_bad_matrix(const char *op, const struct lade_matrix *m, char *err);
+
+#endif

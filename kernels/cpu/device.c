@@ -1,0 +1,178 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "kernels/cpu/cpu.h"
+
+enum { HUGE_PAGE = 2 << 20, HEADER = LADE_ALIGN };
+
+/* In front of every allocation, so that free() needs no table and any thread may allocate. */
+struct header {
+    void *map;      /* NULL: from aligned_alloc */
+    size_t bytes;
+};
+_Static_assert(sizeof(struct header) <= HEADER, "the header keeps the data aligned");
+
+static const char *cpu_describe(const struct lade_device *dev)
+{
+    return dev->title;
+}
+
+static void cpu_close(struct lade_device *dev)
+{
+    if (!dev)
+        return;
+    cpu_pool_close(dev->pool);
+    free(dev->scratch);
+    free(dev);
+}
+
+static int cpu_open(struct lade_device **out, const struct lade_device_config *cfg, char *err)
+{
+    *out = NULL;
+    const struct cpu_isa *isa = cpu_isa_find(cfg->isa, err);
+    if (!isa)
+        return -1;
+    struct lade_device *dev = calloc(1, sizeof(*dev));
+    if (!dev)
+        return lade_fail(err, "cpu: out of memory; close other programs");
+    dev->isa = isa;
+    dev->exact = cfg->exact;
+    if (cpu_pool_open(&dev->pool, cfg->threads, err)) {
+        cpu_close(dev);
+        return -1;
+    }
+    dev->threads = cpu_pool_threads(dev->pool);
+    snprintf(dev->title, sizeof(dev->title), "%s, %d thread%s", isa->title, dev->threads,
+             dev->threads == 1 ? "" : "s");
+    *out = dev;
+    return 0;
+}
+
+/* Large blocks come straight from the kernel: zero without being touched, so that pages land on
+ * the memory node of the thread that fills them, and in huge pages where the system allows. */
+static void *map_block(size_t bytes)
+{
+    size_t total;
+    if (__builtin_add_overflow(bytes, (size_t)HUGE_PAGE + HEADER, &total))
+        return NULL;
+    char *map = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED)
+        return NULL;
+    char *base = map + (HUGE_PAGE - (uintptr_t)map % HUGE_PAGE) % HUGE_PAGE;
+    madvise(base, bytes + HEADER, MADV_HUGEPAGE);
+    *(struct header *)base = (struct header){map, total};
+    return base + HEADER;
+}
+
+static int cpu_alloc(struct lade_device *dev, void **addr, size_t bytes, char *err)
+{
+    (void)dev;
+    *addr = NULL;
+    size_t total;
+    if (bytes >= HUGE_PAGE) {
+        *addr = map_block(bytes);
+    } else if (!__builtin_add_overflow(bytes, (size_t)2 * HEADER - 1, &total)) {
+        char *base = aligned_alloc(HEADER, total / HEADER * HEADER);
+        if (base) {
+            memset(base, 0, total / HEADER * HEADER);
+            *(struct header *)base = (struct header){NULL, total};
+            *addr = base + HEADER;
+        }
+    }
+    if (!*addr)
+        return lade_fail(err, "memory: cannot get %.2f GiB; free memory or use a smaller model",
+                         (double)bytes / (1 << 30));
+    return 0;
+}
+
+static void cpu_free(struct lade_device *dev, void *addr)
+{
+    (void)dev;
+    if (!addr)
+        return;
+    struct header *h = (struct header *)((char *)addr - HEADER);
+    if (h->map)
+        munmap(h->map, h->bytes);
+    else
+        free(h);
+}
+
+static int cpu_copy(struct lade_device *dev, void *dst, const void *src, size_t bytes, char *err)
+{
+    (void)dev;
+    (void)err;
+    if (bytes)
+        memmove(dst, src, bytes);
+    return 0;
+}
+
+static int cpu_sync(struct lade_device *dev, char *err)
+{
+    (void)dev;
+    (void)err;
+    return 0; /* every op has finished when it returns */
+}
+
+void cpu_carve_add(struct cpu_carve *c, void **out, size_t count, size_t size)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX / 4 - c->bytes ||
+        c->n == (int)(sizeof(c->piece) / sizeof(c->piece[0]))) {
+        c->overflow = true;
+        return;
+    }
+    c->piece[c->n].out = out;
+    c->piece[c->n++].at = c->bytes;
+    c->bytes += (bytes + LADE_ALIGN - 1) / LADE_ALIGN * LADE_ALIGN;
+}
+
+int cpu_carve_commit(struct lade_device *dev, struct cpu_carve *c, char *err)
+{
+    if (c->overflow)
+        return lade_fail(err, "cpu: the work space of this batch overflows; use smaller batches");
+    if (c->bytes > dev->scratch_bytes) {
+        free(dev->scratch);
+        dev->scratch_bytes = 0;
+        dev->scratch = aligned_alloc(LADE_ALIGN, c->bytes);
+        if (!dev->scratch)
+            return lade_fail(err, "cpu: no %.1f MiB of work space; use smaller batches",
+                             (double)c->bytes / (1 << 20));
+        dev->scratch_bytes = c->bytes;
+    }
+    for (int i = 0; i < c->n; i++)
+        *c->piece[i].out = (char *)dev->scratch + c->piece[i].at;
+    return 0;
+}
+
+int cpu_bad_matrix(const char *op, const struct lade_matrix *m, char *err)
+{
+    return lade_fail(err, "%s: no layout for type %d, %d x %d, group %d; check the checkpoint", op,
+                     (int)m->type, m->rows, m->cols, m->group);
+}
+
+const struct lade_ops *lade_cpu_ops(void)
+{
+    static const struct lade_ops ops = {
+        .name = "cpu",
+        .host_memory = true,
+        .open = cpu_open,
+        .close = cpu_close,
+        .describe = cpu_describe,
+        .alloc = cpu_alloc,
+        .free = cpu_free,
+        .upload = cpu_copy,
+        .download = cpu_copy,
+        .copy = cpu_copy,
+        .sync = cpu_sync,
+        .embed = cpu_embed,
+        .rmsnorm = cpu_rmsnorm,
+        .matmul = cpu_matmul,
+        .attention = cpu_attention,
+        .deltanet = cpu_deltanet,
+        .route = cpu_route,
+        .moe = cpu_moe,
+    };
+    return &ops;
+}

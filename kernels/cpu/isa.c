@@ -1,0 +1,52 @@
+#include <string.h>
+
+#include "kernels/cpu/cpu.h"
+
+static bool has_portable(void)
+{
+    return true;
+}
+
+#if defined(__x86_64__)
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+/* Best first. */
+static const struct {
+    const struct cpu_isa *isa;
+    bool (*usable)(void);
+} table[] = {
+#if defined(__x86_64__)
+    {&cpu_isa_avx512, has_avx512},
+    {&cpu_isa_avx2, has_avx2},
+#endif
+    {&cpu_isa_portable, has_portable},
+};
+
+const struct cpu_isa *cpu_isa_find(const char *name, char *err)
+{
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        if (name && strcmp(name, table[i].isa->name))
+            continue;
+        if (table[i].usable())
+            return table[i].isa;
+        if (name) {
+            lade_fail(err, "cpu: this machine has no %s; leave the choice to lade",
+                      table[i].isa->title);
+            return NULL;
+        }
+    }
+    lade_fail(err, "cpu: no instruction set '%s'; use portable, avx2 or avx512", name);
+    return NULL;
+}

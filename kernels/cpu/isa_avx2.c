@@ -1,0 +1,10 @@
+#if defined(__x86_64__)
+#define SIMD_AVX2
+#include "kernels/cpu/vector_impl.h"
+#include "kernels/cpu/matmul_impl.h"
+#include "kernels/cpu/delta_impl.h"
+#include "kernels/cpu/attention_impl.h"
+#include "kernels/cpu/isa_table_impl.h"
+
+const struct cpu_isa cpu_isa_avx2 = ISA_TABLE("avx2", "AVX2");
+#endif

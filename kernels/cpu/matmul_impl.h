@@ -1,0 +1,384 @@
+/* matmul_impl.h - products with matrices of every type; included once by each isa_*.c.
+ *
+ * Codes become floats (code - zero) in place, are multiplied with the inputs, and each group's
+ * sum is scaled once. Q4 and Q8 codes are moved to the top of the lane where that spares an
+ * instruction; CODE4_SCALE and CODE8_SCALE undo the factor together with the group's scale. All
+ * these products are exact, so only additions round. */
+#include "kernels/cpu/simd.h"
+
+#if defined(SIMD_AVX512)
+#define CODE4_SCALE 1.0f
+#else
+#define CODE4_SCALE 0x1p-28f
+#endif
+#define CODE8_SCALE 0x1p-24f
+
+/* What to flip in a word so that its codes are signed: code - 8 or code - 128. */
+ALWAYS_INLINE vu signed_codes(vu w, enum lade_type type)
+{
+#if defined(SIMD_AVX512)
+    return type == LADE_Q4 ? w : w ^ 0x80808080u;
+#else
+    return w ^ (type == LADE_Q4 ? 0x88888888u : 0x80808080u);
+#endif
+}
+
+/* Code i of each lane of a word from signed_codes(), as a float times 1 / CODEn_SCALE. */
+ALWAYS_INLINE vf code(vu w, const int i, const enum lade_type type)
+{
+    if (type == LADE_Q8) {
+        vu top = i == 3 ? w & 0xff000000u : i == 0 ? w << 24 : (w << (24 - 8 * i)) & 0xff000000u;
+        return vf_from_int((vi)top);
+    }
+#if defined(SIMD_AVX512)
+    const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    return (vf)_mm512_permutexvar_ps((__m512i)(w >> (4 * i)), values);
+#else
+    vu top = i == 7 ? w & 0xf0000000u : i == 0 ? w << 28 : (w << (28 - 4 * i)) & 0xf0000000u;
+    return vf_from_int((vi)top);
+#endif
+}
+
+struct tile {
+    const uint32_t *codes;
+    const uint16_t *scales;
+    const uint8_t *zeros; /* NULL: the implied zero */
+};
+
+ALWAYS_INLINE struct tile tile_at(const struct lade_matrix *m, const struct lade_matrix_layout *l,
+                                  int t)
+{
+    const char *base = m->data;
+    size_t groups = (size_t)t * (size_t)l->groups * LADE_TILE;
+    return (struct tile){
+        (const uint32_t *)base + (size_t)t * (size_t)l->words * LADE_TILE,
+        (const uint16_t *)(base + l->scales) + groups,
+        m->has_zeros ? (const uint8_t *)(base + l->zeros) + groups : NULL,
+    };
+}
+
+/* Multiplies one word of each lane with per_word inputs of N tokens. Accumulators: tokens times
+ * A, so that enough independent additions are in flight. */
+ALWAYS_INLINE void word_times(vf *acc, const uint32_t *codes, const vf *zero, const float *x,
+                              size_t ldx, const enum lade_type type, const bool zeros, const int N,
+                              const int A)
+{
+    const int per = type == LADE_Q4 ? 8 : 4;
+    vu w[TILE_VECS];
+    UNROLL(4)
+    for (int v = 0; v < TILE_VECS; v++)
+        w[v] = signed_codes(vu_load(codes + v * VL), type);
+    UNROLL(8)
+    for (int i = 0; i < per; i++) {
+        UNROLL(4)
+        for (int v = 0; v < TILE_VECS; v++) {
+            vf c = code(w[v], i, type);
+            if (zeros)
+                c -= zero[v];
+            UNROLL(4)
+            for (int t = 0; t < N; t++) {
+                vf *a = &acc[(t * A + i % A) * TILE_VECS + v];
+                *a = vf_fma(c, vf_set1(x[(size_t)t * ldx + (size_t)i]), *a);
+            }
+        }
+    }
+}
+
+ALWAYS_INLINE void tile_times(float (*out)[LADE_TILE], const struct tile t,
+                              const struct lade_matrix *m, const struct lade_matrix_layout *l,
+                              const float *x, size_t ldx, const enum lade_type type,
+                              const bool zeros, const int N, const int A)
+{
+    const int per = type == LADE_Q4 ? 8 : 4;
+    const float rescale = type == LADE_Q4 ? CODE4_SCALE : CODE8_SCALE;
+    const float implied = type == LADE_Q4 ? 8.0f : 128.0f;
+    const int full = m->cols / per, step = m->group / per;
+    vf total[CPU_DIRECT_N * TILE_VECS] = {0};
+    for (int g = 0, w = 0; g < l->groups; g++) {
+        vf acc[4 * TILE_VECS] = {0}, zero[TILE_VECS] = {0};
+        if (zeros) {
+            for (int v = 0; v < TILE_VECS; v++)
+                zero[v] = (vf_load_u8(t.zeros + g * LADE_TILE + v * VL) - implied) * (1 / rescale);
+        }
+        int last = l->groups - g > 1 ? (g + 1) * step : l->words;
+        for (; w < cpu_min(last, full); w++)
+            word_times(acc, t.codes + (size_t)w * LADE_TILE, zero, x + (size_t)w * per, ldx, type,
+                       zeros, N, A);
+        if (w < last) { /* the last word of a row may stand for fewer inputs than it has codes */
+            float part[CPU_DIRECT_N][8] = {{0}};
+            for (int n = 0; n < N; n++)
+                memcpy(part[n], x + (size_t)n * ldx + (size_t)w * per,
+                       (size_t)(m->cols - w * per) * sizeof(float));
+            word_times(acc, t.codes + (size_t)w * LADE_TILE, zero, part[0], 8, type, zeros, N, A);
+            w++;
+        }
+        UNROLL(4)
+        for (int v = 0; v < TILE_VECS; v++) {
+            vf scale = vf_load_f16(t.scales + g * LADE_TILE + v * VL) * rescale;
+            UNROLL(4)
+            for (int n = 0; n < N; n++) {
+                vf sum = acc[n * A * TILE_VECS + v];
+                UNROLL(4)
+                for (int a = 1; a < A; a++)
+                    sum += acc[(n * A + a) * TILE_VECS + v];
+                total[n * TILE_VECS + v] = vf_fma(sum, scale, total[n * TILE_VECS + v]);
+            }
+        }
+    }
+    for (int n = 0; n < N; n++)
+        for (int v = 0; v < TILE_VECS; v++)
+            vf_store(out[n] + v * VL, total[n * TILE_VECS + v]);
+}
+
+#define TILES(name, type, zeros)                                                                   \
+    static void name(float (*out)[LADE_TILE], const struct tile t, const struct lade_matrix *m,    \
+                     const struct lade_matrix_layout *l, const float *x, size_t ldx, int n)        \
+    {                                                                                              \
+        if (n == 1)                                                                                \
+            tile_times(out, t, m, l, x, ldx, type, zeros, 1, 4);                                   \
+        else if (n == 2)                                                                           \
+            tile_times(out, t, m, l, x, ldx, type, zeros, 2, 2);                                   \
+        else if (n == 3)                                                                           \
+            tile_times(out, t, m, l, x, ldx, type, zeros, 3, 1);                                   \
+        else                                                                                       \
+            tile_times(out, t, m, l, x, ldx, type, zeros, 4, 1);                                   \
+    }
+TILES(tile_q4, LADE_Q4, false)
+TILES(tile_q4_zeros, LADE_Q4, true)
+TILES(tile_q8, LADE_Q8, false)
+TILES(tile_q8_zeros, LADE_Q8, true)
+#undef TILES
+
+/* One row of a row-major matrix times N tokens. */
+ALWAYS_INLINE void row_times(float *y, size_t ldy, const void *row, const float *x, size_t ldx,
+                             int cols, const enum lade_type type, const int N, const int A)
+{
+    vf acc[CPU_DIRECT_N * 4] = {0};
+    int i = 0;
+    for (; i + A * VL <= cols; i += A * VL) {
+        UNROLL(4)
+        for (int a = 0; a < A; a++) {
+            vf w = vf_load_type(type, row, (size_t)(i + a * VL));
+            UNROLL(4)
+            for (int t = 0; t < N; t++)
+                acc[t * A + a] = vf_fma(w, vf_load(x + (size_t)t * ldx + i + a * VL),
+                                        acc[t * A + a]);
+        }
+    }
+    float tail[CPU_DIRECT_N] = {0};
+    for (; i < cols; i++) {
+        float w = f_load_type(type, row, (size_t)i);
+        for (int t = 0; t < N; t++)
+            tail[t] += w * x[(size_t)t * ldx + i];
+    }
+    for (int t = 0; t < N; t++) {
+        vf s = acc[t * A];
+        for (int a = 1; a < A; a++)
+            s += acc[t * A + a];
+        y[(size_t)t * ldy] = vf_sum(s) + tail[t];
+    }
+}
+
+ALWAYS_INLINE void rows_times(float *y, size_t ldy, const struct lade_matrix *m, const float *x,
+                              size_t ldx, int n, int first, int last, const enum lade_type type)
+{
+    size_t size = (size_t)lade_types[type].bits / 8 * (size_t)m->cols;
+    for (int r = first; r < last; r++) {
+        const char *row = (const char *)m->data + (size_t)r * size;
+        if (n == 1)
+            row_times(y + (r - first), ldy, row, x, ldx, m->cols, type, 1, 4);
+        else if (n == 2)
+            row_times(y + (r - first), ldy, row, x, ldx, m->cols, type, 2, 4);
+        else if (n == 3)
+            row_times(y + (r - first), ldy, row, x, ldx, m->cols, type, 3, 2);
+        else
+            row_times(y + (r - first), ldy, row, x, ldx, m->cols, type, 4, 2);
+    }
+}
+
+static void gemv(float *y, size_t ldy, const struct lade_matrix *m,
+                 const struct lade_matrix_layout *l, const float *x, size_t ldx, int n, int first,
+                 int last)
+{
+    if (!lade_types[m->type].per_word) {
+        int r0 = first * LADE_TILE, r1 = cpu_min(last * LADE_TILE, m->rows);
+        if (m->type == LADE_F32)
+            rows_times(y, ldy, m, x, ldx, n, r0, r1, LADE_F32);
+        else if (m->type == LADE_F16)
+            rows_times(y, ldy, m, x, ldx, n, r0, r1, LADE_F16);
+        else
+            rows_times(y, ldy, m, x, ldx, n, r0, r1, LADE_BF16);
+        return;
+    }
+    for (int t = first; t < last; t++) {
+        float out[CPU_DIRECT_N][LADE_TILE];
+        struct tile tile = tile_at(m, l, t);
+        if (m->type == LADE_Q4 && !m->has_zeros)
+            tile_q4(out, tile, m, l, x, ldx, n);
+        else if (m->type == LADE_Q4)
+            tile_q4_zeros(out, tile, m, l, x, ldx, n);
+        else if (!m->has_zeros)
+            tile_q8(out, tile, m, l, x, ldx, n);
+        else
+            tile_q8_zeros(out, tile, m, l, x, ldx, n);
+        int rows = cpu_min(LADE_TILE, m->rows - t * LADE_TILE);
+        for (int i = 0; i < n; i++)
+            memcpy(y + (size_t)i * ldy + (size_t)(t - first) * LADE_TILE, out[i],
+                   (size_t)rows * sizeof(float));
+    }
+}
+
+static void pack(float *xp, const float *x, size_t ldx, const int32_t *rows, int n, int k)
+{
+    enum { STEP = 64 }; /* a block of the result that stays in the first cache */
+    for (int b = 0; b < n; b += NR, xp += (size_t)k * NR) {
+        for (int k0 = 0; k0 < k; k0 += STEP) {
+            int k1 = cpu_min(k, k0 + STEP);
+            for (int t = 0; t < NR; t++) {
+                if (b + t >= n) {
+                    for (int i = k0; i < k1; i++)
+                        xp[(size_t)i * NR + (size_t)t] = 0;
+                    continue;
+                }
+                const float *row = x + (size_t)(rows ? rows[b + t] : b + t) * ldx;
+                for (int i = k0; i < k1; i++)
+                    xp[(size_t)i * NR + (size_t)t] = row[i];
+            }
+        }
+    }
+}
+
+/* out[t][r] = sum over i < k of x[i * ldx + t] * panel[i * ldp + r], for M tokens, PW rows. */
+ALWAYS_INLINE void micro_fixed(float *out, const float *panel, size_t ldp, const float *x,
+                               size_t ldx, int k, const int M)
+{
+    vf acc[NR * PANEL_VECS] = {0};
+    for (int i = 0; i < k; i++) {
+        vf p[PANEL_VECS];
+        UNROLL(4)
+        for (int v = 0; v < PANEL_VECS; v++)
+            p[v] = vf_load(panel + v * VL);
+        UNROLL(16)
+        for (int t = 0; t < M; t++) {
+            vf b = vf_set1(x[t]);
+            UNROLL(4)
+            for (int v = 0; v < PANEL_VECS; v++)
+                acc[t * PANEL_VECS + v] = vf_fma(p[v], b, acc[t * PANEL_VECS + v]);
+        }
+        panel += ldp;
+        x += ldx;
+    }
+    UNROLL(16)
+    for (int t = 0; t < M; t++)
+        for (int v = 0; v < PANEL_VECS; v++)
+            vf_store(out + t * PW + v * VL, acc[t * PANEL_VECS + v]);
+}
+
+/* As above for m <= NR tokens; x has NR readable entries in each row, out room for NR rows. */
+static void micro(float *out, const float *panel, size_t ldp, const float *x, size_t ldx, int k,
+                  int m)
+{
+    if (m <= NR / 3)
+        micro_fixed(out, panel, ldp, x, ldx, k, NR / 3);
+    else if (m <= 2 * NR / 3)
+        micro_fixed(out, panel, ldp, x, ldx, k, 2 * NR / 3);
+    else
+        micro_fixed(out, panel, ldp, x, ldx, k, NR);
+}
+
+/* Rows of one tile to floats: panel[k][PW], this tile at the given lane. */
+ALWAYS_INLINE void tile_panel(float *panel, const struct tile t, const struct lade_matrix *m,
+                              const struct lade_matrix_layout *l, const enum lade_type type,
+                              const bool zeros)
+{
+    const int per = type == LADE_Q4 ? 8 : 4;
+    const float rescale = type == LADE_Q4 ? CODE4_SCALE : CODE8_SCALE;
+    const float implied = type == LADE_Q4 ? 8.0f : 128.0f;
+    for (int w = 0, left = 0, g = -1; w < l->words; w++, left--) {
+        vf scale[TILE_VECS], zero[TILE_VECS];
+        if (!left) {
+            g++;
+            left = m->group / per;
+        }
+        UNROLL(4)
+        for (int v = 0; v < TILE_VECS; v++) {
+            scale[v] = vf_load_f16(t.scales + g * LADE_TILE + v * VL) * rescale;
+            if (zeros)
+                zero[v] = (vf_load_u8(t.zeros + g * LADE_TILE + v * VL) - implied) * (1 / rescale);
+        }
+        int codes = cpu_min(per, m->cols - w * per);
+        UNROLL(4)
+        for (int v = 0; v < TILE_VECS; v++) {
+            vu word = signed_codes(vu_load(t.codes + (size_t)w * LADE_TILE + v * VL), type);
+            UNROLL(8)
+            for (int i = 0; i < per; i++) {
+                vf c = code(word, i, type);
+                if (zeros)
+                    c -= zero[v];
+                if (i < codes)
+                    vf_store(panel + (size_t)(w * per + i) * PW + v * VL, c * scale[v]);
+            }
+        }
+    }
+}
+
+/* Rows of a row-major matrix to panel[k][PW]. Columns go in blocks, so that what is written with
+ * a stride stays in the first cache. */
+static void row_panel(float *panel, const struct lade_matrix *m, int row0)
+{
+    enum { STEP = 64 };
+    size_t size = (size_t)lade_types[m->type].bits / 8 * (size_t)m->cols;
+    for (int k0 = 0; k0 < m->cols; k0 += STEP) {
+        int k1 = cpu_min(m->cols, k0 + STEP);
+        for (int r = 0; r < PW; r++) {
+            if (row0 + r >= m->rows) {
+                for (int i = k0; i < k1; i++)
+                    panel[(size_t)i * PW + (size_t)r] = 0;
+                continue;
+            }
+            const char *row = (const char *)m->data + (size_t)(row0 + r) * size;
+            for (int i = k0; i < k1; i++)
+                panel[(size_t)i * PW + (size_t)r] = f_load_type(m->type, row, (size_t)i);
+        }
+    }
+}
+
+static void fill_panel(float *panel, const struct lade_matrix *m,
+                       const struct lade_matrix_layout *l, int row0)
+{
+    if (!lade_types[m->type].per_word) {
+        row_panel(panel, m, row0);
+        return;
+    }
+    for (int lane = 0; lane < PW; lane += LADE_TILE, panel += LADE_TILE) {
+        int t = (row0 + lane) / LADE_TILE;
+        if (t >= l->tiles) {
+            for (int i = 0; i < m->cols; i++)
+                memset(panel + (size_t)i * PW, 0, LADE_TILE * sizeof(float));
+            continue;
+        }
+        struct tile tile = tile_at(m, l, t);
+        if (m->type == LADE_Q4 && !m->has_zeros)
+            tile_panel(panel, tile, m, l, LADE_Q4, false);
+        else if (m->type == LADE_Q4)
+            tile_panel(panel, tile, m, l, LADE_Q4, true);
+        else if (!m->has_zeros)
+            tile_panel(panel, tile, m, l, LADE_Q8, false);
+        else
+            tile_panel(panel, tile, m, l, LADE_Q8, true);
+    }
+}
+
+static void gemm(float *y, size_t ldy, const struct lade_matrix *m,
+                 const struct lade_matrix_layout *l, int row0, const float *xp, int n, float *panel)
+{
+    fill_panel(panel, m, l, row0);
+    int rows = cpu_min(PW, m->rows - row0);
+    for (int b = 0; b < n; b += NR, xp += (size_t)m->cols * NR) {
+        float out[NR * PW];
+        int tokens = cpu_min(NR, n - b);
+        micro(out, panel, PW, xp, NR, m->cols, tokens);
+        for (int t = 0; t < tokens; t++)
+            memcpy(y + (size_t)(b + t) * ldy, out + t * PW, (size_t)rows * sizeof(float));
+    }
+}

@@ -1,0 +1,88 @@
+/* Embedding rows and RMS norm. */
+#include <string.h>
+
+#include "kernels/cpu/cpu.h"
+
+static void tiled_row(float *y, const struct lade_matrix *m, const struct lade_matrix_layout *l,
+                      int row)
+{
+    const struct lade_type_info *info = &lade_types[m->type];
+    const char *base = m->data;
+    size_t tile = (size_t)(row / LADE_TILE), lane = (size_t)(row % LADE_TILE);
+    const uint32_t *codes = (const uint32_t *)base + tile * (size_t)l->words * LADE_TILE + lane;
+    const uint16_t *scales =
+        (const uint16_t *)(base + l->scales) + tile * (size_t)l->groups * LADE_TILE + lane;
+    const uint8_t *zeros =
+        (const uint8_t *)(base + l->zeros) + tile * (size_t)l->groups * LADE_TILE + lane;
+    for (int k = 0; k < m->cols; k++) {
+        uint32_t word = codes[(size_t)(k / info->per_word) * LADE_TILE];
+        int code = (int)(word >> (k % info->per_word * info->bits) & ((1u << info->bits) - 1));
+        size_t g = (size_t)(k / m->group) * LADE_TILE;
+        int zero = m->has_zeros ? zeros[g] : info->zero;
+        y[k] = cpu_half(scales[g]) * (float)(code - zero);
+    }
+}
+
+int cpu_embed(struct lade_device *dev, float *y, const struct lade_matrix *table,
+              const int32_t *ids, int n, char *err)
+{
+    (void)dev;
+    struct lade_matrix_layout l;
+    if (lade_matrix_layout(table, &l))
+        return cpu_bad_matrix("embed", table, err);
+    size_t cols = (size_t)table->cols;
+    for (int t = 0; t < n; t++, y += cols) {
+        if (ids[t] < 0 || ids[t] >= table->rows)
+            return lade_fail(err, "embed: token %d is not below %d; check the tokenizer", ids[t],
+                             table->rows);
+        size_t at = (size_t)ids[t] * cols;
+        switch (table->type) {
+        case LADE_F32:
+            memcpy(y, (const float *)table->data + at, cols * sizeof(float));
+            break;
+        case LADE_F16:
+            for (size_t k = 0; k < cols; k++)
+                y[k] = cpu_half(((const uint16_t *)table->data)[at + k]);
+            break;
+        case LADE_BF16:
+            for (size_t k = 0; k < cols; k++)
+                y[k] = cpu_bf16(((const uint16_t *)table->data)[at + k]);
+            break;
+        default:
+            tiled_row(y, table, &l, ids[t]);
+        }
+    }
+    return 0;
+}
+
+struct norm_run {
+    const struct cpu_isa *isa;
+    float *y, *x;
+    const float *add, *w;
+    int n, dim;
+    float eps;
+};
+
+enum { NORM_ROWS = 8 }; /* of one unit */
+
+static void norm_unit(void *ctx, int unit, int thread)
+{
+    (void)thread;
+    const struct norm_run *r = ctx;
+    int last = cpu_min(r->n, (unit + 1) * NORM_ROWS);
+    for (int t = unit * NORM_ROWS; t < last; t++) {
+        size_t at = (size_t)t * (size_t)r->dim;
+        if (r->add)
+            r->isa->axpy(r->x + at, 1.0f, r->add + at, r->dim);
+        r->isa->rmsnorm(r->y + at, r->x + at, r->w, r->dim, r->eps);
+    }
+}
+
+int cpu_rmsnorm(struct lade_device *dev, float *y, float *x, const float *add, const float *w,
+                int n, int dim, float eps, char *err)
+{
+    (void)err;
+    struct norm_run r = {dev->isa, y, x, add, w, n, dim, eps};
+    cpu_pool_run(dev->pool, (n + NORM_ROWS - 1) / NORM_ROWS, norm_unit, &r);
+    return 0;
+}

@@ -1,0 +1,268 @@
+#include "kernels/cpu/pool.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/error.h"
+
+#if defined(__x86_64__) || defined(__i386__)
+#define cpu_relax() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define cpu_relax() __asm__ volatile("yield")
+#else
+#define cpu_relax() ((void)0)
+#endif
+
+/* A token is hundreds of runs a few microseconds apart: workers wait this long awake (about
+ * 50 us), then sleep, so that an idle program costs nothing. */
+enum { SPINS = 1500, MAX_THREADS = 1024 };
+
+/* state = generation << 17 | workers inside << 1 | open. A worker that comes late finds the run
+ * closed and does not hold it up: the caller never waits for a thread that has not begun. */
+#define OPEN       ((uint64_t)1)
+#define INSIDE     ((uint64_t)2)
+#define INSIDE_ALL ((uint64_t)0x1fffe)
+#define GENERATION ((uint64_t)1 << 17)
+
+struct cpu_pool {
+    _Alignas(64) _Atomic uint64_t state;
+    _Alignas(64) atomic_int next;
+    _Alignas(64) cpu_pool_fn fn; /* fn, ctx and units change only while nobody is inside */
+    void *ctx;
+    int units;
+    int threads;
+
+    _Alignas(64) atomic_bool stop;
+    atomic_int parked;        /* workers asleep or about to be */
+    atomic_bool caller_parked;
+    pthread_mutex_t lock;     /* only for sleeping and waking */
+    pthread_cond_t work, done;
+    int started;
+    pthread_t *ids;
+};
+
+struct worker {
+    struct cpu_pool *pool;
+    int thread;
+};
+
+static void claim_units(struct cpu_pool *p, int thread)
+{
+    for (;;) {
+        int u = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
+        if (u >= p->units)
+            return;
+        p->fn(p->ctx, u, thread);
+    }
+}
+
+/* True when a run later than `seen` is open. */
+static bool has_work(struct cpu_pool *p, uint64_t seen)
+{
+    uint64_t s = atomic_load(&p->state);
+    return (s & OPEN) && s / GENERATION != seen;
+}
+
+static bool wait_for_work(struct cpu_pool *p, uint64_t seen)
+{
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load_explicit(&p->stop, memory_order_relaxed))
+            return false;
+        if (has_work(p, seen))
+            return true;
+        cpu_relax();
+    }
+    pthread_mutex_lock(&p->lock);
+    atomic_fetch_add(&p->parked, 1);
+    while (!atomic_load(&p->stop) && !has_work(p, seen))
+        pthread_cond_wait(&p->work, &p->lock);
+    atomic_fetch_sub(&p->parked, 1);
+    pthread_mutex_unlock(&p->lock);
+    return !atomic_load(&p->stop);
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker w = *(struct worker *)arg;
+    free(arg);
+    struct cpu_pool *p = w.pool;
+    uint64_t seen = 0;
+    while (wait_for_work(p, seen)) {
+        uint64_t s = atomic_load(&p->state);
+        if (!(s & OPEN) || !atomic_compare_exchange_strong(&p->state, &s, s + INSIDE))
+            continue;
+        seen = s / GENERATION;
+        claim_units(p, w.thread);
+        uint64_t before = atomic_fetch_sub(&p->state, INSIDE);
+        if ((before & INSIDE_ALL) == INSIDE && atomic_load(&p->caller_parked)) {
+            pthread_mutex_lock(&p->lock);
+            pthread_cond_signal(&p->done);
+            pthread_mutex_unlock(&p->lock);
+        }
+    }
+    return NULL;
+}
+
+static bool somebody_inside(struct cpu_pool *p)
+{
+    return (atomic_load(&p->state) & INSIDE_ALL) != 0;
+}
+
+void cpu_pool_run(struct cpu_pool *p, int units, cpu_pool_fn fn, void *ctx)
+{
+    if (units <= 1 || p->threads == 1) {
+        for (int u = 0; u < units; u++)
+            fn(ctx, u, 0);
+        return;
+    }
+    p->fn = fn;
+    p->ctx = ctx;
+    p->units = units;
+    atomic_store_explicit(&p->next, 0, memory_order_relaxed);
+    uint64_t s = atomic_load_explicit(&p->state, memory_order_relaxed);
+    atomic_store(&p->state, (s / GENERATION + 1) * GENERATION | OPEN);
+    if (atomic_load(&p->parked)) {
+        pthread_mutex_lock(&p->lock);
+        pthread_cond_broadcast(&p->work);
+        pthread_mutex_unlock(&p->lock);
+    }
+    claim_units(p, 0);
+    atomic_fetch_and(&p->state, ~OPEN);
+    for (int i = 0; i < SPINS; i++) {
+        if (!somebody_inside(p))
+            return;
+        cpu_relax();
+    }
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&p->caller_parked, true);
+    while (somebody_inside(p))
+        pthread_cond_wait(&p->done, &p->lock);
+    atomic_store(&p->caller_parked, false);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static long read_topology(int cpu, const char *leaf)
+{
+    char path[128];
+    snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/topology/%s", cpu, leaf);
+    FILE *f = fopen(path, "re");
+    long value = -1;
+    if (f) {
+        if (fscanf(f, "%ld", &value) != 1)
+            value = -1;
+        fclose(f);
+    }
+    return value;
+}
+
+/* Physical cores among the CPUs this process may use: two threads of one core share the
+ * arithmetic units and gain nothing here. Unknown topology counts every CPU. */
+static int physical_cores(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof(set), &set))
+        return 1;
+    struct {
+        long package, core;
+    } seen[CPU_SETSIZE];
+    int n = 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &set))
+            continue;
+        long package = read_topology(cpu, "physical_package_id");
+        long core = read_topology(cpu, "core_id");
+        bool known = false;
+        for (int i = 0; i < n && core >= 0; i++)
+            known |= seen[i].package == package && seen[i].core == core;
+        if (!known) {
+            seen[n].package = package;
+            seen[n++].core = core;
+        }
+    }
+    return n > 0 ? n : 1;
+}
+
+static int start_workers(struct cpu_pool *p, char *err)
+{
+    /* Signals belong to the thread that owns the terminal. */
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int rc = 0;
+    for (int i = 1; i < p->threads && !rc; i++) {
+        struct worker *w = malloc(sizeof(*w));
+        if (!w) {
+            rc = ENOMEM;
+            break;
+        }
+        *w = (struct worker){p, i};
+        rc = pthread_create(&p->ids[i - 1], NULL, worker_main, w);
+        if (rc)
+            free(w);
+        else
+            p->started++;
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc)
+        return lade_fail(err, "threads: cannot start number %d of %d: %s; use fewer threads",
+                         p->started + 2, p->threads, strerror(rc));
+    return 0;
+}
+
+int cpu_pool_open(struct cpu_pool **out, int threads, char *err)
+{
+    *out = NULL;
+    if (threads <= 0)
+        threads = physical_cores();
+    if (threads > MAX_THREADS)
+        return lade_fail(err, "threads: %d is more than %d; use fewer", threads, MAX_THREADS);
+    struct cpu_pool *p = aligned_alloc(_Alignof(struct cpu_pool), sizeof(*p));
+    if (!p)
+        return lade_fail(err, "threads: out of memory; close other programs");
+    memset(p, 0, sizeof(*p));
+    p->threads = threads;
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->work, NULL);
+    pthread_cond_init(&p->done, NULL);
+    p->ids = calloc((size_t)threads, sizeof(*p->ids));
+    if (!p->ids) {
+        cpu_pool_close(p);
+        return lade_fail(err, "threads: out of memory; close other programs");
+    }
+    if (start_workers(p, err)) {
+        cpu_pool_close(p);
+        return -1;
+    }
+    *out = p;
+    return 0;
+}
+
+void cpu_pool_close(struct cpu_pool *p)
+{
+    if (!p)
+        return;
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&p->stop, true);
+    pthread_cond_broadcast(&p->work);
+    pthread_mutex_unlock(&p->lock);
+    for (int i = 0; i < p->started; i++)
+        pthread_join(p->ids[i], NULL);
+    pthread_cond_destroy(&p->work);
+    pthread_cond_destroy(&p->done);
+    pthread_mutex_destroy(&p->lock);
+    free(p->ids);
+    free(p);
+}
+
+int cpu_pool_threads(const struct cpu_pool *p)
+{
+    return p->threads;
+}

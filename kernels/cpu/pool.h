@@ -1,0 +1,28 @@
+/* pool.h - the threads of the CPU device.
+ *
+ * Work is cut into units whose results do not depend on who computes them, so a run gives the
+ * same bits whatever the timing and the number of threads. Units are claimed one by one, which
+ * keeps all cores busy when one of them is slowed down by other programs. */
+#ifndef LADE_KERNELS_CPU_POOL_H
+#define LADE_KERNELS_CPU_POOL_H
+
+struct cpu_pool;
+
+/* One unit of work. `thread` is below cpu_pool_threads() and no two units that run at the same
+ * time share it, so it can index scratch memory. */
+typedef void (*cpu_pool_fn)(void *ctx, int unit, int thread);
+
+/* Starts threads - 1 workers; the caller of cpu_pool_run() is the last one. 0 and less mean one
+ * thread per physical core this process may run on. Returns 0, or -1 with err filled. */
+int cpu_pool_open(struct cpu_pool **out, int threads, char *err);
+
+/* Stops and joins the workers. `pool` may be NULL. */
+void cpu_pool_close(struct cpu_pool *pool);
+
+int cpu_pool_threads(const struct cpu_pool *pool);
+
+/* Calls fn(ctx, u, thread) once for each u in [0, units) and returns when all have returned.
+ * One caller at a time. Allocates nothing. */
+void cpu_pool_run(struct cpu_pool *pool, int units, cpu_pool_fn fn, void *ctx);
+
+#endif

@@ -1,0 +1,228 @@
+/* simd.h - the vectors kernels are written with.
+ *
+ * An isa_*.c file defines one of SIMD_PORTABLE, SIMD_AVX2, SIMD_AVX512 and includes the *_impl.h
+ * files; this header gives them vectors of VL floats. Arithmetic uses the compiler's own vector
+ * types, so the portable build has vectors on any machine; only what these cannot express is
+ * written with intrinsics. Everything is static: each instruction set has its own copy. */
+#ifndef LADE_KERNELS_CPU_SIMD_H
+#define LADE_KERNELS_CPU_SIMD_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels/cpu/cpu.h"
+
+#if defined(SIMD_AVX512)
+#include <immintrin.h>
+enum { VL = 16, PANEL_VECS = 2, NR = 12 };
+#elif defined(SIMD_AVX2)
+#include <immintrin.h>
+enum { VL = 8, PANEL_VECS = 2, NR = 6 };
+#elif defined(SIMD_PORTABLE)
+enum { VL = 4, PANEL_VECS = 4, NR = 3 };
+#else
+#error "define SIMD_PORTABLE, SIMD_AVX2 or SIMD_AVX512"
+#endif
+
+enum { TILE_VECS = LADE_TILE / VL, PW = PANEL_VECS * VL };
+
+#define SIMD_BYTES (VL * 4)
+#if defined(SIMD_AVX512)
+#define SIMD_SIZE 64
+#elif defined(SIMD_AVX2)
+#define SIMD_SIZE 32
+#else
+#define SIMD_SIZE 16
+#endif
+
+typedef float vf __attribute__((vector_size(SIMD_SIZE)));
+typedef int32_t vi __attribute__((vector_size(SIMD_SIZE)));
+typedef uint32_t vu __attribute__((vector_size(SIMD_SIZE)));
+typedef uint16_t vu16 __attribute__((vector_size(SIMD_SIZE / 2)));
+typedef uint8_t vu8 __attribute__((vector_size(SIMD_SIZE / 4)));
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+/* Loops over accumulators must be unrolled, or the accumulators live in memory. */
+#define UNROLL_PRAGMA(x) _Pragma(#x)
+#if defined(__clang__)
+#define UNROLL(n) UNROLL_PRAGMA(clang loop unroll(full))
+#else
+#define UNROLL(n) UNROLL_PRAGMA(GCC unroll n)
+#endif
+
+ALWAYS_INLINE vf vf_load(const float *p)
+{
+    vf v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+ALWAYS_INLINE void vf_store(float *p, vf v)
+{
+    memcpy(p, &v, sizeof(v));
+}
+
+ALWAYS_INLINE vu vu_load(const uint32_t *p)
+{
+    vu v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+/* The first k < VL values, the rest 0; nothing past them is read. */
+ALWAYS_INLINE vf vf_load_part(const float *p, int k)
+{
+    float t[VL] = {0};
+    memcpy(t, p, (size_t)k * sizeof(float));
+    return vf_load(t);
+}
+
+ALWAYS_INLINE void vf_store_part(float *p, vf v, int k)
+{
+    float t[VL];
+    vf_store(t, v);
+    memcpy(p, t, (size_t)k * sizeof(float));
+}
+
+ALWAYS_INLINE vf vf_set1(float x)
+{
+    return x - (vf){0};
+}
+
+/* a * b + c */
+ALWAYS_INLINE vf vf_fma(vf a, vf b, vf c)
+{
+#if defined(SIMD_AVX512)
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(SIMD_AVX2)
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
+#endif
+}
+
+ALWAYS_INLINE vf vf_select(vi mask, vf yes, vf no)
+{
+    return (vf)((mask & (vi)yes) | (~mask & (vi)no));
+}
+
+/* Larger of the two; b where a is not a number. */
+ALWAYS_INLINE vf vf_max(vf a, vf b)
+{
+    return vf_select(a > b, a, b);
+}
+
+ALWAYS_INLINE float vf_sum(vf v)
+{
+#if defined(SIMD_AVX512)
+    return _mm512_reduce_add_ps((__m512)v);
+#else
+    float t[VL];
+    vf_store(t, v);
+    for (int half = VL / 2; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            t[i] += t[i + half];
+    return t[0];
+#endif
+}
+
+ALWAYS_INLINE float vf_hmax(vf v)
+{
+    float t[VL];
+    vf_store(t, v);
+    float m = t[0];
+    for (int i = 1; i < VL; i++)
+        m = t[i] > m ? t[i] : m;
+    return m;
+}
+
+ALWAYS_INLINE vf vf_from_int(vi v)
+{
+    return __builtin_convertvector(v, vf);
+}
+
+ALWAYS_INLINE vf vf_load_bf16(const uint16_t *p)
+{
+    vu16 h;
+    memcpy(&h, p, sizeof(h));
+    return (vf)(__builtin_convertvector(h, vu) << 16);
+}
+
+ALWAYS_INLINE vf vf_load_f16(const uint16_t *p)
+{
+#if defined(SIMD_AVX512)
+    return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+#elif defined(SIMD_AVX2)
+    return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+#else
+    vu16 h;
+    memcpy(&h, p, sizeof(h));
+    vu u = __builtin_convertvector(h, vu);
+    vf f = (vf)((u & 0x7fff) << 13) * 0x1p112f; /* as cpu_half() */
+    vi special = (vi)(u & 0x7c00) == 0x7c00;
+    return (vf)((vi)f | (special & 0x7f800000) | (vi)((u & 0x8000) << 16));
+#endif
+}
+
+ALWAYS_INLINE vf vf_load_u8(const uint8_t *p)
+{
+    vu8 b;
+    memcpy(&b, p, sizeof(b));
+    return __builtin_convertvector(__builtin_convertvector(b, vi), vf);
+}
+
+/* VL values of a row-major type. */
+ALWAYS_INLINE vf vf_load_type(enum lade_type type, const void *base, size_t i)
+{
+    if (type == LADE_F32)
+        return vf_load((const float *)base + i);
+    if (type == LADE_F16)
+        return vf_load_f16((const uint16_t *)base + i);
+    return vf_load_bf16((const uint16_t *)base + i);
+}
+
+ALWAYS_INLINE float f_load_type(enum lade_type type, const void *base, size_t i)
+{
+    if (type == LADE_F32)
+        return ((const float *)base)[i];
+    uint16_t h = ((const uint16_t *)base)[i];
+    return type == LADE_F16 ? cpu_half(h) : cpu_bf16(h);
+}
+
+/* e^x within 2 ulp; 0 below -104, infinity above 88.8; not-a-number stays. x is split into
+ * n ln 2 + r with |r| <= ln 2 / 2; e^r is the polynomial of the Cephes library; 2^n is applied
+ * in two halves, because n runs from -150 to 128 and each factor must be a normal number. */
+ALWAYS_INLINE vf vf_exp(vf x)
+{
+    x = vf_select(x < -104.0f, vf_set1(-104.0f), x);
+    x = vf_select(x > 88.8f, vf_set1(88.8f), x);
+    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+    vf t = vf_fma(x, vf_set1(1.44269504088896341f), vf_set1(magic));
+    vf n = t - magic;
+    vf r = vf_fma(n, vf_set1(-0.693359375f), x);
+    r = vf_fma(n, vf_set1(2.12194440e-4f), r);
+    vf p = vf_set1(1.9875691500e-4f);
+    p = vf_fma(p, r, vf_set1(1.3981999507e-3f));
+    p = vf_fma(p, r, vf_set1(8.3334519073e-3f));
+    p = vf_fma(p, r, vf_set1(4.1665795894e-2f));
+    p = vf_fma(p, r, vf_set1(1.6666665459e-1f));
+    p = vf_fma(p, r, vf_set1(5.0000001201e-1f));
+    p = vf_fma(p, r * r, r + 1.0f);
+    vi k = (vi)t - (vi)vf_set1(magic);
+    vi lo = k >> 1, hi = k - lo;
+    return p * (vf)((lo + 127) << 23) * (vf)((hi + 127) << 23);
+}
+
+ALWAYS_INLINE vf vf_sigmoid(vf x)
+{
+    return 1.0f / (1.0f + vf_exp(-x));
+}
+
+ALWAYS_INLINE vf vf_silu(vf x)
+{
+    return x / (1.0f + vf_exp(-x));
+}
+
+#endif

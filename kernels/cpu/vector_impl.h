@@ -1,0 +1,157 @@
+/* vector_impl.h - kernels over plain vectors; included once by each isa_*.c. */
+#include "kernels/cpu/simd.h"
+
+static float dot(const float *a, const float *b, int n)
+{
+    vf s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
+    int i = 0;
+    for (; i + 4 * VL <= n; i += 4 * VL) {
+        s0 = vf_fma(vf_load(a + i), vf_load(b + i), s0);
+        s1 = vf_fma(vf_load(a + i + VL), vf_load(b + i + VL), s1);
+        s2 = vf_fma(vf_load(a + i + 2 * VL), vf_load(b + i + 2 * VL), s2);
+        s3 = vf_fma(vf_load(a + i + 3 * VL), vf_load(b + i + 3 * VL), s3);
+    }
+    for (; i + VL <= n; i += VL)
+        s0 = vf_fma(vf_load(a + i), vf_load(b + i), s0);
+    if (i < n)
+        s1 = vf_fma(vf_load_part(a + i, n - i), vf_load_part(b + i, n - i), s1);
+    return vf_sum((s0 + s1) + (s2 + s3));
+}
+
+static void axpy(float *y, float a, const float *x, int n)
+{
+    int i = 0;
+    for (; i + VL <= n; i += VL)
+        vf_store(y + i, vf_fma(vf_set1(a), vf_load(x + i), vf_load(y + i)));
+    if (i < n)
+        vf_store_part(y + i,
+                      vf_fma(vf_set1(a), vf_load_part(x + i, n - i), vf_load_part(y + i, n - i)),
+                      n - i);
+}
+
+static void rmsnorm(float *y, const float *x, const float *w, int dim, float eps)
+{
+    float scale = 1.0f / sqrtf(dot(x, x, dim) / (float)dim + eps);
+    int i = 0;
+    for (; i + VL <= dim; i += VL)
+        vf_store(y + i, vf_load(x + i) * scale * vf_load(w + i));
+    for (; i < dim; i++)
+        y[i] = x[i] * scale * w[i];
+}
+
+static void gated_norm(float *y, const float *x, const float *z, const float *w, int dim, float eps)
+{
+    float scale = 1.0f / sqrtf(dot(x, x, dim) / (float)dim + eps);
+    for (int i = 0; i < dim; i += VL) {
+        int k = cpu_min(VL, dim - i);
+        if (k == VL)
+            vf_store(y + i,
+                     vf_load(x + i) * scale * vf_load(w + i) * vf_silu(vf_load(z + i)));
+        else
+            vf_store_part(y + i,
+                          vf_load_part(x + i, k) * scale * vf_load_part(w + i, k) *
+                              vf_silu(vf_load_part(z + i, k)),
+                          k);
+    }
+}
+
+static void swiglu(float *h, const float *gate, const float *up, int n)
+{
+    int i = 0;
+    for (; i + VL <= n; i += VL)
+        vf_store(h + i, vf_silu(vf_load(gate + i)) * vf_load(up + i));
+    if (i < n)
+        vf_store_part(h + i, vf_silu(vf_load_part(gate + i, n - i)) * vf_load_part(up + i, n - i),
+                      n - i);
+}
+
+static void mul_sigmoid(float *y, const float *gate, int n)
+{
+    int i = 0;
+    for (; i + VL <= n; i += VL)
+        vf_store(y + i, vf_load(y + i) * vf_sigmoid(vf_load(gate + i)));
+    if (i < n)
+        vf_store_part(y + i, vf_load_part(y + i, n - i) * vf_sigmoid(vf_load_part(gate + i, n - i)),
+                      n - i);
+}
+
+static float exp_sum(float *p, const float *x, float max, int n)
+{
+    vf sum = {0};
+    int i = 0;
+    for (; i + VL <= n; i += VL) {
+        vf e = vf_exp(vf_load(x + i) - max);
+        vf_store(p + i, e);
+        sum += e;
+    }
+    float total = vf_sum(sum);
+    if (i < n) {
+        vf_store_part(p + i, vf_exp(vf_load_part(x + i, n - i) - max), n - i);
+        for (; i < n; i++)
+            total += p[i];
+    }
+    return total;
+}
+
+static void conv_silu(float *out, const float *const *taps, const float *w, int ldw, int kernel,
+                      int n)
+{
+    for (int i = 0; i < n; i += VL) {
+        int k = cpu_min(VL, n - i);
+        vf s = {0};
+        for (int j = 0; j < kernel; j++)
+            s = k == VL ? vf_fma(vf_load(taps[j] + i), vf_load(w + j * ldw + i), s)
+                        : vf_fma(vf_load_part(taps[j] + i, k), vf_load_part(w + j * ldw + i, k), s);
+        if (k == VL)
+            vf_store(out + i, vf_silu(s));
+        else
+            vf_store_part(out + i, vf_silu(s), k);
+    }
+}
+
+#if !defined(SIMD_AVX512) && !defined(SIMD_AVX2)
+/* Round to nearest, ties to even, as the hardware does. */
+static uint16_t half_from_float(float f)
+{
+    union {
+        float f;
+        uint32_t u;
+    } v = {.f = f};
+    uint32_t sign = v.u >> 16 & 0x8000, a = v.u & 0x7fffffff;
+    if (a > 0x7f800000)
+        return (uint16_t)(sign | 0x7e00);
+    if (a >= 0x477ff000) /* 65520 and more */
+        return (uint16_t)(sign | 0x7c00);
+    if (a < 0x38800000) { /* subnormal: let the adder round at 2^-24 */
+        union {
+            float f;
+            uint32_t u;
+        } s = {.u = a};
+        s.f += 0.5f;
+        return (uint16_t)(sign | (s.u - 0x3f000000));
+    }
+    a += 0xfff + (a >> 13 & 1);
+    return (uint16_t)(sign | (a - 0x38000000) >> 13);
+}
+#endif
+
+static void to_f16(uint16_t *y, const float *x, int n)
+{
+    int i = 0;
+#if defined(SIMD_AVX512)
+    for (; i + VL <= n; i += VL)
+        _mm256_storeu_si256((__m256i *)(y + i),
+                            _mm512_cvtps_ph(_mm512_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+#elif defined(SIMD_AVX2)
+    for (; i + VL <= n; i += VL)
+        _mm_storeu_si128((__m128i *)(y + i),
+                         _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+#endif
+    for (; i < n; i++) {
+#if defined(SIMD_AVX512) || defined(SIMD_AVX2)
+        y[i] = _cvtss_sh(x[i], _MM_FROUND_TO_NEAREST_INT);
+#else
+        y[i] = half_from_float(x[i]);
+#endif
+    }
+}

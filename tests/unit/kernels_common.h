@@ -1,0 +1,263 @@
+/* kernels_common.h - what the kernel tests share: random inputs from a printed seed, matrices in
+ * the layout of kernels/matrix.h together with their exact values, outputs between guards.
+ *
+ * Every test runs once per instruction set; the name of the set is the test's state. */
+#ifndef LADE_TESTS_KERNELS_COMMON_H
+#define LADE_TESTS_KERNELS_COMMON_H
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "kernels/kernels.h"
+
+#define EACH_ISA(fn)                                                                               \
+    {#fn " portable", fn, NULL, NULL, (void *)"portable"},                                         \
+        {#fn " avx2", fn, NULL, NULL, (void *)"avx2"},                                             \
+        {#fn " avx512", fn, NULL, NULL, (void *)"avx512"}
+
+static uint64_t rng_state;
+
+/* A new seed per run; a failure is repeated with the seed as the program's argument. */
+static inline void rng_start(int argc, char **argv)
+{
+    rng_state = argc > 1 ? strtoull(argv[1], NULL, 0)
+                         : (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
+    printf("seed %llu\n", (unsigned long long)rng_state);
+}
+
+static inline uint64_t rng_next(void)
+{
+    uint64_t z = rng_state += 0x9e3779b97f4a7c15u; /* splitmix64 */
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+static inline double rng_uniform(void)
+{
+    return (double)(rng_next() >> 11) * 0x1p-53;
+}
+
+static inline int rng_int(int low, int high)
+{
+    return low + (int)(rng_next() % (uint64_t)(high - low + 1));
+}
+
+static inline float rng_normal(void)
+{
+    return (float)(sqrt(-2 * log(1 - rng_uniform())) * cos(6.283185307179586 * rng_uniform()));
+}
+
+/* [n] floats: random, or for outputs a pattern that no result equals. Free with guard_free(),
+ * which fails the test where something wrote beyond either end. */
+enum { GUARD = 64 };
+
+static inline void *guard_alloc(size_t bytes)
+{
+    size_t total = (bytes + 2 * GUARD + GUARD - 1) / GUARD * GUARD + sizeof(size_t);
+    unsigned char *p = aligned_alloc(GUARD, (total + GUARD - 1) / GUARD * GUARD);
+    assert_non_null(p);
+    memset(p, 0xa5, total);
+    memcpy(p, &bytes, sizeof(bytes));
+    return p + GUARD;
+}
+
+static inline void guard_free(void *data)
+{
+    unsigned char *p = (unsigned char *)data - GUARD;
+    size_t bytes;
+    memcpy(&bytes, p, sizeof(bytes));
+    for (size_t i = sizeof(bytes); i < GUARD; i++)
+        assert_int_equal(p[i], 0xa5);
+    for (size_t i = 0; i < GUARD; i++)
+        assert_int_equal(p[GUARD + bytes + i], 0xa5);
+    free(p);
+}
+
+static inline float *poison(size_t n)
+{
+    float *p = guard_alloc(n * sizeof(float));
+    memset(p, 0xff, n * sizeof(float)); /* not a number */
+    return p;
+}
+
+static inline float *random_floats(size_t n, float scale)
+{
+    float *p = guard_alloc(n * sizeof(float));
+    for (size_t i = 0; i < n; i++)
+        p[i] = scale * rng_normal();
+    return p;
+}
+
+static inline void *copy_of(const void *from, size_t bytes)
+{
+    void *p = guard_alloc(bytes);
+    memcpy(p, from, bytes);
+    return p;
+}
+
+/* |got - want| / |want|; infinite where got is not finite. */
+static inline double error_of(const float *got, const double *want, size_t n)
+{
+    double diff = 0, norm = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(got[i]))
+            return INFINITY;
+        diff += (got[i] - want[i]) * (got[i] - want[i]);
+        norm += want[i] * want[i];
+    }
+    return norm > 0 ? sqrt(diff / norm) : sqrt(diff);
+}
+
+static inline void assert_near(const char *what, const float *got, const double *want, size_t n,
+                               double limit)
+{
+    double e = error_of(got, want, n);
+    if (!(e <= limit))
+        fail_msg("%s: relative error %.3g is above %.3g", what, e, limit);
+}
+
+static inline double *to_double(const float *x, size_t n)
+{
+    double *d = malloc((n ? n : 1) * sizeof(*d));
+    assert_non_null(d);
+    for (size_t i = 0; i < n; i++)
+        d[i] = x[i];
+    return d;
+}
+
+/* Skips the test where this machine lacks the instruction set. */
+static inline struct lade_device *open_device(const char *isa, int threads, bool exact)
+{
+    char err[LADE_ERR] = "";
+    struct lade_device *dev = NULL;
+    struct lade_device_config cfg = {.threads = threads, .isa = isa, .exact = exact};
+    if (lade_cpu_ops()->open(&dev, &cfg, err)) {
+        assert_non_null(strstr(err, "this machine has no"));
+        printf("skipped: %s\n", err);
+        skip();
+    }
+    return dev;
+}
+
+static inline void close_device(struct lade_device *dev)
+{
+    lade_cpu_ops()->close(dev);
+}
+
+static inline float half_value(uint16_t h)
+{
+    int exponent = h >> 10 & 31, mantissa = h & 1023;
+    double v = exponent ? ldexp(1024 + mantissa, exponent - 25) : ldexp(mantissa, -24);
+    return (float)(h & 0x8000 ? -v : v);
+}
+
+static inline uint16_t random_half(double scale)
+{
+    double x = scale * (0.5 + rng_uniform());
+    int exponent;
+    double fraction = frexp(x, &exponent); /* [0.5, 1) */
+    int mantissa = (int)(fraction * 2048) - 1024;
+    uint16_t h = (uint16_t)((exponent + 14) << 10 | mantissa);
+    return rng_int(0, 3) ? h : h | 0x8000; /* scales may be negative */
+}
+
+/* A random matrix and its values. */
+struct test_matrix {
+    struct lade_matrix m;
+    double *w; /* [rows][cols] */
+};
+
+static inline void fill_tiled(struct test_matrix *t, const struct lade_matrix_layout *l, char *data)
+{
+    struct lade_matrix *m = &t->m;
+    const struct lade_type_info *info = &lade_types[m->type];
+    uint32_t *codes = (uint32_t *)data;
+    uint16_t *scales = (uint16_t *)(data + l->scales);
+    uint8_t *zeros = (uint8_t *)(data + l->zeros);
+    int top = (1 << info->bits) - 1;
+    for (int r = 0; r < l->tiles * LADE_TILE; r++) {
+        size_t tile = (size_t)(r / LADE_TILE), lane = (size_t)(r % LADE_TILE);
+        for (int g = 0; g < l->groups; g++) {
+            size_t at = (tile * (size_t)l->groups + (size_t)g) * LADE_TILE + lane;
+            scales[at] = r < m->rows ? random_half(0.02) : 0;
+            if (m->has_zeros)
+                zeros[at] = (uint8_t)rng_int(0, m->type == LADE_Q4 ? 16 : 255);
+        }
+        for (int k = 0; k < l->words * info->per_word; k++) {
+            size_t at = (tile * (size_t)l->groups + (size_t)(k / m->group)) * LADE_TILE + lane;
+            int zero = m->has_zeros ? zeros[at] : info->zero;
+            /* A zero of 16 has no code: past the end any code stands there, times no input. */
+            int code = k < m->cols ? rng_int(0, top) : zero > top ? top : zero;
+            uint32_t *word =
+                &codes[(tile * (size_t)l->words + (size_t)(k / info->per_word)) * LADE_TILE + lane];
+            *word |= (uint32_t)code << k % info->per_word * info->bits;
+            if (r < m->rows && k < m->cols)
+                t->w[(size_t)r * (size_t)m->cols + (size_t)k] =
+                    (double)half_value(scales[at]) * (code - zero);
+        }
+    }
+}
+
+static inline struct test_matrix random_matrix(enum lade_type type, int rows, int cols, int group,
+                                               bool has_zeros)
+{
+    struct test_matrix t = {.m = {.type = type, .rows = rows, .cols = cols, .group = group,
+                                  .has_zeros = has_zeros}};
+    struct lade_matrix_layout l;
+    assert_int_equal(lade_matrix_layout(&t.m, &l), 0);
+    char *data = guard_alloc(l.bytes);
+    size_t n = (size_t)rows * (size_t)cols;
+    t.w = malloc(n * sizeof(*t.w));
+    assert_non_null(t.w);
+    memset(data, 0, l.bytes);
+    if (lade_types[type].per_word)
+        fill_tiled(&t, &l, data);
+    for (size_t i = 0; !lade_types[type].per_word && i < n; i++) {
+        float x = 0.05f * rng_normal();
+        uint32_t bits;
+        if (type == LADE_F16) {
+            ((uint16_t *)data)[i] = random_half(0.05);
+            x = half_value(((uint16_t *)data)[i]);
+        } else if (type == LADE_BF16) {
+            memcpy(&bits, &x, 4);
+            bits &= 0xffff0000;
+            memcpy(&x, &bits, 4);
+            ((uint16_t *)data)[i] = (uint16_t)(bits >> 16);
+        } else {
+            ((float *)data)[i] = x;
+        }
+        t.w[i] = x;
+    }
+    t.m.data = data;
+    return t;
+}
+
+static inline void free_matrix(struct test_matrix *t)
+{
+    guard_free((void *)t->m.data);
+    free(t->w);
+}
+
+/* y = W x in double */
+static inline void multiply(double *y, const struct test_matrix *t, const double *x)
+{
+    for (int r = 0; r < t->m.rows; r++) {
+        y[r] = 0;
+        for (int k = 0; k < t->m.cols; k++)
+            y[r] += t->w[(size_t)r * (size_t)t->m.cols + (size_t)k] * x[k];
+    }
+}
+
+#endif

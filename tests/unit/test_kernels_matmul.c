@@ -1,0 +1,163 @@
+/* Matrix products of every type, against sums in double precision. */
+#include "kernels_common.h"
+
+static const struct {
+    enum lade_type type;
+    int rows, cols, group;
+    bool zeros;
+} shapes[] = {
+    {LADE_F32, 1, 1, 0, false},         {LADE_F32, 37, 100, 0, false},
+    {LADE_F16, 33, 129, 0, false},      {LADE_BF16, 64, 256, 0, false},
+    {LADE_BF16, 5, 77, 0, false},       {LADE_Q4, 16, 128, 128, false},
+    {LADE_Q4, 48, 256, 32, true},       {LADE_Q4, 21, 131, 32, true},
+    {LADE_Q4, 50, 96, 96, false},       {LADE_Q4, 3, 5, 8, true},
+    {LADE_Q4, 100, 520, 128, true},     {LADE_Q8, 16, 128, 128, false},
+    {LADE_Q8, 35, 130, 64, true},       {LADE_Q8, 64, 384, 128, false},
+    {LADE_Q8, 1, 3, 4, true},           {LADE_Q8, 130, 250, 252, false},
+};
+static const int tokens[] = {1, 2, 3, 4, 5, 7, 12, 13, 30, 100};
+
+/* Outputs of one shape for n tokens, as one batch. Returns the outputs. */
+static float *run(struct lade_device *dev, const struct test_matrix *t, const float *x, int n)
+{
+    char err[LADE_ERR];
+    float *y = poison((size_t)n * (size_t)t->m.rows);
+    struct lade_matmul job = {y, x, &t->m};
+    assert_int_equal(lade_cpu_ops()->matmul(dev, &job, 1, n, err), 0);
+    return y;
+}
+
+static void check_shape(struct lade_device *dev, const struct test_matrix *t, int n)
+{
+    size_t rows = (size_t)t->m.rows, cols = (size_t)t->m.cols;
+    float *x = random_floats((size_t)n * cols, 1);
+    double *xd = to_double(x, (size_t)n * cols), *want = malloc((size_t)n * rows * sizeof(double));
+    assert_non_null(want);
+    for (int i = 0; i < n; i++)
+        multiply(want + (size_t)i * rows, t, xd + (size_t)i * cols);
+    float *y = run(dev, t, x, n);
+    char what[100];
+    snprintf(what, sizeof(what), "%s %dx%d group %d zeros %d, n=%d", lade_types[t->m.type].name,
+             t->m.rows, t->m.cols, t->m.group, t->m.has_zeros, n);
+    assert_near(what, y, want, (size_t)n * rows, 2e-6);
+    /* The same tokens in two parts. */
+    int first = n / 3;
+    if (first) {
+        float *a = run(dev, t, x, first), *b = run(dev, t, x + (size_t)first * cols, n - first);
+        assert_near("split, first", a, want, (size_t)first * rows, 2e-6);
+        assert_near("split, rest", b, want + (size_t)first * rows, (size_t)(n - first) * rows, 2e-6);
+        guard_free(a);
+        guard_free(b);
+    }
+    guard_free(y);
+    guard_free(x);
+    free(xd);
+    free(want);
+}
+
+static void each_type(void **state)
+{
+    for (int threads = 1; threads <= 3; threads++) {
+        struct lade_device *dev = open_device(*state, threads, true);
+        for (size_t s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++) {
+            struct test_matrix t = random_matrix(shapes[s].type, shapes[s].rows, shapes[s].cols,
+                                                 shapes[s].group, shapes[s].zeros);
+            for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++)
+                check_shape(dev, &t, tokens[i]);
+            free_matrix(&t);
+        }
+        close_device(dev);
+    }
+}
+
+static void random_shapes(void **state)
+{
+    struct lade_device *dev = open_device(*state, 2, true);
+    for (int i = 0; i < 40; i++) {
+        enum lade_type type = (enum lade_type)rng_int(0, LADE_N_TYPES - 1);
+        int per = lade_types[type].per_word;
+        struct test_matrix t = random_matrix(type, rng_int(1, 200), rng_int(1, 400),
+                                             per * rng_int(1, 20), per && rng_int(0, 1));
+        check_shape(dev, &t, rng_int(1, 50));
+        free_matrix(&t);
+    }
+    close_device(dev);
+}
+
+/* More jobs than one turn takes, of different types, some sharing their input. */
+static void many_jobs(void **state)
+{
+    enum { JOBS = 20 };
+    struct lade_device *dev = open_device(*state, 2, true);
+    for (int n = 1; n <= 30; n += 29) {
+        struct test_matrix t[JOBS];
+        struct lade_matmul jobs[JOBS];
+        float *shared = random_floats((size_t)n * 64, 1), *own = random_floats((size_t)n * 64, 1);
+        char err[LADE_ERR];
+        for (int j = 0; j < JOBS; j++) {
+            t[j] = random_matrix((enum lade_type)(j % LADE_N_TYPES), 10 + 7 * j, 64, 32, j % 2);
+            jobs[j] = (struct lade_matmul){poison((size_t)n * (size_t)t[j].m.rows),
+                                           j % 3 ? shared : own, &t[j].m};
+        }
+        assert_int_equal(lade_cpu_ops()->matmul(dev, jobs, JOBS, n, err), 0);
+        for (int j = 0; j < JOBS; j++) {
+            double *xd = to_double(jobs[j].x, (size_t)n * 64);
+            double *want = malloc((size_t)n * (size_t)t[j].m.rows * sizeof(double));
+            assert_non_null(want);
+            for (int i = 0; i < n; i++)
+                multiply(want + i * t[j].m.rows, &t[j], xd + i * 64);
+            assert_near("job", jobs[j].y, want, (size_t)n * (size_t)t[j].m.rows, 2e-6);
+            guard_free(jobs[j].y);
+            free_matrix(&t[j]);
+            free(want);
+            free(xd);
+        }
+        guard_free(shared);
+        guard_free(own);
+    }
+    close_device(dev);
+}
+
+/* The same bits whatever the number of threads. */
+static void same_bits(void **state)
+{
+    struct test_matrix t = random_matrix(LADE_Q4, 500, 256, 64, false);
+    for (int n = 1; n <= 40; n += 39) {
+        float *x = random_floats((size_t)n * 256, 1), *first = NULL;
+        for (int threads = 1; threads <= 4; threads++) {
+            struct lade_device *dev = open_device(*state, threads, true);
+            float *y = run(dev, &t, x, n);
+            if (first) {
+                assert_memory_equal(y, first, (size_t)n * 500 * sizeof(float));
+                guard_free(y);
+            } else {
+                first = y;
+            }
+            close_device(dev);
+        }
+        guard_free(first);
+        guard_free(x);
+    }
+    free_matrix(&t);
+}
+
+static void bad_matrix(void **state)
+{
+    struct lade_device *dev = open_device(*state, 1, true);
+    float x[8] = {0}, y[8];
+    char err[LADE_ERR] = "";
+    struct lade_matrix m = {.type = LADE_Q4, .rows = 4, .cols = 8, .group = 3, .data = x};
+    struct lade_matmul job = {y, x, &m};
+    assert_int_equal(lade_cpu_ops()->matmul(dev, &job, 1, 1, err), -1);
+    assert_non_null(strstr(err, "group 3"));
+    close_device(dev);
+}
+
+int main(int argc, char **argv)
+{
+    rng_start(argc, argv);
+    const struct CMUnitTest tests[] = {EACH_ISA(each_type), EACH_ISA(random_shapes),
+                                       EACH_ISA(many_jobs), EACH_ISA(same_bits),
+                                       EACH_ISA(bad_matrix)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
