@@ -384,8 +384,9 @@ static int gptq_type(const struct lade_build *b, struct lade_tensor *t,
     t->zero_offset = (uint8_t)spec->zero_offset;
     int per = lade_types[m->type].per_word;
     if (m->group < 1 || m->group % per)
-        return lade_fail(err, "%s: group_size %d for '%s', expected -1 or a multiple of %d", file,
-                         spec->group, name, per);
+        return lade_fail(err, "%s: group_size %d for '%s', expected -1 or a multiple of %d; the "
+                              "file is damaged",
+                         file, spec->group, name, per);
     if (m->rows % per || m->cols % per)
         return lade_fail(err, "%s: '%s' has %d x %d values, which %d bits do not pack evenly; the "
                               "files do not belong together",

@@ -217,13 +217,14 @@ static char *read_header(int fd, uint64_t file_bytes, size_t *n, const char *fil
         return NULL;
     }
     length = le64toh(length);
-    if (length > file_bytes - 8 || length > LADE_SAFETENSORS_MAX_HEADER) {
-        uint64_t most = length > file_bytes - 8 ? file_bytes : LADE_SAFETENSORS_MAX_HEADER;
+    uint64_t most = file_bytes - 8;
+    if (most > LADE_SAFETENSORS_MAX_HEADER)
+        most = LADE_SAFETENSORS_MAX_HEADER;
+    if (length > most) {
         lade_fail(err,
-                  "%s: its header claims %" PRIu64 " bytes but %s %" PRIu64
-                  "; it is no safetensors file or is damaged: download it again",
-                  file, length, most == file_bytes ? "the file has" : "at most that are allowed:",
-                  most);
+                  "%s: its header claims %" PRIu64 " bytes but only %" PRIu64
+                  " are possible in a file of %" PRIu64 "; download the file again",
+                  file, length, most, file_bytes);
         return NULL;
     }
     char *text = malloc((size_t)length + 1);

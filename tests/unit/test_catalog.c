@@ -1,0 +1,605 @@
+/* Whole checkpoints: what lands in the catalog, and that every broken one is refused with a line
+ * that names the file and the tensor or key. */
+#include "engine/checkpoint/catalog.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "tests/support/support_checkpoint.h"
+
+enum { SHARDS = 3 };
+
+static struct lade_catalog *open_ok(struct support_checkpoint *c)
+{
+    struct lade_catalog *cat;
+    char err[LADE_ERR] = "";
+    if (lade_catalog_open(&cat, c->dir, err))
+        fail_msg("%s", err);
+    return cat;
+}
+
+/* The bytes of a part must be those of the tensor it is named after (plus `at` for slices). */
+static void check_span(struct support_checkpoint *c, const struct lade_catalog *cat,
+                       const struct lade_tensor *t, int part)
+{
+    char name[256];
+    const struct lade_span *span = &t->parts[part];
+    lade_catalog_tensor_name(cat, t, part, name, sizeof name);
+    const struct support_tensor *want = support_find(c, name);
+    unsigned char *have = malloc(span->bytes);
+    FILE *f = fopen(cat->shards[span->shard].path, "rb");
+    assert_non_null(have);
+    assert_non_null(f);
+    assert_int_equal(fseek(f, (long)span->offset, SEEK_SET), 0);
+    assert_int_equal(fread(have, 1, span->bytes, f), span->bytes);
+    fclose(f);
+    size_t at = 0;
+    if (strstr(name, "mlp.experts.gate_up_proj"))
+        at = ((size_t)cat->pieces[t->piece].expert * 2 + (t->role == LADE_EXPERT_UP)) * span->bytes;
+    else if (strstr(name, "mlp.experts.down_proj"))
+        at = (size_t)cat->pieces[t->piece].expert * span->bytes;
+    else
+        assert_int_equal(span->bytes, want->bytes);
+    assert_true(at + span->bytes <= want->bytes);
+    assert_memory_equal(have, want->data + at, span->bytes);
+    free(have);
+}
+
+/* What must hold for every catalog. */
+static void check_catalog(struct support_checkpoint *c, const struct lade_catalog *cat)
+{
+    uint64_t source = 0, wanted = 0;
+    size_t packed = 0;
+    assert_int_equal(cat->n_pieces, 2 + 2 * (1 + 3));
+    assert_int_equal(lade_catalog_base(cat, 1), 6);
+    assert_int_equal(lade_catalog_expert(cat, 1, 2), 9);
+    for (int p = 0; p < cat->n_pieces; p++) {
+        const struct lade_piece *piece = &cat->pieces[p];
+        size_t end = 0;
+        for (int i = 0; i < piece->n_tensors; i++) {
+            const struct lade_tensor *t = &cat->tensors[piece->first + i];
+            struct lade_matrix_layout layout;
+            int rows, cols;
+            assert_int_equal(t->piece, p);
+            assert_ptr_equal(lade_catalog_find(cat, p, t->role), t);
+            assert_int_equal(t->offset % LADE_ALIGN, 0);
+            assert_true(t->offset >= end);
+            end = t->offset + t->bytes;
+            assert_int_equal(lade_matrix_layout(&t->packed, &layout), 0);
+            assert_int_equal(layout.bytes, t->bytes);
+            lade_role_dims(&cat->shape, t->role, &rows, &cols);
+            assert_int_equal(rows, t->packed.rows);
+            assert_int_equal(cols, t->packed.cols);
+            for (int part = 0; part < t->n_parts; part++)
+                check_span(c, cat, t, part);
+        }
+        assert_true(end <= piece->bytes && piece->bytes % LADE_ALIGN == 0);
+        source += piece->source_bytes;
+        packed += piece->bytes;
+    }
+    for (int i = 0; i < cat->n_shards; i++)
+        wanted += cat->shards[i].wanted;
+    assert_int_equal(source, cat->source_bytes);
+    assert_int_equal(wanted, cat->source_bytes);
+    assert_int_equal(packed, cat->packed_bytes);
+}
+
+static void plain_of_each_type(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *dtype, *quant;
+        enum lade_type type;
+    } cases[] = {{"BF16", "bf16", LADE_BF16}, {"F16", "f16", LADE_F16}, {"F32", "f32", LADE_F32}};
+    for (int i = 0; i < 3; i++) {
+        struct support_checkpoint c;
+        support_new(&c);
+        support_add_plain(&c, cases[i].dtype);
+        support_save(&c, i == 1 ? SHARDS : 1);
+        struct lade_catalog *cat = open_ok(&c);
+        check_catalog(&c, cat);
+        assert_int_equal(cat->n_shards, i == 1 ? SHARDS : 1);
+        assert_string_equal(cat->quant, cases[i].quant);
+        assert_string_equal(cat->format, "safetensors");
+        assert_string_equal(cat->name, strrchr(c.dir, '/') + 1);
+        assert_int_equal(cat->ignored, 0);
+        assert_int_equal(cat->generation.stop[0], 45);
+        assert_int_equal(lade_catalog_find(cat, 2, LADE_DELTA_QKVZ)->packed.type, cases[i].type);
+        assert_int_equal(lade_catalog_find(cat, 2, LADE_ROUTER)->packed.type, LADE_F32);
+        assert_int_equal(lade_catalog_find(cat, 2, LADE_IN_NORM)->packed.type, LADE_F32);
+        assert_null(lade_catalog_find(cat, 2, LADE_ATTN_Q));
+        assert_non_null(lade_catalog_find(cat, 6, LADE_ATTN_Q));
+        assert_null(lade_catalog_find(cat, -1, LADE_ATTN_Q));
+        assert_null(lade_catalog_find(cat, cat->n_pieces, LADE_ATTN_Q));
+        lade_catalog_close(cat);
+        support_free(&c);
+    }
+}
+
+static void autoround_mixed(void **state)
+{
+    (void)state;
+    struct support_checkpoint c;
+    support_new(&c);
+    support_add_plain(&c, "BF16");
+    support_quantize_mixed(&c);
+    support_save(&c, SHARDS);
+    struct lade_catalog *cat = open_ok(&c);
+    check_catalog(&c, cat);
+    assert_string_equal(cat->quant, "int4+int8 g16");
+    const struct lade_tensor *t = lade_catalog_find(cat, 2, LADE_DELTA_QKVZ);
+    assert_int_equal(t->packed.type, LADE_Q8);
+    assert_int_equal(t->packed.group, 16);
+    assert_false(t->packed.has_zeros);
+    assert_int_equal(t->zero_offset, 1);
+    assert_int_equal(t->rows, LADE_ROWS_QKVZ);
+    t = lade_catalog_find(cat, 3, LADE_EXPERT_DOWN);
+    assert_int_equal(t->packed.type, LADE_Q4);
+    char name[256];
+    lade_catalog_tensor_name(cat, t, 1, name, sizeof name);
+    assert_string_equal(name, "model.layers.0.mlp.experts.0.down_proj.qzeros");
+    assert_int_equal(lade_catalog_find(cat, 0, LADE_EMBED)->packed.type, LADE_BF16);
+    lade_catalog_close(cat);
+    support_free(&c);
+}
+
+/* The tensors decide what is plain; exact names win over patterns, the first pattern over later
+ * ones; what a module does not override it inherits. */
+static void modules_choose_their_own_quantization(void **state)
+{
+    (void)state;
+    struct support_checkpoint c;
+    support_new(&c);
+    support_add_plain(&c, "BF16");
+    support_quantize(&c, "model.layers.0.mlp.experts.0.gate_proj", 4, 16);
+    support_quantize(&c, "model.layers.0.mlp.experts.0.up_proj", 8, 32);
+    support_quantize(&c, "model.layers.0.mlp.experts.1.up_proj", 8, 16);
+    support_quantize(&c, "model.layers.0.mlp.experts.2.up_proj", 4, -1);
+    support_set(c.config, "quantization_config",
+                "{\"bits\": 4, \"group_size\": 16, \"sym\": true, \"data_type\": \"int\","
+                " \"quant_method\": \"auto-round\", \"packing_format\": \"auto_round\","
+                " \"extra_config\": {"
+                "  \"experts.1\": {\"bits\": 8}, \"experts\\\\.[1]\": {\"bits\": 2},"
+                "  \"(unclosed\": {\"bits\": 2}, \"experts.2.up\": {},"
+                "  \"0\\\\.up_proj\": {\"bits\": 3},"
+                "  \"model.layers.0.mlp.experts.0.up_proj\":"
+                "    {\"bits\": 8, \"group_size\": 32, \"sym\": false},"
+                "  \"experts.2\": {\"group_size\": -1},"
+                "  \"experts\\\\.2\": {\"bits\": 5}}}");
+    support_save(&c, 1);
+    struct lade_catalog *cat = open_ok(&c);
+    check_catalog(&c, cat);
+    const struct lade_tensor *t = lade_catalog_find(cat, 3, LADE_EXPERT_GATE);
+    assert_int_equal(t->packed.type, LADE_Q4);
+    assert_int_equal(t->zero_offset, 0);
+    t = lade_catalog_find(cat, 3, LADE_EXPERT_UP);
+    assert_int_equal(t->packed.type, LADE_Q8);
+    assert_int_equal(t->packed.group, 32);
+    assert_true(t->packed.has_zeros);
+    t = lade_catalog_find(cat, 4, LADE_EXPERT_UP);
+    assert_int_equal(t->packed.type, LADE_Q8);
+    assert_int_equal(t->packed.group, 16);
+    t = lade_catalog_find(cat, 5, LADE_EXPERT_UP);
+    assert_int_equal(t->packed.type, LADE_Q4);
+    assert_int_equal(t->packed.group, 32);
+    assert_int_equal(lade_catalog_find(cat, 4, LADE_EXPERT_GATE)->packed.type, LADE_BF16);
+    lade_catalog_close(cat);
+    support_free(&c);
+}
+
+static void quantization_config_may_be_its_own_file(void **state)
+{
+    (void)state;
+    struct support_checkpoint c;
+    support_new(&c);
+    support_add_plain(&c, "BF16");
+    support_quantize_mixed(&c);
+    char *text = json_dumps(json_object_get(c.config, "quantization_config"), 0);
+    support_set(c.config, "quantization_config", NULL);
+    support_write(&c, "quantization_config.json", text, strlen(text));
+    support_save(&c, 1);
+    struct lade_catalog *cat = open_ok(&c);
+    check_catalog(&c, cat);
+    assert_string_equal(cat->quant, "int4+int8 g16");
+    lade_catalog_close(cat);
+    free(text);
+    support_free(&c);
+}
+
+static void fused_experts_are_slices(void **state)
+{
+    (void)state;
+    struct support_checkpoint c;
+    char name[128];
+    support_new(&c);
+    support_add_plain(&c, "BF16");
+    for (int e = 0; e < 9; e++) {
+        static const char *const parts[] = {"gate", "up", "down"};
+        snprintf(name, sizeof name, "model.layers.1.mlp.experts.%d.%s_proj.weight", e / 3,
+                 parts[e % 3]);
+        support_drop(&c, name);
+    }
+    support_add(&c, "model.layers.1.mlp.experts.gate_up_proj", "BF16", 3, (uint64_t[]){3, 64, 32});
+    support_add(&c, "model.layers.1.mlp.experts.down_proj", "F16", 3, (uint64_t[]){3, 32, 32});
+    support_save(&c, 2);
+    struct lade_catalog *cat = open_ok(&c);
+    check_catalog(&c, cat);
+    assert_int_equal(lade_catalog_find(cat, 8, LADE_EXPERT_DOWN)->packed.type, LADE_F16);
+    assert_int_equal(cat->ignored, 0);
+    lade_catalog_close(cat);
+    support_free(&c);
+}
+
+static void extras_are_counted_and_left_alone(void **state)
+{
+    (void)state;
+    struct support_checkpoint c;
+    support_new(&c);
+    support_add_plain(&c, "BF16");
+    support_add(&c, "mtp.fc.weight", "BF16", 2, (uint64_t[]){32, 64});
+    support_add(&c, "mtp.layers.0.mlp.gate.weight", "F8_E4M3", 2, (uint64_t[]){3, 32});
+    support_add(&c, "model.rotary_emb.inv_freq", "F32", 1, (uint64_t[]){2});
+    support_save(&c, 2);
+    struct lade_catalog *cat = open_ok(&c);
+    check_catalog(&c, cat);
+    assert_int_equal(cat->ignored, 3);
+    lade_catalog_close(cat);
+    support_free(&c);
+}
+
+static void tied_embeddings_have_no_head(void **state)
+{
+    (void)state;
+    struct support_checkpoint c;
+    support_new(&c);
+    support_add_plain(&c, "BF16");
+    support_drop(&c, "lm_head.weight");
+    support_set(c.config, "tie_word_embeddings", "true");
+    support_save(&c, 1);
+    struct lade_catalog *cat = open_ok(&c);
+    check_catalog(&c, cat);
+    assert_true(cat->shape.tied_embeddings);
+    assert_null(lade_catalog_find(cat, 1, LADE_HEAD));
+    assert_non_null(lade_catalog_find(cat, 1, LADE_FINAL_NORM));
+    lade_catalog_close(cat);
+    support_free(&c);
+}
+
+static void fixtures_open(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *quant;
+        int shards;
+    } fixtures[] = {
+        {"tiny-bf16", "bf16", 1},      {"tiny-thinking", "bf16", 1}, {"tiny8-bf16", "bf16", 4},
+        {"tiny-int4", "int4+int8", 2}, {"odd-bf16", "bf16", 1},      {"tiny8-int4-mixed", "int4+int8", 4},
+    };
+    for (size_t i = 0; i < sizeof fixtures / sizeof *fixtures; i++) {
+        struct lade_catalog *cat;
+        char path[128], err[LADE_ERR] = "";
+        snprintf(path, sizeof path, "tests/fixtures/%s/", fixtures[i].name);
+        if (lade_catalog_open(&cat, path, err))
+            fail_msg("%s", err);
+        assert_string_equal(cat->name, fixtures[i].name);
+        assert_int_equal(cat->n_shards, fixtures[i].shards);
+        assert_memory_equal(cat->quant, fixtures[i].quant, strlen(fixtures[i].quant));
+        lade_catalog_close(cat);
+    }
+}
+
+/* ---- broken checkpoints ---------------------------------------------------------------------- */
+
+typedef void breaker(struct support_checkpoint *c);
+
+static void drop_norm(struct support_checkpoint *c)
+{
+    support_drop(c, "model.norm.weight");
+}
+static void drop_expert(struct support_checkpoint *c)
+{
+    support_drop(c, "model.layers.1.mlp.experts.2.up_proj.qweight");
+    support_drop(c, "model.layers.1.mlp.experts.2.up_proj.qzeros");
+    support_drop(c, "model.layers.1.mlp.experts.2.up_proj.scales");
+}
+static void drop_scales(struct support_checkpoint *c)
+{
+    support_drop(c, "model.layers.0.mlp.experts.0.up_proj.scales");
+}
+static void wrong_rows(struct support_checkpoint *c)
+{
+    support_drop(c, "lm_head.weight");
+    support_add(c, "lm_head.weight", "BF16", 2, (uint64_t[]){47, 32});
+}
+static void wrong_rank(struct support_checkpoint *c)
+{
+    support_drop(c, "model.norm.weight");
+    support_add(c, "model.norm.weight", "BF16", 2, (uint64_t[]){32, 1});
+}
+static void wrong_conv(struct support_checkpoint *c)
+{
+    support_drop(c, "model.layers.0.linear_attn.conv1d.weight");
+    support_add(c, "model.layers.0.linear_attn.conv1d.weight", "BF16", 3, (uint64_t[]){64, 1, 3});
+}
+static void integer_weight(struct support_checkpoint *c)
+{
+    support_drop(c, "lm_head.weight");
+    support_add(c, "lm_head.weight", "I32", 2, (uint64_t[]){48, 32});
+}
+static void fp8_weight(struct support_checkpoint *c)
+{
+    support_drop(c, "lm_head.weight");
+    support_add(c, "lm_head.weight", "F8_E4M3", 2, (uint64_t[]){48, 32});
+}
+static void float_scales(struct support_checkpoint *c)
+{
+    support_drop(c, "model.layers.0.mlp.experts.0.up_proj.scales");
+    support_add(c, "model.layers.0.mlp.experts.0.up_proj.scales", "F32", 2, (uint64_t[]){2, 32});
+}
+static void other_bits(struct support_checkpoint *c)
+{
+    json_object_set_new(json_object_get(c->config, "quantization_config"), "bits", json_integer(8));
+}
+static void other_group(struct support_checkpoint *c)
+{
+    json_object_set_new(json_object_get(c->config, "quantization_config"), "group_size",
+                        json_integer(32));
+}
+static void three_bits(struct support_checkpoint *c)
+{
+    json_object_set_new(json_object_get(c->config, "quantization_config"), "bits", json_integer(3));
+}
+static void odd_group(struct support_checkpoint *c)
+{
+    json_object_set_new(json_object_get(c->config, "quantization_config"), "group_size",
+                        json_integer(10));
+}
+static void no_bits(struct support_checkpoint *c)
+{
+    json_object_del(json_object_get(c->config, "quantization_config"), "bits");
+}
+static void packing(struct support_checkpoint *c)
+{
+    json_object_set_new(json_object_get(c->config, "quantization_config"), "packing_format",
+                        json_string("auto_round:auto_awq"));
+}
+static void method(struct support_checkpoint *c)
+{
+    json_object_set_new(json_object_get(c->config, "quantization_config"), "quant_method",
+                        json_string("bitsandbytes"));
+}
+static void float_type(struct support_checkpoint *c)
+{
+    json_object_set_new(json_object_get(c->config, "quantization_config"), "data_type",
+                        json_string("nv_fp"));
+}
+static void no_quantization(struct support_checkpoint *c)
+{
+    support_set(c->config, "quantization_config", NULL);
+}
+static void strange_quantization(struct support_checkpoint *c)
+{
+    support_set(c->config, "quantization_config", "7");
+}
+static void strange_extra(struct support_checkpoint *c)
+{
+    support_set(json_object_get(c->config, "quantization_config"), "extra_config",
+                "{\"model.layers.0.mlp.experts.0.up_proj\": 4}");
+}
+static void slow_pattern(struct support_checkpoint *c)
+{
+    support_set(json_object_get(c->config, "quantization_config"), "extra_config",
+                "{\"((.*)*)*[_a-z]*#\": {\"bits\": 8}}");
+}
+static void act_order(struct support_checkpoint *c)
+{
+    support_add(c, "model.layers.0.mlp.experts.0.up_proj.g_idx", "I32", 1, (uint64_t[]){32});
+}
+static void unknown_packing(struct support_checkpoint *c)
+{
+    drop_expert(c);
+    support_add(c, "model.layers.1.mlp.experts.2.up_proj.weight_packed", "I32", 2,
+                (uint64_t[]){32, 4});
+}
+static void half_fused(struct support_checkpoint *c)
+{
+    support_add(c, "model.layers.0.mlp.experts.down_proj", "BF16", 3, (uint64_t[]){3, 32, 32});
+}
+static void short_fused(struct support_checkpoint *c)
+{
+    half_fused(c);
+    support_add(c, "model.layers.0.mlp.experts.gate_up_proj", "BF16", 3, (uint64_t[]){2, 64, 32});
+}
+static void architecture(struct support_checkpoint *c)
+{
+    support_set(c->config, "model_type", "\"qwen3_moe\"");
+}
+static void twice(struct support_checkpoint *c)
+{
+    support_add(c, "model.norm.weight", "BF16", 1, (uint64_t[]){32});
+    /* The second copy lands in the shard of the first; jansson keeps one name per object, so a
+     * different one of the same length is written and patched below. */
+    strcpy(c->tensors[c->n - 1].name, "model.norm.weighT");
+}
+
+static const struct bad_model {
+    const char *name;
+    breaker *breaks;
+    const char *file, *say;
+} bad_models[] = {
+    {"missing tensor", drop_norm, "index.json", "tensor 'model.norm.weight' is missing"},
+    {"missing expert", drop_expert, "index.json",
+     "tensor 'model.layers.1.mlp.experts.2.up_proj.weight' is missing"},
+    {"missing scales", drop_scales, "index.json", "experts.0.up_proj.scales' is missing"},
+    {"wrong shape", wrong_rows, "model-0000",
+     "tensor 'lm_head.weight' has shape [47, 32], expected [48, 32]"},
+    {"wrong rank", wrong_rank, "model-0000",
+     "tensor 'model.norm.weight' has shape [32, 1], expected [32]"},
+    {"wrong convolution", wrong_conv, "model-0000", "has shape [64, 1, 3], expected [64, 1, 4]"},
+    {"integer weight", integer_weight, "model-0000", "tensor 'lm_head.weight' has dtype I32"},
+    {"fp8 weight", fp8_weight, "model-0000", "tensor 'lm_head.weight' has dtype F8_E4M3"},
+    {"float scales", float_scales, "model-0000", "up_proj.scales' has dtype F32, expected F16"},
+    {"bits do not fit", other_bits, "model-0000", "by 8 bits and group_size 16 of config.json"},
+    {"group does not fit", other_group, "model-0000", "group_size 32 of config.json"},
+    {"3 bits", three_bits, "config.json", "3 bits for 'model.layers.0.mlp.experts.0.gate_proj'"},
+    {"odd group", odd_group, "config.json", "group_size 10 for 'model.layers.0."},
+    {"no bits", no_bits, "config.json", "key 'bits' is missing"},
+    {"unknown packing", packing, "config.json", "packing_format 'auto_round:auto_awq'"},
+    {"unknown method", method, "config.json", "quant_method 'bitsandbytes'"},
+    {"unknown data type", float_type, "config.json", "data_type 'nv_fp'"},
+    {"no quantization_config", no_quantization, "model-0000",
+     ".qweight' is quantized but config.json has no quantization_config"},
+    {"strange quantization_config", strange_quantization, "config.json", "not an object"},
+    {"strange extra_config", strange_extra, "config.json",
+     "extra_config 'model.layers.0.mlp.experts.0.up_proj' is not an object"},
+    {"slow pattern", slow_pattern, "config.json", "takes too long to match"},
+    {"act order", act_order, "model-0000", "up_proj.g_idx' reorders the inputs"},
+    {"compressed tensors", unknown_packing, "model-0000",
+     "up_proj.weight_packed' belongs to a packing that is not supported"},
+    {"half a fused layer", half_fused, "index.json",
+     "tensor 'model.layers.0.mlp.experts.gate_up_proj' is missing"},
+    {"fused layer of another size", short_fused, "model-0000", "has shape [2, 64, 32], expected"},
+    {"another architecture", architecture, "config.json", "model_type qwen3_moe"},
+};
+
+static void refused(struct support_checkpoint *c, const char *what, const char *file,
+                    const char *say)
+{
+    struct lade_catalog *cat = NULL;
+    char err[LADE_ERR] = "";
+    if (!lade_catalog_open(&cat, c->dir, err)) {
+        lade_catalog_close(cat);
+        fail_msg("%s: opened", what);
+    }
+    assert_null(cat);
+    if (!strstr(err, file) || !strstr(err, say) || strchr(err, '\n') || !strstr(err, "; "))
+        fail_msg("%s: expected \"%s\" and \"%s\" in: %s", what, file, say, err);
+}
+
+static void broken_models_are_refused(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof bad_models / sizeof *bad_models; i++) {
+        struct support_checkpoint c;
+        support_new(&c);
+        support_add_plain(&c, "BF16");
+        support_quantize_mixed(&c);
+        bad_models[i].breaks(&c);
+        support_save(&c, SHARDS);
+        refused(&c, bad_models[i].name, bad_models[i].file, bad_models[i].say);
+        support_free(&c);
+    }
+}
+
+static void broken_files_are_refused(void **state)
+{
+    (void)state;
+    static const char second[] = "model-00002-of-00003.safetensors";
+    struct support_checkpoint c;
+    struct stat st;
+    support_new(&c);
+    refused(&c, "empty directory", c.dir, "no config.json there");
+    support_save(&c, 1);
+    unlink(support_path(&c, "model.safetensors"));
+    refused(&c, "no weights", c.dir, "neither model.safetensors.index.json nor model.safetensors");
+    support_add_plain(&c, "BF16");
+    support_save(&c, SHARDS);
+    assert_int_equal(stat(support_path(&c, second), &st), 0);
+    assert_int_equal(truncate(support_path(&c, second), st.st_size - 7), 0);
+    refused(&c, "truncated shard", second, "ends at byte");
+    assert_int_equal(truncate(support_path(&c, second), 100), 0);
+    refused(&c, "shard cut in its header", second, "its header claims");
+    unlink(support_path(&c, second));
+    refused(&c, "missing shard", second, "No such file or directory");
+    support_write(&c, "generation_config.json", "{", 1);
+    refused(&c, "broken generation config", "generation_config.json", "not valid JSON");
+    support_write(&c, "config.json", "\x7f""ELF", 4);
+    refused(&c, "broken config", "config.json", "not valid JSON");
+    support_free(&c);
+
+    struct lade_catalog *cat;
+    char err[LADE_ERR] = "";
+    assert_int_equal(lade_catalog_open(&cat, "/no/such/model", err), -1);
+    assert_non_null(strstr(err, "/no/such/model: No such file"));
+    assert_int_equal(lade_catalog_open(&cat, "Makefile", err), -1);
+    assert_non_null(strstr(err, "Makefile: not a directory"));
+}
+
+static void the_index_must_tell_the_truth(void **state)
+{
+    (void)state;
+    struct support_checkpoint c;
+    support_new(&c);
+    support_add_plain(&c, "BF16");
+    support_save(&c, 2);
+    char *text = NULL;
+    json_t *index = json_load_file(support_path(&c, "model.safetensors.index.json"), 0, NULL);
+    json_t *map = json_object_get(index, "weight_map");
+    json_object_set_new(map, "ghost", json_string("model-00002-of-00002.safetensors"));
+    text = json_dumps(index, 0);
+    support_write(&c, "model.safetensors.index.json", text, strlen(text));
+    free(text);
+    refused(&c, "ghost tensor", "model-00002-of-00002.safetensors",
+            "tensor 'ghost' is not in the file");
+    json_object_del(map, "ghost");
+    json_object_set_new(map, "model.norm.weight", json_string("model-00001-of-00002.safetensors"));
+    text = json_dumps(index, 0);
+    support_write(&c, "model.safetensors.index.json", text, strlen(text));
+    free(text);
+    refused(&c, "wrong shard", "model-00001-of-00002.safetensors",
+            "tensor 'model.norm.weight' is not in the file");
+    json_decref(index);
+    support_free(&c);
+}
+
+static void names_must_be_unique(void **state)
+{
+    (void)state;
+    for (int shards = 1; shards <= 2; shards++) {
+        struct support_checkpoint c;
+        support_new(&c);
+        support_add_plain(&c, "BF16");
+        if (shards == 2 && c.n % 2 == 0) /* so that the copy meets the original in one shard */
+            support_add(&c, "extra", "F32", 1, (uint64_t[]){1});
+        twice(&c);
+        support_save(&c, shards);
+        /* model.norm.weight is tensor 1: shard 2 of 2. */
+        const char *file = shards == 1 ? "model.safetensors" : "model-00002-of-00002.safetensors";
+        FILE *f = fopen(support_path(&c, file), "r+b");
+        assert_non_null(f);
+        static char header[1 << 16];
+        size_t n = fread(header, 1, sizeof header, f);
+        char *at = memmem(header, n, "model.norm.weighT", 17);
+        assert_non_null(at);
+        assert_int_equal(fseek(f, at - header + 16, SEEK_SET), 0);
+        assert_int_equal(fputc('t', f), 't');
+        assert_int_equal(fclose(f), 0);
+        refused(&c, "two of a name", file, "tensor 'model.norm.weight' occurs twice");
+        support_free(&c);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(plain_of_each_type),
+        cmocka_unit_test(autoround_mixed),
+        cmocka_unit_test(modules_choose_their_own_quantization),
+        cmocka_unit_test(quantization_config_may_be_its_own_file),
+        cmocka_unit_test(fused_experts_are_slices),
+        cmocka_unit_test(extras_are_counted_and_left_alone),
+        cmocka_unit_test(tied_embeddings_have_no_head),
+        cmocka_unit_test(fixtures_open),
+        cmocka_unit_test(broken_models_are_refused),
+        cmocka_unit_test(broken_files_are_refused),
+        cmocka_unit_test(the_index_must_tell_the_truth),
+        cmocka_unit_test(names_must_be_unique),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,426 @@
+/* Packing, against the formats' own formulas: every value of every tensor is worked out twice, once
+ * from the file's bytes and once from the packed bytes, and must be equal to the last bit. */
+#include "engine/checkpoint/pack.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "tests/support/support_checkpoint.h"
+
+/* ---- the file's side ------------------------------------------------------------------------- */
+
+static float half(uint16_t h)
+{
+    float sign = h & 0x8000 ? -1 : 1;
+    int e = h >> 10 & 31, m = h & 1023;
+    if (e == 31)
+        return m ? NAN : sign * INFINITY;
+    return sign * (e ? ldexpf((float)(1024 + m), e - 25) : ldexpf((float)m, -24));
+}
+
+static float brain(uint16_t h)
+{
+    uint32_t bits = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+static uint16_t u16_at(const unsigned char *p, size_t i)
+{
+    return (uint16_t)(p[2 * i] | p[2 * i + 1] << 8);
+}
+
+static uint32_t u32_at(const unsigned char *p, size_t i)
+{
+    return u16_at(p, 2 * i) | (uint32_t)u16_at(p, 2 * i + 1) << 16;
+}
+
+static unsigned char *read_part(const struct lade_catalog *cat, const struct lade_tensor *t, int i)
+{
+    const struct lade_span *span = &t->parts[i];
+    unsigned char *bytes = malloc(span->bytes + 1);
+    FILE *f = fopen(cat->shards[span->shard].path, "rb");
+    assert_non_null(bytes);
+    assert_non_null(f);
+    assert_int_equal(fseek(f, (long)span->offset, SEEK_SET), 0);
+    assert_int_equal(fread(bytes, 1, span->bytes, f), span->bytes);
+    fclose(f);
+    return bytes;
+}
+
+/* W[row][col] of the file, rows as the file has them. */
+static float file_value(const struct lade_tensor *t, unsigned char *const *parts, size_t row,
+                        size_t col)
+{
+    const struct lade_matrix *m = &t->packed;
+    size_t rows = (size_t)m->rows, at = row * (size_t)m->cols + col;
+    uint32_t bits;
+    float f;
+    switch (t->source) {
+    case LADE_SRC_F32:
+        bits = u32_at(parts[0], at);
+        memcpy(&f, &bits, 4);
+        return f;
+    case LADE_SRC_F16:
+        return half(u16_at(parts[0], at));
+    case LADE_SRC_BF16:
+        return brain(u16_at(parts[0], at));
+    default:
+        break;
+    }
+    int b = m->type == LADE_Q4 ? 4 : 8;
+    size_t per = 32 / (size_t)b, g = col / (size_t)m->group;
+    uint32_t mask = (1u << b) - 1;
+    uint32_t q = u32_at(parts[0], col / per * rows + row) >> (col % per) * (size_t)b & mask;
+    uint32_t z = u32_at(parts[1], g * (rows / per) + row / per) >> (row % per) * (size_t)b & mask;
+    return half(u16_at(parts[2], g * rows + row)) * (float)((int)q - (int)(z + t->zero_offset));
+}
+
+/* The file's row of each packed row: the projections are [key head][q, k, v.., z..] and
+ * [key head][b.., a..]; packed they are [q of all heads][k][v][z] and [b][a]. */
+static int *file_rows(const struct lade_shape *s, const struct lade_tensor *t)
+{
+    int *rows = malloc((size_t)t->packed.rows * sizeof *rows), n = 0;
+    int ratio = s->value_heads / s->key_heads;
+    assert_non_null(rows);
+    if (t->role == LADE_DELTA_QKVZ) {
+        int group = 2 * s->key_dim + 2 * ratio * s->value_dim;
+        for (int half_no = 0; half_no < 2; half_no++)
+            for (int h = 0; h < s->key_heads; h++)
+                for (int d = 0; d < s->key_dim; d++)
+                    rows[n++] = h * group + half_no * s->key_dim + d;
+        for (int part = 0; part < 2; part++)
+            for (int h = 0; h < s->value_heads; h++)
+                for (int d = 0; d < s->value_dim; d++)
+                    rows[n++] = h / ratio * group + 2 * s->key_dim +
+                                part * ratio * s->value_dim + h % ratio * s->value_dim + d;
+    } else if (t->role == LADE_DELTA_BA) {
+        for (int part = 0; part < 2; part++)
+            for (int h = 0; h < s->value_heads; h++)
+                rows[n++] = h / ratio * 2 * ratio + part * ratio + h % ratio;
+    } else {
+        while (n < t->packed.rows) {
+            rows[n] = n;
+            n++;
+        }
+    }
+    assert_int_equal(n, t->packed.rows);
+    return rows;
+}
+
+static float expected(const struct lade_tensor *t, float f)
+{
+    switch (t->role) {
+    case LADE_FINAL_NORM: case LADE_IN_NORM: case LADE_POST_NORM: case LADE_Q_NORM:
+    case LADE_K_NORM:
+        return 1 + f;
+    case LADE_DELTA_DECAY:
+        return (float)-exp((double)f);
+    default:
+        return f;
+    }
+}
+
+/* ---- the packed side ------------------------------------------------------------------------- */
+
+static float packed_value(const struct lade_matrix *m, const unsigned char *data, size_t row,
+                          size_t col)
+{
+    struct lade_matrix_layout l;
+    size_t at = row * (size_t)m->cols + col;
+    float f;
+    assert_int_equal(lade_matrix_layout(m, &l), 0);
+    switch (m->type) {
+    case LADE_F32:
+        memcpy(&f, data + 4 * at, 4);
+        return f;
+    case LADE_F16:
+        return half(u16_at(data, at));
+    case LADE_BF16:
+        return brain(u16_at(data, at));
+    default:
+        break;
+    }
+    int b = m->type == LADE_Q4 ? 4 : 8;
+    size_t per = 32 / (size_t)b, tile = row / 16, lane = row % 16, g = col / (size_t)m->group;
+    uint32_t word = u32_at(data, (tile * (size_t)l.words + col / per) * 16 + lane);
+    size_t at_group = (tile * (size_t)l.groups + g) * 16 + lane;
+    int q = (int)(word >> (col % per) * (size_t)b & ((1u << b) - 1));
+    int z = m->has_zeros ? data[l.zeros + at_group] : b == 4 ? 8 : 128;
+    return half(u16_at(data + l.scales, at_group)) * (float)(q - z);
+}
+
+/* Rows that fill the last tile up must have scale 0. */
+static void check_padding(const struct lade_matrix *m, const unsigned char *data)
+{
+    struct lade_matrix_layout l;
+    assert_int_equal(lade_matrix_layout(m, &l), 0);
+    for (int row = m->rows; l.tiles && row < l.tiles * 16; row++)
+        for (size_t g = 0; g < (size_t)l.groups; g++)
+            assert_int_equal(u16_at(data + l.scales,
+                                    ((size_t)(row / 16) * (size_t)l.groups + g) * 16 +
+                                        (size_t)row % 16), 0);
+}
+
+static void check_tensor(const struct lade_catalog *cat, const struct lade_tensor *t)
+{
+    unsigned char *parts[LADE_MAX_PARTS] = {0};
+    unsigned char *packed = aligned_alloc(LADE_ALIGN, (t->bytes + 63) / 64 * 64);
+    char err[LADE_ERR] = "", name[256];
+    assert_non_null(packed);
+    memset(packed, 0, (t->bytes + 63) / 64 * 64);
+    lade_catalog_tensor_name(cat, t, 0, name, sizeof name);
+    for (int i = t->n_parts - 1; i >= 0; i--) {
+        parts[i] = read_part(cat, t, i);
+        unsigned char *odd = malloc(t->parts[i].bytes + 1); /* any alignment */
+        assert_non_null(odd);
+        memcpy(odd + 1, parts[i], t->parts[i].bytes);
+        if (lade_pack(cat, t, i, odd + 1, packed, err))
+            fail_msg("%s", err);
+        free(odd);
+    }
+    if (lade_pack_is_copy(t)) {
+        assert_int_equal(t->bytes, t->parts[0].bytes);
+        assert_memory_equal(packed, parts[0], t->bytes);
+    }
+    int *rows = file_rows(&cat->shape, t);
+    for (int r = 0; r < t->packed.rows; r++)
+        for (int c = 0; c < t->packed.cols; c++) {
+            float want = expected(t, file_value(t, parts, (size_t)rows[r], (size_t)c));
+            float have = packed_value(&t->packed, packed, (size_t)r, (size_t)c);
+            if (memcmp(&want, &have, sizeof want) && want != have)
+                fail_msg("%s[%d][%d] is %.9g, expected %.9g", name, r, c, (double)have,
+                         (double)want);
+        }
+    check_padding(&t->packed, packed);
+    for (int i = 0; i < t->n_parts; i++)
+        free(parts[i]);
+    free(rows);
+    free(packed);
+}
+
+static void check_directory(const char *dir)
+{
+    struct lade_catalog *cat;
+    char err[LADE_ERR] = "";
+    if (lade_catalog_open(&cat, dir, err))
+        fail_msg("%s", err);
+    for (int i = 0; i < cat->n_tensors; i++)
+        check_tensor(cat, &cat->tensors[i]);
+    lade_catalog_close(cat);
+}
+
+static void plain_checkpoints(void **state)
+{
+    (void)state;
+    static const char *const dtypes[] = {"BF16", "F16", "F32"};
+    for (int i = 0; i < 3; i++) {
+        struct support_checkpoint c;
+        support_new(&c);
+        support_add_plain(&c, dtypes[i]);
+        support_save(&c, 1);
+        check_directory(c.dir);
+        support_free(&c);
+    }
+}
+
+static void symmetric_checkpoint(void **state)
+{
+    (void)state;
+    struct support_checkpoint c;
+    support_new(&c);
+    support_add_plain(&c, "BF16");
+    support_quantize_mixed(&c);
+    support_save(&c, 2);
+    check_directory(c.dir);
+    support_free(&c);
+}
+
+/* Random zeros, among them a stored 15, which means 16; stored unshifted, too. */
+static void asymmetric_checkpoints(void **state)
+{
+    (void)state;
+    for (int shifted = 0; shifted < 2; shifted++) {
+        struct support_checkpoint c;
+        support_new(&c);
+        support_add_plain(&c, "BF16");
+        support_quantize_mixed(&c);
+        json_t *config = json_object_get(c.config, "quantization_config");
+        support_set(config, "sym", "false");
+        if (!shifted)
+            support_set(config, "packing_format", "\"auto_round\"");
+        for (int i = 0; i < c.n; i++) {
+            struct support_tensor *t = &c.tensors[i];
+            if (!strstr(t->name, ".qzeros"))
+                continue;
+            for (size_t k = 0; k < t->bytes; k++) /* never 255: as 8 bits it would mean 256 */
+                t->data[k] = strstr(t->name, ".experts.") ? (unsigned char)(k * 37 + 255)
+                                                          : (unsigned char)(k * 37 % 255);
+        }
+        support_save(&c, 1);
+        check_directory(c.dir);
+        support_free(&c);
+    }
+}
+
+/* A last group that is shorter than the others, and one group for all inputs. */
+static void ragged_groups(void **state)
+{
+    (void)state;
+    struct support_checkpoint c;
+    support_new(&c);
+    support_add_plain(&c, "BF16");
+    support_quantize(&c, "model.layers.0.linear_attn.out_proj", 4, 32); /* 48 inputs */
+    support_quantize(&c, "model.layers.0.mlp.shared_expert.up_proj", 8, -1);
+    support_set(c.config, "quantization_config",
+                "{\"bits\": 4, \"group_size\": 32, \"quant_method\": \"auto-round\","
+                " \"extra_config\": {\"up_proj\": {\"bits\": 8, \"group_size\": -1}}}");
+    support_save(&c, 1);
+    check_directory(c.dir);
+    support_free(&c);
+}
+
+static void fused_checkpoint(void **state)
+{
+    (void)state;
+    struct support_checkpoint c;
+    support_new(&c);
+    support_add_plain(&c, "F16");
+    for (int l = 0; l < 2; l++) {
+        char name[128];
+        snprintf(name, sizeof name, "model.layers.%d.mlp.experts.gate_up_proj", l);
+        support_add(&c, name, "BF16", 3, (uint64_t[]){3, 64, 32});
+        snprintf(name, sizeof name, "model.layers.%d.mlp.experts.down_proj", l);
+        support_add(&c, name, "BF16", 3, (uint64_t[]){3, 32, 32});
+    }
+    support_save(&c, 1);
+    check_directory(c.dir);
+    support_free(&c);
+}
+
+static void fixtures(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"tiny-bf16", "tiny-thinking", "tiny8-bf16", "odd-bf16",
+                                        "tiny-int4", "tiny8-int4-mixed"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char dir[128];
+        snprintf(dir, sizeof dir, "tests/fixtures/%s", names[i]);
+        check_directory(dir);
+    }
+}
+
+/* ---- values that only the data can tell ------------------------------------------------------ */
+
+/* Packs every tensor; the first failure's message, or "". */
+static const char *pack_all(struct support_checkpoint *c)
+{
+    static char err[LADE_ERR];
+    struct lade_catalog *cat;
+    int rc = 0;
+    err[0] = 0;
+    support_save(c, 2);
+    if (lade_catalog_open(&cat, c->dir, err))
+        fail_msg("%s", err);
+    for (int i = 0; i < cat->n_tensors && !rc; i++) {
+        const struct lade_tensor *t = &cat->tensors[i];
+        unsigned char *packed = aligned_alloc(LADE_ALIGN, (t->bytes + 63) / 64 * 64);
+        assert_non_null(packed);
+        memset(packed, 0, t->bytes);
+        for (int part = 0; part < t->n_parts && !rc; part++) {
+            unsigned char *bytes = read_part(cat, t, part);
+            rc = lade_pack(cat, t, part, bytes, packed, err);
+            free(bytes);
+        }
+        free(packed);
+    }
+    lade_catalog_close(cat);
+    assert_int_equal(rc != 0, err[0] != 0);
+    return err;
+}
+
+static void bad_values_name_the_tensor(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *tensor;
+        size_t at;
+        unsigned char low, high;
+        const char *say;
+    } cases[] = {
+        {"model.layers.1.mlp.experts.2.up_proj.scales", 6, 0x00, 0x7C, "a scale is infinite"},
+        {"model.layers.1.mlp.experts.2.up_proj.scales", 6, 0x01, 0xFE, "a scale is infinite"},
+        {"model.layers.1.mlp.experts.2.up_proj.qzeros", 6, 0x77, 0x67, "says it is symmetric"},
+        {"model.layers.0.linear_attn.in_proj_ba.qzeros", 2, 0x7F, 0x7E, "says it is symmetric"},
+        {"model.layers.0.input_layernorm.weight", 2, 0xC0, 0x7F, "a value is infinite"},
+        {"model.layers.0.linear_attn.A_log", 2, 0x80, 0xFF, "a value is infinite"},
+        {"model.layers.1.mlp.gate.weight", 2, 0x80, 0x7F, "a value is infinite"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct support_checkpoint c;
+        support_new(&c);
+        support_add_plain(&c, "BF16");
+        support_quantize_mixed(&c);
+        struct support_tensor *t = support_find(&c, cases[i].tensor);
+        t->data[cases[i].at] = cases[i].low;
+        t->data[cases[i].at + 1] = cases[i].high;
+        const char *err = pack_all(&c);
+        if (!strstr(err, "model-0000") || !strstr(err, cases[i].tensor) ||
+            !strstr(err, cases[i].say))
+            fail_msg("%s: expected \"%s\" in: %s", cases[i].tensor, cases[i].say, err);
+        support_free(&c);
+    }
+}
+
+static void a_zero_of_256_is_refused(void **state)
+{
+    (void)state;
+    struct support_checkpoint c;
+    support_new(&c);
+    support_add_plain(&c, "BF16");
+    support_quantize_mixed(&c);
+    support_set(json_object_get(c.config, "quantization_config"), "sym", "false");
+    support_find(&c, "model.layers.1.self_attn.o_proj.qzeros")->data[3] = 0xFF;
+    const char *err = pack_all(&c);
+    assert_non_null(strstr(err, "model.layers.1.self_attn.o_proj.qzeros"));
+    assert_non_null(strstr(err, "a zero point of 256"));
+    support_free(&c);
+}
+
+static void there_is_no_other_part(void **state)
+{
+    (void)state;
+    struct support_checkpoint c;
+    struct lade_catalog *cat;
+    char err[LADE_ERR] = "";
+    support_new(&c);
+    support_add_plain(&c, "BF16");
+    support_save(&c, 1);
+    assert_int_equal(lade_catalog_open(&cat, c.dir, err), 0);
+    assert_int_equal(lade_pack(cat, &cat->tensors[0], 1, NULL, NULL, err), -1);
+    assert_int_equal(lade_pack(cat, &cat->tensors[0], -1, NULL, NULL, err), -1);
+    lade_catalog_close(cat);
+    support_free(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(plain_checkpoints),
+        cmocka_unit_test(symmetric_checkpoint),
+        cmocka_unit_test(asymmetric_checkpoints),
+        cmocka_unit_test(ragged_groups),
+        cmocka_unit_test(fused_checkpoint),
+        cmocka_unit_test(fixtures),
+        cmocka_unit_test(bad_values_name_the_tensor),
+        cmocka_unit_test(a_zero_of_256_is_refused),
+        cmocka_unit_test(there_is_no_other_part),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
