@@ -1,0 +1,195 @@
+/* Gated attention over both cache types, against plain sums in double precision; the same tokens
+ * at once, one by one and in odd pieces. */
+#include "kernels_common.h"
+
+struct shape {
+    int tokens, heads, kv_heads, head_dim, rotary_dim;
+};
+static const struct shape shapes[] = {
+    {5, 2, 1, 8, 4},   {40, 4, 2, 16, 8},   {70, 6, 2, 24, 6},  {33, 3, 3, 10, 2},
+    {300, 8, 2, 32, 8}, {150, 16, 2, 64, 16}, {20, 1, 1, 256, 64}, {9, 5, 1, 7, 0},
+};
+
+struct inputs {
+    struct shape s;
+    float *q, *k, *v, *q_norm, *k_norm, *inv_freq;
+    double *want;
+};
+
+static const float eps = 1e-6f, rope_scale = 1.25f;
+
+static void norm_rope(double *y, const float *x, const float *w, const struct inputs *in, int pos)
+{
+    int d = in->s.head_dim, half = in->s.rotary_dim / 2;
+    double sum = 0;
+    for (int i = 0; i < d; i++)
+        sum += (double)x[i] * x[i];
+    for (int i = 0; i < d; i++)
+        y[i] = x[i] / sqrt(sum / d + eps) * w[i];
+    for (int j = 0; j < half; j++) {
+        float angle = (float)pos * in->inv_freq[j];
+        double c = cos(angle) * rope_scale, s = sin(angle) * rope_scale, a = y[j], b = y[j + half];
+        y[j] = a * c - b * s;
+        y[j + half] = b * c + a * s;
+    }
+}
+
+static void reference(struct inputs *in)
+{
+    const struct shape s = in->s;
+    size_t d = (size_t)s.head_dim, kvs = (size_t)s.kv_heads * d;
+    double *keys = malloc((size_t)s.tokens * kvs * sizeof(double));
+    double *query = malloc(d * sizeof(double)), *p = malloc((size_t)s.tokens * sizeof(double));
+    assert_true(keys && query && p);
+    for (int t = 0; t < s.tokens; t++)
+        for (int g = 0; g < s.kv_heads; g++)
+            norm_rope(keys + (size_t)t * kvs + (size_t)g * d, in->k + (size_t)t * kvs + (size_t)g * d,
+                      in->k_norm, in, t);
+    for (int t = 0; t < s.tokens; t++) {
+        for (int h = 0; h < s.heads; h++) {
+            size_t head = (size_t)t * (size_t)s.heads + (size_t)h, g = (size_t)(h / (s.heads / s.kv_heads));
+            const float *gate = in->q + head * 2 * d + d;
+            double *out = in->want + head * d, max = -INFINITY, sum = 0;
+            norm_rope(query, in->q + head * 2 * d, in->q_norm, in, t);
+            for (int j = 0; j <= t; j++) {
+                p[j] = 0;
+                for (size_t i = 0; i < d; i++)
+                    p[j] += query[i] * keys[(size_t)j * kvs + g * d + i];
+                p[j] /= sqrt((double)d);
+                max = fmax(max, p[j]);
+            }
+            for (int j = 0; j <= t; j++)
+                sum += p[j] = exp(p[j] - max);
+            for (size_t i = 0; i < d; i++) {
+                out[i] = 0;
+                for (int j = 0; j <= t; j++)
+                    out[i] += p[j] / sum * in->v[(size_t)j * kvs + g * d + i];
+                out[i] /= 1 + exp(-(double)gate[i]);
+            }
+        }
+    }
+    free(keys);
+    free(query);
+    free(p);
+}
+
+static struct inputs make_inputs(struct shape s)
+{
+    size_t n = (size_t)s.tokens, d = (size_t)s.head_dim;
+    struct inputs in = {.s = s};
+    in.q = random_floats(n * (size_t)s.heads * 2 * d, 1);
+    in.k = random_floats(n * (size_t)s.kv_heads * d, 1);
+    in.v = random_floats(n * (size_t)s.kv_heads * d, 1);
+    in.q_norm = random_floats(d, 1.5f);
+    in.k_norm = random_floats(d, 1.5f);
+    in.inv_freq = random_floats((size_t)s.rotary_dim / 2, 1);
+    for (int j = 0; j < s.rotary_dim / 2; j++)
+        in.inv_freq[j] = powf(10000, -2.0f * (float)j / (float)s.rotary_dim);
+    in.want = malloc(n * (size_t)s.heads * d * sizeof(double));
+    assert_non_null(in.want);
+    reference(&in);
+    return in;
+}
+
+static void free_inputs(struct inputs *in)
+{
+    guard_free(in->q);
+    guard_free(in->k);
+    guard_free(in->v);
+    guard_free(in->q_norm);
+    guard_free(in->k_norm);
+    guard_free(in->inv_freq);
+    free(in->want);
+}
+
+/* Runs all tokens in pieces of the given sizes, repeated. */
+static void run(struct lade_device *dev, const struct inputs *in, enum lade_type cache,
+                const int *pieces, int n_pieces, double limit)
+{
+    const struct shape s = in->s;
+    char err[LADE_ERR];
+    int capacity = s.tokens + 3;
+    size_t d = (size_t)s.head_dim, size = cache == LADE_F16 ? 2 : 4;
+    size_t bytes = (size_t)s.kv_heads * (size_t)capacity * d * size;
+    void *k_cache = guard_alloc(bytes), *v_cache = guard_alloc(bytes);
+    float *out = poison((size_t)s.tokens * (size_t)s.heads * d);
+    memset(k_cache, 0xff, bytes);
+    memset(v_cache, 0xff, bytes);
+    for (int t = 0, i = 0; t < s.tokens; i++) {
+        int n = pieces[i % n_pieces];
+        n = n < s.tokens - t ? n : s.tokens - t;
+        struct lade_attention a = {
+            .n = n, .pos = t, .heads = s.heads, .kv_heads = s.kv_heads, .head_dim = s.head_dim,
+            .rotary_dim = s.rotary_dim, .q = in->q + (size_t)t * (size_t)s.heads * 2 * d,
+            .k = in->k + (size_t)t * (size_t)s.kv_heads * d,
+            .v = in->v + (size_t)t * (size_t)s.kv_heads * d, .q_norm = in->q_norm,
+            .k_norm = in->k_norm, .eps = eps, .inv_freq = in->inv_freq, .rope_scale = rope_scale,
+            .cache_type = cache, .k_cache = k_cache, .v_cache = v_cache, .capacity = capacity,
+            .out = out + (size_t)t * (size_t)s.heads * d};
+        assert_int_equal(lade_cpu_ops()->attention(dev, &a, err), 0);
+        t += n;
+    }
+    char what[100];
+    snprintf(what, sizeof(what), "%d tokens, %d/%d heads of %d, %s, pieces of %d", s.tokens, s.heads,
+             s.kv_heads, s.head_dim, lade_types[cache].name, pieces[0]);
+    assert_near(what, out, in->want, (size_t)s.tokens * (size_t)s.heads * d,
+                limit);
+    guard_free(k_cache);
+    guard_free(v_cache);
+    guard_free(out);
+}
+
+static void each_shape(void **state)
+{
+    static const int whole[] = {1 << 20}, single[] = {1}, odd[] = {7, 1, 13, 3, 31};
+    for (int threads = 1; threads <= 3; threads++) {
+        struct lade_device *dev = open_device(*state, threads, true);
+        for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+            struct inputs in = make_inputs(shapes[i]);
+            for (int f16 = 0; f16 < 2; f16++) {
+                enum lade_type cache = f16 ? LADE_F16 : LADE_F32;
+                double limit = f16 ? 2e-3 : 3e-6;
+                run(dev, &in, cache, whole, 1, limit);
+                run(dev, &in, cache, single, 1, limit);
+                run(dev, &in, cache, odd, 5, limit);
+            }
+            free_inputs(&in);
+        }
+        close_device(dev);
+    }
+}
+
+/* Scores of 1e4 must neither overflow nor lose the largest. Their own rounding, 1e4 times 2^-24,
+ * is what bounds the precision of near ties. */
+static void large_scores(void **state)
+{
+    struct lade_device *dev = open_device(*state, 2, true);
+    struct inputs in = make_inputs((struct shape){90, 2, 1, 16, 4});
+    for (int i = 0; i < 16; i++)
+        in.k_norm[i] *= 3000;
+    reference(&in);
+    static const int whole[] = {90}, single[] = {1};
+    run(dev, &in, LADE_F32, single, 1, 1e-3);
+    run(dev, &in, LADE_F32, whole, 1, 1e-3);
+    free_inputs(&in);
+    close_device(dev);
+}
+
+static void cache_full(void **state)
+{
+    struct lade_device *dev = open_device(*state, 1, true);
+    char err[LADE_ERR] = "";
+    struct lade_attention a = {.n = 2, .pos = 3, .heads = 1, .kv_heads = 1, .head_dim = 8,
+                               .cache_type = LADE_F32, .capacity = 4};
+    assert_int_equal(lade_cpu_ops()->attention(dev, &a, err), -1);
+    assert_non_null(strstr(err, "cache of 4"));
+    close_device(dev);
+}
+
+int main(int argc, char **argv)
+{
+    rng_start(argc, argv);
+    const struct CMUnitTest tests[] = {EACH_ISA(each_shape), EACH_ISA(large_scores),
+                                       EACH_ISA(cache_full)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

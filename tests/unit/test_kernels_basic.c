@@ -1,0 +1,261 @@
+/* The device itself, its memory and threads, and the small ops: embed, rmsnorm, route. */
+#include "kernels_common.h"
+
+#include <pthread.h>
+#include <sys/resource.h>
+
+#include "kernels/cpu/pool.h"
+
+static void open_and_describe(void **state)
+{
+    struct lade_device *dev = open_device(*state, 3, true);
+    const char *title = lade_cpu_ops()->describe(dev);
+    assert_non_null(strstr(title, "3 threads"));
+    close_device(dev);
+}
+
+static void unknown_isa(void **state)
+{
+    (void)state;
+    char err[LADE_ERR] = "";
+    struct lade_device *dev = (void *)state;
+    struct lade_device_config cfg = {.threads = 1, .isa = "mmx"};
+    assert_int_equal(lade_cpu_ops()->open(&dev, &cfg, err), -1);
+    assert_null(dev);
+    assert_non_null(strstr(err, "'mmx'"));
+    cfg.isa = NULL;
+    cfg.threads = 1 << 20;
+    assert_int_equal(lade_cpu_ops()->open(&dev, &cfg, err), -1);
+    assert_non_null(strstr(err, "1048576"));
+}
+
+static void memory(void **state)
+{
+    struct lade_device *dev = open_device(*state, 0, true);
+    const struct lade_ops *ops = lade_cpu_ops();
+    static const size_t sizes[] = {0, 1, 63, 64, 4096, (2 << 20) - 1, 2 << 20, (9 << 20) + 5};
+    char err[LADE_ERR] = "";
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        void *p, *q;
+        assert_int_equal(ops->alloc(dev, &p, sizes[i], err), 0);
+        assert_int_equal(ops->alloc(dev, &q, sizes[i], err), 0);
+        assert_int_equal((uintptr_t)p % LADE_ALIGN, 0);
+        for (size_t b = 0; b < sizes[i]; b++)
+            assert_int_equal(((char *)p)[b], 0);
+        memset(p, 0x5a, sizes[i]);
+        assert_int_equal(ops->upload(dev, q, p, sizes[i], err), 0);
+        assert_memory_equal(p, q, sizes[i]);
+        ops->free(dev, p);
+        ops->free(dev, q);
+    }
+    void *p = dev;
+    assert_int_equal(ops->alloc(dev, &p, SIZE_MAX - 100, err), -1);
+    assert_null(p);
+    assert_non_null(strstr(err, "GiB"));
+    assert_int_equal(ops->alloc(dev, &p, (size_t)1 << 60, err), -1);
+    ops->free(dev, NULL);
+    close_device(dev);
+}
+
+enum { UNITS = 997 };
+
+struct tally {
+    int calls[UNITS];
+    int threads;
+};
+
+static void count_unit(void *ctx, int unit, int thread)
+{
+    struct tally *t = ctx;
+    t->calls[unit]++;
+    if (thread < 0 || thread >= t->threads)
+        t->calls[unit] += 1000;
+}
+
+static void pool_calls_each_unit_once(void **state)
+{
+    (void)state;
+    char err[LADE_ERR];
+    for (int threads = 1; threads <= 5; threads++) {
+        struct cpu_pool *pool;
+        assert_int_equal(cpu_pool_open(&pool, threads, err), 0);
+        struct tally t = {.threads = threads};
+        for (int round = 1; round <= 2000; round++) {
+            int units = round % 50 ? round % 7 : UNITS;
+            memset(t.calls, 0, sizeof(t.calls));
+            cpu_pool_run(pool, units, count_unit, &t);
+            for (int u = 0; u < UNITS; u++)
+                assert_int_equal(t.calls[u], u < units);
+        }
+        cpu_pool_close(pool);
+    }
+}
+
+static double cpu_seconds(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+}
+
+static void pool_sleeps_when_idle(void **state)
+{
+    (void)state;
+    char err[LADE_ERR];
+    struct cpu_pool *pool;
+    struct tally t = {.threads = 4};
+    assert_int_equal(cpu_pool_open(&pool, 4, err), 0);
+    cpu_pool_run(pool, UNITS, count_unit, &t);
+    usleep(20000); /* the short spin is over */
+    double before = cpu_seconds();
+    usleep(300000);
+    assert_true(cpu_seconds() - before < 0.003);
+    cpu_pool_run(pool, UNITS, count_unit, &t);
+    assert_int_equal(t.calls[UNITS - 1], 2);
+    cpu_pool_close(pool);
+}
+
+static void embed(void **state)
+{
+    struct lade_device *dev = open_device(*state, 2, true);
+    char err[LADE_ERR] = "";
+    for (int type = 0; type < LADE_N_TYPES; type++) {
+        struct test_matrix t = random_matrix((enum lade_type)type, 37, 45, 16, type >= LADE_Q4);
+        int32_t ids[5] = {0, 36, 7, 7, 16};
+        float *y = poison(5 * 45);
+        assert_int_equal(lade_cpu_ops()->embed(dev, y, &t.m, ids, 5, err), 0);
+        for (int i = 0; i < 5 * 45; i++)
+            assert_true((double)y[i] == t.w[ids[i / 45] * 45 + i % 45]);
+        ids[3] = 37;
+        assert_int_equal(lade_cpu_ops()->embed(dev, y, &t.m, ids, 5, err), -1);
+        assert_non_null(strstr(err, "token 37"));
+        guard_free(y);
+        free_matrix(&t);
+    }
+    close_device(dev);
+}
+
+static void rmsnorm(void **state)
+{
+    struct lade_device *dev = open_device(*state, 2, true);
+    char err[LADE_ERR];
+    static const int dims[] = {1, 7, 16, 100, 2048};
+    for (size_t s = 0; s < sizeof(dims) / sizeof(dims[0]); s++) {
+        for (int n = 1; n <= 21; n += 10) {
+            size_t dim = (size_t)dims[s], all = (size_t)n * dim;
+            float *x = random_floats(all, 3), *add = random_floats(all, 2);
+            float *w = random_floats(dim, 1), *y = poison(all);
+            double *want = malloc(all * sizeof(double)), *sum = malloc(all * sizeof(double));
+            assert_true(want && sum);
+            for (int with = 0; with < 2; with++) {
+                for (size_t t = 0; t < all; t += dim) {
+                    double mean = 0;
+                    for (size_t i = t; i < t + dim; i++) {
+                        sum[i] = x[i] + (with ? (double)add[i] : 0);
+                        mean += sum[i] * sum[i] / (double)dim;
+                    }
+                    for (size_t i = 0; i < dim; i++)
+                        want[t + i] = sum[t + i] / sqrt(mean + 1e-6) * w[i];
+                }
+                assert_int_equal(lade_cpu_ops()->rmsnorm(dev, y, x, with ? add : NULL, w, n,
+                                                         dims[s], 1e-6f, err), 0);
+                assert_near("norm", y, want, all, 1e-6);
+                assert_near("residual", x, sum, all, 1e-6);
+            }
+            guard_free(x);
+            guard_free(add);
+            guard_free(w);
+            guard_free(y);
+            free(want);
+            free(sum);
+        }
+    }
+    close_device(dev);
+}
+
+static void check_route(struct lade_device *dev, const struct lade_route *r)
+{
+    char err[LADE_ERR];
+    assert_int_equal(lade_cpu_ops()->route(dev, r, err), 0);
+    for (int t = 0; t < r->n; t++) {
+        const float *x = r->logits + (size_t)t * (size_t)r->experts;
+        double sum = 0, picked = 0, max = -INFINITY;
+        for (int e = 0; e < r->experts; e++)
+            max = fmax(max, x[e]);
+        for (int e = 0; e < r->experts; e++)
+            sum += exp(x[e] - max);
+        for (int j = 0; j < r->k; j++) {
+            int id = r->ids[t * r->k + j], better = 0;
+            assert_in_range(id, 0, r->experts - 1);
+            for (int e = 0; e < r->experts; e++)
+                better += x[e] > x[id] || (x[e] == x[id] && e < id);
+            assert_int_equal(better, j); /* exactly j experts come before the j-th */
+            picked += exp(x[id] - max) / sum;
+        }
+        for (int j = 0; j < r->k; j++) {
+            double want = exp(x[r->ids[t * r->k + j]] - max) / sum / (r->renormalize ? picked : 1);
+            assert_true(fabs(r->weights[t * r->k + j] - want) <= 2e-6 * want + 1e-30);
+        }
+    }
+}
+
+static void route(void **state)
+{
+    struct lade_device *dev = open_device(*state, 3, true);
+    static const struct {
+        int n, experts, k;
+    } sizes[] = {{1, 1, 1}, {3, 8, 2}, {33, 512, 10}, {5, 7, 7}, {20, 60, 4}};
+    for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+        size_t n = (size_t)sizes[s].n;
+        float *logits = random_floats(n * (size_t)sizes[s].experts, 4);
+        for (size_t i = 0; i < n * (size_t)sizes[s].experts; i += 2)
+            logits[i] = roundf(logits[i]); /* many equal values */
+        float *weights = poison(n * (size_t)sizes[s].k);
+        int32_t *ids = guard_alloc(n * (size_t)sizes[s].k * sizeof(*ids));
+        for (int renormalize = 0; renormalize < 2; renormalize++) {
+            check_route(dev, &(struct lade_route){.n = sizes[s].n, .experts = sizes[s].experts,
+                                                  .k = sizes[s].k, .renormalize = renormalize,
+                                                  .logits = logits, .ids = ids,
+                                                  .weights = weights});
+        }
+        guard_free(logits);
+        guard_free(weights);
+        guard_free(ids);
+    }
+    close_device(dev);
+}
+
+/* Broken logits must not become wild ids. */
+static void route_not_a_number(void **state)
+{
+    struct lade_device *dev = open_device(*state, 1, true);
+    float logits[6] = {NAN, 1, NAN, 2, NAN, NAN}, weights[3];
+    int32_t ids[3] = {-1, -1, -1};
+    char err[LADE_ERR];
+    struct lade_route r = {.n = 1, .experts = 6, .k = 3, .logits = logits, .ids = ids,
+                           .weights = weights};
+    assert_int_equal(lade_cpu_ops()->route(dev, &r, err), 0);
+    for (int j = 0; j < 3; j++)
+        assert_in_range(ids[j], 0, 5);
+    r.k = 7;
+    assert_int_equal(lade_cpu_ops()->route(dev, &r, err), -1);
+    close_device(dev);
+}
+
+int main(int argc, char **argv)
+{
+    rng_start(argc, argv);
+    const struct CMUnitTest tests[] = {
+        EACH_ISA(open_and_describe),
+        cmocka_unit_test(unknown_isa),
+        EACH_ISA(memory),
+        cmocka_unit_test(pool_calls_each_unit_once),
+        cmocka_unit_test(pool_sleeps_when_idle),
+        EACH_ISA(embed),
+        EACH_ISA(rmsnorm),
+        EACH_ISA(route),
+        EACH_ISA(route_not_a_number),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,190 @@
+/* Mixture of experts: mixed types, experts that live elsewhere, no shared expert, batches. */
+#include "kernels_common.h"
+
+enum { MAX_EXPERTS = 40 };
+
+struct layer {
+    int dim, n_experts, k;
+    struct test_matrix gate[MAX_EXPERTS + 1], up[MAX_EXPERTS + 1], down[MAX_EXPERTS + 1];
+    struct lade_expert experts[MAX_EXPERTS + 1]; /* the last one is the shared expert */
+    float *shared_gate;
+};
+
+static struct test_matrix matrix(int rows, int cols)
+{
+    enum lade_type type = (enum lade_type)rng_int(0, LADE_N_TYPES - 1);
+    return random_matrix(type, rows, cols, 32, rng_int(0, 1) && lade_types[type].per_word);
+}
+
+static struct layer *make_layer(int dim, int n_experts, int k, int ff)
+{
+    struct layer *l = calloc(1, sizeof(*l));
+    assert_non_null(l);
+    l->dim = dim;
+    l->n_experts = n_experts;
+    l->k = k;
+    for (int e = 0; e <= n_experts; e++) {
+        int width = e == n_experts ? ff + 8 : ff;
+        l->gate[e] = matrix(width, dim);
+        l->up[e] = matrix(width, dim);
+        l->down[e] = matrix(dim, width);
+        l->experts[e] = (struct lade_expert){l->gate[e].m, l->up[e].m, l->down[e].m};
+        if (e < n_experts && e % 5 == 3)
+            l->experts[e].gate.data = l->experts[e].up.data = l->experts[e].down.data = NULL;
+    }
+    l->shared_gate = random_floats((size_t)dim, 0.1f);
+    return l;
+}
+
+static void free_layer(struct layer *l)
+{
+    for (int e = 0; e <= l->n_experts; e++) {
+        free_matrix(&l->gate[e]);
+        free_matrix(&l->up[e]);
+        free_matrix(&l->down[e]);
+    }
+    guard_free(l->shared_gate);
+    free(l);
+}
+
+static void add_expert(double *y, const struct layer *l, int e, const double *x, double weight)
+{
+    int ff = l->gate[e].m.rows;
+    double *h = malloc((size_t)ff * 2 * sizeof(double)), *out = malloc((size_t)l->dim * sizeof(double));
+    assert_true(h && out);
+    multiply(h, &l->gate[e], x);
+    multiply(h + ff, &l->up[e], x);
+    for (int i = 0; i < ff; i++)
+        h[i] = h[i] / (1 + exp(-h[i])) * h[ff + i];
+    multiply(out, &l->down[e], h);
+    for (int i = 0; i < l->dim; i++)
+        y[i] += weight * out[i];
+    free(h);
+    free(out);
+}
+
+static void check(struct lade_device *dev, const struct layer *l, int n, bool shared, bool gated)
+{
+    size_t dim = (size_t)l->dim, k = (size_t)l->k;
+    float *x = random_floats((size_t)n * dim, 1), *y = random_floats((size_t)n * dim, 0.01f);
+    float *weights = random_floats((size_t)n * k, 0.3f);
+    int32_t *ids = guard_alloc((size_t)n * k * sizeof(*ids));
+    double *want = to_double(y, (size_t)n * dim), *xd = to_double(x, (size_t)n * dim);
+    for (int t = 0; t < n; t++) {
+        for (int j = 0; j < l->k; j++) {
+            int32_t *id = &ids[t * l->k + j];
+            bool again = true;
+            while (again) { /* a token's experts are distinct */
+                *id = rng_int(0, l->n_experts - 1);
+                again = false;
+                for (int i = 0; i < j; i++)
+                    again |= ids[t * l->k + i] == *id;
+            }
+            if (l->experts[*id].gate.data)
+                add_expert(want + (size_t)t * dim, l, *id, xd + (size_t)t * dim,
+                           weights[t * l->k + j]);
+        }
+        double dot = 0;
+        for (size_t i = 0; i < dim; i++)
+            dot += xd[(size_t)t * dim + i] * l->shared_gate[i];
+        if (shared)
+            add_expert(want + (size_t)t * dim, l, l->n_experts, xd + (size_t)t * dim,
+                       gated ? 1 / (1 + exp(-dot)) : 1);
+    }
+    struct lade_moe m = {.n = n, .dim = l->dim, .k = l->k, .n_experts = l->n_experts, .x = x,
+                         .ids = ids, .weights = weights, .experts = l->experts,
+                         .shared = shared ? &l->experts[l->n_experts] : NULL,
+                         .shared_gate = gated ? l->shared_gate : NULL, .y = y};
+    char err[LADE_ERR], what[80];
+    assert_int_equal(lade_cpu_ops()->moe(dev, &m, err), 0);
+    snprintf(what, sizeof(what), "%d tokens, %d of %d experts, shared %d", n, l->k, l->n_experts,
+             shared);
+    assert_near(what, y, want, (size_t)n * dim, 3e-6);
+    guard_free(x);
+    guard_free(y);
+    guard_free(weights);
+    guard_free(ids);
+    free(want);
+    free(xd);
+}
+
+static void each_batch(void **state)
+{
+    static const int tokens[] = {1, 2, 4, 5, 9, 60, 130};
+    static const struct {
+        int dim, experts, k, ff;
+    } sizes[] = {{64, 8, 2, 32}, {70, 40, 10, 21}, {33, 1, 1, 300}, {160, 12, 4, 64}};
+    for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+        struct layer *l = make_layer(sizes[s].dim, sizes[s].experts, sizes[s].k, sizes[s].ff);
+        for (int threads = 1; threads <= 3; threads++) {
+            struct lade_device *dev = open_device(*state, threads, true);
+            for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++)
+                check(dev, l, tokens[i], i % 3 != 2, i % 2);
+            close_device(dev);
+        }
+        free_layer(l);
+    }
+}
+
+/* An answer must not depend on what else is in the batch. */
+static void batch_equals_single(void **state)
+{
+    enum { N = 20 };
+    struct lade_device *dev = open_device(*state, 2, true);
+    struct layer *l = make_layer(96, 12, 3, 40);
+    float *x = random_floats(N * 96, 1), *all = random_floats(N * 96, 0), *one = random_floats(N * 96, 0);
+    float weights[N * 3];
+    int32_t ids[N * 3];
+    char err[LADE_ERR];
+    for (int i = 0; i < N * 3; i++) {
+        weights[i] = rng_normal();
+        ids[i] = (i % 3) * 4 + rng_int(0, 3);
+    }
+    struct lade_moe m = {.n = N, .dim = 96, .k = 3, .n_experts = 12, .x = x, .ids = ids,
+                         .weights = weights, .experts = l->experts, .shared = &l->experts[12],
+                         .shared_gate = l->shared_gate, .y = all};
+    assert_int_equal(lade_cpu_ops()->moe(dev, &m, err), 0);
+    for (int t = 0; t < N; t++) {
+        m.n = 1;
+        m.x = x + (size_t)t * 96;
+        m.y = one + (size_t)t * 96;
+        m.ids = ids + t * 3;
+        m.weights = weights + t * 3;
+        assert_int_equal(lade_cpu_ops()->moe(dev, &m, err), 0);
+    }
+    double *want = to_double(one, N * 96);
+    assert_near("batch against single", all, want, N * 96, 2e-6);
+    free(want);
+    guard_free(x);
+    guard_free(all);
+    guard_free(one);
+    free_layer(l);
+    close_device(dev);
+}
+
+static void bad_route(void **state)
+{
+    struct lade_device *dev = open_device(*state, 1, true);
+    struct layer *l = make_layer(16, 2, 1, 8);
+    float x[16] = {0}, y[16] = {0}, weight = 1;
+    int32_t id = 2;
+    char err[LADE_ERR] = "";
+    struct lade_moe m = {.n = 1, .dim = 16, .k = 1, .n_experts = 2, .x = x, .ids = &id,
+                         .weights = &weight, .experts = l->experts, .y = y};
+    assert_int_equal(lade_cpu_ops()->moe(dev, &m, err), -1);
+    assert_non_null(strstr(err, "expert 2"));
+    id = 1;
+    l->experts[1].down.rows = 15;
+    assert_int_equal(lade_cpu_ops()->moe(dev, &m, err), -1);
+    assert_non_null(strstr(err, "do not fit"));
+    free_layer(l);
+    close_device(dev);
+}
+
+int main(int argc, char **argv)
+{
+    rng_start(argc, argv);
+    const struct CMUnitTest tests[] = {EACH_ISA(each_batch), EACH_ISA(batch_equals_single),
+                                       EACH_ISA(bad_route)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
