@@ -395,7 +395,7 @@ static void strange_extra(struct support_checkpoint *c)
 static void slow_pattern(struct support_checkpoint *c)
 {
     support_set(json_object_get(c->config, "quantization_config"), "extra_config",
-                "{\"((.*)*)*[_a-z]*#\": {\"bits\": 8}}");
+                "{\"^([a-z_.0-9]+)+[A-Z]\": {\"bits\": 8}}");
 }
 static void act_order(struct support_checkpoint *c)
 {
