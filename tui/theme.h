@@ -15,6 +15,7 @@
 #include <stddef.h>
 
 #include "tui/roles.h"
+#include "tui/theme_entry.h"
 
 #define THEME_DEFAULT "dark"
 
@@ -39,6 +40,9 @@ attr_t theme_attr(enum theme_role role);
  * cell where the filled part of a bar meets the empty one. Without colours: theme_attr(fg). */
 attr_t theme_over(enum theme_role fg, enum theme_role bg);
 
+/* The letters of `role` on the background of `ground`: a coloured word in the status line. */
+attr_t theme_on(enum theme_role role, enum theme_role ground);
+
 /* Name of the active theme ("dark"); "" before the first load. */
 const char *theme_name(void);
 
@@ -46,11 +50,16 @@ const char *theme_name(void);
  * alone must then be shown by characters. */
 bool theme_has_colours(void);
 
+/* True if theme_over shows more than letters: enough colours, and a theme that gives bars and
+ * gauges colours of their own. Otherwise the empty part of a bar is drawn with characters. */
+bool theme_has_shades(void);
+
+/* What must be written to the terminal to give it back its own palette when the program dies
+ * without endwin; "" if nothing was changed. Safe to read in a signal handler. */
+const char *theme_reset_sequence(void);
+
 /* Names that theme_load accepts, sorted, without duplicates: for completion and for messages.
  * Writes up to `max` names and returns how many there are. */
-struct theme_entry {
-    char name[64];
-};
 int theme_list(struct theme_entry *out, int max);
 
 #endif

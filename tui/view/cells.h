@@ -23,14 +23,15 @@ struct cell {
 struct cells {
     int rows, cols;
     bool utf8;   /* may use characters beyond ASCII */
-    bool colour; /* backgrounds can be seen */
+    bool colour; /* theme_has_shades: theme_over can be seen */
+    enum theme_role ground; /* whose background all cells have that are CELL_PLAIN */
     struct cell *at; /* rows * cols, owned */
 };
 
-/* Blank canvas of role THEME_TEXT. -1 without memory. rows and cols may be 0. */
+/* Blank canvas on the ground of THEME_TEXT. -1 without memory. rows and cols may be 0. */
 int cells_init(struct cells *c, int rows, int cols, bool utf8, bool colour);
 void cells_free(struct cells *c);
-void cells_clear(struct cells *c, enum theme_role role);
+void cells_clear(struct cells *c, enum theme_role ground);
 
 /* Writes UTF-8 text from column x within `width` columns (also clipped by the canvas). Control,
  * combining and invalid characters are left out; a text that is too long ends in an ellipsis.
