@@ -5,17 +5,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A number that could not be read is MACHINE_UNKNOWN. Bytes. */
+/* A number that could not be read. */
 #define MACHINE_UNKNOWN UINT64_MAX
 
+/* Bytes, under the limits of the control group where those are lower. */
 struct machine {
-    uint64_t ram_total;     /* MemTotal, or the cgroup's limit if that is lower */
+    uint64_t ram_total;
     uint64_t ram_available; /* what can still be taken without swapping */
-    uint64_t rss;           /* of this process, file pages included */
-    uint64_t rss_anon;      /* of these, memory that is not a mapped file */
-    bool limited;           /* a cgroup limit is below the machine's memory */
+    uint64_t rss;           /* of this process, pages of mapped files included */
+    uint64_t rss_file;      /* of these, the pages of mapped files: they count as available too */
     double load;            /* busy part of all processors since the last sample, 0..1; NAN first */
-    int processors;         /* online */
 };
 
 /* What the next sample needs of the last; zero-initialise. */
@@ -23,10 +22,11 @@ struct machine_probe {
     uint64_t busy, all;
 };
 
-/* Reads /proc and the cgroup. Some ten microseconds; any thread, one probe each. */
+/* Reads /proc and the control group: some ten microseconds. Any thread, one probe each. */
 void machine_sample(struct machine_probe *probe, struct machine *out);
 
-/* The same from another root (tests): "" is the real one, otherwise ROOT/proc/..., ROOT/sys/... */
-void machine_sample_at(const char *root, struct machine_probe *probe, struct machine *out);
+/* The pure part: takes the first line of /proc/stat, returns the load since the last call, NAN if
+ * there is none. */
+double machine_load(struct machine_probe *probe, const char *stat_line);
 
 #endif

@@ -11,6 +11,7 @@
 #include "tui/meters/machine.h"
 #include "tui/meters/nvml.h"
 #include "tui/meters/ring.h"
+#include "tui/meters/units.h"
 #include "tui/roles.h"
 #include "tui/view/cells.h"
 
@@ -32,9 +33,9 @@ enum meter_mode {
     METER_SPARK, /* the history */
 };
 
-enum { METER_PARTS = 3 };
+enum { METER_PARTS = 2 };
 
-/* parts are NAN when unknown; total NAN when the meter has no fixed end. */
+/* NAN is unknown; a meter without a fixed end has total NAN. */
 struct meter_values {
     double part[METER_PARTS];
     double total;
@@ -44,11 +45,12 @@ struct meter_desc {
     const char *name;  /* "ram": for options and tests */
     const char *label; /* "RAM" */
     int parts;
-    enum theme_role role[METER_PARTS]; /* of each part in a bar; role[0] also of the spark */
+    enum theme_role role[METER_PARTS]; /* of each part in a bar */
     enum theme_role rest;              /* of what no part fills */
     void (*update)(const struct meter_sample *s, struct meter_values *v);
-    void (*format)(const struct meter_values *v, char *out, int cap);
-    const char *widest; /* the widest text it is ever given: columns are reserved, nothing jumps */
+    void (*format)(const struct meter_values *v, char out[UNITS_MAX]);
+    /* The widest text of this meter now: its columns are reserved, so that nothing jumps. */
+    void (*widest)(const struct meter_values *v, char out[UNITS_MAX]);
 };
 
 struct meter {
@@ -57,14 +59,15 @@ struct meter {
     struct ring history; /* of part 0 */
 };
 
-const struct meter_desc *meter_desc(enum meter_id id);
-
 void meter_init(struct meter *m, enum meter_id id);
 
-/* Takes the values of a sample; `remember` also appends to the history (once per tick). */
+/* Takes the values of a sample; `remember` also appends part 0 to the history. */
 void meter_update(struct meter *m, const struct meter_sample *s, bool remember);
 
-/* Draws into `width` columns at (y, x). */
+/* Columns of the text mode. */
+int meter_width(const struct meter *m);
+
+/* Draws into `width` columns at (y, x); text is right-aligned. */
 void meter_draw(const struct meter *m, enum meter_mode mode, struct cells *c, int y, int x,
                 int width);
 

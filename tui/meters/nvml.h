@@ -1,7 +1,7 @@
 /* nvml.h - NVIDIA's management library, opened at run time.
  *
- * A machine without the library, the driver or a GPU is an ordinary machine: nvml_open then leaves
- * `count` 0 and says why in `reason`. Every number carries its own "known": a driver may answer one
+ * A machine without the library, the driver or a GPU is an ordinary machine: nvml_open then returns
+ * NULL and says why in `reason`. Every number carries its own "known": a driver may answer one
  * question and refuse the next. */
 #ifndef LADE_TUI_METERS_NVML_H
 #define LADE_TUI_METERS_NVML_H

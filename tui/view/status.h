@@ -1,8 +1,8 @@
 /* status.h - the status area: model, strategy, phase, speed, context, memory.
  *
- * One line at the usual width, two on tall screens, or a panel at the side of wide ones. What is
- * dropped when the line is short is a table of priorities in status.c. An unknown value prints as
- * a dash, never as 0. UI thread only. */
+ * One line or two at the bottom, or a panel at the side of wide screens. What is dropped when a
+ * line is short is a table of priorities in status_cells.c. An unknown value prints as a dash,
+ * never as 0. UI thread only. */
 #ifndef LADE_TUI_VIEW_STATUS_H
 #define LADE_TUI_VIEW_STATUS_H
 
@@ -16,38 +16,45 @@ struct status {
     struct meter_sample sample;
     struct meter meter[METER_COUNT];
     struct machine_probe probe;
-    struct nvml *nvml;       /* owned; NULL = no GPU */
+    struct nvml *nvml;         /* owned; NULL = no GPU */
     char gpu_reason[LADE_ERR]; /* why there is none */
-    char model[128], strategy[32], device[128];
+    char model[128], detail[96], strategy[32];
     int prefill_done, prefill_total;
-    const char *note;        /* borrowed, may be NULL: shown instead of the phase */
-    double tick;             /* time of the last sample; NAN = none */
+    double tick;               /* time of the last sample; NAN = none */
 };
 
 /* Opens NVML; status_close releases it. */
 void status_init(struct status *s);
 void status_close(struct status *s);
 
-/* After LADE_EV_MODEL and LADE_EV_READY (the strategy is then known). */
+/* After LADE_EV_MODEL, and again after LADE_EV_READY (the strategy is then known). */
 void status_model(struct status *s, const struct lade_model_info *info);
 
 /* For LADE_EV_PREFILL. */
 void status_prefill(struct status *s, int done, int total);
 
-/* With fresh engine numbers (NULL = no engine). Samples the machine at most twice a second, however
- * often it is called. Returns true if anything shown may have changed. `now`: monotonic seconds. */
+/* With fresh engine numbers (NULL = no engine). Cheap to call often: the machine is sampled and
+ * the sparklines move at most four times a second while something runs, once a second when idle.
+ * Returns true if a sample was taken, that is, if it should be drawn again. `now`: monotonic
+ * seconds. */
 bool status_tick(struct status *s, const struct lade_stats *stats, double now);
 
 /* How the area should be laid out on a screen of rows x cols: lines at the bottom (1 or 2) and
  * columns of the side panel (0 = none). */
 void status_wants(int rows, int cols, int *lines, int *panel_cols);
 
-/* The pure half. */
-void status_cells(const struct status *s, struct cells *c);       /* lines */
-void status_panel_cells(const struct status *s, struct cells *c); /* side panel */
+/* The pure half. Both take the canvas as it is and clear it. */
+void status_cells(const struct status *s, struct cells *c);       /* 1 or 2 rows */
+void status_panel_cells(const struct status *s, struct cells *c); /* from 20 columns up */
 
 /* Draw over the whole of a curses window (WINDOW *); no refresh. */
 void status_draw(const struct status *s, void *window);
 void status_panel_draw(const struct status *s, void *window);
+
+/* "idle", "loading 43%", "prefill 120/512", ...: also for a terminal title or a log. */
+char *status_phase(const struct status *s, char out[UNITS_MAX]);
+
+/* The role that colours the phase. */
+enum theme_role status_phase_role(const struct status *s);
 
 #endif

@@ -1,0 +1,127 @@
+#include "tui/view/status.h"
+
+#include <math.h>
+#include <stdio.h>
+
+void status_init(struct status *s)
+{
+    *s = (struct status){.tick = NAN};
+    for (int i = 0; i < METER_COUNT; i++)
+        meter_init(&s->meter[i], i);
+    s->nvml = nvml_open(s->gpu_reason);
+    s->sample.machine = (struct machine){MACHINE_UNKNOWN, MACHINE_UNKNOWN, MACHINE_UNKNOWN,
+                                         MACHINE_UNKNOWN, NAN};
+}
+
+void status_close(struct status *s)
+{
+    nvml_close(s->nvml);
+    s->nvml = NULL;
+}
+
+void status_model(struct status *s, const struct lade_model_info *info)
+{
+    snprintf(s->model, sizeof s->model, "%s", info->name);
+    snprintf(s->detail, sizeof s->detail, "%s%s%s", info->format, *info->quant ? " " : "",
+             info->quant);
+    snprintf(s->strategy, sizeof s->strategy, "%s", info->strategy);
+}
+
+void status_prefill(struct status *s, int done, int total)
+{
+    s->prefill_done = done;
+    s->prefill_total = total;
+}
+
+/* All GPUs as one: what a person wants to know is whether the model fits. A number that one of
+ * them does not tell is unknown for all. */
+static void sample_gpus(struct status *s)
+{
+    s->sample.have_gpu = false;
+    for (int i = 0; i < nvml_count(s->nvml); i++) {
+        struct nvml_gpu g, *all = &s->sample.gpu;
+        if (nvml_sample(s->nvml, i, &g) != 0)
+            continue;
+        if (!s->sample.have_gpu) {
+            *all = g;
+            s->sample.have_gpu = true;
+            continue;
+        }
+        all->total += g.total;
+        all->used += g.used;
+        all->ours = all->ours == NVML_UNKNOWN || g.ours == NVML_UNKNOWN ? NVML_UNKNOWN
+                                                                       : all->ours + g.ours;
+        all->busy = g.busy > all->busy ? g.busy : all->busy;
+    }
+}
+
+static bool running(const struct status *s)
+{
+    enum lade_phase p = s->sample.engine.phase;
+    return s->sample.have_engine &&
+           (p == LADE_PHASE_LOADING || p == LADE_PHASE_PREFILL || p == LADE_PHASE_DECODE);
+}
+
+bool status_tick(struct status *s, const struct lade_stats *stats, double now)
+{
+    bool was = running(s);
+    enum lade_phase phase = s->sample.engine.phase;
+    s->sample.have_engine = stats != NULL;
+    if (stats)
+        s->sample.engine = *stats;
+    /* A new phase shows at once. */
+    bool changed = was != running(s) || phase != s->sample.engine.phase;
+    double every = running(s) ? 0.25 : 1;
+    if (!isnan(s->tick) && now - s->tick < every - 0.01 && !changed)
+        return false;
+    bool first = isnan(s->tick), steady = first || now - s->tick >= 0.2;
+    s->tick = now;
+    if (steady) {
+        machine_sample(&s->probe, &s->sample.machine);
+        sample_gpus(s);
+    }
+    phase = s->sample.engine.phase;
+    for (int i = 0; i < METER_COUNT; i++) {
+        /* Speeds are remembered only while there is one, so that the line of the last answer
+         * stays; a load's history is shown by the board. */
+        bool remember = steady && (i == METER_SPEED  ? stats && phase == LADE_PHASE_DECODE
+                                   : i == METER_LOAD ? stats && phase == LADE_PHASE_LOADING
+                                                     : true);
+        meter_update(&s->meter[i], &s->sample, remember);
+    }
+    return true;
+}
+
+char *status_phase(const struct status *s, char out[UNITS_MAX])
+{
+    static const char *const names[] = {
+        [LADE_PHASE_LOADING] = "loading",    [LADE_PHASE_IDLE] = "idle",
+        [LADE_PHASE_PREFILL] = "prefill",    [LADE_PHASE_DECODE] = "generating",
+        [LADE_PHASE_FAILED] = "load failed",
+    };
+    const struct lade_stats *e = &s->sample.engine;
+    char a[UNITS_MAX], b[UNITS_MAX];
+    if (!s->sample.have_engine || (unsigned)e->phase >= sizeof names / sizeof *names)
+        snprintf(out, UNITS_MAX, "no model");
+    else if (e->phase == LADE_PHASE_LOADING && e->load_bytes > 0)
+        snprintf(out, UNITS_MAX, "loading %.8s",
+                 units_percent(a, (double)e->load_done / (double)e->load_bytes));
+    else if (e->phase == LADE_PHASE_PREFILL && s->prefill_total > 0)
+        snprintf(out, UNITS_MAX, "prefill %.8s/%.8s", units_count(a, s->prefill_done),
+                 units_count(b, s->prefill_total));
+    else
+        snprintf(out, UNITS_MAX, "%s", names[e->phase]);
+    return out;
+}
+
+enum theme_role status_phase_role(const struct status *s)
+{
+    static const enum theme_role roles[] = {
+        [LADE_PHASE_LOADING] = THEME_ACCENT, [LADE_PHASE_IDLE] = THEME_STATUS_LABEL,
+        [LADE_PHASE_PREFILL] = THEME_WARNING, [LADE_PHASE_DECODE] = THEME_OK,
+        [LADE_PHASE_FAILED] = THEME_ERROR,
+    };
+    if (!s->sample.have_engine || (unsigned)s->sample.engine.phase >= sizeof roles / sizeof *roles)
+        return THEME_STATUS_LABEL;
+    return roles[s->sample.engine.phase];
+}

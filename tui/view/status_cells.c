@@ -1,0 +1,175 @@
+/* The lines of the status area: which segments fit, and how wide each may be. */
+#include "tui/view/status.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "tui/view/cells.h"
+
+enum { GAP = 2, BAR = 8, SPARK = 10, PHASE = 17 };
+
+enum segment { SEG_MODEL, SEG_STRATEGY, SEG_PHASE, SEG_SPEED, SEG_CONTEXT, SEG_RAM, SEG_VRAM,
+               SEG_COUNT };
+
+/* How a segment may be shown, each form holding what the one before it has. */
+enum form { FORM_NONE, FORM_SHORT, FORM_TEXT, FORM_FULL };
+
+/* A line is filled by taking these steps in order; a step that does not fit is left out. What
+ * comes first survives on the narrowest screen. */
+struct step {
+    enum segment segment;
+    enum form form;
+};
+
+static const struct step one_line[] = {
+    {SEG_PHASE, FORM_SHORT},  {SEG_RAM, FORM_TEXT},      {SEG_SPEED, FORM_TEXT},
+    {SEG_PHASE, FORM_TEXT},   {SEG_VRAM, FORM_TEXT},     {SEG_CONTEXT, FORM_TEXT},
+    {SEG_MODEL, FORM_SHORT},  {SEG_RAM, FORM_FULL},      {SEG_SPEED, FORM_FULL},
+    {SEG_MODEL, FORM_FULL},   {SEG_STRATEGY, FORM_FULL}, {SEG_VRAM, FORM_FULL},
+    {SEG_CONTEXT, FORM_FULL},
+};
+static const struct step first_line[] = {
+    {SEG_PHASE, FORM_SHORT}, {SEG_SPEED, FORM_TEXT}, {SEG_MODEL, FORM_SHORT},
+    {SEG_PHASE, FORM_TEXT},  {SEG_SPEED, FORM_FULL}, {SEG_MODEL, FORM_FULL},
+    {SEG_STRATEGY, FORM_FULL},
+};
+static const struct step second_line[] = {
+    {SEG_RAM, FORM_TEXT},  {SEG_VRAM, FORM_TEXT}, {SEG_CONTEXT, FORM_TEXT},
+    {SEG_RAM, FORM_FULL}, {SEG_CONTEXT, FORM_FULL}, {SEG_VRAM, FORM_FULL},
+};
+
+static const struct meter *meter_of(const struct status *s, enum segment seg)
+{
+    switch (seg) {
+    case SEG_SPEED:
+        return &s->meter[s->sample.have_engine && s->sample.engine.phase == LADE_PHASE_LOADING
+                             ? METER_LOAD
+                             : METER_SPEED];
+    case SEG_CONTEXT:
+        return &s->meter[METER_CONTEXT];
+    case SEG_VRAM:
+        return &s->meter[METER_VRAM];
+    default:
+        return &s->meter[METER_RAM];
+    }
+}
+
+/* Columns of a segment. Phases and speeds get the same room whatever they say, so that the line
+ * does not move while they change. */
+static int width_of(const struct status *s, enum segment seg, enum form form)
+{
+    char phase[UNITS_MAX];
+    if (form == FORM_NONE)
+        return 0;
+    switch (seg) {
+    case SEG_MODEL: {
+        int w = cells_width(*s->model ? s->model : "no model");
+        return form == FORM_SHORT && w > 16 ? 16 : w > 40 ? 40 : w;
+    }
+    case SEG_STRATEGY:
+        return cells_width(s->strategy);
+    case SEG_PHASE:
+        return 2 + (form == FORM_SHORT ? cells_width(status_phase(s, phase)) : PHASE);
+    case SEG_SPEED:
+        return 10 + (form == FORM_FULL ? 1 + SPARK : 0);
+    default: {
+        const struct meter *m = meter_of(s, seg);
+        int w = cells_width(m->desc->label) + 1 + meter_width(m);
+        return form == FORM_FULL && m->now.total > 0 ? w + BAR + 1 : w;
+    }
+    }
+}
+
+static void draw_meter(const struct meter *m, enum form form, struct cells *c, int y, int x, int w)
+{
+    int label = cells_put(c, y, x, w, THEME_STATUS_LABEL, m->desc->label);
+    int text = meter_width(m);
+    if (form == FORM_FULL && m->now.total > 0)
+        meter_draw(m, METER_BAR, c, y, x + label + 1, BAR);
+    meter_draw(m, METER_TEXT, c, y, x + w - text, text);
+}
+
+static void draw_segment(const struct status *s, enum segment seg, enum form form, struct cells *c,
+                         int y, int x, int w)
+{
+    char text[UNITS_MAX];
+    switch (seg) {
+    case SEG_MODEL:
+        cells_put(c, y, x, w, THEME_STATUS, *s->model ? s->model : "no model");
+        break;
+    case SEG_STRATEGY:
+        cells_put(c, y, x, w, THEME_STATUS_LABEL, s->strategy);
+        break;
+    case SEG_PHASE:
+        cells_put(c, y, x, 1, status_phase_role(s), c->utf8 ? "●" : "*");
+        cells_put(c, y, x + 2, w - 2, THEME_STATUS, status_phase(s, text));
+        break;
+    case SEG_SPEED:
+        meter_draw(meter_of(s, seg), METER_TEXT, c, y, x, 10);
+        if (form == FORM_FULL)
+            meter_draw(meter_of(s, seg), METER_SPARK, c, y, x + 11, SPARK);
+        break;
+    default:
+        draw_meter(meter_of(s, seg), form, c, y, x, w);
+    }
+}
+
+/* Columns of all chosen segments with a gap before each but the first. */
+static int total(const struct status *s, const enum form *form)
+{
+    int w = 0;
+    for (int i = 0; i < SEG_COUNT; i++)
+        if (form[i] != FORM_NONE)
+            w += (w ? GAP : 0) + width_of(s, i, form[i]);
+    return w;
+}
+
+static void fill_line(const struct status *s, struct cells *c, int y, const struct step *step, int n)
+{
+    enum form form[SEG_COUNT] = {FORM_NONE};
+    int room = c->cols - 2;
+    for (int i = 0; i < n; i++) {
+        enum form before = form[step[i].segment];
+        if (step[i].segment == SEG_STRATEGY && !*s->strategy)
+            continue;
+        form[step[i].segment] = step[i].form;
+        if (total(s, form) > room)
+            form[step[i].segment] = before;
+    }
+    /* Names stand left, numbers right; what is left over lies between. */
+    int x = 1, slack = room - total(s, form);
+    bool names = form[SEG_MODEL] != FORM_NONE || form[SEG_STRATEGY] != FORM_NONE, first = true;
+    for (int i = 0; i < SEG_COUNT; i++) {
+        if (form[i] == FORM_NONE)
+            continue;
+        bool number = i > (names ? SEG_STRATEGY : SEG_PHASE);
+        x += first ? 0 : GAP;
+        if (number && slack > 0) {
+            x += slack;
+            slack = 0;
+        }
+        int w = width_of(s, i, form[i]);
+        draw_segment(s, i, form[i], c, y, x, w);
+        x += w;
+        first = false;
+    }
+}
+
+void status_cells(const struct status *s, struct cells *c)
+{
+#define FILL(y, table) fill_line(s, c, y, table, sizeof table / sizeof *table)
+    cells_clear(c, THEME_STATUS);
+    if (c->rows < 2) {
+        FILL(0, one_line);
+        return;
+    }
+    FILL(0, first_line);
+    FILL(1, second_line);
+#undef FILL
+}
+
+void status_wants(int rows, int cols, int *lines, int *panel_cols)
+{
+    *panel_cols = cols >= 132 && rows >= 24 ? 34 : 0;
+    *lines = rows >= 24 && cols < 120 ? 2 : 1;
+}
