@@ -26,36 +26,32 @@ static int bad_value(const struct job *j, const char *why)
 
 /* ---- row order ------------------------------------------------------------------------------- */
 
-/* The source's row for packed row r. The Hugging Face projections are grouped by key head: each
+/* Packed rows that follow each other in the source, too. */
+struct run {
+    int row; /* the first one, in the source */
+    int n;
+};
+
+/* The run that starts at packed row r. The Hugging Face projections are grouped by key head: each
  * group has the q and k rows of its head, then the v (and z) rows of its value heads; likewise b
  * and a. Packed, all q rows come first, then all k rows and so on. */
-static int source_row(const struct lade_shape *s, enum lade_row_order order, int r)
+static struct run run_at(const struct job *j, int r)
 {
+    if (j->t->rows == LADE_ROWS_SAME)
+        return (struct run){r, j->t->packed.rows - r};
+    const struct lade_shape *s = &j->cat->shape;
     const int ratio = s->value_heads / s->key_heads;
     const int kd = s->key_dim, vd = ratio * s->value_dim;
     const int qkvz[] = {kd, kd, vd, vd}, ba[] = {ratio, ratio};
-    const int *widths = order == LADE_ROWS_QKVZ ? qkvz : ba;
-    const int group = order == LADE_ROWS_QKVZ ? 2 * kd + 2 * vd : 2 * ratio;
-    if (order == LADE_ROWS_SAME)
-        return r;
-    int before = 0, i = 0;
-    while (r >= widths[i] * s->key_heads) {
-        r -= widths[i] * s->key_heads;
-        before += widths[i++];
+    const bool is_qkvz = j->t->rows == LADE_ROWS_QKVZ;
+    const int *width = is_qkvz ? qkvz : ba;
+    const int group = is_qkvz ? 2 * kd + 2 * vd : 2 * ratio;
+    int before = 0; /* rows of the group in front of this section */
+    while (r >= *width * s->key_heads) {
+        r -= *width * s->key_heads;
+        before += *width++;
     }
-    return r / widths[i] * group + before + r % widths[i];
-}
-
-/* How many packed rows from r on, at most `most`, follow each other in the source, too. */
-static int run_length(const struct job *j, int r, int most)
-{
-    enum lade_row_order order = j->t->rows;
-    if (order == LADE_ROWS_SAME)
-        return most;
-    int first = source_row(&j->cat->shape, order, r), n = 1;
-    while (n < most && source_row(&j->cat->shape, order, r + n) == first + n)
-        n++;
-    return n;
+    return (struct run){r / *width * group + before + r % *width, *width - r % *width};
 }
 
 /* ---- tiles ----------------------------------------------------------------------------------- */
@@ -73,17 +69,18 @@ static inline __attribute__((always_inline)) void tile(const struct job *j, size
             const size_t lanes = rows - r < LADE_TILE ? rows - r : LADE_TILE;
             unsigned char *to = dst + (r / LADE_TILE * lines + first) * LADE_TILE * size;
             for (size_t lane = 0; lane < lanes;) {
-                size_t run = (size_t)run_length(j, (int)(r + lane), (int)(lanes - lane));
-                size_t row = (size_t)source_row(&j->cat->shape, j->t->rows, (int)(r + lane));
-                const unsigned char *from = j->src + (first * rows + row) * size;
+                const struct run run = run_at(j, (int)(r + lane));
+                const size_t most = lanes - lane;
+                const size_t wide = (size_t)run.n < most ? (size_t)run.n : most;
+                const unsigned char *from = j->src + (first * rows + (size_t)run.row) * size;
                 unsigned char *at = to + lane * size;
-                if (run == LADE_TILE)
+                if (wide == LADE_TILE) /* of constant size: a few moves instead of a call */
                     for (size_t i = 0; i < n; i++)
                         memcpy(at + i * LADE_TILE * size, from + i * rows * size, LADE_TILE * size);
                 else
                     for (size_t i = 0; i < n; i++)
-                        memcpy(at + i * LADE_TILE * size, from + i * rows * size, run * size);
-                lane += run;
+                        memcpy(at + i * LADE_TILE * size, from + i * rows * size, wide * size);
+                lane += wide;
             }
         }
     }
@@ -144,7 +141,7 @@ static int pack_zeros(const struct job *j)
     if (!m->has_zeros)
         return check_zeros(j);
     for (size_t r = 0; r < (size_t)m->rows; r++) {
-        size_t row = (size_t)source_row(&j->cat->shape, j->t->rows, (int)r);
+        size_t row = (size_t)run_at(j, (int)r).row;
         const unsigned char *from = j->src + row / per * 4;
         unsigned char *to = zeros + r / LADE_TILE * groups * LADE_TILE + r % LADE_TILE;
         unsigned shift = (unsigned)(row % per) * (unsigned)type->bits;
@@ -188,23 +185,21 @@ static float f32_from_f16(uint16_t h)
     return f;
 }
 
-static float value_at(const struct job *j, size_t i)
+/* Widens n values of the source to floats. */
+static void widen(enum lade_source source, const unsigned char *src, float *to, size_t n)
 {
-    uint16_t h;
-    uint32_t bits;
-    float f;
-    switch (j->t->source) {
-    case LADE_SRC_F32:
-        memcpy(&f, j->src + 4 * i, 4);
-        return f;
-    case LADE_SRC_F16:
-        memcpy(&h, j->src + 2 * i, 2);
-        return f32_from_f16(h);
-    default:
-        memcpy(&h, j->src + 2 * i, 2);
-        bits = (uint32_t)h << 16;
-        memcpy(&f, &bits, 4);
-        return f;
+    if (source == LADE_SRC_F32) {
+        memcpy(to, src, n * sizeof *to);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h;
+        memcpy(&h, src + 2 * i, 2);
+        uint32_t bits = (uint32_t)h << 16;
+        if (source == LADE_SRC_F16)
+            to[i] = f32_from_f16(h);
+        else
+            memcpy(&to[i], &bits, 4);
     }
 }
 
@@ -214,12 +209,12 @@ static int pack_to_f32(const struct job *j)
     const struct lade_matrix *m = &j->t->packed;
     const size_t n = (size_t)m->rows * (size_t)m->cols;
     float *to = (float *)(void *)j->dst;
-    for (size_t i = 0; i < n; i++) {
-        float f = value_at(j, i);
-        if (!isfinite(f))
-            return bad_value(j, "a value is infinite or not a number");
-        to[i] = f;
-    }
+    int bad = 0;
+    widen(j->t->source, j->src, to, n);
+    for (size_t i = 0; i < n; i++)
+        bad |= !isfinite(to[i]);
+    if (bad)
+        return bad_value(j, "a value is infinite or not a number");
     if (j->t->value == LADE_VALUE_PLUS_ONE)
         for (size_t i = 0; i < n; i++)
             to[i] += 1;
@@ -238,10 +233,10 @@ static int pack_plain(const struct job *j)
         return pack_to_f32(j);
     const size_t row_bytes = (size_t)m->cols * (size_t)lade_types[m->type].bits / 8;
     for (int r = 0; r < m->rows;) {
-        int run = run_length(j, r, m->rows - r);
-        size_t row = (size_t)source_row(&j->cat->shape, j->t->rows, r);
-        memcpy(j->dst + (size_t)r * row_bytes, j->src + row * row_bytes, (size_t)run * row_bytes);
-        r += run;
+        struct run run = run_at(j, r);
+        memcpy(j->dst + (size_t)r * row_bytes, j->src + (size_t)run.row * row_bytes,
+               (size_t)run.n * row_bytes);
+        r += run.n;
     }
     return 0;
 }

@@ -204,7 +204,9 @@ int lade_safetensors_parse(struct lade_raws *out, char *text, size_t n, uint64_t
     }
     if (lade_scan_peek(&r.scan) || r.scan.at != r.scan.end)
         return bad_json(&r, "the header");
-    return check_tiling(&r, out->items + first, out->n - first);
+    if (out->n == first) /* no array yet, maybe */
+        return check_tiling(&r, &(struct lade_raw){0}, 0);
+    return check_tiling(&r, &out->items[first], out->n - first);
 }
 
 /* Reads the length and the header text. */
