@@ -108,6 +108,13 @@ static int cpu_copy(struct lade_device *dev, void *dst, const void *src, size_t 
     return 0;
 }
 
+static int cpu_zero(struct lade_device *dev, void *dst, size_t bytes, char *err)
+{
+    (void)dev, (void)err;
+    memset(dst, 0, bytes);
+    return 0;
+}
+
 static int cpu_sync(struct lade_device *dev, char *err)
 {
     (void)dev;
@@ -165,6 +172,7 @@ const struct lade_ops *lade_cpu_ops(void)
         .upload = cpu_copy,
         .download = cpu_copy,
         .copy = cpu_copy,
+        .zero = cpu_zero,
         .sync = cpu_sync,
         .embed = cpu_embed,
         .rmsnorm = cpu_rmsnorm,

@@ -2,6 +2,10 @@
 
 #include "kernels/cpu/cpu.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 static bool has_portable(void)
 {
     return true;
@@ -10,8 +14,10 @@ static bool has_portable(void)
 #if defined(__x86_64__)
 static bool has_avx2(void)
 {
+    /* clang knows no name for F16C; that the system saves AVX registers is checked with avx2. */
+    unsigned a, b, c, d;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+           __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
 static bool has_avx512(void)

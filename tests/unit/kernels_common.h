@@ -107,25 +107,32 @@ static inline void *copy_of(const void *from, size_t bytes)
     return p;
 }
 
-/* |got - want| / |want|; infinite where got is not finite. */
-static inline double error_of(const float *got, const double *want, size_t n)
+/* |got - want| / |size|; infinite where got is not finite. `size` is what rounding errors are
+ * proportional to: the wanted values themselves, unless these may cancel. */
+static inline double error_of(const float *got, const double *want, const double *size, size_t n)
 {
     double diff = 0, norm = 0;
     for (size_t i = 0; i < n; i++) {
         if (!isfinite(got[i]))
             return INFINITY;
         diff += (got[i] - want[i]) * (got[i] - want[i]);
-        norm += want[i] * want[i];
+        norm += size[i] * size[i];
     }
     return norm > 0 ? sqrt(diff / norm) : sqrt(diff);
+}
+
+static inline void assert_within(const char *what, const float *got, const double *want,
+                                 const double *size, size_t n, double limit)
+{
+    double e = error_of(got, want, size, n);
+    if (!(e <= limit))
+        fail_msg("%s: relative error %.3g is above %.3g", what, e, limit);
 }
 
 static inline void assert_near(const char *what, const float *got, const double *want, size_t n,
                                double limit)
 {
-    double e = error_of(got, want, n);
-    if (!(e <= limit))
-        fail_msg("%s: relative error %.3g is above %.3g", what, e, limit);
+    assert_within(what, got, want, want, n, limit);
 }
 
 static inline double *to_double(const float *x, size_t n)
@@ -250,14 +257,26 @@ static inline void free_matrix(struct test_matrix *t)
     free(t->w);
 }
 
-/* y = W x in double */
-static inline void multiply(double *y, const struct test_matrix *t, const double *x)
+/* y = W x in double; size (may be NULL) is the length of the vector of products of each sum. */
+static inline void multiply_size(double *y, double *size, const struct test_matrix *t,
+                                 const double *x)
 {
     for (int r = 0; r < t->m.rows; r++) {
-        y[r] = 0;
-        for (int k = 0; k < t->m.cols; k++)
-            y[r] += t->w[(size_t)r * (size_t)t->m.cols + (size_t)k] * x[k];
+        double sum = 0, squares = 0;
+        for (int k = 0; k < t->m.cols; k++) {
+            double p = t->w[(size_t)r * (size_t)t->m.cols + (size_t)k] * x[k];
+            sum += p;
+            squares += p * p;
+        }
+        y[r] = sum;
+        if (size)
+            size[r] = sqrt(squares);
     }
+}
+
+static inline void multiply(double *y, const struct test_matrix *t, const double *x)
+{
+    multiply_size(y, NULL, t, x);
 }
 
 #endif
