@@ -42,16 +42,16 @@ static struct run run_at(const struct job *j, int r)
     const struct lade_shape *s = &j->cat->shape;
     const int ratio = s->value_heads / s->key_heads;
     const int kd = s->key_dim, vd = ratio * s->value_dim;
-    const int qkvz[] = {kd, kd, vd, vd}, ba[] = {ratio, ratio};
     const bool is_qkvz = j->t->rows == LADE_ROWS_QKVZ;
-    const int *width = is_qkvz ? qkvz : ba;
-    const int group = is_qkvz ? 2 * kd + 2 * vd : 2 * ratio;
-    int before = 0; /* rows of the group in front of this section */
-    while (r >= *width * s->key_heads) {
-        r -= *width * s->key_heads;
-        before += *width++;
+    const int widths[4] = {is_qkvz ? kd : ratio, is_qkvz ? kd : ratio, vd, vd};
+    const int sections = is_qkvz ? 4 : 2, group = is_qkvz ? 2 * kd + 2 * vd : 2 * ratio;
+    int i = 0, before = 0; /* the section, and the rows of a group in front of it */
+    for (; i < sections - 1 && r >= widths[i] * s->key_heads; i++) {
+        r -= widths[i] * s->key_heads;
+        before += widths[i];
     }
-    return (struct run){r / *width * group + before + r % *width, *width - r % *width};
+    return (struct run){r / widths[i] * group + before + r % widths[i],
+                        widths[i] - r % widths[i]};
 }
 
 /* ---- tiles ----------------------------------------------------------------------------------- */

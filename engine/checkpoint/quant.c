@@ -78,7 +78,7 @@ static int read_spec(json_t *config, struct lade_quant_spec *spec, const char *w
     if (sym)
         spec->sym = json_is_true(sym);
     const char *type = json_string_value(json_object_get(config, "data_type"));
-    if (type && spec->bits < 16 && strcmp(type, "int"))
+    if (type && spec->bits < 16 && strcmp(type, "int") != 0)
         return lade_fail(err, "%s: data_type '%s' is not supported; lade reads integer AutoRound "
                               "checkpoints",
                          where, lade_printable((char[64]){0}, 64, type, strlen(type)));

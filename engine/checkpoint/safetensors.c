@@ -140,7 +140,7 @@ static int check_tiling(struct reader *r, struct lade_raw *items, size_t n)
     const struct lade_raw *last = NULL;
     uint64_t data_bytes = r->file_bytes - r->data_start;
     bool sorted = true;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; items && i < n; i++) {
         sorted &= i == 0 || by_place(&items[i - 1], &items[i]) <= 0;
         if (!last || items[i].offset + items[i].bytes > last->offset + last->bytes)
             last = &items[i];
@@ -163,7 +163,7 @@ static int check_tiling(struct reader *r, struct lade_raw *items, size_t n)
     if (!sorted)
         qsort(items, n, sizeof *items, by_place);
     uint64_t at = 0;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; items && i < n; i++) {
         if (items[i].offset != at)
             return lade_fail(r->err, "%s: tensor '%s' %s '%s'; download the file again", r->file,
                              QUOTE(&items[i]),
@@ -204,9 +204,8 @@ int lade_safetensors_parse(struct lade_raws *out, char *text, size_t n, uint64_t
     }
     if (lade_scan_peek(&r.scan) || r.scan.at != r.scan.end)
         return bad_json(&r, "the header");
-    if (out->n == first) /* no array yet, maybe */
-        return check_tiling(&r, &(struct lade_raw){0}, 0);
-    return check_tiling(&r, &out->items[first], out->n - first);
+    /* A file without tensors may come before there is an array. */
+    return check_tiling(&r, out->items ? out->items + first : NULL, out->n - first);
 }
 
 /* Reads the length and the header text. */

@@ -143,9 +143,9 @@ static int check_unsupported(json_t *root, const char *path, char *err)
     json_t *act = json_object_get(root, "hidden_act"), *mlp = json_object_get(root, "mlp_only_layers");
     json_t *step = json_object_get(root, "decoder_sparse_step");
     if (act && (!json_is_string(act) || strcmp(json_string_value(act), "silu")))
-        return lade_fail(err, "%s: hidden_act is not 'silu'; only that is supported", path);
+        return lade_fail(err, "%s: hidden_act is not 'silu'; get a published Qwen3-Next model", path);
     if (json_is_true(json_object_get(root, "attention_bias")))
-        return lade_fail(err, "%s: attention_bias is true; only models without are supported", path);
+        return lade_fail(err, "%s: attention_bias is true; get a published Qwen3-Next model", path);
     if (json_array_size(mlp) > 0 || (mlp && !json_is_array(mlp) && !json_is_null(mlp)))
         return lade_fail(err, "%s: mlp_only_layers is not empty; only models with experts in every "
                               "layer are supported",
