@@ -12,7 +12,7 @@ BASE = dict(
     rope_theta=1e7, max_position_embeddings=4096, rms_norm_eps=1e-6,
     linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=16,
     linear_value_head_dim=16, linear_conv_kernel_dim=4,
-    num_experts=8, num_experts_per_tok=2, moe_intermediate_size=32,
+    num_experts=8, num_experts_per_tok=2, moe_intermediate_size=24,
     shared_expert_intermediate_size=48, full_attention_interval=4,
 )
 
@@ -53,7 +53,7 @@ SPECS = {
                    rope_theta=5e6, linear_key_head_dim=8, linear_value_head_dim=8)),
     "odd-bf16": Spec(
         seed=3, layer_types=False, merges_as_text=True, float32_small=True,
-        shape=dict(vocab_size=1031, hidden_size=56, num_hidden_layers=5, num_attention_heads=6,
+        shape=dict(vocab_size=1031, hidden_size=40, num_hidden_layers=5, num_attention_heads=6,
                    num_key_value_heads=3, head_dim=20, partial_rotary_factor=0.3,
                    linear_num_key_heads=3, linear_num_value_heads=6, linear_key_head_dim=12,
                    linear_value_head_dim=10, num_experts=5, num_experts_per_tok=3,
@@ -62,6 +62,14 @@ SPECS = {
         seed=4, family="thinking", template_file=True, fused_experts=True, mtp=True,
         shape=dict(hidden_size=48, num_experts=6, num_experts_per_tok=3,
                    moe_intermediate_size=16, shared_expert_intermediate_size=24)),
+    "wide-bf16": Spec(  # the 80B model's head sizes, one attention layer in three, YaRN
+        seed=7, shape=dict(
+            hidden_size=24, num_hidden_layers=3, full_attention_interval=3,
+            num_attention_heads=2, num_key_value_heads=1, head_dim=256, linear_num_key_heads=1,
+            linear_num_value_heads=2, linear_key_head_dim=128, linear_value_head_dim=128,
+            num_experts=4, moe_intermediate_size=32, max_position_embeddings=2048,
+            rope_scaling=dict(rope_type="yarn", factor=4.0,
+                              original_max_position_embeddings=512))),
     "tiny-int4": Spec(
         seed=5, shards=2,
         shape=dict(hidden_size=128, num_experts=4, moe_intermediate_size=128,
@@ -75,8 +83,8 @@ SPECS = {
             "shared_expert_gate": {"bits": 16}})),
     "tiny8-int4-mixed": Spec(
         seed=6, shards=3, template_file=True, layer_types=False,
-        shape=dict(num_hidden_layers=8, num_experts=10, num_experts_per_tok=3,
-                   shared_expert_intermediate_size=64, linear_num_key_heads=8,
+        shape=dict(num_hidden_layers=8, num_experts=8, num_experts_per_tok=3,
+                   moe_intermediate_size=32, shared_expert_intermediate_size=64, linear_num_key_heads=8,
                    linear_num_value_heads=16, linear_key_head_dim=8, linear_value_head_dim=8),
         quant=Quant(group_size=32, layers={
             "mlp.shared_expert.": {"bits": 8},

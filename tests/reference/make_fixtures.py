@@ -60,7 +60,7 @@ def config_dict(config, spec):
                 "mlp_only_layers", "norm_topk_prob", "partial_rotary_factor", "rms_norm_eps",
                 "rope_scaling", "rope_theta", "tie_word_embeddings", "layer_types"):
         out[key] = getattr(config, key)
-    out["full_attention_interval"] = BASE["full_attention_interval"]
+    out["full_attention_interval"] = config.full_attention_interval
     if not spec.layer_types:
         del out["layer_types"]
         out["torch_dtype"] = out.pop("dtype")
