@@ -297,7 +297,8 @@ static int shard_number(struct files *f, char *name, size_t len, const char *fil
                               "own directory; get the model from a trusted place",
                          file, lade_printable((char[NAME]){0}, NAME, name, len));
     static const char suffix[] = ".safetensors";
-    if (len < sizeof suffix || memcmp(name + len - (sizeof suffix - 1), suffix, sizeof suffix - 1))
+    if (len < sizeof suffix ||
+        memcmp(name + len - (sizeof suffix - 1), suffix, sizeof suffix - 1) != 0)
         return lade_fail(err, "%s: weight_map names '%s', which is no .safetensors file; convert "
                               "the model to safetensors",
                          file, lade_printable((char[NAME]){0}, NAME, name, len));
@@ -342,34 +343,41 @@ static int read_weight_map(struct reader *r, struct lade_raws *out, struct files
     return lade_scan_char(&r->scan, '}') ? 0 : bad_json(r, "weight_map");
 }
 
+static int read_index(struct reader *r, struct lade_raws *out, struct files *files)
+{
+    bool seen = false;
+    if (!lade_scan_char(&r->scan, '{'))
+        return bad_json(r, "the index");
+    if (!lade_scan_char(&r->scan, '}')) {
+        do {
+            char *key;
+            size_t len;
+            if (!lade_scan_string(&r->scan, &key, &len) || !lade_scan_char(&r->scan, ':'))
+                return bad_json(r, "the index");
+            bool map = !seen && text_is(key, len, "weight_map");
+            seen |= map;
+            if (map && read_weight_map(r, out, files))
+                return -1;
+            if (!map && !lade_scan_skip(&r->scan))
+                return bad_json(r, "the index");
+        } while (lade_scan_char(&r->scan, ','));
+        if (!lade_scan_char(&r->scan, '}'))
+            return bad_json(r, "the index");
+    }
+    if (lade_scan_peek(&r->scan) || r->scan.at != r->scan.end)
+        return bad_json(r, "the index");
+    if (!files->n)
+        return lade_fail(r->err, "%s: its weight_map lists no tensors; download the file again",
+                         r->file);
+    return 0;
+}
+
 int lade_index_parse(struct lade_raws *out, char *text, size_t n, char ***files, int *n_files,
                      const char *file, char *err)
 {
     struct reader r = {.scan = {text, text + n}, .start = text, .file = file, .err = err};
     struct files found = {0};
-    bool seen = false;
-    int rc = lade_scan_char(&r.scan, '{') ? 0 : bad_json(&r, "the index");
-    if (!rc && !lade_scan_char(&r.scan, '}')) {
-        do {
-            char *key;
-            size_t len;
-            if (!lade_scan_string(&r.scan, &key, &len) || !lade_scan_char(&r.scan, ':')) {
-                rc = bad_json(&r, "the index");
-            } else if (!seen && text_is(key, len, "weight_map")) {
-                seen = true;
-                rc = read_weight_map(&r, out, &found);
-            } else if (!lade_scan_skip(&r.scan)) {
-                rc = bad_json(&r, "the index");
-            }
-        } while (!rc && lade_scan_char(&r.scan, ','));
-        if (!rc && !lade_scan_char(&r.scan, '}'))
-            rc = bad_json(&r, "the index");
-    }
-    if (!rc && (lade_scan_peek(&r.scan) || r.scan.at != r.scan.end))
-        rc = bad_json(&r, "the index");
-    if (!rc && !found.n)
-        rc = lade_fail(err, "%s: its weight_map lists no tensors; download the file again", file);
-    if (rc) {
+    if (read_index(&r, out, &found)) {
         free(found.names);
         return -1;
     }
