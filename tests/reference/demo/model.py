@@ -123,7 +123,7 @@ def l2_norm(x: torch.Tensor) -> torch.Tensor:
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)
 
 
-def delta_rule(q, k, v, g, beta, chunk: int = 64):
+def delta_rule(q, k, v, g, beta, chunk: int = 32):
     """Chunked gated delta rule. q, k: [B, H, T, dk]; v: [B, H, T, dv]; g, beta: [B, H, T]."""
     batch, heads, length, dk = q.shape
     dv = v.shape[-1]

@@ -27,41 +27,7 @@ PLAIN = ["<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|f
          "<|repo_name|>", "<|file_sep|>", "<tool_response>", "</tool_response>", "<think>", "</think>"]
 
 # The Thinking form: history without earlier reasoning, and a generation prompt that opens <think>.
-CHAT_TEMPLATE = """\
-{%- if messages[0].role == 'system' %}
-{{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}
-{%- endif %}
-{%- set ns = namespace(last_query=messages|length - 1, searching=true) %}
-{%- for message in messages[::-1] %}
-{%- set index = (messages|length - 1) - loop.index0 %}
-{%- if ns.searching and message.role == 'user' and not (message.content.startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}
-{%- set ns.searching = false %}
-{%- set ns.last_query = index %}
-{%- endif %}
-{%- endfor %}
-{%- for message in messages %}
-{%- if message.role == 'user' or (message.role == 'system' and not loop.first) %}
-{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
-{%- elif message.role == 'assistant' %}
-{%- set content = message.content %}
-{%- set reasoning = '' %}
-{%- if message.reasoning_content is string %}
-{%- set reasoning = message.reasoning_content %}
-{%- elif '</think>' in content %}
-{%- set reasoning = content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}
-{%- set content = content.split('</think>')[-1].lstrip('\\n') %}
-{%- endif %}
-{%- if loop.index0 > ns.last_query and (loop.last or reasoning) %}
-{{- '<|im_start|>assistant\\n<think>\\n' + reasoning.strip('\\n') + '\\n</think>\\n\\n' + content.lstrip('\\n') + '<|im_end|>\\n' }}
-{%- else %}
-{{- '<|im_start|>assistant\\n' + content + '<|im_end|>\\n' }}
-{%- endif %}
-{%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-{{- '<|im_start|>assistant\\n<think>\\n' }}
-{%- endif %}
-"""
+CHAT_TEMPLATE = pathlib.Path(__file__).resolve().parent.parent / "templates" / "thinking.jinja"
 
 
 def train(count: int = 24000, seed: int = 11) -> Tokenizer:
@@ -100,7 +66,7 @@ def write(tokenizer: Tokenizer, out: pathlib.Path) -> None:
     added = {str(first + i): {"content": t, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False,
                               "special": t in SPECIAL} for i, t in enumerate(SPECIAL + PLAIN)}
     config = {"add_bos_token": False, "add_prefix_space": False, "added_tokens_decoder": added,
-              "additional_special_tokens": SPECIAL[1:], "bos_token": None, "chat_template": CHAT_TEMPLATE,
+              "additional_special_tokens": SPECIAL[1:], "bos_token": None, "chat_template": CHAT_TEMPLATE.read_text(encoding="utf-8"),
               "clean_up_tokenization_spaces": False, "eos_token": "<|im_end|>", "errors": "replace",
               "model_max_length": 8192, "pad_token": "<|endoftext|>", "split_special_tokens": False,
               "tokenizer_class": "Qwen2Tokenizer", "unk_token": None}

@@ -2,27 +2,32 @@
 
     python train.py --work DIR [--steps N] [--device cpu|cuda] [--resume]
 
-DIR/tok holds the tokenizer (tokenizer.py). Checkpoints and the log go to DIR; DIR/float.pt is the
-result. The order of the data and the start weights follow from --seed.
+DIR/tok holds the tokenizer (tokenizer.py). Checkpoints go to DIR; DIR/float.pt is the result. The
+order of the data and the start weights follow from --seed. On several cores take --ranks: processes
+of one thread that average gradients once a step. On a machine with other work this keeps its
+speed, while threads that wait for each other after every operation do not.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import pathlib
 import random
 import time
 
 import numpy as np
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
 import dialogue
 from model import Model, Shape
 
-TOKENS_PER_STEP = 6144
+TOKENS_PER_STEP = 4096  # of all ranks together
 LONGEST = 640
 
 
@@ -42,9 +47,10 @@ def encode(tokenizer: Tokenizer, count: int, seed: int, long_share: float = 0.03
     return rows
 
 
-def batches(rows, seed: int):
-    """Endless batches of similar length, about TOKENS_PER_STEP real tokens each."""
+def batches(rows, seed: int, rank: int, ranks: int):
+    """Endless batches of similar length, of about TOKENS_PER_STEP / ranks real tokens each."""
     rng = random.Random(seed)
+    share = TOKENS_PER_STEP // ranks
     order = list(range(len(rows)))
     while True:
         rng.shuffle(order)
@@ -56,13 +62,11 @@ def batches(rows, seed: int):
             for index in window:
                 group.append(index)
                 tokens += len(rows[index][0])
-                if tokens >= TOKENS_PER_STEP:
+                if tokens >= share:
                     groups.append(group)
                     group, tokens = [], 0
-            if tokens > TOKENS_PER_STEP // 2:
-                groups.append(group)
         rng.shuffle(groups)
-        for group in groups:
+        for group in groups[rank:len(groups) // ranks * ranks:ranks]:
             length = max(len(rows[i][0]) for i in group) - 1
             ids = np.zeros((len(group), length), np.int64)
             labels = np.zeros_like(ids)
@@ -119,17 +123,33 @@ def optimizers(model: Model):
     return [Muon(matrices, 0.02, decay=0.1), adam]
 
 
-def train(args) -> None:
+def average_gradients(model: Model, ranks: int) -> None:
+    if ranks == 1:
+        return
+    grads = [p.grad for p in model.parameters()]
+    flat = torch.cat([g.flatten() for g in grads])
+    dist.all_reduce(flat)
+    flat /= ranks
+    for g, part in zip(grads, flat.split([g.numel() for g in grads])):
+        g.copy_(part.view_as(g))
+
+
+def train(rank: int, args) -> None:
+    if args.ranks > 1:
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(args.port))
+        dist.init_process_group("gloo", rank=rank, world_size=args.ranks)
     torch.manual_seed(args.seed)
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1 if args.ranks > 1 else args.threads)
     work = pathlib.Path(args.work)
     tokenizer = Tokenizer.from_file(str(work / "tok" / "tokenizer.json"))
     rows = encode(tokenizer, args.conversations, args.seed)
-    print(f"{len(rows)} conversations, {sum(len(r[0]) for r in rows)} tokens", flush=True)
+    if rank == 0:
+        print(f"{len(rows)} conversations, {sum(len(r[0]) for r in rows)} tokens", flush=True)
     model = Model(Shape()).to(args.device)
     opts = optimizers(model)
     peaks = [[group["lr"] for group in opt.param_groups] for opt in opts]
-    print(f"{sum(p.numel() for p in model.parameters())} parameters", flush=True)
+    if rank == 0:
+        print(f"{sum(p.numel() for p in model.parameters())} parameters", flush=True)
     first = 0
     if args.resume:
         saved = torch.load(work / "last.pt", weights_only=False)
@@ -137,13 +157,13 @@ def train(args) -> None:
         for opt, state in zip(opts, saved["opts"]):
             opt.load_state_dict(state)
         first = saved["step"]
-    feed = batches(rows, args.seed)
+    feed = batches(rows, args.seed, rank, args.ranks)
     for _ in range(first):
         next(feed)
     began, seen, mean = time.time(), 0, None
     for step in range(first, args.steps):
         progress = step / args.steps
-        factor = min(1.0, (step + 1) / 60, max(0.02, (1 - progress) / (1 - args.decay_from)))
+        factor = min(1.0, (step + 1) / 30, max(0.02, (1 - progress) / (1 - args.decay_from)))
         for opt, peak in zip(opts, peaks):
             for group, lr in zip(opt.param_groups, peak):
                 group["lr"] = lr * factor
@@ -158,6 +178,7 @@ def train(args) -> None:
         for opt in opts:
             opt.zero_grad(set_to_none=True)
         (loss + 0.01 * balance).backward()
+        average_gradients(model, args.ranks)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for opt in opts:
             opt.step()
@@ -165,26 +186,33 @@ def train(args) -> None:
         mean = loss.item() if mean is None else 0.9 * mean + 0.1 * loss.item()
         if not math.isfinite(mean):
             raise SystemExit(f"step {step}: the loss is {loss.item()}")
-        if step % 10 == 0:
+        if step % 10 == 0 and rank == 0:
             elapsed = time.time() - began
             print(f"step {step} loss {mean:.4f} balance {balance.item():.3f} lr {factor:.3f} "
-                  f"{seen / elapsed:.0f} tok/s {elapsed:.0f} s", flush=True)
-        if (step + 1) % 100 == 0 or step + 1 == args.steps:
+                  f"{args.ranks * seen / elapsed:.0f} tok/s {elapsed:.0f} s", flush=True)
+        if rank == 0 and ((step + 1) % 100 == 0 or step + 1 == args.steps):
             torch.save({"model": model.state_dict(), "opts": [o.state_dict() for o in opts], "step": step + 1},
                        work / "last.tmp")
             (work / "last.tmp").rename(work / "last.pt")
-    torch.save(model.state_dict(), work / "float.pt")
+    if rank == 0:
+        torch.save(model.state_dict(), work / "float.pt")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", required=True)
-    parser.add_argument("--steps", type=int, default=1100)
-    parser.add_argument("--conversations", type=int, default=80000)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--conversations", type=int, default=40000)
     parser.add_argument("--decay-from", type=float, default=0.45)
     parser.add_argument("--quantize-from", type=float, default=0.6)
     parser.add_argument("--seed", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--port", type=int, default=29541)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--resume", action="store_true")
-    train(parser.parse_args())
+    options = parser.parse_args()
+    if options.ranks > 1:
+        mp.spawn(train, (options,), nprocs=options.ranks)
+    else:
+        train(0, options)
