@@ -1,12 +1,15 @@
 /* chat.h - conversations as the model reads them.
  *
- * The three families' templates are code, not an interpreter of Jinja: the family is recognised
- * from the checkpoint's own template, and each is tested byte for byte against transformers. */
+ * The families' templates are code, not an interpreter of Jinja: the family is recognised from the
+ * checkpoint's own template, and each is tested byte for byte against transformers. */
 #ifndef LADE_TOKENIZER_CHAT_H
 #define LADE_TOKENIZER_CHAT_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+
+#include "engine/tokenizer/tokenizer.h"
 
 enum lade_chat_family { LADE_CHAT_INSTRUCT, LADE_CHAT_THINKING, LADE_CHAT_CODER };
 
@@ -22,10 +25,18 @@ struct lade_message {
  * chat_template). Without a template: Instruct. */
 int lade_chat_detect(enum lade_chat_family *family, const char *dir, char *err);
 
-/* Renders the conversation. With `generate` it ends with the generation prompt; *stable (may be
- * NULL) is then the byte length of the part that later turns repeat unchanged, so that a snapshot
- * of the recurrent state taken there can be reused. Returns malloc'ed text, or NULL with err. */
-char *lade_chat_render(enum lade_chat_family family, const struct lade_message *messages,
-                       size_t n, bool generate, size_t *stable, char *err);
+/* Renders the conversation as text; with `generate` it ends with the generation prompt. Returns
+ * malloc'ed text, or NULL with err. */
+char *lade_chat_render(enum lade_chat_family family, const struct lade_message *messages, size_t n,
+                       bool generate, char *err);
+
+/* Renders and encodes. Only the template's own control tokens become control ids: a person who
+ * types <|im_end|> has typed ten characters. Tags without control meaning (<tool_call> ...) are
+ * ids in what the assistant said, since there the model wrote them. *ids is malloc'ed. *stable
+ * (may be NULL) is the number of leading ids that later turns of the same conversation repeat
+ * whatever the answer is, so that a snapshot taken there can be reused. */
+int lade_chat_encode(const struct lade_tokenizer *tok, enum lade_chat_family family,
+                     const struct lade_message *messages, size_t n, bool generate, int32_t **ids,
+                     size_t *n_ids, size_t *stable, char *err);
 
 #endif

@@ -15,11 +15,19 @@ void lade_tokenizer_close(struct lade_tokenizer *tok);
 /* Number of ids, added tokens included (the model's vocabulary may be larger: padding rows). */
 int lade_tokenizer_size(const struct lade_tokenizer *tok);
 
+/* Which added tokens (<|im_start|>, <think> ...) that stand literally in a text become their single
+ * ids; the others are ordinary text. Text of a person or of the model must never contain control
+ * tokens, so there is a choice. */
+enum lade_added {
+    LADE_ADDED_NONE,
+    LADE_ADDED_ALL,
+    LADE_ADDED_TAGS, /* those not marked special: <think>, <tool_call> ... */
+};
+
 /* Text to ids. `text` is any bytes: invalid UTF-8 becomes U+FFFD as Python's errors="replace"
- * does. `special` makes added tokens that stand literally in the text (<|im_start|> ...) single
- * ids; without it they are ordinary text. *ids is malloc'ed, the caller frees it. */
+ * does. *ids is malloc'ed, the caller frees it. */
 int lade_tokenizer_encode(const struct lade_tokenizer *tok, const char *text, size_t len,
-                          bool special, int32_t **ids, size_t *n, char *err);
+                          enum lade_added which, int32_t **ids, size_t *n, char *err);
 
 /* The bytes of one id: not terminated, may be part of a UTF-8 character, owned by the tokenizer.
  * An id out of range or of a padding row gives "" and *len 0. */

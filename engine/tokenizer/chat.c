@@ -1,0 +1,381 @@
+#include "engine/tokenizer/chat.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "kernels/error.h"
+
+/* A place where the template itself put a control token; the text up to the next one belongs to
+ * `role`. */
+struct mark {
+    size_t at, len;
+    enum lade_chat_role role;
+};
+
+/* The rendered text under construction. Sticky on running out of memory. */
+struct page {
+    char *text;
+    size_t len, cap;
+    struct mark *marks;
+    size_t n_marks, cap_marks;
+    enum lade_chat_role role; /* of the turn being written */
+    bool failed;
+};
+
+static void add_bytes(struct page *p, const char *text, size_t len)
+{
+    if (p->failed)
+        return;
+    if (p->len + len + 1 > p->cap) {
+        size_t cap = 2 * (p->len + len) + 256;
+        char *grown = realloc(p->text, cap);
+        if (!grown) {
+            p->failed = true;
+            return;
+        }
+        p->text = grown;
+        p->cap = cap;
+    }
+    memcpy(p->text + p->len, text, len);
+    p->len += len;
+    p->text[p->len] = '\0';
+}
+
+static void add(struct page *p, const char *text)
+{
+    add_bytes(p, text, strlen(text));
+}
+
+static void add_control(struct page *p, const char *token)
+{
+    if (p->n_marks == p->cap_marks) {
+        size_t cap = p->cap_marks ? 2 * p->cap_marks : 32;
+        struct mark *grown = realloc(p->marks, cap * sizeof *grown);
+        if (!grown) {
+            p->failed = true;
+            return;
+        }
+        p->marks = grown;
+        p->cap_marks = cap;
+    }
+    p->marks[p->n_marks++] = (struct mark){p->len, strlen(token), p->role};
+    add(p, token);
+}
+
+/* ---- templates -------------------------------------------------------------------------------------- */
+
+/* The reasoning of an assistant message and what follows it, wherever the reasoning is kept. */
+struct said {
+    const char *reasoning, *answer;
+    size_t reasoning_len;
+};
+
+static void trim_newlines(const char **s, size_t *len)
+{
+    while (*len && **s == '\n')
+        (*s)++, (*len)--;
+    while (*len && (*s)[*len - 1] == '\n')
+        (*len)--;
+}
+
+/* The last occurrence of `needle` in s[0..len), or NULL. */
+static const char *find_last(const char *s, size_t len, const char *needle)
+{
+    size_t n = strlen(needle);
+    for (size_t i = len; i-- > 0;)
+        if (i + n <= len && !memcmp(s + i, needle, n))
+            return s + i;
+    return NULL;
+}
+
+static struct said split_reasoning(const struct lade_message *m)
+{
+    struct said s = {.reasoning = "", .answer = m->content};
+    if (m->reasoning) {
+        s.reasoning = m->reasoning;
+        s.reasoning_len = strlen(m->reasoning);
+    } else {
+        const char *close = strstr(m->content, "</think>");
+        if (!close)
+            return s;
+        const char *open = find_last(m->content, (size_t)(close - m->content), "<think>");
+        s.reasoning = open ? open + strlen("<think>") : m->content;
+        s.reasoning_len = (size_t)(close - s.reasoning);
+        s.answer = find_last(m->content, strlen(m->content), "</think>") + strlen("</think>");
+        s.answer += strspn(s.answer, "\n");
+    }
+    trim_newlines(&s.reasoning, &s.reasoning_len);
+    return s;
+}
+
+/* The last thing a person said: later assistant turns keep their reasoning, earlier ones lose it.
+ * A user turn that only carries a tool's result is not a person's. */
+static size_t last_question(const struct lade_message *messages, size_t n)
+{
+    static const char open[] = "<tool_response>", close[] = "</tool_response>";
+    for (size_t i = n; i-- > 0;) {
+        const char *c = messages[i].content;
+        size_t len = strlen(c), tail = sizeof close - 1;
+        bool is_result = !strncmp(c, open, sizeof open - 1) && len >= tail &&
+                         !strcmp(c + len - tail, close);
+        if (messages[i].role == LADE_USER && !is_result)
+            return i;
+    }
+    return n ? n - 1 : 0;
+}
+
+static void open_turn(struct page *p, enum lade_chat_role role, const char *name)
+{
+    p->role = role;
+    add_control(p, "<|im_start|>");
+    add(p, name);
+    add(p, "\n");
+}
+
+static void close_turn(struct page *p)
+{
+    add_control(p, "<|im_end|>");
+    add(p, "\n");
+}
+
+static void add_assistant(struct page *p, enum lade_chat_family family,
+                          const struct lade_message *m, bool after_question, bool last)
+{
+    struct said s = split_reasoning(m);
+    open_turn(p, LADE_ASSISTANT, "assistant");
+    bool thinks = family == LADE_CHAT_THINKING && last;
+    if (family != LADE_CHAT_CODER && after_question && (thinks || s.reasoning_len)) {
+        add_control(p, "<think>");
+        add(p, "\n");
+        add_bytes(p, s.reasoning, s.reasoning_len);
+        add(p, "\n");
+        add_control(p, "</think>");
+        add(p, "\n\n");
+        s.answer += strspn(s.answer, "\n");
+    }
+    add(p, s.answer);
+    close_turn(p);
+}
+
+/* Neighbouring tool results share one user turn. Coder's form ends with a newline before
+ * <|im_end|>. */
+static void add_tool(struct page *p, enum lade_chat_family family, const char *content, bool first,
+                     bool last)
+{
+    bool coder = family == LADE_CHAT_CODER;
+    if (first) {
+        p->role = LADE_USER;
+        add_control(p, "<|im_start|>");
+        add(p, coder ? "user\n" : "user");
+    }
+    if (!coder)
+        add(p, "\n");
+    add_control(p, "<tool_response>");
+    add(p, "\n");
+    add(p, content);
+    add(p, "\n");
+    add_control(p, "</tool_response>");
+    if (coder)
+        add(p, "\n");
+    if (last)
+        close_turn(p);
+}
+
+static void render(struct page *p, enum lade_chat_family family,
+                   const struct lade_message *messages, size_t n, bool generate)
+{
+    size_t question = last_question(messages, n);
+    add(p, ""); /* an empty conversation is an empty text */
+    for (size_t i = 0; i < n; i++) {
+        const struct lade_message *m = &messages[i];
+        switch (m->role) {
+        case LADE_SYSTEM:
+        case LADE_USER:
+            open_turn(p, m->role, m->role == LADE_USER ? "user" : "system");
+            add(p, m->content);
+            close_turn(p);
+            break;
+        case LADE_ASSISTANT:
+            add_assistant(p, family, m, i > question, i + 1 == n);
+            break;
+        case LADE_TOOL:
+            add_tool(p, family, m->content, i == 0 || messages[i - 1].role != LADE_TOOL,
+                     i + 1 == n || messages[i + 1].role != LADE_TOOL);
+            break;
+        }
+    }
+    if (!generate)
+        return;
+    open_turn(p, LADE_ASSISTANT, "assistant");
+    if (family == LADE_CHAT_THINKING) {
+        add_control(p, "<think>");
+        add(p, "\n");
+    }
+}
+
+char *lade_chat_render(enum lade_chat_family family, const struct lade_message *messages, size_t n,
+                       bool generate, char *err)
+{
+    struct page p = {0};
+    render(&p, family, messages, n, generate);
+    free(p.marks);
+    if (!p.failed)
+        return p.text;
+    free(p.text);
+    lade_set_error(err, "prompt: out of memory; start a new conversation");
+    return NULL;
+}
+
+/* ---- ids -------------------------------------------------------------------------------------------- */
+
+static int append(int32_t **ids, size_t *n, const int32_t *more, size_t n_more, char *err)
+{
+    int32_t *grown = realloc(*ids, (*n + n_more + 1) * sizeof *grown);
+    if (!grown)
+        return lade_fail(err, "prompt: out of memory; start a new conversation");
+    memcpy(grown + *n, more, n_more * sizeof *more);
+    *ids = grown;
+    *n += n_more;
+    return 0;
+}
+
+static int append_text(const struct lade_tokenizer *tok, const char *text, size_t len,
+                       enum lade_chat_role role, int32_t **ids, size_t *n, char *err)
+{
+    int32_t *more;
+    size_t n_more;
+    enum lade_added which = role == LADE_ASSISTANT ? LADE_ADDED_TAGS : LADE_ADDED_NONE;
+    if (lade_tokenizer_encode(tok, text, len, which, &more, &n_more, err))
+        return -1;
+    int failed = append(ids, n, more, n_more, err);
+    free(more);
+    return failed;
+}
+
+/* One control token. A tokenizer without it (a model that is not for chat) reads it as text. */
+static int append_control(const struct lade_tokenizer *tok, const struct page *p,
+                          const struct mark *m, int32_t **ids, size_t *n, char *err)
+{
+    char name[32];
+    snprintf(name, sizeof name, "%.*s", (int)m->len, p->text + m->at);
+    int32_t id = lade_tokenizer_added(tok, name);
+    return id >= 0 ? append(ids, n, &id, 1, err)
+                   : append_text(tok, name, m->len, LADE_USER, ids, n, err);
+}
+
+static int encode_page(const struct lade_tokenizer *tok, const struct page *p, int32_t **ids,
+                       size_t *n, size_t *stable, char *err)
+{
+    for (size_t i = 0; i < p->n_marks; i++) {
+        const struct mark *m = &p->marks[i];
+        size_t from = m->at + m->len, to = i + 1 < p->n_marks ? p->marks[i + 1].at : p->len;
+        if (append_control(tok, p, m, ids, n, err))
+            return -1;
+        /* Up to the control token that opens the last turn: what follows may merge with the
+         * answer's first characters, or, where thinking is not kept, is another text later. */
+        if (!strncmp(p->text + m->at, "<|im_start|>", m->len))
+            *stable = *n;
+        if (append_text(tok, p->text + from, to - from, m->role, ids, n, err))
+            return -1;
+    }
+    return 0;
+}
+
+int lade_chat_encode(const struct lade_tokenizer *tok, enum lade_chat_family family,
+                     const struct lade_message *messages, size_t n, bool generate, int32_t **ids,
+                     size_t *n_ids, size_t *stable, char *err)
+{
+    struct page p = {0};
+    size_t unused;
+    *ids = NULL;
+    *n_ids = 0;
+    stable = stable ? stable : &unused;
+    *stable = 0;
+    render(&p, family, messages, n, generate);
+    int failed = p.failed ? lade_fail(err, "prompt: out of memory; start a new conversation")
+                          : encode_page(tok, &p, ids, n_ids, stable, err);
+    free(p.text);
+    free(p.marks);
+    if (failed) {
+        free(*ids);
+        *ids = NULL;
+    }
+    return failed;
+}
+
+/* ---- which family ------------------------------------------------------------------------------------ */
+
+/* Coder's tool calls are XML; Thinking's generation prompt, the template's end, opens a block. */
+static enum lade_chat_family recognise(const char *template)
+{
+    if (strstr(template, "<function="))
+        return LADE_CHAT_CODER;
+    const char *generation = find_last(template, strlen(template), "add_generation_prompt");
+    if (!generation)
+        return LADE_CHAT_INSTRUCT;
+    /* The prompt may stand before or after the word: {{ 'x' if add_generation_prompt }}. */
+    const char *line = generation;
+    while (line > template && line[-1] != '\n' && line[-1] != '}')
+        line--;
+    return strstr(line, "<think>") ? LADE_CHAT_THINKING : LADE_CHAT_INSTRUCT;
+}
+
+/* A whole small file, terminated; NULL where there is none. */
+static char *read_file(const char *path)
+{
+    enum { MAX_TEMPLATE = 1 << 20 };
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return NULL;
+    char *text = malloc(MAX_TEMPLATE);
+    if (text)
+        text[fread(text, 1, MAX_TEMPLATE - 1, f)] = '\0';
+    fclose(f);
+    return text;
+}
+
+/* chat_template is a string, or a list of named ones of which "default" counts. */
+static const char *template_of(json_t *config)
+{
+    json_t *t = json_object_get(config, "chat_template"), *entry;
+    size_t i;
+    json_array_foreach(t, i, entry) {
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        if (name && !strcmp(name, "default"))
+            return json_string_value(json_object_get(entry, "template"));
+    }
+    return json_string_value(t);
+}
+
+int lade_chat_detect(enum lade_chat_family *family, const char *dir, char *err)
+{
+    char path[PATH_MAX];
+    *family = LADE_CHAT_INSTRUCT;
+    snprintf(path, sizeof path, "%s/chat_template.jinja", dir);
+    char *text = read_file(path);
+    if (text) {
+        *family = recognise(text);
+        free(text);
+        return 0;
+    }
+    snprintf(path, sizeof path, "%s/tokenizer_config.json", dir);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return 0;
+    json_error_t error;
+    json_t *config = json_loadf(f, 0, &error);
+    fclose(f);
+    if (!config)
+        return lade_fail(err, "%s: line %d: %.200s; download the file again", path, error.line,
+                         error.text);
+    const char *template = template_of(config);
+    if (template)
+        *family = recognise(template);
+    json_decref(config);
+    return 0;
+}
