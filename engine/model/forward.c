@@ -1,0 +1,199 @@
+#include "engine/model/forward.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "engine/model/rope.h"
+
+static int max_int(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+/* Widths, in floats per token, of the buffers whose use depends on the mixer. */
+struct widths {
+    int a, b, c, mixed;
+};
+
+static struct widths mixer_widths(const struct lade_shape *s)
+{
+    return (struct widths){
+        .a = max_int(2 * s->heads * s->head_dim, lade_shape_qkvz(s)),
+        .b = max_int(s->kv_heads * s->head_dim, 2 * s->value_heads),
+        .c = s->kv_heads * s->head_dim,
+        .mixed = max_int(s->heads * s->head_dim, s->value_heads * s->value_dim),
+    };
+}
+
+/* Every buffer with its length in floats; one row a buffer, so that the size and the placement
+ * cannot disagree. With f == NULL only the sum is computed. */
+static size_t lay_out(struct lade_forward *f, const struct lade_shape *s, int batch)
+{
+    struct widths w = mixer_widths(s);
+    struct lade_forward none;
+    struct lade_forward *t = f ? f : &none;
+    float *route_ids; /* floats and ids have the same size */
+    size_t rows = (size_t)batch;
+    struct {
+        float **place;
+        size_t count;
+    } buffers[] = {
+        {&t->x, rows * (size_t)s->hidden},
+        {&t->h, rows * (size_t)s->hidden},
+        {&t->y, rows * (size_t)s->hidden},
+        {&t->a, rows * (size_t)w.a},
+        {&t->b, rows * (size_t)w.b},
+        {&t->c, rows * (size_t)w.c},
+        {&t->mixed, rows * (size_t)w.mixed},
+        {&t->router, rows * (size_t)s->experts},
+        {&t->route_weights, rows * (size_t)s->experts_used},
+        {&route_ids, rows * (size_t)s->experts_used},
+        {&t->logits, (size_t)s->vocab},
+        {&t->inv_freq, (size_t)s->rotary_dim / 2 + 1},
+    };
+    size_t total = 0;
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
+        if (f)
+            *buffers[i].place = f->arena + total;
+        size_t step = LADE_ALIGN / sizeof(float);
+        total += (buffers[i].count + step - 1) / step * step;
+    }
+    if (f)
+        f->route_ids = (int32_t *)route_ids;
+    return total * sizeof(float);
+}
+
+size_t lade_forward_bytes(const struct lade_shape *s, int batch)
+{
+    return lay_out(NULL, s, batch);
+}
+
+int lade_forward_open(struct lade_forward *f, const struct lade_shape *shape,
+                      const struct lade_weights *weights, const struct lade_ops *ops,
+                      struct lade_device *dev, int batch, char *err)
+{
+    *f = (struct lade_forward){.shape = shape, .weights = weights, .ops = ops, .dev = dev,
+                               .batch = batch};
+    if (ops->alloc(dev, (void **)&f->arena, lay_out(NULL, shape, batch), err))
+        return -1;
+    lay_out(f, shape, batch);
+    float *freq = malloc(((size_t)shape->rotary_dim / 2 + 1) * sizeof *freq);
+    if (!freq) {
+        lade_forward_close(f);
+        return lade_fail(err, "rotary embedding: out of memory; close other programs");
+    }
+    lade_rope_frequencies(shape, freq, &f->rope_scale);
+    int failed = ops->upload(dev, f->inv_freq, freq, (size_t)shape->rotary_dim / 2 * sizeof *freq,
+                             err);
+    free(freq);
+    if (failed)
+        lade_forward_close(f);
+    return failed;
+}
+
+void lade_forward_close(struct lade_forward *f)
+{
+    if (f->arena)
+        f->ops->free(f->dev, f->arena);
+    *f = (struct lade_forward){0};
+}
+
+static int run_attention(struct lade_forward *f, const struct lade_layer *layer,
+                         struct lade_state *st, struct lade_layer_state *ls, int n, char *err)
+{
+    const struct lade_shape *s = f->shape;
+    const struct lade_attention_weights *w = &layer->attention;
+    struct lade_matmul in[] = {{f->a, f->h, &w->q}, {f->b, f->h, &w->k}, {f->c, f->h, &w->v}};
+    if (f->ops->matmul(f->dev, in, 3, n, err))
+        return -1;
+    struct lade_attention op = {
+        .n = n, .pos = st->length,
+        .heads = s->heads, .kv_heads = s->kv_heads, .head_dim = s->head_dim,
+        .rotary_dim = s->rotary_dim,
+        .q = f->a, .k = f->b, .v = f->c, .q_norm = w->q_norm, .k_norm = w->k_norm,
+        .eps = s->norm_eps, .inv_freq = f->inv_freq, .rope_scale = f->rope_scale,
+        .cache_type = st->cache_type, .k_cache = ls->k, .v_cache = ls->v,
+        .capacity = st->capacity, .out = f->mixed,
+    };
+    if (f->ops->attention(f->dev, &op, err))
+        return -1;
+    struct lade_matmul out = {f->y, f->mixed, &w->o};
+    return f->ops->matmul(f->dev, &out, 1, n, err);
+}
+
+static int run_delta(struct lade_forward *f, const struct lade_layer *layer,
+                     struct lade_layer_state *ls, int n, char *err)
+{
+    const struct lade_shape *s = f->shape;
+    const struct lade_delta_weights *w = &layer->delta;
+    struct lade_matmul in[] = {{f->a, f->h, &w->qkvz}, {f->b, f->h, &w->ba}};
+    if (f->ops->matmul(f->dev, in, 2, n, err))
+        return -1;
+    struct lade_deltanet op = {
+        .n = n, .key_heads = s->key_heads, .value_heads = s->value_heads,
+        .key_dim = s->key_dim, .value_dim = s->value_dim, .kernel = s->conv_kernel,
+        .qkvz = f->a, .ba = f->b, .conv = w->conv, .decay = w->decay, .dt_bias = w->dt_bias,
+        .norm = w->norm, .eps = s->norm_eps,
+        .conv_state = ls->conv, .state = ls->delta, .out = f->mixed,
+    };
+    if (f->ops->deltanet(f->dev, &op, err))
+        return -1;
+    struct lade_matmul out = {f->y, f->mixed, &w->out};
+    return f->ops->matmul(f->dev, &out, 1, n, err);
+}
+
+/* Adds the experts' output to x. */
+static int run_experts(struct lade_forward *f, const struct lade_layer *layer, int n, char *err)
+{
+    const struct lade_shape *s = f->shape;
+    struct lade_matmul router = {f->router, f->h, &layer->router};
+    struct lade_route route = {
+        .n = n, .experts = s->experts, .k = s->experts_used, .renormalize = s->renormalize,
+        .logits = f->router, .ids = f->route_ids, .weights = f->route_weights,
+    };
+    struct lade_moe moe = {
+        .n = n, .dim = s->hidden, .k = s->experts_used, .n_experts = s->experts,
+        .x = f->h, .ids = f->route_ids, .weights = f->route_weights,
+        .experts = layer->experts, .shared = s->shared_ff ? &layer->shared : NULL,
+        .shared_gate = layer->shared_gate, .y = f->x,
+    };
+    if (f->ops->matmul(f->dev, &router, 1, n, err) || f->ops->route(f->dev, &route, err))
+        return -1;
+    return f->ops->moe(f->dev, &moe, err);
+}
+
+int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
+                     char *err)
+{
+    const struct lade_shape *s = f->shape;
+    if (f->ops->embed(f->dev, f->x, &f->weights->embed, ids, n, err))
+        return -1;
+    for (int i = 0; i < s->layers; i++) {
+        const struct lade_layer *layer = &f->weights->layers[i];
+        struct lade_layer_state *ls = &st->layer[i];
+        if (f->ops->rmsnorm(f->dev, f->h, f->x, NULL, layer->in_norm, n, s->hidden, s->norm_eps,
+                            err))
+            return -1;
+        if (layer->full_attention ? run_attention(f, layer, st, ls, n, err)
+                                  : run_delta(f, layer, ls, n, err))
+            return -1;
+        if (f->ops->rmsnorm(f->dev, f->h, f->x, f->y, layer->post_norm, n, s->hidden, s->norm_eps,
+                            err) ||
+            run_experts(f, layer, n, err))
+            return -1;
+    }
+    st->length += n;
+    return 0;
+}
+
+int lade_forward_logits(struct lade_forward *f, int row, float *out, char *err)
+{
+    const struct lade_shape *s = f->shape;
+    float *x = f->x + (size_t)row * (size_t)s->hidden;
+    struct lade_matmul head = {f->logits, f->h, &f->weights->head};
+    if (f->ops->rmsnorm(f->dev, f->h, x, NULL, f->weights->final_norm, 1, s->hidden, s->norm_eps,
+                        err) ||
+        f->ops->matmul(f->dev, &head, 1, 1, err))
+        return -1;
+    return f->ops->download(f->dev, out, f->logits, (size_t)s->vocab * sizeof *out, err);
+}

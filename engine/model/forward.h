@@ -1,0 +1,50 @@
+/* forward.h - tokens in, logits out: the layer order of Qwen3-Next, written once over an op table.
+ *
+ *     x = embed(ids)
+ *     per layer:  x += mixer(norm(x));  x += experts(norm(x))
+ *     logits = head(norm(x))
+ *
+ * The mixer is gated attention or a gated delta-net (weights.h knows which). */
+#ifndef LADE_MODEL_FORWARD_H
+#define LADE_MODEL_FORWARD_H
+
+#include "engine/model/state.h"
+#include "engine/model/weights.h"
+
+/* Activation buffers for batches of up to `batch` tokens, and the constants of rotary embedding.
+ * On the device; one set serves any number of states, one forward pass at a time. */
+struct lade_forward {
+    const struct lade_shape *shape;   /* borrowed */
+    const struct lade_weights *weights; /* borrowed */
+    const struct lade_ops *ops;
+    struct lade_device *dev;
+    int batch;
+    float *arena;                     /* all buffers below, one allocation */
+    float *x, *h, *y;                 /* [batch][hidden]: residual stream, normed, mixer output */
+    float *a, *b, *c;                 /* [batch][*]: projections of the mixer */
+    float *mixed;                     /* [batch][*]: mixer before its output projection */
+    float *router, *route_weights;    /* [batch][experts], [batch][experts_used] */
+    int32_t *route_ids;               /* [batch][experts_used] */
+    float *logits;                    /* [1][vocab] */
+    float *inv_freq;                  /* [rotary_dim / 2] */
+    float rope_scale;
+};
+
+/* Bytes the buffers take; 0 on overflow. */
+size_t lade_forward_bytes(const struct lade_shape *shape, int batch);
+
+int lade_forward_open(struct lade_forward *f, const struct lade_shape *shape,
+                      const struct lade_weights *weights, const struct lade_ops *ops,
+                      struct lade_device *dev, int batch, char *err);
+void lade_forward_close(struct lade_forward *f);
+
+/* Evaluates n <= batch tokens after the st->length already in `st`, and advances it. Each id must
+ * be below vocab and length + n within capacity (the session checks). After a failure the state
+ * is undefined: reset it. */
+int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
+                     char *err);
+
+/* Logits of row `row` of the last batch to host memory, [vocab]. */
+int lade_forward_logits(struct lade_forward *f, int row, float *out, char *err);
+
+#endif

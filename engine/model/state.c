@@ -1,0 +1,128 @@
+#include "engine/model/state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static size_t round_up(size_t bytes)
+{
+    return (bytes + LADE_ALIGN - 1) & ~(size_t)(LADE_ALIGN - 1);
+}
+
+static size_t conv_bytes(const struct lade_shape *s)
+{
+    return round_up((size_t)(s->conv_kernel - 1) * (size_t)lade_shape_channels(s) * sizeof(float));
+}
+
+static size_t delta_bytes(const struct lade_shape *s)
+{
+    return round_up((size_t)s->value_heads * (size_t)s->key_dim * (size_t)s->value_dim *
+                    sizeof(float));
+}
+
+static size_t cache_bytes(const struct lade_shape *s, int capacity, enum lade_type type)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow((size_t)s->kv_heads * (size_t)s->head_dim, (size_t)capacity, &bytes))
+        return 0;
+    if (__builtin_mul_overflow(bytes, (size_t)lade_types[type].bits / 8, &bytes))
+        return 0;
+    return bytes;
+}
+
+static int count_attention(const struct lade_shape *s)
+{
+    int n = 0;
+    for (int i = 0; i < s->layers; i++)
+        n += s->full_attention[i];
+    return n;
+}
+
+size_t lade_state_recurrent_bytes(const struct lade_shape *s)
+{
+    return (size_t)(s->layers - count_attention(s)) * (conv_bytes(s) + delta_bytes(s));
+}
+
+size_t lade_state_bytes(const struct lade_shape *s, int capacity, enum lade_type cache_type)
+{
+    size_t total, one = cache_bytes(s, capacity, cache_type);
+    if (!one || __builtin_mul_overflow(one, 2 * (size_t)count_attention(s), &total) ||
+        __builtin_add_overflow(total, lade_state_recurrent_bytes(s), &total))
+        return 0;
+    return total;
+}
+
+static int alloc_layers(struct lade_state *st, const struct lade_shape *s, char *err)
+{
+    unsigned char *next = st->recurrent;
+    for (int i = 0; i < s->layers; i++) {
+        struct lade_layer_state *l = &st->layer[i];
+        if (s->full_attention[i]) {
+            if (st->ops->alloc(st->dev, &l->k, st->kv_bytes, err) ||
+                st->ops->alloc(st->dev, &l->v, st->kv_bytes, err))
+                return -1;
+            continue;
+        }
+        l->conv = (float *)next;
+        l->delta = (float *)(next + conv_bytes(s));
+        next += conv_bytes(s) + delta_bytes(s);
+    }
+    return 0;
+}
+
+int lade_state_open(struct lade_state *st, const struct lade_shape *shape,
+                    const struct lade_ops *ops, struct lade_device *dev, int capacity,
+                    enum lade_type cache_type, char *err)
+{
+    *st = (struct lade_state){.ops = ops, .dev = dev, .cache_type = cache_type,
+                              .layers = shape->layers, .capacity = capacity};
+    st->kv_bytes = cache_bytes(shape, capacity, cache_type);
+    st->recurrent_bytes = lade_state_recurrent_bytes(shape);
+    st->layer = calloc((size_t)shape->layers, sizeof *st->layer);
+    if (!st->layer || !st->kv_bytes) {
+        lade_state_close(st);
+        return lade_fail(err, "--context %d: out of memory for its caches; use a shorter context",
+                         capacity);
+    }
+    if ((st->recurrent_bytes &&
+         ops->alloc(dev, (void **)&st->recurrent, st->recurrent_bytes, err)) ||
+        alloc_layers(st, shape, err)) {
+        lade_state_close(st);
+        return -1;
+    }
+    return 0;
+}
+
+void lade_state_close(struct lade_state *st)
+{
+    for (int i = 0; st->layer && i < st->layers; i++) {
+        st->ops->free(st->dev, st->layer[i].k);
+        st->ops->free(st->dev, st->layer[i].v);
+    }
+    if (st->recurrent)
+        st->ops->free(st->dev, st->recurrent);
+    free(st->layer);
+    *st = (struct lade_state){0};
+}
+
+int lade_state_reset(struct lade_state *st, char *err)
+{
+    st->length = 0;
+    if (!st->recurrent_bytes)
+        return 0;
+    return st->ops->zero(st->dev, st->recurrent, st->recurrent_bytes, err);
+}
+
+int lade_state_save(struct lade_state *st, void *host, char *err)
+{
+    if (!st->recurrent_bytes)
+        return 0;
+    return st->ops->download(st->dev, host, st->recurrent, st->recurrent_bytes, err);
+}
+
+int lade_state_restore(struct lade_state *st, const void *host, int length, char *err)
+{
+    st->length = length;
+    if (!st->recurrent_bytes)
+        return 0;
+    return st->ops->upload(st->dev, st->recurrent, host, st->recurrent_bytes, err);
+}

@@ -1,0 +1,47 @@
+/* state.h - what a timeline of tokens leaves behind: KV caches of the full-attention layers,
+ * recurrent state and convolution tails of the delta-net layers.
+ *
+ * The KV cache may be cut to any length. The recurrent part cannot: it has one value, that after
+ * the last token, so going back needs a copy taken at that point (lade_state_save). */
+#ifndef LADE_MODEL_STATE_H
+#define LADE_MODEL_STATE_H
+
+#include "engine/checkpoint/shape.h"
+#include "kernels/kernels.h"
+
+struct lade_layer_state {
+    void *k, *v;     /* full attention: [kv_heads][capacity][head_dim] of cache_type */
+    float *conv;     /* delta-net: [conv_kernel - 1][channels] */
+    float *delta;    /* delta-net: [value_heads][key_dim][value_dim] */
+};
+
+struct lade_state {
+    const struct lade_ops *ops;
+    struct lade_device *dev;
+    enum lade_type cache_type;   /* LADE_F16 or LADE_F32 */
+    int layers, capacity;        /* capacity in tokens */
+    int length;                  /* tokens evaluated */
+    size_t kv_bytes;             /* of one k or v cache */
+    unsigned char *recurrent;    /* all conv and delta states in one run, so that a save is a copy */
+    size_t recurrent_bytes;
+    struct lade_layer_state *layer;
+};
+
+/* Bytes that a state of `capacity` tokens takes: caches and recurrent part. 0 on overflow. */
+size_t lade_state_bytes(const struct lade_shape *shape, int capacity, enum lade_type cache_type);
+size_t lade_state_recurrent_bytes(const struct lade_shape *shape);
+
+int lade_state_open(struct lade_state *st, const struct lade_shape *shape,
+                    const struct lade_ops *ops, struct lade_device *dev, int capacity,
+                    enum lade_type cache_type, char *err);
+void lade_state_close(struct lade_state *st);
+
+/* Back to no tokens. */
+int lade_state_reset(struct lade_state *st, char *err);
+
+/* Copies the recurrent part to / from host memory of recurrent_bytes. After a restore the length
+ * must be set to that of the save, at most the tokens the caches still hold. */
+int lade_state_save(struct lade_state *st, void *host, char *err);
+int lade_state_restore(struct lade_state *st, const void *host, int length, char *err);
+
+#endif
