@@ -88,6 +88,7 @@ int lade_session_push(struct lade_session *s, int32_t id, char *err);
 /* Logits of the last token: [vocab] floats, valid until the next call on s. */
 const float *lade_session_logits(const struct lade_session *s);
 int lade_session_length(const struct lade_session *s); /* tokens on the timeline */
+const int32_t *lade_session_ids(const struct lade_session *s); /* valid until the next call on s */
 void lade_session_reset(struct lade_session *s);
 
 /* Evaluates ids on an empty session and writes the logits of every position to out

@@ -1,0 +1,281 @@
+/* answer.c - one request from messages to the DONE event. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/session/sampler.h"
+#include "engine/session/worker.h"
+
+/* Tokens over which the live speed is taken: short enough to follow a change, long enough to be
+ * readable. */
+enum { RATE_WINDOW = 32 };
+
+struct answer {
+    struct lade_engine *e;
+    const struct lade_request *r;
+    const struct lade_tokenizer *tok;
+    struct lade_sampler sampler;
+    int32_t *ids;
+    size_t n_ids, stable;
+    int32_t think_open, think_close;
+    int32_t stop[LADE_MAX_STOP];
+    int n_stop;
+    struct lade_detok detok;
+    bool reasoning;
+    bool trim;          /* the next text starts a block: drop its leading newlines */
+    int held_newlines;  /* newlines not sent yet: dropped if the block ends after them */
+    double times[RATE_WINDOW];
+    double prefill_from, decode_from;
+    struct lade_result result;
+};
+
+/* For a family that thinks, the prompt ends with an open reasoning block. Closing it at once makes
+ * the model answer directly; the text is the one the family was trained with for that. */
+static int close_thinking(struct answer *a, char *err)
+{
+    static const char closing[] = "\n\n</think>\n\n";
+    size_t end = a->n_ids;
+    while (end > 0 && a->ids[end - 1] != a->think_open)
+        end--;
+    int32_t *more, *grown;
+    size_t n;
+    if (lade_tokenizer_encode(a->tok, closing, sizeof closing - 1, LADE_ADDED_ALL, &more, &n, err))
+        return -1;
+    grown = realloc(a->ids, (end + n) * sizeof *grown);
+    if (!grown) {
+        free(more);
+        return lade_fail(err, "prompt: out of memory; close other programs");
+    }
+    memcpy(grown + end, more, n * sizeof *more);
+    free(more);
+    a->ids = grown;
+    a->n_ids = end + n;
+    return 0;
+}
+
+static int make_prompt(struct answer *a, char *err)
+{
+    const struct lade_request *r = a->r;
+    enum lade_chat_family family = a->e->model->family;
+    if (lade_chat_encode(a->tok, family, r->messages, r->n, true, &a->ids, &a->n_ids, &a->stable,
+                         err))
+        return -1;
+    a->think_open = lade_tokenizer_added(a->tok, "<think>");
+    a->think_close = lade_tokenizer_added(a->tok, "</think>");
+    if (family == LADE_CHAT_THINKING && a->think_open >= 0) {
+        if (!r->think && close_thinking(a, err))
+            return -1;
+        a->reasoning = r->think;
+    }
+    if (a->n_ids > (size_t)a->e->model->context)
+        return lade_fail(err, "prompt: has %zu tokens but the context holds %d; shorten it, start "
+                         "a new conversation, or raise --context", a->n_ids, a->e->model->context);
+    a->result.prompt_tokens = (int)a->n_ids;
+    return 0;
+}
+
+static void on_prefill(void *user, int done, int total)
+{
+    struct answer *a = user;
+    struct lade_engine *e = a->e;
+    double seconds = lade_now() - a->prefill_from;
+    pthread_mutex_lock(&e->lock);
+    e->stats.prefill_tps = seconds > 0 ? done / seconds : 0;
+    e->stats.context_used = lade_session_length(e->session);
+    pthread_mutex_unlock(&e->lock);
+    struct lade_event ev = {.kind = LADE_EV_PREFILL, .request = a->r->number, .done = done,
+                            .total = total};
+    lade_worker_emit(e, &ev);
+}
+
+static void emit_text(struct answer *a, const char *text, size_t len)
+{
+    char *copy = strndup(text, len);
+    if (!copy)
+        return;
+    struct lade_event ev = {.kind = LADE_EV_TEXT, .request = a->r->number, .text = copy,
+                            .reasoning = a->reasoning};
+    lade_worker_emit(a->e, &ev);
+}
+
+/* Sends text without the newlines that only separate the reasoning from the answer: the first of a
+ * block, and those that turn out to be the last of the reasoning. */
+static void send_text(struct answer *a, const char *text)
+{
+    if (a->trim)
+        text += strspn(text, "\n");
+    if (!*text)
+        return;
+    a->trim = false;
+    size_t len = strlen(text), body = len;
+    while (a->reasoning && body > 0 && text[body - 1] == '\n')
+        body--;
+    if (body) {
+        for (; a->held_newlines; a->held_newlines--)
+            emit_text(a, "\n", 1);
+        emit_text(a, text, body);
+    }
+    a->held_newlines += (int)(len - body);
+}
+
+static void start_block(struct answer *a, bool reasoning)
+{
+    char rest[LADE_DETOK_MAX];
+    if (lade_detok_flush(&a->detok, rest, sizeof rest) > 0)
+        send_text(a, rest);
+    a->held_newlines = 0;
+    a->reasoning = reasoning;
+    a->trim = true;
+}
+
+static int send_token(struct answer *a, int32_t id, char *err)
+{
+    if (id == a->think_close || id == a->think_open) {
+        start_block(a, id == a->think_open);
+        return 0;
+    }
+    if (lade_tokenizer_is_special(a->tok, id))
+        return 0;
+    char text[LADE_DETOK_MAX];
+    if (lade_detok_push(&a->detok, a->tok, id, text, sizeof text) < 0)
+        return lade_fail(err, "token %d: is longer than %d bytes; use the model's own tokenizer",
+                         id, LADE_DETOK_MAX);
+    send_text(a, text);
+    return 0;
+}
+
+/* The checkpoint's stop tokens; where it names none, those of the chat format. */
+static void find_stops(struct answer *a)
+{
+    static const char *const usual[] = {"<|im_end|>", "<|endoftext|>"};
+    const struct lade_generation *g = &a->e->model->cat->generation;
+    for (int i = 0; i < g->n_stop; i++)
+        a->stop[a->n_stop++] = g->stop[i];
+    for (size_t i = 0; !g->n_stop && i < sizeof usual / sizeof *usual; i++)
+        a->stop[a->n_stop++] = lade_tokenizer_added(a->tok, usual[i]);
+}
+
+static bool is_stop(const struct answer *a, int32_t id)
+{
+    for (int i = 0; i < a->n_stop; i++)
+        if (a->stop[i] == id)
+            return true;
+    return false;
+}
+
+static void count_token(struct answer *a)
+{
+    struct lade_engine *e = a->e;
+    double now = lade_now();
+    int n = ++a->result.tokens;
+    a->times[n % RATE_WINDOW] = now;
+    if (n == 1) {
+        a->result.ttft_s = now - a->r->asked_at;
+        a->decode_from = now;
+    }
+    int span = n < RATE_WINDOW ? n - 1 : RATE_WINDOW - 1;
+    double since = now - a->times[(n - span) % RATE_WINDOW];
+    pthread_mutex_lock(&e->lock);
+    e->stats.decode_tps = since > 0 ? span / since : 0;
+    e->stats.context_used = lade_session_length(e->session);
+    pthread_mutex_unlock(&e->lock);
+}
+
+static int decode(struct answer *a, char *err)
+{
+    struct lade_session *s = a->e->session;
+    int limit = a->r->max_tokens;
+    for (;;) {
+        if (atomic_load(&a->e->cancel_answer)) {
+            a->result.stop = LADE_STOP_CANCELLED;
+            return 0;
+        }
+        int32_t id = lade_sample(&a->sampler, lade_session_logits(s), lade_session_ids(s),
+                                 lade_session_length(s));
+        if (id < 0)
+            return lade_fail(err, "answer: every logit is NaN; the weights of %s are damaged, "
+                             "download them again", a->e->model->cat->path);
+        count_token(a);
+        if (is_stop(a, id)) {
+            a->result.stop = LADE_STOP_END;
+            return 0;
+        }
+        if (send_token(a, id, err))
+            return -1;
+        if (limit > 0 && a->result.tokens >= limit) {
+            a->result.stop = LADE_STOP_LENGTH;
+            return 0;
+        }
+        if (lade_session_length(s) >= a->e->model->context) {
+            a->result.stop = LADE_STOP_CONTEXT;
+            return 0;
+        }
+        if (lade_session_push(s, id, err))
+            return -1;
+    }
+}
+
+static void set_phase(struct lade_engine *e, enum lade_phase phase)
+{
+    pthread_mutex_lock(&e->lock);
+    e->stats.phase = phase;
+    pthread_mutex_unlock(&e->lock);
+}
+
+static int generate(struct answer *a, char *err)
+{
+    struct lade_engine *e = a->e;
+    set_phase(e, LADE_PHASE_PREFILL);
+    find_stops(a);
+    if (make_prompt(a, err) ||
+        lade_sampler_open(&a->sampler, &a->r->sampling, e->model->cat->shape.vocab, err))
+        return -1;
+    a->prefill_from = lade_now();
+    if (lade_session_sync(e->session, a->ids, (int)a->n_ids, (int)a->stable, on_prefill, a,
+                          &e->cancel_answer, &a->result.kept_tokens, err))
+        return -1;
+    a->result.prefill_s = lade_now() - a->prefill_from;
+    set_phase(e, LADE_PHASE_DECODE);
+    int failed = decode(a, err);
+    start_block(a, false); /* sends what the detokenizer still holds */
+    return failed;
+}
+
+static void finish_numbers(struct answer *a)
+{
+    struct lade_result *r = &a->result;
+    int fresh = r->prompt_tokens - r->kept_tokens;
+    if (r->prefill_s > 0)
+        r->prefill_tps = fresh / r->prefill_s;
+    if (r->tokens > 0)
+        r->decode_s = lade_now() - a->decode_from;
+    if (r->tokens > 1 && r->decode_s > 0)
+        r->decode_tps = (r->tokens - 1) / r->decode_s;
+}
+
+void lade_worker_answer(struct lade_engine *e, const struct lade_request *r)
+{
+    struct answer a = {.e = e, .r = r, .tok = e->model->tok, .trim = true,
+                       .think_open = -1, .think_close = -1};
+    char err[LADE_ERR] = "";
+    struct lade_event ev = {.kind = LADE_EV_DONE, .request = r->number};
+    if (generate(&a, err)) {
+        if (atomic_load(&e->cancel_answer)) {
+            a.result.stop = LADE_STOP_CANCELLED;
+        } else {
+            ev.kind = LADE_EV_FAILED;
+            ev.text = strdup(err);
+            a.result.stop = LADE_STOP_ERROR;
+        }
+    }
+    finish_numbers(&a);
+    ev.result = a.result;
+    pthread_mutex_lock(&e->lock);
+    e->stats.phase = LADE_PHASE_IDLE;
+    e->stats.prefill_tps = a.result.prefill_tps;
+    e->stats.decode_tps = a.result.decode_tps;
+    e->stats.context_used = lade_session_length(e->session);
+    pthread_mutex_unlock(&e->lock);
+    lade_worker_emit(e, &ev);
+    lade_sampler_close(&a.sampler);
+    free(a.ids);
+}

@@ -1,0 +1,357 @@
+/* engine.c - the engine thread: load, wait for requests, answer them in order. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/plan/machine.h"
+#include "engine/session/worker.h"
+
+double lade_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+void lade_worker_emit(struct lade_engine *e, struct lade_event *ev)
+{
+    pthread_mutex_lock(&e->lock);
+    lade_events_put(&e->events, ev);
+    pthread_mutex_unlock(&e->lock);
+}
+
+static void free_request(struct lade_request *r)
+{
+    for (size_t i = 0; r->messages && i < r->n; i++) {
+        free((char *)r->messages[i].content);
+        free((char *)r->messages[i].reasoning);
+    }
+    free(r->messages);
+    free(r);
+}
+
+static struct lade_request *copy_request(const struct lade_message *messages, size_t n)
+{
+    struct lade_request *r = calloc(1, sizeof *r);
+    if (!r)
+        return NULL;
+    r->n = n;
+    r->messages = calloc(n ? n : 1, sizeof *r->messages);
+    for (size_t i = 0; r->messages && i < n; i++) {
+        const struct lade_message *m = &messages[i];
+        r->messages[i].role = m->role;
+        r->messages[i].content = strdup(m->content);
+        r->messages[i].reasoning = m->reasoning ? strdup(m->reasoning) : NULL;
+        if (!r->messages[i].content || (m->reasoning && !r->messages[i].reasoning)) {
+            free_request(r);
+            return NULL;
+        }
+    }
+    if (r->messages)
+        return r;
+    free(r);
+    return NULL;
+}
+
+/* ---- loading ---------------------------------------------------------------------------------- */
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static void publish_info(struct lade_engine *e)
+{
+    const struct lade_model *m = e->model;
+    const struct lade_catalog *cat = m->cat;
+    struct lade_model_info *info = calloc(1, sizeof *info);
+    if (!info)
+        return;
+    snprintf(info->name, sizeof info->name, "%s", cat->name);
+    snprintf(info->path, sizeof info->path, "%s", cat->path);
+    snprintf(info->format, sizeof info->format, "%s", cat->format);
+    snprintf(info->quant, sizeof info->quant, "%s", cat->quant);
+    snprintf(info->strategy, sizeof info->strategy, "%s", lade_model_strategy(m));
+    info->n_shards = cat->n_shards;
+    info->layers = cat->shape.layers;
+    info->experts = cat->shape.experts;
+    info->experts_used = cat->shape.experts_used;
+    info->hidden = cat->shape.hidden;
+    info->vocab = cat->shape.vocab;
+    info->max_context = cat->shape.max_context;
+    info->bytes = cat->source_bytes;
+    info->thinking = m->family == LADE_CHAT_THINKING;
+    lade_sampling_defaults(&info->sampling, cat);
+    int shown = (int)(sizeof info->shards / sizeof *info->shards);
+    for (int i = 0; i < cat->n_shards && i < shown; i++) {
+        snprintf(info->shards[i].name, sizeof info->shards[i].name, "%s",
+                 base_name(cat->shards[i].path));
+        info->shards[i].bytes = cat->shards[i].wanted;
+    }
+    pthread_mutex_lock(&e->lock);
+    e->info = *info;
+    e->has_info = true;
+    e->stats.load_bytes = cat->source_bytes;
+    e->stats.context_size = m->context;
+    struct lade_event ev = {.kind = LADE_EV_MODEL, .n_shards = cat->n_shards,
+                            .total_bytes = cat->source_bytes};
+    lade_events_put(&e->events, &ev);
+    pthread_mutex_unlock(&e->lock);
+    free(info);
+}
+
+static void on_load(void *user, const struct lade_load_progress *p)
+{
+    struct lade_engine *e = user;
+    double now = lade_now();
+    struct lade_event ev = {
+        .kind = LADE_EV_SHARD, .shard = p->shard, .n_shards = p->n_shards,
+        .shard_done = p->shard_done, .shard_bytes = p->shard_bytes,
+        .done_bytes = p->done, .total_bytes = p->bytes,
+    };
+    pthread_mutex_lock(&e->lock);
+    e->stats.load_done = p->done;
+    if (now - e->rate_at >= 0.5 || p->done == p->bytes) {
+        double seconds = now - e->rate_at;
+        e->stats.load_gbps = seconds > 0 ? (double)(p->done - e->rate_done) / seconds * 1e-9 : 0;
+        e->rate_at = now;
+        e->rate_done = p->done;
+    }
+    lade_events_put(&e->events, &ev);
+    pthread_mutex_unlock(&e->lock);
+}
+
+static int load(struct lade_engine *e, char *err)
+{
+    if (lade_model_prepare(&e->model, &e->opt, err))
+        return -1;
+    publish_info(e);
+    pthread_mutex_lock(&e->lock);
+    e->rate_at = lade_now();
+    pthread_mutex_unlock(&e->lock);
+    if (lade_model_load(e->model, &e->opt, on_load, e, &e->cancel_load, err) ||
+        lade_session_open(&e->session, e->model, err))
+        return -1;
+    pthread_mutex_lock(&e->lock);
+    snprintf(e->info.device, sizeof e->info.device, "%s", e->model->device);
+    e->stats.weights = lade_tiers_bytes(e->model->tiers);
+    e->stats.kv = lade_state_bytes(&e->model->cat->shape, e->model->context, e->model->cache_type);
+    e->stats.phase = LADE_PHASE_IDLE;
+    e->stats.load_s = lade_now() - e->load_started;
+    struct lade_event ev = {.kind = LADE_EV_READY, .seconds = e->stats.load_s};
+    lade_events_put(&e->events, &ev);
+    pthread_mutex_unlock(&e->lock);
+    return 0;
+}
+
+/* Tells everyone who waits that there will be no model. */
+static void fail_load(struct lade_engine *e, const char *text)
+{
+    pthread_mutex_lock(&e->lock);
+    e->stats.phase = LADE_PHASE_FAILED;
+    e->stats.load_s = lade_now() - e->load_started;
+    struct lade_event ev = {.kind = LADE_EV_FAILED, .text = strdup(text)};
+    lade_events_put(&e->events, &ev);
+    while (e->first) {
+        struct lade_request *r = e->first;
+        e->first = r->next;
+        ev = (struct lade_event){.kind = LADE_EV_FAILED, .request = r->number,
+                                 .text = strdup("no model is loaded: the load failed; see above")};
+        lade_events_put(&e->events, &ev);
+        free_request(r);
+    }
+    e->last = NULL;
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* ---- the thread -------------------------------------------------------------------------------- */
+
+/* Waits for the next request; NULL when the engine stops. */
+static struct lade_request *next_request(struct lade_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    e->running = false;
+    while (!e->stop && !e->first)
+        pthread_cond_wait(&e->wake, &e->lock);
+    struct lade_request *r = e->stop ? NULL : e->first;
+    if (r) {
+        e->first = r->next;
+        if (!e->first)
+            e->last = NULL;
+        e->running = true;
+        atomic_store(&e->cancel_answer, false);
+    }
+    pthread_mutex_unlock(&e->lock);
+    return r;
+}
+
+static void *run(void *arg)
+{
+    struct lade_engine *e = arg;
+    char err[LADE_ERR] = "";
+    if (load(e, err)) {
+        fail_load(e, err);
+    } else {
+        struct lade_request *r;
+        while ((r = next_request(e))) {
+            lade_worker_answer(e, r);
+            free_request(r);
+        }
+    }
+    lade_session_close(e->session);
+    lade_model_close(e->model);
+    return NULL;
+}
+
+/* ---- calls of the UI thread --------------------------------------------------------------------- */
+
+static void free_options(struct lade_options *opt)
+{
+    free((char *)opt->model);
+    free((char *)opt->strategy);
+    free((char *)opt->isa);
+}
+
+static int copy_options(struct lade_options *to, const struct lade_options *from)
+{
+    *to = *from;
+    to->model = strdup(from->model);
+    to->strategy = from->strategy ? strdup(from->strategy) : NULL;
+    to->isa = from->isa ? strdup(from->isa) : NULL;
+    return !to->model || (from->strategy && !to->strategy) || (from->isa && !to->isa) ? -1 : 0;
+}
+
+static void free_engine(struct lade_engine *e)
+{
+    while (e->first) {
+        struct lade_request *r = e->first;
+        e->first = r->next;
+        free_request(r);
+    }
+    lade_events_close(&e->events);
+    pthread_cond_destroy(&e->wake);
+    pthread_mutex_destroy(&e->lock);
+    free_options(&e->opt);
+    free(e);
+}
+
+int lade_engine_start(struct lade_engine **out, const struct lade_options *opt, char *err)
+{
+    struct lade_engine *e = calloc(1, sizeof *e);
+    *out = NULL;
+    if (!e)
+        return lade_fail(err, "engine: out of memory; close other programs");
+    e->load_started = lade_now();
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_cond_init(&e->wake, NULL);
+    int failed = lade_events_open(&e->events, err);
+    if (!failed && copy_options(&e->opt, opt))
+        failed = lade_fail(err, "engine: out of memory; close other programs");
+    if (!failed && pthread_create(&e->thread, NULL, run, e))
+        failed = lade_fail(err, "engine: cannot start a thread; close other programs");
+    if (failed) {
+        free_engine(e);
+        return -1;
+    }
+    *out = e;
+    return 0;
+}
+
+void lade_engine_stop(struct lade_engine *e)
+{
+    if (!e)
+        return;
+    pthread_mutex_lock(&e->lock);
+    e->stop = true;
+    atomic_store(&e->cancel_load, true);
+    atomic_store(&e->cancel_answer, true);
+    pthread_cond_signal(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+    pthread_join(e->thread, NULL);
+    free_engine(e);
+}
+
+int lade_engine_fd(const struct lade_engine *e)
+{
+    return e->events.wake[0];
+}
+
+bool lade_engine_next(struct lade_engine *e, struct lade_event *ev)
+{
+    pthread_mutex_lock(&e->lock);
+    bool any = lade_events_take(&e->events, ev);
+    pthread_mutex_unlock(&e->lock);
+    return any;
+}
+
+int lade_engine_ask(struct lade_engine *e, const struct lade_message *messages, size_t n,
+                    const struct lade_sampling *sampling, int max_tokens, bool think, char *err)
+{
+    struct lade_request *r = copy_request(messages, n);
+    if (!r)
+        return lade_fail(err, "message: out of memory; close other programs");
+    r->sampling = *sampling;
+    r->max_tokens = max_tokens;
+    r->think = think;
+    r->asked_at = lade_now();
+    pthread_mutex_lock(&e->lock);
+    int number = -1;
+    if (e->stats.phase == LADE_PHASE_FAILED) {
+        lade_fail(err, "no model is loaded: the load failed; open another with -m");
+        free_request(r);
+    } else {
+        number = r->number = ++e->last_number;
+        if (e->last)
+            e->last->next = r;
+        else
+            e->first = r;
+        e->last = r;
+        pthread_cond_signal(&e->wake);
+    }
+    pthread_mutex_unlock(&e->lock);
+    return number;
+}
+
+void lade_engine_cancel(struct lade_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    if (e->running)
+        atomic_store(&e->cancel_answer, true);
+    while (e->first) {
+        struct lade_request *r = e->first;
+        struct lade_event ev = {.kind = LADE_EV_DONE, .request = r->number,
+                                .result = {.stop = LADE_STOP_CANCELLED}};
+        e->first = r->next;
+        lade_events_put(&e->events, &ev);
+        free_request(r);
+    }
+    e->last = NULL;
+    pthread_mutex_unlock(&e->lock);
+}
+
+void lade_engine_cancel_load(struct lade_engine *e)
+{
+    atomic_store(&e->cancel_load, true);
+}
+
+void lade_engine_stats(struct lade_engine *e, struct lade_stats *out)
+{
+    pthread_mutex_lock(&e->lock);
+    *out = e->stats;
+    if (out->phase == LADE_PHASE_LOADING)
+        out->load_s = lade_now() - e->load_started;
+    pthread_mutex_unlock(&e->lock);
+    lade_machine_rss(&out->rss, &out->rss_peak);
+}
+
+bool lade_engine_info(struct lade_engine *e, struct lade_model_info *out)
+{
+    pthread_mutex_lock(&e->lock);
+    bool has = e->has_info;
+    if (has)
+        *out = e->info;
+    pthread_mutex_unlock(&e->lock);
+    return has;
+}

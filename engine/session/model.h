@@ -1,0 +1,31 @@
+/* model.h - an open model: files, tokenizer, device, weights. See engine.h for the public calls. */
+#ifndef LADE_SESSION_MODEL_H
+#define LADE_SESSION_MODEL_H
+
+#include "engine/engine.h"
+#include "engine/model/forward.h"
+#include "engine/model/weights.h"
+#include "engine/tiers/tiers.h"
+#include "kernels/kernels.h"
+
+struct lade_model {
+    struct lade_catalog *cat;
+    struct lade_tokenizer *tok;
+    enum lade_chat_family family;
+    const struct lade_ops *ops;
+    struct lade_device *dev;
+    struct lade_tiers *tiers;
+    struct lade_weights weights;
+    int context, batch;
+    enum lade_type cache_type;
+    char device[128];
+};
+
+/* The two halves of lade_model_open, so that the engine can tell the screen what is to be loaded
+ * before it loads: headers and tokenizer first, then weights. After a failure of either the model
+ * must be closed. */
+int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, char *err);
+int lade_model_load(struct lade_model *m, const struct lade_options *opt, lade_load_fn *progress,
+                    void *user, const atomic_bool *cancel, char *err);
+
+#endif

@@ -1,0 +1,226 @@
+/* session.c - one timeline of tokens: prefix reuse, batches, snapshots. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/session/model.h"
+
+/* Snapshots kept of the recurrent state. A conversation needs the last one; the others serve
+ * going back (a regenerated answer, an edited message). 75.5 MB each for the 80B model. */
+enum { SNAPSHOTS = 4 };
+
+struct snapshot {
+    int length;          /* tokens before it; 0 = free */
+    unsigned char *data;
+};
+
+struct lade_session {
+    struct lade_model *model;
+    struct lade_state state;
+    struct lade_forward forward;
+    int32_t *ids;        /* [context] the timeline */
+    float *logits;       /* [vocab] */
+    bool has_logits;
+    struct snapshot snapshots[SNAPSHOTS];
+};
+
+int lade_session_open(struct lade_session **out, struct lade_model *m, char *err)
+{
+    const struct lade_shape *shape = &m->cat->shape;
+    struct lade_session *s = calloc(1, sizeof *s);
+    *out = NULL;
+    if (!s)
+        return lade_fail(err, "%s: out of memory; close other programs", m->cat->path);
+    s->model = m;
+    s->ids = malloc((size_t)m->context * sizeof *s->ids);
+    s->logits = malloc((size_t)shape->vocab * sizeof *s->logits);
+    if (!s->ids || !s->logits)
+        lade_fail(err, "%s: out of memory; close other programs", m->cat->path);
+    else if (!lade_state_open(&s->state, shape, m->ops, m->dev, m->context, m->cache_type, err) &&
+             !lade_forward_open(&s->forward, shape, &m->weights, m->ops, m->dev, m->batch, err)) {
+        *out = s;
+        return 0;
+    }
+    lade_session_close(s);
+    return -1;
+}
+
+void lade_session_close(struct lade_session *s)
+{
+    if (!s)
+        return;
+    for (int i = 0; i < SNAPSHOTS; i++)
+        free(s->snapshots[i].data);
+    if (s->forward.ops)
+        lade_forward_close(&s->forward);
+    if (s->state.ops)
+        lade_state_close(&s->state);
+    free(s->ids);
+    free(s->logits);
+    free(s);
+}
+
+/* Forgets snapshots beyond `length` tokens: the timeline they describe is gone. */
+static void drop_snapshots(struct lade_session *s, int length)
+{
+    for (int i = 0; i < SNAPSHOTS; i++)
+        if (s->snapshots[i].length > length)
+            s->snapshots[i].length = 0;
+}
+
+void lade_session_reset(struct lade_session *s)
+{
+    drop_snapshots(s, 0);
+    s->has_logits = false;
+    lade_state_reset(&s->state, NULL);
+}
+
+/* Copies the state after the current token. Running out of memory only costs a later re-read of
+ * the prompt, so it is not an error. */
+static void take_snapshot(struct lade_session *s)
+{
+    struct snapshot *slot = &s->snapshots[0];
+    for (int i = 0; i < SNAPSHOTS; i++) {
+        if (s->snapshots[i].length == s->state.length)
+            return;
+        if (s->snapshots[i].length < slot->length)
+            slot = &s->snapshots[i];
+    }
+    if (!slot->data)
+        slot->data = malloc(s->state.recurrent_bytes ? s->state.recurrent_bytes : 1);
+    slot->length = 0;
+    if (slot->data && !lade_state_save(&s->state, slot->data, NULL))
+        slot->length = s->state.length;
+}
+
+/* Brings the state back to at most `keep` tokens. */
+static int rewind_to(struct lade_session *s, int keep, char *err)
+{
+    if (keep == s->state.length)
+        return 0;
+    s->has_logits = false;
+    drop_snapshots(s, keep);
+    if (!s->state.recurrent_bytes) {
+        s->state.length = keep;
+        return 0;
+    }
+    const struct snapshot *best = NULL;
+    for (int i = 0; i < SNAPSHOTS; i++)
+        if (s->snapshots[i].length && (!best || s->snapshots[i].length > best->length))
+            best = &s->snapshots[i];
+    if (!best)
+        return lade_state_reset(&s->state, err);
+    return lade_state_restore(&s->state, best->data, best->length, err);
+}
+
+static int check_ids(const struct lade_session *s, const int32_t *ids, int n, char *err)
+{
+    int vocab = s->model->cat->shape.vocab;
+    for (int i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= vocab)
+            return lade_fail(err, "token %d: id %d is not below the model's vocab_size %d; check "
+                             "the ids", i, ids[i], vocab);
+    return 0;
+}
+
+/* Evaluates one batch; a failure leaves an empty timeline rather than an undefined one. */
+static int evaluate(struct lade_session *s, const int32_t *ids, int n, char *err)
+{
+    memcpy(s->ids + s->state.length, ids, (size_t)n * sizeof *ids);
+    s->has_logits = false;
+    if (lade_forward_run(&s->forward, &s->state, ids, n, err)) {
+        lade_session_reset(s);
+        return -1;
+    }
+    return 0;
+}
+
+int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int stable,
+                      lade_prefill_fn *progress, void *user, const atomic_bool *cancel, int *kept,
+                      char *err)
+{
+    if (n < 1 || n > s->model->context)
+        return lade_fail(err, "prompt: has %d tokens but the context holds %d; shorten it, start "
+                         "a new conversation, or raise --context", n, s->model->context);
+    if (check_ids(s, ids, n, err))
+        return -1;
+    int common = 0;
+    while (common < s->state.length && common < n && s->ids[common] == ids[common])
+        common++;
+    /* The last token must be evaluated for its logits, unless they are still there. */
+    if (common == n && !(s->has_logits && s->state.length == n))
+        common = n - 1;
+    if (rewind_to(s, common, err))
+        return -1;
+    int start = s->state.length;
+    if (kept)
+        *kept = start;
+    while (s->state.length < n) {
+        if (cancel && atomic_load(cancel))
+            return lade_fail(err, "prompt: cancelled after %d of %d tokens; ask again",
+                             s->state.length, n);
+        int done = s->state.length;
+        int end = done < stable && stable < n ? stable : n;
+        int count = end - done < s->model->batch ? end - done : s->model->batch;
+        if (evaluate(s, ids + done, count, err))
+            return -1;
+        if (s->state.length == stable)
+            take_snapshot(s);
+        if (progress)
+            progress(user, s->state.length - start, n - start);
+        if (s->state.length == n) {
+            if (lade_forward_logits(&s->forward, count - 1, s->logits, err))
+                return -1;
+            s->has_logits = true;
+        }
+    }
+    return 0;
+}
+
+int lade_session_push(struct lade_session *s, int32_t id, char *err)
+{
+    if (s->state.length >= s->model->context)
+        return lade_fail(err, "context: all %d tokens are used; start a new conversation or raise "
+                         "--context", s->model->context);
+    if (check_ids(s, &id, 1, err) || evaluate(s, &id, 1, err) ||
+        lade_forward_logits(&s->forward, 0, s->logits, err))
+        return -1;
+    s->has_logits = true;
+    return 0;
+}
+
+const float *lade_session_logits(const struct lade_session *s)
+{
+    return s->logits;
+}
+
+int lade_session_length(const struct lade_session *s)
+{
+    return s->state.length;
+}
+
+const int32_t *lade_session_ids(const struct lade_session *s)
+{
+    return s->ids;
+}
+
+int lade_session_all_logits(struct lade_session *s, const int32_t *ids, int n, float *out,
+                            char *err)
+{
+    size_t vocab = (size_t)s->model->cat->shape.vocab;
+    lade_session_reset(s);
+    if (n < 1 || n > s->model->context)
+        return lade_fail(err, "--ids: %d tokens but the context holds 1 to %d; give fewer", n,
+                         s->model->context);
+    if (check_ids(s, ids, n, err))
+        return -1;
+    for (int done = 0; done < n;) {
+        int count = n - done < s->model->batch ? n - done : s->model->batch;
+        if (evaluate(s, ids + done, count, err))
+            return -1;
+        for (int i = 0; i < count; i++)
+            if (lade_forward_logits(&s->forward, i, out + (size_t)(done + i) * vocab, err))
+                return -1;
+        done += count;
+    }
+    return 0;
+}

@@ -1,0 +1,54 @@
+/* worker.h - the inside of an engine, shared by the thread (engine.c) and what it does for one
+ * request (answer.c). */
+#ifndef LADE_SESSION_WORKER_H
+#define LADE_SESSION_WORKER_H
+
+#include <pthread.h>
+
+#include "engine/engine.h"
+#include "engine/session/events.h"
+#include "engine/session/model.h"
+
+struct lade_request {
+    int number;
+    struct lade_message *messages; /* owned, with their strings */
+    size_t n;
+    struct lade_sampling sampling;
+    int max_tokens;
+    bool think;
+    double asked_at;               /* lade_now() */
+    struct lade_request *next;
+};
+
+struct lade_engine {
+    pthread_t thread;
+    struct lade_options opt;       /* strings owned; read-only after start */
+
+    /* Only the engine thread. */
+    struct lade_model *model;
+    struct lade_session *session;
+
+    atomic_bool cancel_load, cancel_answer;
+
+    pthread_mutex_t lock;          /* guards everything below */
+    pthread_cond_t wake;           /* a request came, or stop */
+    bool stop, running;
+    int last_number;
+    struct lade_request *first, *last;
+    struct lade_events events;
+    struct lade_stats stats;
+    double load_started, rate_at;  /* lade_now(); rate_at: start of the GB/s window */
+    uint64_t rate_done;
+    bool has_info;
+    struct lade_model_info info;
+};
+
+double lade_now(void); /* seconds, monotonic */
+
+/* Appends an event; takes over ev->text. Any thread. */
+void lade_worker_emit(struct lade_engine *e, struct lade_event *ev);
+
+/* Answers one request on the engine thread: TEXT and PREFILL events, then one DONE or FAILED. */
+void lade_worker_answer(struct lade_engine *e, const struct lade_request *r);
+
+#endif

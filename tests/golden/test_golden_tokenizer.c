@@ -1,0 +1,252 @@
+/* Token ids of a corpus in many scripts against the tokenizers library
+ * (tests/reference/dump_tokens.py), for the small tokenizer of the fixtures and, where it is at
+ * hand, the real one; and conversations against transformers' chat templates. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "engine/tokenizer/chat.h"
+#include "engine/tokenizer/tokenizer.h"
+#include "engine/tokenizer/utf8.h"
+#include "kernels/error.h"
+
+#define SMALL "tests/fixtures/tiny-bf16"
+
+static char err[LADE_ERR];
+
+static char *decode_base64(const char *s, size_t *len)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char *out = malloc(strlen(s) + 1);
+    unsigned bits = 0;
+    int n_bits = 0;
+    *len = 0;
+    for (; *s && *s != '='; s++) {
+        const char *d = strchr(digits, *s);
+        assert_non_null(d);
+        bits = bits << 6 | (unsigned)(d - digits);
+        n_bits += 6;
+        if (n_bits >= 8) {
+            n_bits -= 8;
+            out[(*len)++] = (char)(bits >> n_bits);
+        }
+    }
+    return out;
+}
+
+static void assert_ids(const char *name, const json_t *want, const int32_t *ids, size_t n)
+{
+    size_t shared = n < json_array_size(want) ? n : json_array_size(want);
+    for (size_t i = 0; i < shared; i++)
+        if (json_integer_value(json_array_get(want, i)) != ids[i])
+            fail_msg("%s: id %zu is %d, the reference has %lld", name, i, ids[i],
+                     (long long)json_integer_value(json_array_get(want, i)));
+    if (n != json_array_size(want))
+        fail_msg("%s: %zu ids, the reference has %zu", name, n, json_array_size(want));
+}
+
+/* Ids back to text through the streaming detokenizer: the input, repaired. */
+static void assert_round_trip(const char *name, const struct lade_tokenizer *tok, const int32_t *ids,
+                              size_t n, const char *text, size_t len)
+{
+    struct lade_detok d = {0};
+    char piece[LADE_DETOK_MAX];
+    char *out = malloc(n * LADE_DETOK_MAX / 8 + LADE_DETOK_MAX);
+    size_t used = 0, want_len;
+    for (size_t i = 0; i <= n; i++) {
+        int got = i < n ? lade_detok_push(&d, tok, ids[i], piece, sizeof piece)
+                        : lade_detok_flush(&d, piece, sizeof piece);
+        assert_true(got >= 0);
+        memcpy(out + used, piece, (size_t)got);
+        used += (size_t)got;
+    }
+    char *want = lade_utf8_repair(text, len, &want_len);
+    if (used != want_len || memcmp(out, want, used))
+        fail_msg("%s: the text does not come back", name);
+    free(want);
+    free(out);
+}
+
+static void check_corpus(const char *golden, const char *dir)
+{
+    struct lade_tokenizer *tok;
+    if (lade_tokenizer_open(&tok, dir, err))
+        fail_msg("%s", err);
+    FILE *f = fopen(golden, "r");
+    assert_non_null(f);
+    char *line = NULL;
+    size_t cap = 0, count = 0;
+    while (getline(&line, &cap, f) > 0) {
+        json_t *entry = json_loads(line, 0, NULL);
+        assert_non_null(entry);
+        const char *encoded = json_string_value(json_object_get(entry, "text"));
+        if (!encoded) { /* the head line */
+            assert_int_equal(json_integer_value(json_object_get(entry, "size")),
+                             lade_tokenizer_size(tok));
+            json_decref(entry);
+            continue;
+        }
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        size_t len, n;
+        int32_t *ids;
+        char *text = decode_base64(encoded, &len);
+        if (lade_tokenizer_encode(tok, text, len, LADE_ADDED_ALL, &ids, &n, err))
+            fail_msg("%s: %s", name, err);
+        assert_ids(name, json_object_get(entry, "ids"), ids, n);
+        count++;
+        free(ids);
+        free(text);
+        json_decref(entry);
+    }
+    print_message("  %zu texts\n", count);
+    assert_true(count >= 500);
+    free(line);
+    fclose(f);
+    lade_tokenizer_close(tok);
+}
+
+static void test_small_corpus(void **state)
+{
+    (void)state;
+    check_corpus("tests/golden/tokenizer/small.jsonl", SMALL);
+}
+
+static void test_qwen_corpus(void **state)
+{
+    (void)state;
+    static const char dir[] = "../shared/data/qwen3-tokenizer";
+    FILE *f = fopen("../shared/data/qwen3-tokenizer/tokenizer.json", "r");
+    if (!f) {
+        print_message("skip: %s/tokenizer.json, the real Qwen tokenizer, is not at hand\n", dir);
+        skip();
+    }
+    fclose(f);
+    check_corpus("tests/golden/tokenizer/qwen3.jsonl", dir);
+}
+
+static void test_round_trip(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "plain words, 123\n", "\xe4\xbd\xa0\xe5\xa5\xbd \xf0\x9f\x98\x80\xf0\x9f\x8f\xbd!",
+        "broken \xff\xe4\xbd then fine", "\xf0\x9f\x98", "",
+    };
+    struct lade_tokenizer *tok;
+    if (lade_tokenizer_open(&tok, SMALL, err))
+        fail_msg("%s", err);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        int32_t *ids;
+        size_t n;
+        assert_int_equal(lade_tokenizer_encode(tok, texts[i], strlen(texts[i]), LADE_ADDED_NONE,
+                                               &ids, &n, err), 0);
+        assert_round_trip(texts[i], tok, ids, n, texts[i], strlen(texts[i]));
+        free(ids);
+    }
+    lade_tokenizer_close(tok);
+}
+
+/* ---- conversations ---------------------------------------------------------------------------------- */
+
+static const char *const role_names[] = {"system", "user", "assistant", "tool"};
+
+/* False where the case uses what struct lade_message does not carry (calls, tools). */
+static bool read_messages(const json_t *list, struct lade_message *out, size_t *n)
+{
+    *n = json_array_size(list);
+    assert_true(*n <= 64);
+    for (size_t i = 0; i < *n; i++) {
+        const json_t *m = json_array_get(list, i);
+        const char *role = json_string_value(json_object_get(m, "role"));
+        const char *content = json_string_value(json_object_get(m, "content"));
+        if (json_object_get(m, "tool_calls"))
+            return false;
+        out[i] = (struct lade_message){.content = content ? content : ""};
+        for (int r = 0; r < 4; r++)
+            if (!strcmp(role, role_names[r]))
+                out[i].role = (enum lade_chat_role)r;
+        out[i].reasoning = json_string_value(json_object_get(m, "reasoning_content"));
+    }
+    return true;
+}
+
+/* Literal control tokens in a message are text to lade and control tokens to transformers. */
+static bool has_control(const struct lade_message *m, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strstr(m[i].content, "<|im_") || strstr(m[i].content, "<think>") ||
+            strstr(m[i].content, "</think>") || strstr(m[i].content, "<tool_"))
+            return true;
+    return false;
+}
+
+static void check_templates(const char *golden, enum lade_chat_family family)
+{
+    struct lade_tokenizer *tok;
+    if (lade_tokenizer_open(&tok, SMALL, err))
+        fail_msg("%s", err);
+    json_t *root = json_load_file(golden, 0, NULL);
+    assert_non_null(root);
+    json_t *cases = json_object_get(root, "cases"), *c;
+    size_t i, rendered = 0, encoded = 0;
+    json_array_foreach(cases, i, c) {
+        struct lade_message m[64];
+        size_t n;
+        const char *name = json_string_value(json_object_get(c, "name"));
+        if (json_is_array(json_object_get(c, "tools")) ||
+            !read_messages(json_object_get(c, "messages"), m, &n))
+            continue;
+        for (int generate = 0; generate < 2; generate++) {
+            json_t *want = json_object_get(c, generate ? "rendered" : "closed");
+            char *text = lade_chat_render(family, m, n, generate, err);
+            assert_non_null(text);
+            if (strcmp(text, json_string_value(want)))
+                fail_msg("%s: '%s' is rendered as\n%s\n-- not\n%s", golden, name, text,
+                         json_string_value(want));
+            free(text);
+            rendered++;
+        }
+        if (has_control(m, n))
+            continue;
+        int32_t *ids;
+        size_t n_ids, stable;
+        if (lade_chat_encode(tok, family, m, n, true, &ids, &n_ids, &stable, err))
+            fail_msg("%s", err);
+        assert_ids(name, json_object_get(c, "ids"), ids, n_ids);
+        assert_true(stable < n_ids);
+        free(ids);
+        encoded++;
+    }
+    print_message("  %zu renderings, %zu encodings\n", rendered, encoded);
+    assert_true(rendered >= 20 && encoded >= 8);
+    json_decref(root);
+    lade_tokenizer_close(tok);
+}
+
+static void test_instruct(void **state)
+{
+    (void)state;
+    check_templates("tests/golden/templates/instruct.json", LADE_CHAT_INSTRUCT);
+}
+
+static void test_thinking(void **state)
+{
+    (void)state;
+    check_templates("tests/golden/templates/thinking.json", LADE_CHAT_THINKING);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_small_corpus), cmocka_unit_test(test_qwen_corpus),
+        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_instruct),
+        cmocka_unit_test(test_thinking),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,255 @@
+/* The thread boundary: commands in, events out, from load to stop. Run under ThreadSanitizer. */
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "engine/engine.h"
+
+#define MODEL "tests/fixtures/tiny8-bf16"
+#define THINKING "tests/fixtures/tiny-thinking"
+enum { PATIENCE_MS = 60000 };
+
+static char err[LADE_ERR];
+
+/* What came out of an engine, added up. */
+struct seen {
+    int model, ready, shards_done, prefills, done, failed;
+    uint64_t shard_done[16], shard_bytes[16], done_bytes;
+    char text[1 << 16], reasoning[1 << 16], error[LADE_ERR];
+    struct lade_result result;
+    int request;
+};
+
+static void note(struct seen *s, const struct lade_event *ev)
+{
+    switch (ev->kind) {
+    case LADE_EV_MODEL:
+        s->model++;
+        break;
+    case LADE_EV_SHARD:
+        assert_in_range(ev->shard, 0, 15);
+        assert_true(ev->shard_done >= s->shard_done[ev->shard]);
+        assert_true(ev->done_bytes >= s->done_bytes);
+        s->shard_done[ev->shard] = ev->shard_done;
+        s->shard_bytes[ev->shard] = ev->shard_bytes;
+        s->done_bytes = ev->done_bytes;
+        break;
+    case LADE_EV_READY:
+        s->ready++;
+        break;
+    case LADE_EV_PREFILL:
+        s->prefills++;
+        break;
+    case LADE_EV_TEXT:
+        strncat(ev->reasoning ? s->reasoning : s->text, ev->text,
+                sizeof s->text - strlen(ev->reasoning ? s->reasoning : s->text) - 1);
+        break;
+    case LADE_EV_DONE:
+        s->done++;
+        s->result = ev->result;
+        s->request = ev->request;
+        break;
+    case LADE_EV_FAILED:
+        s->failed++;
+        s->request = ev->request;
+        snprintf(s->error, sizeof s->error, "%s", ev->text);
+        break;
+    }
+}
+
+/* Takes events until *counter grows; the wake descriptor must announce every one. */
+static void wait_for(struct lade_engine *e, struct seen *s, const int *counter)
+{
+    int before = *counter;
+    while (*counter == before) {
+        struct pollfd p = {.fd = lade_engine_fd(e), .events = POLLIN};
+        int n = poll(&p, 1, PATIENCE_MS);
+        if (n != 1)
+            fail_msg("no event for %d ms", PATIENCE_MS);
+        struct lade_event ev;
+        assert_true(lade_engine_next(e, &ev));
+        note(s, &ev);
+        lade_event_clear(&ev);
+    }
+}
+
+static struct lade_engine *start(const char *path)
+{
+    struct lade_engine *e;
+    struct lade_options opt = {.model = path, .threads = 2, .context = 512, .exact = true};
+    if (lade_engine_start(&e, &opt, err))
+        fail_msg("%s", err);
+    return e;
+}
+
+static const struct lade_sampling greedy = {.top_p = 1, .repetition_penalty = 1};
+
+static int ask(struct lade_engine *e, const char *text, int max_tokens)
+{
+    struct lade_message m = {.role = LADE_USER, .content = text};
+    int number = lade_engine_ask(e, &m, 1, &greedy, max_tokens, true, err);
+    if (number < 1)
+        fail_msg("%s", err);
+    return number;
+}
+
+static void test_load_and_answer(void **state)
+{
+    (void)state;
+    static struct seen s;
+    struct lade_engine *e = start(MODEL);
+    struct lade_model_info info;
+    int number = ask(e, "hello", 24); /* while loading: answered when ready */
+    wait_for(e, &s, &s.ready);
+    assert_int_equal(s.model, 1);
+    assert_true(lade_engine_info(e, &info));
+    assert_true(info.n_shards >= 3);
+    for (int i = 0; i < info.n_shards; i++) {
+        assert_int_equal(s.shard_done[i], s.shard_bytes[i]);
+        assert_int_equal(s.shard_bytes[i], info.shards[i].bytes);
+    }
+    assert_int_equal(s.done_bytes, info.bytes);
+    wait_for(e, &s, &s.done);
+    assert_int_equal(s.request, number);
+    assert_true(s.result.tokens > 0 && s.result.tokens <= 24);
+    assert_true(s.result.stop == LADE_STOP_LENGTH || s.result.stop == LADE_STOP_END);
+    assert_true(s.prefills > 0);
+    assert_int_equal(s.result.kept_tokens, 0);
+    struct lade_stats stats;
+    lade_engine_stats(e, &stats);
+    assert_int_equal(stats.phase, LADE_PHASE_IDLE);
+    assert_true(stats.weights > 0 && stats.rss > 0 && stats.rss_peak >= stats.rss);
+    assert_int_equal(stats.load_done, info.bytes);
+    lade_engine_stop(e);
+}
+
+static void test_second_turn_reuses_the_first(void **state)
+{
+    (void)state;
+    static struct seen s;
+    struct lade_engine *e = start(MODEL);
+    struct lade_message turns[3] = {{LADE_USER, "one two three four five", NULL}};
+    lade_engine_ask(e, turns, 1, &greedy, 16, true, err);
+    wait_for(e, &s, &s.done);
+    int first = s.result.prompt_tokens;
+    turns[1] = (struct lade_message){LADE_ASSISTANT, s.text, NULL};
+    turns[2] = (struct lade_message){LADE_USER, "and six?", NULL};
+    lade_engine_ask(e, turns, 3, &greedy, 4, true, err);
+    wait_for(e, &s, &s.done);
+    /* At least the first prompt up to its answer is not read again. */
+    assert_true(s.result.kept_tokens >= first - 8);
+    assert_true(s.result.kept_tokens < s.result.prompt_tokens);
+    lade_engine_stop(e);
+}
+
+static void test_thinking_is_apart(void **state)
+{
+    (void)state;
+    static struct seen s;
+    struct lade_engine *e = start(THINKING);
+    struct lade_message m = {LADE_USER, "hello", NULL};
+    lade_engine_ask(e, &m, 1, &greedy, 12, true, err);
+    wait_for(e, &s, &s.done);
+    assert_true(strlen(s.reasoning) > 0); /* the prompt opened the block */
+    memset(&s, 0, sizeof s);
+    lade_engine_ask(e, &m, 1, &greedy, 12, false, err);
+    wait_for(e, &s, &s.done);
+    assert_string_equal(s.reasoning, "");
+    assert_true(strlen(s.text) > 0);
+    lade_engine_stop(e);
+}
+
+static void test_cancel_running_and_queued(void **state)
+{
+    (void)state;
+    static struct seen s;
+    struct lade_engine *e = start(MODEL);
+    wait_for(e, &s, &s.ready);
+    struct lade_sampling endless = {.temperature = 1, .top_p = 1, .repetition_penalty = 1,
+                                    .seed = 3};
+    struct lade_message m = {LADE_USER, "go on", NULL};
+    for (int i = 0; i < 3; i++)
+        assert_true(lade_engine_ask(e, &m, 1, &endless, 0, true, err) > 0);
+    wait_for(e, &s, &s.prefills);
+    lade_engine_cancel(e);
+    while (s.done < 3)
+        wait_for(e, &s, &s.done);
+    assert_int_equal(s.result.stop, LADE_STOP_CANCELLED);
+    /* It still answers. */
+    ask(e, "again", 3);
+    wait_for(e, &s, &s.done);
+    assert_int_not_equal(s.result.stop, LADE_STOP_CANCELLED);
+    lade_engine_stop(e);
+}
+
+static void test_failed_load(void **state)
+{
+    (void)state;
+    static struct seen s;
+    struct lade_engine *e = start("tests/fixtures/no-such-model");
+    wait_for(e, &s, &s.failed);
+    assert_int_equal(s.request, 0);
+    assert_non_null(strstr(s.error, "no-such-model"));
+    struct lade_message m = {LADE_USER, "hello", NULL};
+    assert_int_equal(lade_engine_ask(e, &m, 1, &greedy, 1, true, err), -1);
+    struct lade_stats stats;
+    lade_engine_stats(e, &stats);
+    assert_int_equal(stats.phase, LADE_PHASE_FAILED);
+    lade_engine_stop(e);
+}
+
+static void test_prompt_too_long(void **state)
+{
+    (void)state;
+    static struct seen s;
+    struct lade_engine *e = start(MODEL);
+    char *text = malloc(20001);
+    for (int i = 0; i < 20000; i++)
+        text[i] = i % 2 ? ' ' : '7';
+    text[20000] = '\0';
+    int number = ask(e, text, 1);
+    wait_for(e, &s, &s.failed);
+    assert_int_equal(s.request, number);
+    assert_non_null(strstr(s.error, "context"));
+    free(text);
+    ask(e, "short", 2);
+    wait_for(e, &s, &s.done);
+    lade_engine_stop(e);
+}
+
+/* Stopping at any moment: while loading, while answering, with events unread. */
+static void test_stop_any_time(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 40; i++) {
+        struct lade_engine *e = start(MODEL);
+        if (i % 2)
+            ask(e, "hello", 0);
+        if (i % 5 == 4)
+            lade_engine_cancel_load(e);
+        usleep((useconds_t)(i * 997));
+        lade_engine_stop(e);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_load_and_answer),
+        cmocka_unit_test(test_second_turn_reuses_the_first),
+        cmocka_unit_test(test_thinking_is_apart),
+        cmocka_unit_test(test_cancel_running_and_queued),
+        cmocka_unit_test(test_failed_load),
+        cmocka_unit_test(test_prompt_too_long),
+        cmocka_unit_test(test_stop_any_time),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

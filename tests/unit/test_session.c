@@ -1,0 +1,210 @@
+/* The timeline: what is reused, what is recomputed, and that neither changes a logit. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine/engine.h"
+
+#define MODEL "tests/fixtures/tiny-bf16"
+enum { N = 120 };
+
+static struct lade_model *model;
+static int vocab;
+static int32_t prompt[N];
+static char err[LADE_ERR];
+
+static int open_model(void **state)
+{
+    (void)state;
+    struct lade_options opt = {.model = MODEL, .exact = true, .threads = 2, .context = 256,
+                               .batch = 16};
+    if (lade_model_open(&model, &opt, NULL, NULL, NULL, err)) {
+        print_error("%s\n", err);
+        return -1;
+    }
+    vocab = lade_model_catalog(model)->shape.vocab;
+    for (int i = 0; i < N; i++)
+        prompt[i] = (i * 7919 + 13) % vocab;
+    return 0;
+}
+
+static int close_model(void **state)
+{
+    (void)state;
+    lade_model_close(model);
+    return 0;
+}
+
+static struct lade_session *open_session(void)
+{
+    struct lade_session *s;
+    if (lade_session_open(&s, model, err))
+        fail_msg("%s", err);
+    return s;
+}
+
+static int sync_to(struct lade_session *s, const int32_t *ids, int n, int stable)
+{
+    int kept = -1;
+    if (lade_session_sync(s, ids, n, stable, NULL, NULL, NULL, &kept, err))
+        fail_msg("%s", err);
+    assert_int_equal(lade_session_length(s), n);
+    return kept;
+}
+
+/* The session's logits equal those of a fresh session that read the same tokens at once. */
+static void assert_as_fresh(struct lade_session *s, const int32_t *ids, int n)
+{
+    struct lade_session *fresh = open_session();
+    sync_to(fresh, ids, n, 0);
+    const float *a = lade_session_logits(s), *b = lade_session_logits(fresh);
+    double diff = 0, norm = 0;
+    for (int i = 0; i < vocab; i++) {
+        diff += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        norm += (double)b[i] * b[i];
+    }
+    assert_true(norm > 0);
+    assert_true(sqrt(diff / norm) < 1e-4);
+    lade_session_close(fresh);
+}
+
+static void test_extension_is_kept(void **state)
+{
+    (void)state;
+    struct lade_session *s = open_session();
+    assert_int_equal(sync_to(s, prompt, 50, 0), 0);
+    assert_int_equal(sync_to(s, prompt, 90, 0), 50);
+    assert_as_fresh(s, prompt, 90);
+    /* The same prompt again costs nothing, after a push only what parts. */
+    assert_int_equal(sync_to(s, prompt, 90, 0), 90);
+    assert_as_fresh(s, prompt, 90);
+    lade_session_close(s);
+}
+
+static void test_pushed_tokens_are_kept(void **state)
+{
+    (void)state;
+    struct lade_session *s = open_session();
+    sync_to(s, prompt, 40, 0);
+    for (int i = 40; i < 60; i++)
+        assert_int_equal(lade_session_push(s, prompt[i], err), 0);
+    assert_as_fresh(s, prompt, 60);
+    assert_int_equal(sync_to(s, prompt, N, 0), 60);
+    assert_as_fresh(s, prompt, N);
+    lade_session_close(s);
+}
+
+static void test_snapshot_serves_a_fork(void **state)
+{
+    (void)state;
+    struct lade_session *s = open_session();
+    int32_t fork[N];
+    memcpy(fork, prompt, sizeof fork);
+    for (int i = 70; i < N; i++)
+        fork[i] = (prompt[i] + 1) % vocab;
+    sync_to(s, prompt, N, 65);
+    assert_int_equal(sync_to(s, fork, 100, 65), 65);
+    assert_as_fresh(s, fork, 100);
+    /* Back to the first branch: the snapshot serves again. */
+    assert_int_equal(sync_to(s, prompt, 110, 0), 65);
+    assert_as_fresh(s, prompt, 110);
+    /* A shorter prompt than the timeline returns to the snapshot too. */
+    assert_int_equal(sync_to(s, prompt, 66, 0), 65);
+    assert_as_fresh(s, prompt, 66);
+    /* Parting before every snapshot starts over. */
+    fork[10] = (prompt[10] + 1) % vocab;
+    assert_int_equal(sync_to(s, fork, 30, 0), 0);
+    assert_as_fresh(s, fork, 30);
+    lade_session_close(s);
+}
+
+static void test_many_snapshots(void **state)
+{
+    (void)state;
+    struct lade_session *s = open_session();
+    for (int turn = 1; turn <= 8; turn++)
+        sync_to(s, prompt, turn * 12, turn * 12 - 3);
+    /* The latest ones are kept: 93 and 81 among them. */
+    int32_t fork[N];
+    memcpy(fork, prompt, sizeof fork);
+    fork[95] = (prompt[95] + 1) % vocab;
+    assert_int_equal(sync_to(s, fork, 99, 0), 93);
+    assert_as_fresh(s, fork, 99);
+    fork[85] = (prompt[85] + 1) % vocab;
+    assert_int_equal(sync_to(s, fork, 99, 0), 81);
+    assert_as_fresh(s, fork, 99);
+    lade_session_close(s);
+}
+
+static void cancel_soon(void *user, int done, int total)
+{
+    (void)total;
+    if (done >= 32)
+        atomic_store((atomic_bool *)user, true);
+}
+
+static void test_cancel_keeps_what_was_read(void **state)
+{
+    (void)state;
+    struct lade_session *s = open_session();
+    atomic_bool cancel = false;
+    assert_int_equal(
+        lade_session_sync(s, prompt, N, 0, cancel_soon, &cancel, &cancel, NULL, err), -1);
+    assert_non_null(strstr(err, "cancelled"));
+    assert_int_equal(lade_session_length(s), 32);
+    assert_int_equal(sync_to(s, prompt, N, 0), 32);
+    assert_as_fresh(s, prompt, N);
+    lade_session_close(s);
+}
+
+static void test_limits(void **state)
+{
+    (void)state;
+    struct lade_session *s = open_session();
+    int32_t *many = calloc(300, sizeof *many);
+    assert_int_equal(lade_session_sync(s, many, 300, 0, NULL, NULL, NULL, NULL, err), -1);
+    assert_non_null(strstr(err, "300"));
+    assert_non_null(strstr(err, "256"));
+    assert_int_equal(lade_session_sync(s, many, 0, 0, NULL, NULL, NULL, NULL, err), -1);
+    int32_t bad[] = {1, vocab};
+    assert_int_equal(lade_session_sync(s, bad, 2, 0, NULL, NULL, NULL, NULL, err), -1);
+    assert_non_null(strstr(err, "vocab_size"));
+    assert_int_equal(lade_session_push(s, -1, err), -1);
+    sync_to(s, many, 256, 0);
+    assert_int_equal(lade_session_push(s, 1, err), -1);
+    assert_non_null(strstr(err, "--context"));
+    free(many);
+    lade_session_close(s);
+}
+
+static void test_model_larger_than_memory(void **state)
+{
+    (void)state;
+    struct lade_model *m;
+    struct lade_options opt = {.model = MODEL, .ram_cap = 100000};
+    assert_int_equal(lade_model_open(&m, &opt, NULL, NULL, NULL, err), -1);
+    assert_null(m);
+    assert_non_null(strstr(err, MODEL));
+    assert_non_null(strstr(err, "--cpu-memory"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_extension_is_kept),
+        cmocka_unit_test(test_pushed_tokens_are_kept),
+        cmocka_unit_test(test_snapshot_serves_a_fork),
+        cmocka_unit_test(test_many_snapshots),
+        cmocka_unit_test(test_cancel_keeps_what_was_read),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_model_larger_than_memory),
+    };
+    return cmocka_run_group_tests(tests, open_model, close_model);
+}
