@@ -15,14 +15,14 @@
 static const uint8_t embed_roles[] = {LADE_EMBED};
 static const uint8_t head_roles[] = {LADE_FINAL_NORM, LADE_HEAD};
 static const uint8_t attention_roles[] = {
-    LADE_IN_NORM, LADE_POST_NORM, LADE_ATTN_Q, LADE_ATTN_K, LADE_ATTN_V, LADE_ATTN_O, LADE_Q_NORM,
-    LADE_K_NORM, LADE_ROUTER, LADE_SHARED_GATE, LADE_SHARED_FF_GATE, LADE_SHARED_FF_UP,
-    LADE_SHARED_FF_DOWN,
+    LADE_IN_NORM,        LADE_POST_NORM,    LADE_ATTN_Q,         LADE_ATTN_K, LADE_ATTN_V,
+    LADE_ATTN_O,         LADE_Q_NORM,       LADE_K_NORM,         LADE_ROUTER, LADE_SHARED_GATE,
+    LADE_SHARED_FF_GATE, LADE_SHARED_FF_UP, LADE_SHARED_FF_DOWN,
 };
 static const uint8_t delta_roles[] = {
-    LADE_IN_NORM, LADE_POST_NORM, LADE_DELTA_QKVZ, LADE_DELTA_BA, LADE_DELTA_CONV, LADE_DELTA_DECAY,
-    LADE_DELTA_DT_BIAS, LADE_DELTA_NORM, LADE_DELTA_OUT, LADE_ROUTER, LADE_SHARED_GATE,
-    LADE_SHARED_FF_GATE, LADE_SHARED_FF_UP, LADE_SHARED_FF_DOWN,
+    LADE_IN_NORM,     LADE_POST_NORM,      LADE_DELTA_QKVZ,   LADE_DELTA_BA,       LADE_DELTA_CONV,
+    LADE_DELTA_DECAY, LADE_DELTA_DT_BIAS,  LADE_DELTA_NORM,   LADE_DELTA_OUT,      LADE_ROUTER,
+    LADE_SHARED_GATE, LADE_SHARED_FF_GATE, LADE_SHARED_FF_UP, LADE_SHARED_FF_DOWN,
 };
 static const uint8_t expert_roles[] = {LADE_EXPERT_GATE, LADE_EXPERT_UP, LADE_EXPERT_DOWN};
 
@@ -41,9 +41,8 @@ static struct roles roles_of(const struct lade_shape *s, enum lade_piece_kind ki
     case LADE_PIECE_EXPERT:
         return (struct roles){expert_roles, sizeof expert_roles};
     default:
-        return s->full_attention[layer]
-                   ? (struct roles){attention_roles, sizeof attention_roles}
-                   : (struct roles){delta_roles, sizeof delta_roles};
+        return s->full_attention[layer] ? (struct roles){attention_roles, sizeof attention_roles}
+                                        : (struct roles){delta_roles, sizeof delta_roles};
     }
 }
 
@@ -115,8 +114,9 @@ static int add_tensor(struct lade_build *b, struct lade_piece *piece, enum lade_
     size_t end;
     if (lade_matrix_layout(&t.packed, &layout) ||
         __builtin_add_overflow(piece->bytes, layout.bytes, &end) || end > SIZE_MAX - LADE_ALIGN)
-        return lade_fail(err, "%s: a matrix of %d x %d with groups of %d has no layout; the file is "
-                              "damaged",
+        return lade_fail(err,
+                         "%s: a matrix of %d x %d with groups of %d has no layout; the file is "
+                         "damaged",
                          cat->path, t.packed.rows, t.packed.cols, t.packed.group);
     t.offset = piece->bytes;
     t.bytes = layout.bytes;
@@ -136,8 +136,8 @@ static int add_piece(struct lade_build *b, enum lade_piece_kind kind, int layer,
                      struct rooms *room, char *err)
 {
     struct lade_catalog *cat = b->cat;
-    struct lade_piece piece = {.kind = kind, .layer = layer, .expert = expert,
-                               .first = cat->n_tensors};
+    struct lade_piece piece = {
+        .kind = kind, .layer = layer, .expert = expert, .first = cat->n_tensors};
     struct roles roles = roles_of(&cat->shape, kind, layer);
     for (int i = 0; i < roles.n; i++)
         if (add_tensor(b, &piece, roles.list[i], room, err))
@@ -226,8 +226,9 @@ static const struct lade_format *format_of(const char *path, char *err)
     }
     if (S_ISDIR(st.st_mode))
         return &lade_format_hf;
-    lade_fail(err, "%s: not a directory; give the directory of a model (config.json and "
-                   "*.safetensors)",
+    lade_fail(err,
+              "%s: not a directory; give the directory of a model (config.json and "
+              "*.safetensors)",
               path);
     return NULL;
 }

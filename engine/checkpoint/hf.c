@@ -42,8 +42,9 @@ static int read_configs(struct lade_build *b, const char *dir, char *err)
     size_t len;
     int rc = read_member(dir, "config.json", MAX_CONFIG, &text, &len, err);
     if (rc == 0)
-        return lade_fail(err, "%s: no config.json there; give the directory of a model "
-                              "(config.json and *.safetensors)",
+        return lade_fail(err,
+                         "%s: no config.json there; give the directory of a model "
+                         "(config.json and *.safetensors)",
                          dir);
     if (rc < 0)
         return -1;
@@ -133,8 +134,9 @@ static int read_indexed(struct lade_build *b, const char *dir, char *text, size_
     for (size_t i = 0; !rc && i < b->raws.n; i++) {
         const struct lade_raw *t = &b->raws.items[i];
         if (!t->found)
-            rc = lade_fail(err, "%s: tensor '%s' is not in the file, but %s says so; download both "
-                                "again",
+            rc = lade_fail(err,
+                           "%s: tensor '%s' is not in the file, but %s says so; download both "
+                           "again",
                            lade_raw_file(b, t),
                            lade_printable((char[NAME]){0}, NAME, t->name, t->len), index_name);
     }
@@ -207,37 +209,42 @@ static int hf_read(struct lade_build *b, const char *path, char *err)
 /* Where a role lives: the module's name under its layer (or expert), and what is special. */
 static const struct hf_role {
     const char *module;
-    uint8_t bare;    /* the tensor is the module's name itself, without ".weight" */
-    uint8_t vector;  /* never quantized; becomes F32 */
-    uint8_t value;   /* enum lade_value */
-    uint8_t rows;    /* enum lade_row_order */
+    uint8_t bare;   /* the tensor is the module's name itself, without ".weight" */
+    uint8_t vector; /* never quantized; becomes F32 */
+    uint8_t value;  /* enum lade_value */
+    uint8_t rows;   /* enum lade_row_order */
 } hf_roles[LADE_N_ROLES] = {
-    [LADE_EMBED] = {"model.embed_tokens", .vector = 0},
-    [LADE_FINAL_NORM] = {"model.norm", .vector = 1, .value = LADE_VALUE_PLUS_ONE},
-    [LADE_HEAD] = {"lm_head", .vector = 0},
-    [LADE_IN_NORM] = {"input_layernorm", .vector = 1, .value = LADE_VALUE_PLUS_ONE},
-    [LADE_POST_NORM] = {"post_attention_layernorm", .vector = 1, .value = LADE_VALUE_PLUS_ONE},
-    [LADE_ATTN_Q] = {"self_attn.q_proj", .vector = 0},
-    [LADE_ATTN_K] = {"self_attn.k_proj", .vector = 0},
-    [LADE_ATTN_V] = {"self_attn.v_proj", .vector = 0},
-    [LADE_ATTN_O] = {"self_attn.o_proj", .vector = 0},
-    [LADE_Q_NORM] = {"self_attn.q_norm", .vector = 1, .value = LADE_VALUE_PLUS_ONE},
-    [LADE_K_NORM] = {"self_attn.k_norm", .vector = 1, .value = LADE_VALUE_PLUS_ONE},
-    [LADE_DELTA_QKVZ] = {"linear_attn.in_proj_qkvz", .rows = LADE_ROWS_QKVZ},
-    [LADE_DELTA_BA] = {"linear_attn.in_proj_ba", .rows = LADE_ROWS_BA},
-    [LADE_DELTA_CONV] = {"linear_attn.conv1d", .vector = 1},
-    [LADE_DELTA_DECAY] = {"linear_attn.A_log", .bare = 1, .vector = 1, .value = LADE_VALUE_NEG_EXP},
-    [LADE_DELTA_DT_BIAS] = {"linear_attn.dt_bias", .bare = 1, .vector = 1},
-    [LADE_DELTA_NORM] = {"linear_attn.norm", .vector = 1},
-    [LADE_DELTA_OUT] = {"linear_attn.out_proj", .vector = 0},
-    [LADE_ROUTER] = {"mlp.gate", .vector = 0},
-    [LADE_SHARED_GATE] = {"mlp.shared_expert_gate", .vector = 0},
-    [LADE_SHARED_FF_GATE] = {"mlp.shared_expert.gate_proj", .vector = 0},
-    [LADE_SHARED_FF_UP] = {"mlp.shared_expert.up_proj", .vector = 0},
-    [LADE_SHARED_FF_DOWN] = {"mlp.shared_expert.down_proj", .vector = 0},
-    [LADE_EXPERT_GATE] = {"gate_proj", .vector = 0},
-    [LADE_EXPERT_UP] = {"up_proj", .vector = 0},
-    [LADE_EXPERT_DOWN] = {"down_proj", .vector = 0},
+    [LADE_EMBED] = {.module = "model.embed_tokens"},
+    [LADE_FINAL_NORM] = {.module = "model.norm", .vector = 1, .value = LADE_VALUE_PLUS_ONE},
+    [LADE_HEAD] = {.module = "lm_head"},
+    [LADE_IN_NORM] = {.module = "input_layernorm", .vector = 1, .value = LADE_VALUE_PLUS_ONE},
+    [LADE_POST_NORM] = {.module = "post_attention_layernorm",
+                        .vector = 1,
+                        .value = LADE_VALUE_PLUS_ONE},
+    [LADE_ATTN_Q] = {.module = "self_attn.q_proj"},
+    [LADE_ATTN_K] = {.module = "self_attn.k_proj"},
+    [LADE_ATTN_V] = {.module = "self_attn.v_proj"},
+    [LADE_ATTN_O] = {.module = "self_attn.o_proj"},
+    [LADE_Q_NORM] = {.module = "self_attn.q_norm", .vector = 1, .value = LADE_VALUE_PLUS_ONE},
+    [LADE_K_NORM] = {.module = "self_attn.k_norm", .vector = 1, .value = LADE_VALUE_PLUS_ONE},
+    [LADE_DELTA_QKVZ] = {.module = "linear_attn.in_proj_qkvz", .rows = LADE_ROWS_QKVZ},
+    [LADE_DELTA_BA] = {.module = "linear_attn.in_proj_ba", .rows = LADE_ROWS_BA},
+    [LADE_DELTA_CONV] = {.module = "linear_attn.conv1d", .vector = 1},
+    [LADE_DELTA_DECAY] = {.module = "linear_attn.A_log",
+                          .bare = 1,
+                          .vector = 1,
+                          .value = LADE_VALUE_NEG_EXP},
+    [LADE_DELTA_DT_BIAS] = {.module = "linear_attn.dt_bias", .bare = 1, .vector = 1},
+    [LADE_DELTA_NORM] = {.module = "linear_attn.norm", .vector = 1},
+    [LADE_DELTA_OUT] = {.module = "linear_attn.out_proj"},
+    [LADE_ROUTER] = {.module = "mlp.gate"},
+    [LADE_SHARED_GATE] = {.module = "mlp.shared_expert_gate"},
+    [LADE_SHARED_FF_GATE] = {.module = "mlp.shared_expert.gate_proj"},
+    [LADE_SHARED_FF_UP] = {.module = "mlp.shared_expert.up_proj"},
+    [LADE_SHARED_FF_DOWN] = {.module = "mlp.shared_expert.down_proj"},
+    [LADE_EXPERT_GATE] = {.module = "gate_proj"},
+    [LADE_EXPERT_UP] = {.module = "up_proj"},
+    [LADE_EXPERT_DOWN] = {.module = "down_proj"},
 };
 
 enum naming { NAMING_MODULE, NAMING_STACK };
@@ -246,8 +253,8 @@ enum naming { NAMING_MODULE, NAMING_STACK };
 static size_t module_name(enum lade_role role, int layer, int expert, char *buf, size_t size)
 {
     const char *module = hf_roles[role].module;
-    int n = expert >= 0  ? snprintf(buf, size, "model.layers.%d.mlp.experts.%d.%s", layer, expert,
-                                    module)
+    int n = expert >= 0
+                ? snprintf(buf, size, "model.layers.%d.mlp.experts.%d.%s", layer, expert, module)
             : layer >= 0 ? snprintf(buf, size, "model.layers.%d.%s", layer, module)
                          : snprintf(buf, size, "%s", module);
     return (size_t)n;
@@ -293,8 +300,9 @@ static int wrong_shape(const struct lade_build *b, const struct lade_raw *raw, c
                        const uint64_t *want, int rank, const char *by, char *err)
 {
     char have_text[96], want_text[96];
-    return lade_fail(err, "%s: tensor '%s' has shape %s, expected %s by %s; the files do not belong "
-                          "together",
+    return lade_fail(err,
+                     "%s: tensor '%s' has shape %s, expected %s by %s; the files do not belong "
+                     "together",
                      lade_raw_file(b, raw), name,
                      lade_dims_text(have_text, sizeof have_text, raw->dims, raw->rank),
                      lade_dims_text(want_text, sizeof want_text, want, rank), by);
@@ -308,8 +316,9 @@ static bool same_dims(const struct lade_raw *raw, const uint64_t *want, int rank
 static int wrong_dtype(const struct lade_build *b, const struct lade_raw *raw, const char *name,
                        const char *want, char *err)
 {
-    return lade_fail(err, "%s: tensor '%s' has dtype %s, expected %s; get a checkpoint in a "
-                          "supported format",
+    return lade_fail(err,
+                     "%s: tensor '%s' has dtype %s, expected %s; get a checkpoint in a "
+                     "supported format",
                      lade_raw_file(b, raw), name, lade_dtypes[raw->dtype].name, want);
 }
 
@@ -375,8 +384,9 @@ static int gptq_type(const struct lade_build *b, struct lade_tensor *t,
     struct lade_matrix *m = &t->packed;
     const char *file = lade_quant_file(b->quant);
     if (spec->bits != 4 && spec->bits != 8)
-        return lade_fail(err, "%s: %d bits for '%s', which is quantized; only 4 and 8 bits are "
-                              "supported",
+        return lade_fail(err,
+                         "%s: %d bits for '%s', which is quantized; only 4 and 8 bits are "
+                         "supported",
                          file, spec->bits, name);
     m->type = spec->bits == 4 ? LADE_Q4 : LADE_Q8;
     m->group = spec->group == -1 ? m->cols : spec->group;
@@ -384,12 +394,14 @@ static int gptq_type(const struct lade_build *b, struct lade_tensor *t,
     t->zero_offset = (uint8_t)spec->zero_offset;
     int per = lade_types[m->type].per_word;
     if (m->group < 1 || m->group % per)
-        return lade_fail(err, "%s: group_size %d for '%s', expected -1 or a multiple of %d; the "
-                              "file is damaged",
+        return lade_fail(err,
+                         "%s: group_size %d for '%s', expected -1 or a multiple of %d; the "
+                         "file is damaged",
                          file, spec->group, name, per);
     if (m->rows % per || m->cols % per)
-        return lade_fail(err, "%s: '%s' has %d x %d values, which %d bits do not pack evenly; the "
-                              "files do not belong together",
+        return lade_fail(err,
+                         "%s: '%s' has %d x %d values, which %d bits do not pack evenly; the "
+                         "files do not belong together",
                          file, name, m->rows, m->cols, spec->bits);
     return 0;
 }
@@ -401,8 +413,9 @@ static int bind_gptq(struct lade_build *b, struct lade_tensor *t, char *name, si
     struct lade_quant_spec spec;
     if (!b->quant) {
         struct lade_raw *raw = find_part(b, name, module_len, gptq_parts[0]);
-        return lade_fail(err, "%s: tensor '%s' is quantized but config.json has no "
-                              "quantization_config; download config.json again",
+        return lade_fail(err,
+                         "%s: tensor '%s' is quantized but config.json has no "
+                         "quantization_config; download config.json again",
                          raw ? lade_raw_file(b, raw) : b->list, name);
     }
     if (lade_quant_module(b->quant, name, module_len, &spec, err))
@@ -440,8 +453,9 @@ static int bind_gptq(struct lade_build *b, struct lade_tensor *t, char *name, si
     }
     struct lade_raw *order = find_part(b, name, module_len, ".g_idx");
     if (order)
-        return lade_fail(err, "%s: tensor '%s' reorders the inputs, which is not supported; get a "
-                              "checkpoint without act-order",
+        return lade_fail(err,
+                         "%s: tensor '%s' reorders the inputs, which is not supported; get a "
+                         "checkpoint without act-order",
                          lade_raw_file(b, order), name);
     return 0;
 }
@@ -487,12 +501,13 @@ static void find_stack(struct lade_build *b, int layer)
 static int not_found(struct lade_build *b, char *name, size_t module_len, bool bare, char *err)
 {
     static const char *const others[] = {".weight_packed", ".weight_scale", ".weight_scale_inv",
-                                         ".qweight_type", ".absmax", ".codes"};
+                                         ".qweight_type",  ".absmax",       ".codes"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         struct lade_raw *raw = find_part(b, name, module_len, others[i]);
         if (raw)
-            return lade_fail(err, "%s: tensor '%s' belongs to a packing that is not supported; get "
-                                  "a BF16 or an AutoRound (auto_round:auto_gptq) checkpoint",
+            return lade_fail(err,
+                             "%s: tensor '%s' belongs to a packing that is not supported; get "
+                             "a BF16 or an AutoRound (auto_round:auto_gptq) checkpoint",
                              lade_raw_file(b, raw), name);
     }
     find_part(b, name, module_len, bare ? "" : ".weight");

@@ -48,8 +48,9 @@ int lade_json_int(json_t *obj, const char *key, int64_t min, int64_t max, const 
     if (!json_is_integer(v))
         return lade_fail(err, "%s: key '%s' is not an integer; the file is damaged", path, key);
     if (json_integer_value(v) < min || json_integer_value(v) > max)
-        return lade_fail(err, "%s: %s is %" JSON_INTEGER_FORMAT ", expected %" PRId64 " to %" PRId64
-                              "; the file is damaged or not a Qwen3-Next model",
+        return lade_fail(err,
+                         "%s: %s is %" JSON_INTEGER_FORMAT ", expected %" PRId64 " to %" PRId64
+                         "; the file is damaged or not a Qwen3-Next model",
                          path, key, json_integer_value(v), min, max);
     *value = json_integer_value(v);
     return 0;

@@ -50,8 +50,7 @@ static struct run run_at(const struct job *j, int r)
         r -= widths[i] * s->key_heads;
         before += widths[i];
     }
-    return (struct run){r / widths[i] * group + before + r % widths[i],
-                        widths[i] - r % widths[i]};
+    return (struct run){r / widths[i] * group + before + r % widths[i], widths[i] - r % widths[i]};
 }
 
 /* ---- tiles ----------------------------------------------------------------------------------- */
@@ -252,9 +251,10 @@ static int (*const packers[LADE_N_SOURCES])(const struct job *) = {
 
 bool lade_pack_is_copy(const struct lade_tensor *t)
 {
-    static const int plain[LADE_N_SOURCES] = {
-        [LADE_SRC_F32] = LADE_F32, [LADE_SRC_F16] = LADE_F16, [LADE_SRC_BF16] = LADE_BF16,
-        [LADE_SRC_GPTQ] = -1};
+    static const int plain[LADE_N_SOURCES] = {[LADE_SRC_F32] = LADE_F32,
+                                              [LADE_SRC_F16] = LADE_F16,
+                                              [LADE_SRC_BF16] = LADE_BF16,
+                                              [LADE_SRC_GPTQ] = -1};
     return plain[t->source] == (int)t->packed.type && t->rows == LADE_ROWS_SAME &&
            t->value == LADE_VALUE_SAME;
 }

@@ -17,24 +17,21 @@ static const struct packing {
     const char *name;
     int zero_offset;
 } packings[] = {
-    {"auto_round:auto_gptq", 1},
-    {"auto_round:gptq", 1},
-    {"auto", 1},
-    {"auto_round", 0},
-    {"auto_round:gptqmodel", 0},
+    {"auto_round:auto_gptq", 1}, {"auto_round:gptq", 1},      {"auto", 1},
+    {"auto_round", 0},           {"auto_round:gptqmodel", 0},
 };
 
 struct regex {
     const char *key; /* in root */
     size_t len;
-    json_t *config;  /* in root */
+    json_t *config;   /* in root */
     pcre2_code *code; /* NULL: the key has no operator but '.', see plain_search */
 };
 
 struct lade_quant {
     char *file;
-    json_t *root;    /* quantization_config */
-    json_t *extra;   /* its extra_config or NULL */
+    json_t *root;  /* quantization_config */
+    json_t *extra; /* its extra_config or NULL */
     struct lade_quant_spec base;
     struct regex *regexes;
     size_t n_regexes;
@@ -79,8 +76,9 @@ static int read_spec(json_t *config, struct lade_quant_spec *spec, const char *w
         spec->sym = json_is_true(sym);
     const char *type = json_string_value(json_object_get(config, "data_type"));
     if (type && spec->bits < 16 && strcmp(type, "int") != 0)
-        return lade_fail(err, "%s: data_type '%s' is not supported; lade reads integer AutoRound "
-                              "checkpoints",
+        return lade_fail(err,
+                         "%s: data_type '%s' is not supported; lade reads integer AutoRound "
+                         "checkpoints",
                          where, lade_printable((char[64]){0}, 64, type, strlen(type)));
     return 0;
 }
@@ -99,11 +97,12 @@ static int read_method(struct lade_quant *q, char *err)
     const char *method = json_string_value(method_value);
     const char *packing = json_string_value(json_object_get(q->root, "packing_format"));
     if (!method)
-        return lade_fail(err, "%s: quantization_config has no quant_method; download the file again",
-                         q->file);
+        return lade_fail(
+            err, "%s: quantization_config has no quant_method; download the file again", q->file);
     if (!strstr(method, "auto-round"))
-        return lade_fail(err, "%s: quant_method '%s' is not supported; get a BF16 or an "
-                              "AutoRound (auto_round:auto_gptq) checkpoint",
+        return lade_fail(err,
+                         "%s: quant_method '%s' is not supported; get a BF16 or an "
+                         "AutoRound (auto_round:auto_gptq) checkpoint",
                          q->file, lade_printable((char[64]){0}, 64, method, strlen(method)));
     if (!packing)
         packing = packings[0].name;
@@ -241,8 +240,9 @@ static int search(const struct lade_quant *q, const char *module, size_t len, js
         if (rc >= 0)
             *config = r->config;
         else if (rc != PCRE2_ERROR_NOMATCH)
-            return lade_fail(err, "%s: extra_config pattern '%s' takes too long to match; replace "
-                                  "it by module names",
+            return lade_fail(err,
+                             "%s: extra_config pattern '%s' takes too long to match; replace "
+                             "it by module names",
                              q->file, lade_printable((char[NAME]){0}, NAME, r->key, r->len));
     }
     return 0;
@@ -258,7 +258,7 @@ int lade_quant_module(const struct lade_quant *q, const char *module, size_t len
     if (!config)
         return 0;
     char where[NAME + 256];
-    snprintf(where, sizeof where, "%s: extra_config of %.*s", q->file, (int)(len < NAME ? len : NAME),
-             module);
+    snprintf(where, sizeof where, "%s: extra_config of %.*s", q->file,
+             (int)(len < NAME ? len : NAME), module);
     return read_spec(config, spec, where, err);
 }

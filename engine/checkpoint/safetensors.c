@@ -178,8 +178,12 @@ static int check_tiling(struct reader *r, struct lade_raw *items, size_t n)
 int lade_safetensors_parse(struct lade_raws *out, char *text, size_t n, uint64_t file_bytes,
                            int shard, const char *file, char *err)
 {
-    struct reader r = {.scan = {text, text + n}, .start = text, .file = file,
-                       .data_start = 8 + (uint64_t)n, .file_bytes = file_bytes, .err = err};
+    struct reader r = {.scan = {text, text + n},
+                       .start = text,
+                       .file = file,
+                       .data_start = 8 + (uint64_t)n,
+                       .file_bytes = file_bytes,
+                       .err = err};
     size_t first = out->n;
     if (!lade_scan_char(&r.scan, '{'))
         return bad_json(&r, "the header");
@@ -194,8 +198,8 @@ int lade_safetensors_parse(struct lade_raws *out, char *text, size_t n, uint64_t
                     return bad_json(&r, "the header");
                 continue;
             }
-            struct lade_raw t = {.name = name, .len = (uint32_t)len, .shard = (uint16_t)shard,
-                                 .found = true};
+            struct lade_raw t = {
+                .name = name, .len = (uint32_t)len, .shard = (uint16_t)shard, .found = true};
             if (read_tensor(&r, &t) || lade_raws_add(out, &t, err))
                 return -1;
         } while (lade_scan_char(&r.scan, ','));
@@ -213,7 +217,8 @@ static char *read_header(int fd, uint64_t file_bytes, size_t *n, const char *fil
 {
     uint64_t length;
     if (file_bytes < 8 || pread(fd, &length, 8, 0) != 8) {
-        lade_fail(err, "%s: %" PRIu64 " bytes are too few for a safetensors file; download it again",
+        lade_fail(err,
+                  "%s: %" PRIu64 " bytes are too few for a safetensors file; download it again",
                   file, file_bytes);
         return NULL;
     }
@@ -293,14 +298,16 @@ static int shard_number(struct files *f, char *name, size_t len, const char *fil
         if (text_is(name, len, f->names[i]))
             return i;
     if (!len || memchr(name, '/', len) || memchr(name, '\\', len) || name[0] == '.' || len > 255)
-        return lade_fail(err, "%s: weight_map names the file '%s', which is not in the model's "
-                              "own directory; get the model from a trusted place",
+        return lade_fail(err,
+                         "%s: weight_map names the file '%s', which is not in the model's "
+                         "own directory; get the model from a trusted place",
                          file, lade_printable((char[NAME]){0}, NAME, name, len));
     static const char suffix[] = ".safetensors";
     if (len < sizeof suffix ||
         memcmp(name + len - (sizeof suffix - 1), suffix, sizeof suffix - 1) != 0)
-        return lade_fail(err, "%s: weight_map names '%s', which is no .safetensors file; convert "
-                              "the model to safetensors",
+        return lade_fail(err,
+                         "%s: weight_map names '%s', which is no .safetensors file; convert "
+                         "the model to safetensors",
                          file, lade_printable((char[NAME]){0}, NAME, name, len));
     if (f->n == LADE_MAX_SHARDS)
         return lade_fail(err, "%s: more than %d shards; the file is damaged", file,

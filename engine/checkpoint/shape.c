@@ -103,10 +103,12 @@ int lade_shape_check(const struct lade_shape *s, const char *path, char *err)
                          "expected 2 to %d; the file is damaged",
                          path, s->rotary_dim, s->head_dim, s->head_dim);
     if (s->experts_used > s->experts)
-        return lade_fail(err, "%s: num_experts_per_tok is %d but num_experts %d; the file is damaged",
+        return lade_fail(err,
+                         "%s: num_experts_per_tok is %d but num_experts %d; the file is damaged",
                          path, s->experts_used, s->experts);
     if (!(s->norm_eps > 0 && s->norm_eps < 1))
-        return lade_fail(err, "%s: rms_norm_eps is %g, expected between 0 and 1; the file is damaged",
+        return lade_fail(err,
+                         "%s: rms_norm_eps is %g, expected between 0 and 1; the file is damaged",
                          path, (double)s->norm_eps);
     if (!(s->rope_theta >= 1 && s->rope_theta <= 1e15))
         return lade_fail(err, "%s: rope_theta is %g, expected 1 to 1e15; the file is damaged", path,
@@ -124,35 +126,41 @@ static int check_architecture(json_t *root, const char *path, char *err)
     if (type && !strcmp(type, "qwen3_next") && (!arch || !strcmp(arch, "Qwen3NextForCausalLM")))
         return 0;
     if (!type && !arch)
-        return lade_fail(err, "%s: neither architectures nor model_type is there; this is not the "
-                              "config.json of a model",
+        return lade_fail(err,
+                         "%s: neither architectures nor model_type is there; this is not the "
+                         "config.json of a model",
                          path);
     char a[64] = "none", t[64] = "none";
     if (arch)
         lade_printable(a, sizeof a, arch, strlen(arch));
     if (type)
         lade_printable(t, sizeof t, type, strlen(type));
-    return lade_fail(err, "%s: architecture %s (model_type %s) is not supported; lade runs "
-                          "Qwen3NextForCausalLM (qwen3_next) models",
+    return lade_fail(err,
+                     "%s: architecture %s (model_type %s) is not supported; lade runs "
+                     "Qwen3NextForCausalLM (qwen3_next) models",
                      path, a, t);
 }
 
 /* Features of the configuration class that no published Qwen3-Next uses. */
 static int check_unsupported(json_t *root, const char *path, char *err)
 {
-    json_t *act = json_object_get(root, "hidden_act"), *mlp = json_object_get(root, "mlp_only_layers");
+    json_t *act = json_object_get(root, "hidden_act"),
+           *mlp = json_object_get(root, "mlp_only_layers");
     json_t *step = json_object_get(root, "decoder_sparse_step");
     if (act && (!json_is_string(act) || strcmp(json_string_value(act), "silu")))
-        return lade_fail(err, "%s: hidden_act is not 'silu'; get a published Qwen3-Next model", path);
+        return lade_fail(err, "%s: hidden_act is not 'silu'; get a published Qwen3-Next model",
+                         path);
     if (json_is_true(json_object_get(root, "attention_bias")))
         return lade_fail(err, "%s: attention_bias is true; get a published Qwen3-Next model", path);
     if (json_array_size(mlp) > 0 || (mlp && !json_is_array(mlp) && !json_is_null(mlp)))
-        return lade_fail(err, "%s: mlp_only_layers is not empty; only models with experts in every "
-                              "layer are supported",
+        return lade_fail(err,
+                         "%s: mlp_only_layers is not empty; only models with experts in every "
+                         "layer are supported",
                          path);
     if (step && json_integer_value(step) != 1)
-        return lade_fail(err, "%s: decoder_sparse_step is not 1; only models with experts in every "
-                              "layer are supported",
+        return lade_fail(err,
+                         "%s: decoder_sparse_step is not 1; only models with experts in every "
+                         "layer are supported",
                          path);
     return 0;
 }
@@ -175,15 +183,17 @@ static int read_layer_types(struct lade_shape *s, json_t *root, const char *path
     json_t *types = json_object_get(root, "layer_types");
     if (types && !json_is_null(types)) {
         if ((int)json_array_size(types) != s->layers)
-            return lade_fail(err, "%s: layer_types has %zu entries but num_hidden_layers is %d; the "
-                                  "file is damaged",
+            return lade_fail(err,
+                             "%s: layer_types has %zu entries but num_hidden_layers is %d; the "
+                             "file is damaged",
                              path, json_array_size(types), s->layers);
         for (int i = 0; i < s->layers; i++) {
             const char *type = json_string_value(json_array_get(types, (size_t)i));
             s->full_attention[i] = type && !strcmp(type, "full_attention");
             if (!s->full_attention[i] && (!type || strcmp(type, "linear_attention")))
-                return lade_fail(err, "%s: layer_types[%d] is '%s', expected 'linear_attention' or "
-                                      "'full_attention'; the file is not a Qwen3-Next model's",
+                return lade_fail(err,
+                                 "%s: layer_types[%d] is '%s', expected 'linear_attention' or "
+                                 "'full_attention'; the file is not a Qwen3-Next model's",
                                  path, i,
                                  lade_printable((char[64]){0}, 64, type ? type : "no text",
                                                 strlen(type ? type : "no text")));
@@ -223,11 +233,11 @@ static int read_yarn(struct lade_shape *s, json_t *rope, const char *path, char 
     if (json_is_false(json_object_get(rope, "truncate")))
         return lade_fail(err, "%s: rope truncate is false; only the default is supported", path);
     s->yarn_original_context = (int)original;
-    s->yarn_attention_factor = attention > 0 ? attention
-                               : mscale > 0 && mscale_all > 0
-                                   ? yarn_magnitude(s->yarn_factor, mscale) /
-                                         yarn_magnitude(s->yarn_factor, mscale_all)
-                                   : yarn_magnitude(s->yarn_factor, 1);
+    s->yarn_attention_factor =
+        attention > 0 ? attention
+        : mscale > 0 && mscale_all > 0
+            ? yarn_magnitude(s->yarn_factor, mscale) / yarn_magnitude(s->yarn_factor, mscale_all)
+            : yarn_magnitude(s->yarn_factor, 1);
     /* Cards advise to leave max_position_embeddings alone when YaRN is switched on. */
     double reach = s->yarn_factor * s->yarn_original_context;
     if (reach > s->max_context)
@@ -261,9 +271,9 @@ static int read_rope(struct lade_shape *s, json_t *root, const char *path, char 
         return 0;
     if (name && !strcmp(name, "yarn"))
         return read_yarn(s, rope, path, err);
-    return lade_fail(err, "%s: rope_type '%s' is not supported; lade knows 'default' and 'yarn'",
-                     path,
-                     lade_printable((char[64]){0}, 64, name ? name : "?", strlen(name ? name : "?")));
+    return lade_fail(
+        err, "%s: rope_type '%s' is not supported; lade knows 'default' and 'yarn'", path,
+        lade_printable((char[64]){0}, 64, name ? name : "?", strlen(name ? name : "?")));
 }
 
 static int read_shape(struct lade_shape *s, json_t *root, const char *path, char *err)
@@ -298,16 +308,17 @@ int lade_shape_parse(struct lade_shape *s, const char *text, size_t len, const c
 
 void lade_generation_defaults(struct lade_generation *gen)
 {
-    *gen = (struct lade_generation){.temperature = 0.7f, .top_p = 0.8f, .min_p = 0,
-                                    .repetition_penalty = 1, .top_k = 20};
+    *gen = (struct lade_generation){
+        .temperature = 0.7f, .top_p = 0.8f, .min_p = 0, .repetition_penalty = 1, .top_k = 20};
 }
 
 static int read_stops(struct lade_generation *gen, json_t *stop, const char *path, char *err)
 {
     size_t n = json_is_array(stop) ? json_array_size(stop) : 1;
     if (n > LADE_MAX_STOP)
-        return lade_fail(err, "%s: eos_token_id lists %zu tokens, at most %d are supported; remove "
-                              "some",
+        return lade_fail(err,
+                         "%s: eos_token_id lists %zu tokens, at most %d are supported; remove "
+                         "some",
                          path, n, LADE_MAX_STOP);
     for (size_t i = 0; i < n; i++) {
         json_t *id = json_is_array(stop) ? json_array_get(stop, i) : stop;

@@ -278,8 +278,9 @@ static void fixtures_open(void **state)
         const char *name, *quant;
         int shards;
     } fixtures[] = {
-        {"tiny-bf16", "bf16", 1},      {"tiny-thinking", "bf16", 1}, {"tiny8-bf16", "bf16", 4},
-        {"tiny-int4", "int4+int8", 2}, {"odd-bf16", "bf16", 1},      {"tiny8-int4-mixed", "int4+int8", 4},
+        {"tiny-bf16", "bf16", 1},  {"tiny-thinking", "bf16", 1},
+        {"tiny8-bf16", "bf16", 4}, {"tiny-int4", "int4+int8", 2},
+        {"odd-bf16", "bf16", 1},   {"tiny8-int4-mixed", "int4+int8", 4},
     };
     for (size_t i = 0; i < sizeof fixtures / sizeof *fixtures; i++) {
         struct lade_catalog *cat;
@@ -519,7 +520,10 @@ static void broken_files_are_refused(void **state)
     refused(&c, "missing shard", second, "No such file or directory");
     support_write(&c, "generation_config.json", "{", 1);
     refused(&c, "broken generation config", "generation_config.json", "not valid JSON");
-    support_write(&c, "config.json", "\x7f""ELF", 4);
+    support_write(&c, "config.json",
+                  "\x7f"
+                  "ELF",
+                  4);
     refused(&c, "broken config", "config.json", "not valid JSON");
     support_free(&c);
 

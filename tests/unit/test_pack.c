@@ -98,8 +98,8 @@ static int *file_rows(const struct lade_shape *s, const struct lade_tensor *t)
         for (int part = 0; part < 2; part++)
             for (int h = 0; h < s->value_heads; h++)
                 for (int d = 0; d < s->value_dim; d++)
-                    rows[n++] = h / ratio * group + 2 * s->key_dim +
-                                part * ratio * s->value_dim + h % ratio * s->value_dim + d;
+                    rows[n++] = h / ratio * group + 2 * s->key_dim + part * ratio * s->value_dim +
+                                h % ratio * s->value_dim + d;
     } else if (t->role == LADE_DELTA_BA) {
         for (int part = 0; part < 2; part++)
             for (int h = 0; h < s->value_heads; h++)
@@ -117,7 +117,10 @@ static int *file_rows(const struct lade_shape *s, const struct lade_tensor *t)
 static float expected(const struct lade_tensor *t, float f)
 {
     switch (t->role) {
-    case LADE_FINAL_NORM: case LADE_IN_NORM: case LADE_POST_NORM: case LADE_Q_NORM:
+    case LADE_FINAL_NORM:
+    case LADE_IN_NORM:
+    case LADE_POST_NORM:
+    case LADE_Q_NORM:
     case LADE_K_NORM:
         return 1 + f;
     case LADE_DELTA_DECAY:
@@ -163,9 +166,10 @@ static void check_padding(const struct lade_matrix *m, const unsigned char *data
     assert_int_equal(lade_matrix_layout(m, &l), 0);
     for (int row = m->rows; l.tiles && row < l.tiles * 16; row++)
         for (size_t g = 0; g < (size_t)l.groups; g++)
-            assert_int_equal(u16_at(data + l.scales,
-                                    ((size_t)(row / 16) * (size_t)l.groups + g) * 16 +
-                                        (size_t)row % 16), 0);
+            assert_int_equal(
+                u16_at(data + l.scales,
+                       ((size_t)(row / 16) * (size_t)l.groups + g) * 16 + (size_t)row % 16),
+                0);
 }
 
 static void check_tensor(const struct lade_catalog *cat, const struct lade_tensor *t)
@@ -307,8 +311,8 @@ static void fused_checkpoint(void **state)
 static void fixtures(void **state)
 {
     (void)state;
-    static const char *const names[] = {"tiny-bf16", "tiny-thinking", "tiny8-bf16", "odd-bf16",
-                                        "tiny-int4", "tiny8-int4-mixed"};
+    static const char *const names[] = {"tiny-bf16", "tiny-thinking", "tiny8-bf16",
+                                        "odd-bf16",  "tiny-int4",     "tiny8-int4-mixed"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char dir[128];
         snprintf(dir, sizeof dir, "tests/fixtures/%s", names[i]);
@@ -412,14 +416,10 @@ static void there_is_no_other_part(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plain_checkpoints),
-        cmocka_unit_test(symmetric_checkpoint),
-        cmocka_unit_test(asymmetric_checkpoints),
-        cmocka_unit_test(ragged_groups),
-        cmocka_unit_test(fused_checkpoint),
-        cmocka_unit_test(fixtures),
-        cmocka_unit_test(bad_values_name_the_tensor),
-        cmocka_unit_test(a_zero_of_256_is_refused),
+        cmocka_unit_test(plain_checkpoints),          cmocka_unit_test(symmetric_checkpoint),
+        cmocka_unit_test(asymmetric_checkpoints),     cmocka_unit_test(ragged_groups),
+        cmocka_unit_test(fused_checkpoint),           cmocka_unit_test(fixtures),
+        cmocka_unit_test(bad_values_name_the_tensor), cmocka_unit_test(a_zero_of_256_is_refused),
         cmocka_unit_test(there_is_no_other_part),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

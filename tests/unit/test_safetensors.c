@@ -58,8 +58,9 @@ static void reads_a_header(void **state)
     lade_raws_free(&r);
 }
 
-#define T(name, dtype, shape, from, to)                                                             \
-    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" #from "," #to "]}"
+#define T(name, dtype, shape, from, to)                                                            \
+    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" #from "," #to   \
+    "]}"
 
 static void bad_headers_name_file_and_tensor(void **state)
 {
@@ -119,7 +120,8 @@ static void bad_headers_name_file_and_tensor(void **state)
 static void no_prefix_is_accepted(void **state)
 {
     (void)state;
-    static const char header[] = "{" T("x", "F16", "[2]", 0, 4) "," T("\\u00e4\\n", "U8", "[]", 4, 5) "}";
+    static const char header[] =
+        "{" T("x", "F16", "[2]", 0, 4) "," T("\\u00e4\\n", "U8", "[]", 4, 5) "}";
     for (size_t n = 0; n < sizeof header - 1; n++) {
         char cut[sizeof header] = "", err[LADE_ERR] = "";
         struct lade_raws r;
@@ -153,7 +155,8 @@ static void bad_files_are_refused(void **state)
     assert_int_equal(read_file(&c, "abc", 3, err), -1);
     assert_non_null(strstr(err, "x.safetensors: 3 bytes are too few"));
     assert_int_equal(read_file(&c, "\x09\0\0\0\0\0\0\0{}      ", 16, err), -1);
-    assert_non_null(strstr(err, "x.safetensors: its header claims 9 bytes but only 8 are possible in "));
+    assert_non_null(
+        strstr(err, "x.safetensors: its header claims 9 bytes but only 8 are possible in "));
     assert_int_equal(read_file(&c, "\xff\xff\xff\xff\xff\xff\xff\xff{}", 10, err), -1);
     assert_non_null(strstr(err, "x.safetensors: its header claims 18446744073709551615 bytes"));
     assert_int_equal(read_file(&c, "\x08\0\0\0\0\0\0\0{}      ", 16, err), 0);
@@ -193,7 +196,8 @@ static void reads_an_index(void **state)
     assert_int_equal(parse_index("{\"metadata\": {\"total_size\": 3}, \"weight_map\": {"
                                  "\"x\": \"b.safetensors\", \"y\": \"a.safetensors\", "
                                  "\"z\": \"b.safetensors\"}}",
-                                 &r, &files, &n, err), 0);
+                                 &r, &files, &n, err),
+                     0);
     assert_int_equal(n, 2);
     assert_string_equal(files[0], "b.safetensors");
     assert_string_equal(files[1], "a.safetensors");
@@ -288,9 +292,9 @@ static void integers_are_exact(void **state)
         bool ok;
         uint64_t want;
     } cases[] = {
-        {"0", true, 0},     {" 42,", true, 42}, {"18446744073709551615", true, UINT64_MAX},
-        {"01", false, 0},   {"-1", false, 0},   {"18446744073709551616", false, 0},
-        {"1.0", false, 0},  {"1e3", false, 0},  {"x", false, 0},
+        {"0", true, 0},    {" 42,", true, 42}, {"18446744073709551615", true, UINT64_MAX},
+        {"01", false, 0},  {"-1", false, 0},   {"18446744073709551616", false, 0},
+        {"1.0", false, 0}, {"1e3", false, 0},  {"x", false, 0},
         {"", false, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -112,8 +112,9 @@ static void yarn_is_read_with_its_defaults(void **state)
     assert_int_equal(s.max_context, 2048);
     assert_true(s.yarn_beta_fast == 32 && s.yarn_beta_slow == 1);
     assert_true(fabs(s.yarn_attention_factor - (0.1 * log(4) + 1)) < 1e-12);
-    support_set(c->config, "rope_scaling",
-                "{\"type\": \"yarn\", \"factor\": 2, \"attention_factor\": 1.5, \"beta_fast\": 16}");
+    support_set(
+        c->config, "rope_scaling",
+        "{\"type\": \"yarn\", \"factor\": 2, \"attention_factor\": 1.5, \"beta_fast\": 16}");
     assert_int_equal(parse(c->config, &s, err), 0);
     assert_true(s.yarn_attention_factor == 1.5 && s.yarn_beta_fast == 16);
     assert_int_equal(s.yarn_original_context, 512);
@@ -207,8 +208,9 @@ static void generation_reads_over_defaults(void **state)
     struct lade_generation g;
     char err[LADE_ERR] = "";
     lade_generation_defaults(&g);
-    assert_int_equal(generation(&g, "{\"eos_token_id\": [7, 9], \"temperature\": 0.6, \"min_p\": null}",
-                                err), 0);
+    assert_int_equal(
+        generation(&g, "{\"eos_token_id\": [7, 9], \"temperature\": 0.6, \"min_p\": null}", err),
+        0);
     assert_int_equal(g.n_stop, 2);
     assert_int_equal(g.stop[0], 7);
     assert_int_equal(g.stop[1], 9);
