@@ -23,7 +23,7 @@
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/error.h"
 
-/* ---- what to open -------------------------------------------------------------------------- */
+/* ---- what to open ---- */
 
 struct lade_options {
     const char *model;      /* directory; copied */
@@ -47,7 +47,7 @@ struct lade_load_progress {
 };
 typedef void lade_load_fn(void *user, const struct lade_load_progress *p);
 
-/* ---- model and session: one thread, blocking ------------------------------------------------- */
+/* ---- model and session: one thread, blocking ---- */
 
 struct lade_model;
 
@@ -96,7 +96,7 @@ void lade_session_reset(struct lade_session *s);
 int lade_session_all_logits(struct lade_session *s, const int32_t *ids, int n, float *out,
                             char *err);
 
-/* ---- sampling -------------------------------------------------------------------------------- */
+/* ---- sampling ---- */
 
 struct lade_sampling {
     float temperature;        /* <= 0: greedy */
@@ -109,7 +109,7 @@ struct lade_sampling {
 /* The model's own defaults (generation_config.json). */
 void lade_sampling_defaults(struct lade_sampling *s, const struct lade_catalog *cat);
 
-/* ---- the engine: a thread, commands in, events out -------------------------------------------- */
+/* ---- the engine: a thread, commands in, events out ---- */
 
 struct lade_engine;
 

@@ -54,7 +54,7 @@ static struct lade_request *copy_request(const struct lade_message *messages, si
     return NULL;
 }
 
-/* ---- loading ---------------------------------------------------------------------------------- */
+/* ---- loading ---- */
 
 static const char *base_name(const char *path)
 {
@@ -166,7 +166,7 @@ static void fail_load(struct lade_engine *e, const char *text)
     pthread_mutex_unlock(&e->lock);
 }
 
-/* ---- the thread -------------------------------------------------------------------------------- */
+/* ---- the thread ---- */
 
 /* Waits for the next request; NULL when the engine stops. */
 static struct lade_request *next_request(struct lade_engine *e)
@@ -205,7 +205,7 @@ static void *run(void *arg)
     return NULL;
 }
 
-/* ---- calls of the UI thread --------------------------------------------------------------------- */
+/* ---- calls of the UI thread ---- */
 
 static void free_options(struct lade_options *opt)
 {

@@ -50,6 +50,34 @@ static int choose_sizes(struct lade_model *m, const struct lade_options *opt, ch
     return 0;
 }
 
+/* Names the row of the strategy table that this load is. Weights have one home today, RAM, so the
+ * rows are those of the cpu family; where the plan prefers another, because RAM is short, the load
+ * is the tightest of them and the tiers refuse it if it does not fit at all. */
+static int choose_strategy(struct lade_model *m, const struct lade_options *opt, char *err)
+{
+    struct lade_plan_model sizes;
+    struct lade_plan_machine machine;
+    struct lade_plan plan;
+    struct lade_memory memory;
+    const char *wanted = opt->strategy && strcmp(opt->strategy, "auto") ? opt->strategy : NULL;
+    lade_machine_memory(&memory);
+    lade_plan_model_of(&sizes, m->cat);
+    lade_plan_machine_typical(&machine, 0, opt->ram_cap ? opt->ram_cap : memory.available,
+                              LADE_STORAGE_NVME);
+    if (lade_plan(&plan, &sizes, &machine, wanted, m->context, err))
+        return -1;
+    const struct lade_strategy *s = plan.chosen < 0 ? NULL : plan.rows[plan.chosen].strategy;
+    if (wanted && strncmp(wanted, "cpu-", 4))
+        return lade_fail(err, "--strategy %s: this version keeps weights in RAM; use auto, "
+                         "cpu-tight, cpu-standard or cpu-comfort", wanted);
+    for (int i = 0; i < plan.n; i++)
+        if (!strcmp(lade_strategy_name(plan.rows[i].strategy), "cpu-tight") &&
+            (!s || strncmp(lade_strategy_name(s), "cpu-", 4)))
+            s = plan.rows[i].strategy;
+    m->strategy = s;
+    return 0;
+}
+
 int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, char *err)
 {
     struct lade_model *m = calloc(1, sizeof *m);
@@ -58,7 +86,8 @@ int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, 
         return lade_fail(err, "%s: out of memory; close other programs", opt->model);
     if (lade_catalog_open(&m->cat, opt->model, err) ||
         lade_tokenizer_open(&m->tok, opt->model, err) ||
-        lade_chat_detect(&m->family, opt->model, err) || choose_sizes(m, opt, err))
+        lade_chat_detect(&m->family, opt->model, err) || choose_sizes(m, opt, err) ||
+        choose_strategy(m, opt, err))
         return -1;
     int size = lade_tokenizer_size(m->tok);
     if (size > m->cat->shape.vocab)
@@ -137,8 +166,7 @@ const char *lade_model_device(const struct lade_model *m)
 
 const char *lade_model_strategy(const struct lade_model *m)
 {
-    (void)m;
-    return "cpu-standard";
+    return lade_strategy_name(m->strategy);
 }
 
 int lade_model_context(const struct lade_model *m)

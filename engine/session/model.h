@@ -5,6 +5,7 @@
 #include "engine/engine.h"
 #include "engine/model/forward.h"
 #include "engine/model/weights.h"
+#include "engine/plan/plan.h"
 #include "engine/tiers/tiers.h"
 #include "kernels/kernels.h"
 
@@ -19,6 +20,7 @@ struct lade_model {
     int context, batch;
     enum lade_type cache_type;
     char device[128];
+    const struct lade_strategy *strategy;
 };
 
 /* The two halves of lade_model_open, so that the engine can tell the screen what is to be loaded

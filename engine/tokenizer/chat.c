@@ -67,7 +67,7 @@ static void add_control(struct page *p, const char *token)
     add(p, token);
 }
 
-/* ---- templates -------------------------------------------------------------------------------------- */
+/* ---- templates ---- */
 
 /* The reasoning of an assistant message and what follows it, wherever the reasoning is kept. */
 struct said {
@@ -231,7 +231,7 @@ char *lade_chat_render(enum lade_chat_family family, const struct lade_message *
     return NULL;
 }
 
-/* ---- ids -------------------------------------------------------------------------------------------- */
+/* ---- ids ---- */
 
 static int append(int32_t **ids, size_t *n, const int32_t *more, size_t n_more, char *err)
 {
@@ -308,7 +308,7 @@ int lade_chat_encode(const struct lade_tokenizer *tok, enum lade_chat_family fam
     return failed;
 }
 
-/* ---- which family ------------------------------------------------------------------------------------ */
+/* ---- which family ---- */
 
 /* Coder's tool calls are XML; Thinking's generation prompt, the template's end, opens a block. */
 static enum lade_chat_family recognise(const char *template)

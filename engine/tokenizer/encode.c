@@ -50,7 +50,7 @@ static int put(struct encoder *e, int32_t id)
     return 0;
 }
 
-/* ---- BPE of one word ------------------------------------------------------------------------------ */
+/* ---- BPE of one word ---- */
 
 static bool before(const struct candidate *a, const struct candidate *b)
 {
@@ -139,7 +139,7 @@ static int encode_word(struct encoder *e, const unsigned char *bytes, size_t n)
     return 0;
 }
 
-/* ---- splitting -------------------------------------------------------------------------------------- */
+/* ---- splitting ---- */
 
 /* JIT's own stack is small; a long run of spaces may need more. */
 static int open_matcher(struct encoder *e)

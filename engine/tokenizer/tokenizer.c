@@ -25,7 +25,7 @@ struct loader {
 #define BAD(l, ...) lade_fail((l)->err, __VA_ARGS__)
 #define AGAIN "download the file again"
 
-/* ---- byte-level characters ---------------------------------------------------------------------- */
+/* ---- byte-level characters ---- */
 
 /* GPT-2's map: printable bytes stand for themselves, the other 68 for U+0100 and up, in order. */
 static void fill_byte_map(int16_t map[512])
@@ -71,7 +71,7 @@ static int append_bytes(struct loader *l, const char *s, uint32_t *len)
     return 0;
 }
 
-/* ---- vocabulary ----------------------------------------------------------------------------------- */
+/* ---- vocabulary ---- */
 
 /* The largest id of the vocabulary and the added tokens decides the size of the table. */
 static int count_ids(struct loader *l, json_t *vocab, json_t *added)
@@ -134,7 +134,7 @@ static int load_vocab(struct loader *l, json_t *vocab)
     return 0;
 }
 
-/* ---- merges ------------------------------------------------------------------------------------- */
+/* ---- merges ---- */
 
 static uint32_t hash_pair(int32_t left, int32_t right)
 {
@@ -229,7 +229,7 @@ static int load_merges(struct loader *l, json_t *vocab, json_t *merges)
     return failed ? -1 : 0;
 }
 
-/* ---- added tokens --------------------------------------------------------------------------------- */
+/* ---- added tokens ---- */
 
 static int longest_first(const void *a, const void *b)
 {
@@ -299,7 +299,7 @@ static int load_added(struct loader *l, json_t *added)
     return 0;
 }
 
-/* ---- the rest of the file -------------------------------------------------------------------------- */
+/* ---- the rest of the file ---- */
 
 static const char *type_of(json_t *object)
 {

@@ -152,7 +152,7 @@ static void test_round_trip(void **state)
     lade_tokenizer_close(tok);
 }
 
-/* ---- conversations ---------------------------------------------------------------------------------- */
+/* ---- conversations ---- */
 
 static const char *const role_names[] = {"system", "user", "assistant", "tool"};
 
