@@ -6,27 +6,34 @@
   dump_goldens.py --model DIR -o OUT  any other checkpoint: OUT.json and OUT.f32
   dump_goldens.py NAME --trace DIR    also every layer's hidden states, to look for a mistake
 
-NAME.f32 is raw little-endian float32, row-major [positions][columns]: row p holds the logits after
-token p of `prompt`, column c is the logit of token `column_first + c * column_step` (all ids with
-step 1; a subset keeps the repository small and compares as sharply). NAME.json:
+NAME.f32 is raw little-endian float32, row-major [positions][columns]: row p holds the logits
+after token p of `prompt`, column c is the logit of token `column_first + c * column_step` (all
+ids with step 1; a subset keeps the repository small and compares as sharply). NAME.json:
 
   model, model_sha256      the fixture, and a digest of its config.json and shards
   prompt                   token ids
   positions, columns, column_first, column_step, vocab
   row_l2                   per position, the L2 norm over the whole vocabulary
   argmax                   per position, over the whole vocabulary
-  router_gap               smallest lead, over layers and positions of the prompt, of the last chosen
-                           expert's router logit over the first one not chosen
+  router_gap               smallest lead, over layers and positions of the prompt, of the last
+                           chosen expert's router logit over the first one not chosen
   greedy                   list of {prompt, ids, gap, router_gap}: 64 ids each, stop tokens ignored;
                            gap is the smallest lead of the best logit over the second
 
 Prompts are drawn until the gaps are well above float32's rounding: at a near tie the order of
 additions would decide, and a comparison would say nothing about the code.
 
---trace writes DIR/LL-NAME.f32, [positions][hidden], LL the layer: `input` (residual stream entering),
-`mixer` (output of attention or delta-net, before the addition), `middle` (after it), `moe` (output
-of the experts), `output` (after it), and for the parts: `qkvz`, `ba`, `conv`, `core` (after the delta
-rule), `norm` (gated norm), `q`, `k`, `v` (projections), `router` (logits); `final-norm.f32` at the end.
+--trace writes the golden's prompt as DIR/LL-NAME.f32, LL the layer, mostly [positions][hidden]:
+
+  input    the residual stream entering          mixer   output of attention or delta-net
+  middle   the stream after the mixer            router  logits [positions][experts]
+  moe      output of the experts                 output  the stream after them
+  delta-net: qkvz, ba   projections as stored    conv    after SiLU: q, k, v head-major
+             core       after the delta rule     norm    after the gated norm; both
+                        [positions * value heads][value dim]
+  attention: q, k, v    projections; q holds query and gate per head
+
+and DIR/final-norm.f32, the input of the head.
 """
 import argparse
 import json
@@ -66,7 +73,8 @@ class Trace:
                     self.parts[f"{index:02d}-{name}"] = value.reshape(-1, value.shape[-1]).clone()
                 return hook
             hooks = [(layer, "input", True), (layer, "output", False), (layer.mlp, "moe", False),
-                     (layer.post_attention_layernorm, "middle", True), (layer.mlp.gate, "router", False)]
+                     (layer.post_attention_layernorm, "middle", True),
+                     (layer.mlp.gate, "router", False)]
             if layer.layer_type == "linear_attention":
                 mixer = layer.linear_attn
                 hooks += [(mixer, "mixer", False), (mixer.in_proj_qkvz, "qkvz", False),
@@ -83,7 +91,7 @@ class Trace:
             lambda _, args, output: self.parts.__setitem__("final-norm", output[0].clone()))
 
     def keep_conv(self, index):
-        """The convolution is padded on both sides; its first `length` columns are the causal ones."""
+        """The convolution is padded on both sides; its first columns are the causal ones."""
         def hook(_, args, output):
             causal = torch.nn.functional.silu(output[0, :, :args[0].shape[-1]])
             self.parts[f"{index:02d}-conv"] = causal.t().clone()

@@ -124,11 +124,12 @@ def dump(family):
     renderer = PreTrainedTokenizerFast(tokenizer_object=tok, chat_template=template)
     cases = []
     for name, messages, tools in CASES:
-        render = lambda generate: renderer.apply_chat_template(  # noqa: E731
+        rendered, closed = (renderer.apply_chat_template(
             messages, tools=tools, tokenize=False, add_generation_prompt=generate)
+            for generate in (True, False))
         cases.append({"name": name, "messages": messages, "tools": tools,
-                      "rendered": render(True), "closed": render(False),
-                      "ids": tok.encode(render(True), add_special_tokens=False).ids})
+                      "rendered": rendered, "closed": closed,
+                      "ids": tok.encode(rendered, add_special_tokens=False).ids})
     GOLDEN.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join("  " + json.dumps(case, ensure_ascii=False) for case in cases)
     (GOLDEN / f"{family}.json").write_text(

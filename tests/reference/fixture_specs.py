@@ -84,8 +84,9 @@ SPECS = {
     "tiny8-int4-mixed": Spec(
         seed=6, shards=3, template_file=True, layer_types=False,
         shape=dict(num_hidden_layers=8, num_experts=8, num_experts_per_tok=3,
-                   moe_intermediate_size=32, shared_expert_intermediate_size=64, linear_num_key_heads=8,
-                   linear_num_value_heads=16, linear_key_head_dim=8, linear_value_head_dim=8),
+                   moe_intermediate_size=32, shared_expert_intermediate_size=64,
+                   linear_num_key_heads=8, linear_num_value_heads=16, linear_key_head_dim=8,
+                   linear_value_head_dim=8),
         quant=Quant(group_size=32, layers={
             "mlp.shared_expert.": {"bits": 8},
             "self_attn.[qko]_proj": {"bits": 8},

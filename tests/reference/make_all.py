@@ -4,8 +4,8 @@
   python3 -m venv venv && venv/bin/pip install -r tests/reference/requirements.txt
   venv/bin/python tests/reference/make_all.py
 
-Needs a few minutes, 2 GB of memory and no GPU. The same versions give the same bytes, so
-`git status` is clean afterwards; logits may differ in the last digits on another CPU.
+Needs about ten minutes on two cores, 2 GB of memory and no GPU. The same versions give the same
+bytes, so `git status` is clean afterwards; logits may differ in the last digits on another CPU.
 
   make_fixtures.py    tests/fixtures/NAME            tiny checkpoints (fixture_specs.py)
   dump_goldens.py     tests/golden/models            logits and greedy continuations

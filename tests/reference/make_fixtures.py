@@ -45,11 +45,11 @@ def fuse_experts(state, config):
     """Per-expert 2-D tensors to the 3-D ones that newer transformers may save."""
     for layer in range(config.num_hidden_layers):
         base = f"model.layers.{layer}.mlp.experts."
-        take = lambda e, part: state.pop(f"{base}{e}.{part}_proj.weight")  # noqa: E731
-        experts = range(config.num_experts)
-        state[base + "gate_up_proj"] = torch.stack(
-            [torch.cat([take(e, "gate"), take(e, "up")]) for e in experts])
-        state[base + "down_proj"] = torch.stack([take(e, "down") for e in experts])
+        gate, up, down = (
+            [state.pop(f"{base}{e}.{part}_proj.weight") for e in range(config.num_experts)]
+            for part in ("gate", "up", "down"))
+        state[base + "gate_up_proj"] = torch.stack([torch.cat(pair) for pair in zip(gate, up)])
+        state[base + "down_proj"] = torch.stack(down)
 
 
 def config_dict(config, spec):
