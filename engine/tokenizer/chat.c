@@ -1,14 +1,12 @@
 #include "engine/tokenizer/chat.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
-#include "kernels/error.h"
+#include "engine/checkpoint/file.h"
+#include "engine/checkpoint/json.h"
 
 /* A place where the template itself put a control token; the text up to the next one belongs to
  * `role`. */
@@ -325,20 +323,6 @@ static enum lade_chat_family recognise(const char *template)
     return strstr(line, "<think>") ? LADE_CHAT_THINKING : LADE_CHAT_INSTRUCT;
 }
 
-/* A whole small file, terminated; NULL where there is none. */
-static char *read_file(const char *path)
-{
-    enum { MAX_TEMPLATE = 1 << 20 };
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return NULL;
-    char *text = malloc(MAX_TEMPLATE);
-    if (text)
-        text[fread(text, 1, MAX_TEMPLATE - 1, f)] = '\0';
-    fclose(f);
-    return text;
-}
-
 /* chat_template is a string, or a list of named ones of which "default" counts. */
 static const char *template_of(json_t *config)
 {
@@ -352,30 +336,43 @@ static const char *template_of(json_t *config)
     return json_string_value(t);
 }
 
-int lade_chat_detect(enum lade_chat_family *family, const char *dir, char *err)
+/* The template's text as a new string; NULL where the directory has none. */
+static int read_template(const char *dir, char **out, char *err)
 {
-    char path[PATH_MAX];
-    *family = LADE_CHAT_INSTRUCT;
-    snprintf(path, sizeof path, "%s/chat_template.jinja", dir);
-    char *text = read_file(path);
-    if (text) {
-        *family = recognise(text);
-        free(text);
+    enum { MAX_TEMPLATE = 16 << 20 };
+    size_t len;
+    *out = NULL;
+    char *path = lade_path_join(dir, "chat_template.jinja");
+    if (path && !lade_file_read(path, MAX_TEMPLATE, out, &len, err)) {
+        free(path);
         return 0;
     }
-    snprintf(path, sizeof path, "%s/tokenizer_config.json", dir);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return 0;
-    json_error_t error;
-    json_t *config = json_loadf(f, 0, &error);
-    fclose(f);
-    if (!config)
-        return lade_fail(err, "%s: line %d: %.200s; download the file again", path, error.line,
-                         error.text);
-    const char *template = template_of(config);
+    free(path);
+    char *text;
+    path = lade_path_join(dir, "tokenizer_config.json");
+    if (!path || lade_file_read(path, MAX_TEMPLATE, &text, &len, err)) {
+        free(path);
+        return errno == ENOENT ? 0 : -1;
+    }
+    json_t *config = lade_json_object(text, len, path, err);
+    const char *template = config ? template_of(config) : NULL;
+    int failed = config ? 0 : -1;
+    if (template && !(*out = strdup(template)))
+        failed = lade_fail(err, "%s: out of memory; close other programs", path);
+    json_decref(config);
+    free(text);
+    free(path);
+    return failed;
+}
+
+int lade_chat_detect(enum lade_chat_family *family, const char *dir, char *err)
+{
+    char *template;
+    *family = LADE_CHAT_INSTRUCT;
+    if (read_template(dir, &template, err))
+        return -1;
     if (template)
         *family = recognise(template);
-    json_decref(config);
+    free(template);
     return 0;
 }

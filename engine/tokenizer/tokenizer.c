@@ -1,18 +1,17 @@
 /* tokenizer.c - tokenizer.json to the tables of vocab.h. */
 #include "engine/tokenizer/tokenizer.h"
 
-#include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
 
+#include "engine/checkpoint/file.h"
 #include "engine/tokenizer/split.h"
 #include "engine/tokenizer/vocab.h"
 
-enum { MAX_IDS = 1 << 22, MAX_MERGES = 1 << 23 };
+enum { MAX_IDS = 1 << 20, MAX_MERGES = 1 << 21, MAX_FILE = 64 << 20 };
 
 /* What loading carries along; `path` names the file in errors. */
 struct loader {
@@ -382,19 +381,12 @@ static int load_all(struct loader *l, json_t *root)
                : 0;
 }
 
-int lade_tokenizer_open(struct lade_tokenizer **out, const char *dir, char *err)
+int lade_tokenizer_parse(struct lade_tokenizer **out, const char *text, size_t len,
+                         const char *path, char *err)
 {
-    char path[PATH_MAX];
-    *out = NULL;
-    if (snprintf(path, sizeof path, "%s/tokenizer.json", dir) >= (int)sizeof path)
-        return lade_fail(err, "%.200s: the path is too long; use a shorter one", dir);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return lade_fail(err, "%s: cannot be opened: %s; a model directory needs its tokenizer.json",
-                         path, strerror(errno));
     json_error_t error;
-    json_t *root = json_loadf(f, JSON_REJECT_DUPLICATES, &error);
-    fclose(f);
+    *out = NULL;
+    json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
     if (!root)
         return lade_fail(err, "%s: line %d: %.200s; " AGAIN, path, error.line, error.text);
     struct loader l = {.path = path, .err = err, .tok = calloc(1, sizeof *l.tok)};
@@ -408,6 +400,22 @@ int lade_tokenizer_open(struct lade_tokenizer **out, const char *dir, char *err)
     }
     *out = l.tok;
     return 0;
+}
+
+int lade_tokenizer_open(struct lade_tokenizer **out, const char *dir, char *err)
+{
+    char *path = lade_path_join(dir, "tokenizer.json"), *text;
+    size_t len;
+    *out = NULL;
+    if (!path)
+        return lade_fail(err, "%.200s: out of memory; close other programs", dir);
+    int failed = lade_file_read(path, MAX_FILE, &text, &len, err);
+    if (!failed) {
+        failed = lade_tokenizer_parse(out, text, len, path, err);
+        free(text);
+    }
+    free(path);
+    return failed;
 }
 
 void lade_tokenizer_close(struct lade_tokenizer *tok)

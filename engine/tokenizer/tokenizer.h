@@ -10,6 +10,10 @@ struct lade_tokenizer; /* immutable after open: any number of threads may use it
 
 /* Reads DIR/tokenizer.json. The caller owns *out. */
 int lade_tokenizer_open(struct lade_tokenizer **out, const char *dir, char *err);
+
+/* The same from the file's text; `path` only names it in errors. */
+int lade_tokenizer_parse(struct lade_tokenizer **out, const char *text, size_t len,
+                         const char *path, char *err);
 void lade_tokenizer_close(struct lade_tokenizer *tok);
 
 /* Number of ids, added tokens included (the model's vocabulary may be larger: padding rows). */
