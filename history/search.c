@@ -1,0 +1,263 @@
+/* Search over messages and titles.
+ *
+ * The index is FTS5's with the trigram tokenizer: it finds parts of words in any script, which
+ * word-based tokenizers cannot do for Chinese or Japanese. It is derived data and not part of the
+ * schema's versions: a library without FTS5 drops the triggers that feed it, and the next one with
+ * FTS5 sees that they are missing and builds it anew. Only finished messages are in it, so that an
+ * answer is not indexed again with every piece of it. */
+#include "history/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const triggers[] = {"search_insert", "search_finish", "search_edit",
+                                       "search_delete"};
+enum { N_TRIGGERS = sizeof(triggers) / sizeof(*triggers) };
+
+static const char *const make_index =
+    "CREATE VIRTUAL TABLE IF NOT EXISTS search USING fts5("
+    "  content, content = 'messages', content_rowid = 'id', tokenize = 'trigram');"
+    "CREATE TRIGGER search_insert AFTER INSERT ON messages WHEN new.state <> 'streaming' BEGIN"
+    "  INSERT INTO search(rowid, content) VALUES (new.id, new.content); END;"
+    "CREATE TRIGGER search_finish AFTER UPDATE OF content, state ON messages"
+    "  WHEN old.state = 'streaming' AND new.state <> 'streaming' BEGIN"
+    "  INSERT INTO search(rowid, content) VALUES (new.id, new.content); END;"
+    "CREATE TRIGGER search_edit AFTER UPDATE OF content ON messages"
+    "  WHEN old.state <> 'streaming' AND new.state <> 'streaming' BEGIN"
+    "  INSERT INTO search(search, rowid, content) VALUES ('delete', old.id, old.content);"
+    "  INSERT INTO search(rowid, content) VALUES (new.id, new.content); END;"
+    "CREATE TRIGGER search_delete AFTER DELETE ON messages WHEN old.state <> 'streaming' BEGIN"
+    "  INSERT INTO search(search, rowid, content) VALUES ('delete', old.id, old.content); END;"
+    "INSERT INTO search(search) VALUES ('delete-all');"
+    "INSERT INTO search(rowid, content)"
+    "  SELECT id, content FROM messages WHERE state <> 'streaming';";
+
+static const char *const drop_triggers =
+    "DROP TRIGGER IF EXISTS search_insert; DROP TRIGGER IF EXISTS search_finish;"
+    "DROP TRIGGER IF EXISTS search_edit; DROP TRIGGER IF EXISTS search_delete;";
+
+static int count_triggers(struct history *h, int64_t *n, char *err)
+{
+    return history_value(
+        h,
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'"
+        " AND name IN (?, ?, ?, ?)",
+        BINDS(TEXT(triggers[0]), TEXT(triggers[1]), TEXT(triggers[2]), TEXT(triggers[3])), n, NULL,
+        err);
+}
+
+int history_index(struct history *h, char *err)
+{
+    int64_t n;
+    h->indexed = sqlite3_compileoption_used("ENABLE_FTS5") != 0;
+    if (count_triggers(h, &n, err))
+        return -1;
+    if (n == (h->indexed ? N_TRIGGERS : 0))
+        return 0;
+    if (history_begin(h, err))
+        return -1;
+    int rc = 0;
+    if (sqlite3_exec(h->db, drop_triggers, NULL, NULL, NULL) != SQLITE_OK ||
+        (h->indexed && sqlite3_exec(h->db, make_index, NULL, NULL, NULL) != SQLITE_OK))
+        rc = history_fail_db(h, err);
+    return history_end(h, rc, err);
+}
+
+/* ---- queries --------------------------------------------------------------------------------- */
+
+/* Words of the query, cut at blanks. */
+struct words {
+    char *text; /* owned, cut by NULs */
+    const char **word;
+    int n;
+    bool short_word; /* one has fewer characters than the index has in a piece */
+};
+
+static int characters(const char *s)
+{
+    int n = 0;
+    for (; *s; s++)
+        n += ((unsigned char)*s & 0xC0) != 0x80;
+    return n;
+}
+
+static void words_clear(struct words *w)
+{
+    free(w->text);
+    free(w->word);
+}
+
+static int words_split(struct words *w, const char *query, char *err)
+{
+    *w = (struct words){.text = history_utf8(query)};
+    w->word = w->text ? calloc(strlen(w->text) / 2 + 1, sizeof(*w->word)) : NULL;
+    if (!w->word) {
+        words_clear(w);
+        return history_fail_memory(err);
+    }
+    char *at = NULL;
+    for (char *s = strtok_r(w->text, " \t\r\n", &at); s; s = strtok_r(NULL, " \t\r\n", &at)) {
+        w->word[w->n++] = s;
+        w->short_word |= characters(s) < 3;
+    }
+    return 0;
+}
+
+/* "word" AND "word": FTS5's syntax, where a quote inside quotes is doubled. malloc'ed. */
+static char *match_expression(const struct words *w)
+{
+    size_t size = 1;
+    for (int i = 0; i < w->n; i++)
+        size += 2 * strlen(w->word[i]) + sizeof("\"\" AND ");
+    char *out = malloc(size), *p = out;
+    for (int i = 0; out && i < w->n; i++) {
+        if (i)
+            p = stpcpy(p, " AND ");
+        *p++ = '"';
+        for (const char *s = w->word[i]; *s; s++) {
+            if (*s == '"')
+                *p++ = '"';
+            *p++ = *s;
+        }
+        *p++ = '"';
+    }
+    if (out)
+        *p = '\0';
+    return out;
+}
+
+/* Byte offset of the first place of `needle` without regard to ASCII case, or -1. */
+static long find(const char *text, const char *needle)
+{
+    const char *at = strcasestr(text, needle);
+    return at ? at - text : -1;
+}
+
+/* One line of about `around` bytes on both sides of byte `at`. malloc'ed. */
+static char *excerpt(const char *text, long at, size_t found)
+{
+    enum { AROUND = 60 };
+    long size = (long)strlen(text);
+    long from = at > AROUND ? at - AROUND : 0;
+    long to = at + (long)found + AROUND < size ? at + (long)found + AROUND : size;
+    while (from > 0 && ((unsigned char)text[from] & 0xC0) == 0x80)
+        from--;
+    while (to < size && ((unsigned char)text[to] & 0xC0) == 0x80)
+        to++;
+    char *out = malloc((size_t)(to - from) + 2 * sizeof("…"));
+    if (!out)
+        return NULL;
+    char *p = out;
+    if (from > 0)
+        p = stpcpy(p, "…");
+    for (long i = from; i < to; i++)
+        *p++ = (unsigned char)text[i] < ' ' || text[i] == 0x7f ? ' ' : text[i];
+    stpcpy(p, to < size ? "…" : "");
+    return out;
+}
+
+/* FTS5 folds case for all scripts, strcasestr for ASCII only: without a place, show the start. */
+static char *excerpt_of(const char *text, const struct words *w)
+{
+    for (int i = 0; i < w->n; i++) {
+        long at = find(text, w->word[i]);
+        if (at >= 0)
+            return excerpt(text, at, strlen(w->word[i]));
+    }
+    return excerpt(text, 0, 0);
+}
+
+static bool holds_all(const char *text, const struct words *w)
+{
+    for (int i = 0; i < w->n; i++) {
+        if (find(text, w->word[i]) < 0)
+            return false;
+    }
+    return true;
+}
+
+static int add_hit(struct history_hits *out, sqlite3_stmt *st, const struct words *w, char *err)
+{
+    const char *text = (const char *)sqlite3_column_text(st, 4);
+    const char *role = (const char *)sqlite3_column_text(st, 2);
+    struct history_hit *grown = realloc(out->items, ((size_t)out->n + 1) * sizeof(*grown));
+    if (!grown)
+        return history_fail_memory(err);
+    out->items = grown;
+    struct history_hit *hit = &out->items[out->n++];
+    *hit = (struct history_hit){
+        .conversation = sqlite3_column_int64(st, 0),
+        .message = sqlite3_column_int64(st, 1),
+        .role = (enum history_role)history_role_parse(role),
+        .at = sqlite3_column_int64(st, 3),
+        .title = history_column(st, 5),
+        .excerpt = excerpt_of(text, w),
+    };
+    return hit->title && hit->excerpt ? 0 : history_fail_memory(err);
+}
+
+/* Rows: conversation, message, role, time, text, title. `filter` looks at the text here, because
+ * the statement cannot. */
+static int collect(struct history *h, const char *sql, const struct history_bind *binds,
+                   const struct words *w, bool filter, int limit, struct history_hits *out,
+                   char *err)
+{
+    sqlite3_stmt *st = history_query(h, sql, binds, err);
+    if (!st)
+        return -1;
+    int rc = SQLITE_DONE, result = 0;
+    while (result == 0 && out->n < limit && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        const char *text = (const char *)sqlite3_column_text(st, 4);
+        if (!filter || holds_all(text ? text : "", w))
+            result = add_hit(out, st, w, err);
+    }
+    bool ended = result || rc == SQLITE_ROW;
+    return history_done(h, st, ended ? SQLITE_DONE : rc, err) || result ? -1 : 0;
+}
+
+static const char *const titles_sql =
+    "SELECT id, 0, 'user', updated, title, title FROM conversations ORDER BY updated DESC";
+static const char *const scan_sql =
+    "SELECT m.conversation, m.id, m.role, m.created, m.content, c.title FROM messages m"
+    " JOIN conversations c ON c.id = m.conversation WHERE m.state <> 'streaming'"
+    " ORDER BY m.id DESC";
+static const char *const index_sql =
+    "SELECT m.conversation, m.id, m.role, m.created, m.content, c.title FROM search"
+    " JOIN messages m ON m.id = search.rowid JOIN conversations c ON c.id = m.conversation"
+    " WHERE search MATCH ? ORDER BY search.rowid DESC";
+
+int history_search(struct history *h, const char *query, int limit, struct history_hits *out,
+                   char *err)
+{
+    struct words w;
+    *out = (struct history_hits){0};
+    if (words_split(&w, query, err))
+        return -1;
+    int rc = 0;
+    if (w.n > 0) {
+        rc = collect(h, titles_sql, NULL, &w, true, limit, out, err);
+        if (rc == 0 && h->indexed && !w.short_word) {
+            char *expression = match_expression(&w);
+            rc = expression
+                     ? collect(h, index_sql, BINDS(TEXT(expression)), &w, false, limit, out, err)
+                     : history_fail_memory(err);
+            free(expression);
+        } else if (rc == 0) {
+            rc = collect(h, scan_sql, NULL, &w, true, limit, out, err);
+        }
+    }
+    words_clear(&w);
+    if (rc)
+        history_hits_clear(out);
+    return rc;
+}
+
+void history_hits_clear(struct history_hits *hits)
+{
+    for (int i = 0; i < hits->n; i++) {
+        free(hits->items[i].title);
+        free(hits->items[i].excerpt);
+    }
+    free(hits->items);
+    *hits = (struct history_hits){0};
+}

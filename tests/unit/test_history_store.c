@@ -1,0 +1,749 @@
+#include "history/history.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <sqlite3.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+struct place {
+    char dir[64], path[128];
+};
+
+static char err[HISTORY_ERR];
+
+static int setup(void **state)
+{
+    struct place *p = calloc(1, sizeof(*p));
+    strcpy(p->dir, "/tmp/lade-history-XXXXXX");
+    if (!mkdtemp(p->dir))
+        return -1;
+    snprintf(p->path, sizeof(p->path), "%s/a/b/history.db", p->dir);
+    *state = p;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct place *p = *state;
+    char command[128];
+    snprintf(command, sizeof(command), "rm -rf '%s'", p->dir);
+    int rc = system(command);
+    free(p);
+    return rc;
+}
+
+static struct history *open_or_die(const struct place *p)
+{
+    struct history *h = NULL;
+    if (history_open(&h, p->path, err))
+        fail_msg("%s", err);
+    return h;
+}
+
+/* A call that must work; its line otherwise. */
+#define OK(call)                                                                                   \
+    do {                                                                                           \
+        if (call)                                                                                  \
+            fail_msg("%s", err);                                                                   \
+    } while (0)
+
+static void assert_line(const char *line, const char *part)
+{
+    if (!strstr(line, part))
+        fail_msg("\"%s\" does not hold \"%s\"", line, part);
+    assert_null(strchr(line, '\n'));
+    assert_non_null(strchr(line, ';'));
+}
+
+/* The whole file, or NULL; malloc'ed. */
+static char *slurp(const char *path, size_t *size)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return NULL;
+    fseek(f, 0, SEEK_END);
+    *size = (size_t)ftell(f);
+    rewind(f);
+    char *data = malloc(*size + 1);
+    assert_int_equal(fread(data, 1, *size, f), *size);
+    data[*size] = '\0';
+    fclose(f);
+    return data;
+}
+
+static void spill(const char *path, const char *data, size_t size)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(data, 1, size, f), size);
+    fclose(f);
+}
+
+static int64_t new_conversation(struct history *h)
+{
+    int64_t id = 0;
+    struct history_setup s = {"tiny", "/models/tiny", "cpu-standard", "{\"temperature\":0.7}"};
+    OK(history_conversation_new(h, "", &s, &id, err));
+    return id;
+}
+
+static int64_t add(struct history *h, int64_t c, enum history_role role, const char *text)
+{
+    int64_t id = 0;
+    OK(history_message_add(h, c, HISTORY_ACTIVE, role, text, &id, err));
+    return id;
+}
+
+/* ---- the file -------------------------------------------------------------------------------- */
+
+static void test_modes(void **state)
+{
+    struct place *p = *state;
+    umask(0);
+    struct history *h = open_or_die(p);
+    new_conversation(h);
+    struct stat st;
+    char path[160];
+    static const char *const suffixes[] = {"", "-wal", "-shm", "-lock"};
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(path, sizeof(path), "%s%s", p->path, suffixes[i]);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0600);
+    }
+    snprintf(path, sizeof(path), "%s/a", p->dir);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0700);
+    history_close(h);
+
+    chmod(p->path, 0644);
+    history_close(open_or_die(p));
+    assert_int_equal(stat(p->path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+}
+
+static void refused(const struct place *p, const char *part)
+{
+    size_t before_size, after_size;
+    char *before = slurp(p->path, &before_size);
+    struct history *h = NULL;
+    assert_int_equal(history_open(&h, p->path, err), -1);
+    assert_null(h);
+    assert_line(err, part);
+    assert_line(err, p->path);
+    char *after = slurp(p->path, &after_size);
+    assert_int_equal(before_size, after_size);
+    assert_memory_equal(before, after, before_size);
+    free(before);
+    free(after);
+}
+
+static void execute(const char *path, const char *sql)
+{
+    sqlite3 *db;
+    char *why = NULL;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    if (sqlite3_exec(db, sql, NULL, NULL, &why) != SQLITE_OK)
+        fail_msg("%s", why);
+    sqlite3_close(db);
+}
+
+static void test_newer(void **state)
+{
+    struct place *p = *state;
+    history_close(open_or_die(p));
+    execute(p->path, "PRAGMA user_version = 99");
+    refused(p, "newer lade (version 99");
+}
+
+/* A log left by a killed newer lade must not be written back either. */
+static void test_newer_with_log(void **state)
+{
+    struct place *p = *state;
+    history_close(open_or_die(p));
+    pid_t child = fork();
+    if (child == 0) {
+        sqlite3 *db;
+        if (sqlite3_open(p->path, &db) ||
+            sqlite3_exec(db, "PRAGMA user_version = 99", NULL, NULL, NULL))
+            _exit(1);
+        _exit(0); /* without closing: the log stays */
+    }
+    int status;
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    refused(p, "newer lade (version 99");
+}
+
+static void test_another_program(void **state)
+{
+    struct place *p = *state;
+    history_close(open_or_die(p));
+    unlink(p->path);
+    execute(p->path, "CREATE TABLE cookies (x); PRAGMA user_version = 1");
+    refused(p, "another program");
+}
+
+static void test_not_a_database(void **state)
+{
+    struct place *p = *state;
+    history_close(open_or_die(p));
+    char junk[5000];
+    for (size_t i = 0; i < sizeof(junk); i++)
+        junk[i] = (char)('a' + i % 23);
+    spill(p->path, junk, sizeof(junk));
+    refused(p, "not a database");
+    spill(p->path, "short", 5);
+    refused(p, "");
+}
+
+static void test_truncated(void **state)
+{
+    struct place *p = *state;
+    struct history *h = open_or_die(p);
+    int64_t c = new_conversation(h);
+    for (int i = 0; i < 50; i++)
+        add(h, c, HISTORY_USER, "words that fill some pages of the database, again and again");
+    history_close(h);
+    size_t size;
+    char *data = slurp(p->path, &size);
+    spill(p->path, data, size / 2);
+    refused(p, "malformed");
+    free(data);
+}
+
+/* Damage in the middle cannot be seen on opening; it is found when it is read. */
+static void test_damaged_page(void **state)
+{
+    struct place *p = *state;
+    struct history *h = open_or_die(p);
+    int64_t c = new_conversation(h);
+    for (int i = 0; i < 200; i++)
+        add(h, c, HISTORY_USER, "words that fill some pages of the database, again and again");
+    history_close(h);
+    size_t size;
+    char *data = slurp(p->path, &size);
+    memset(data + size / 3 / 4096 * 4096, 0x5a, size / 3 / 4096 * 4096);
+    spill(p->path, data, size);
+    free(data);
+    h = NULL;
+    struct history_facts facts;
+    if (history_open(&h, p->path, err) == 0)
+        assert_int_equal(history_check(h, &facts, err), -1);
+    assert_line(err, p->path);
+    history_close(h);
+}
+
+static void test_unwritable(void **state)
+{
+    struct place *p = *state;
+    char path[160];
+    struct history *h;
+    snprintf(path, sizeof(path), "%s/file", p->dir);
+    spill(path, "x", 1);
+    snprintf(path, sizeof(path), "%s/file/history.db", p->dir);
+    assert_int_equal(history_open(&h, path, err), -1);
+    assert_line(err, "Not a directory");
+    assert_int_equal(history_open(&h, p->dir, err), -1);
+    assert_line(err, p->dir);
+}
+
+/* A database whose index was dropped (a library without FTS5 wrote to it) gets a new one. */
+static void test_index_is_rebuilt(void **state)
+{
+    struct place *p = *state;
+    struct history *h = open_or_die(p);
+    int64_t c = new_conversation(h);
+    add(h, c, HISTORY_USER, "the heron waits");
+    struct history_facts facts;
+    OK(history_check(h, &facts, err));
+    history_close(h);
+    if (!facts.indexed) {
+        print_message("skipped: this SQLite has no FTS5\n");
+        skip();
+    }
+    execute(p->path, "DROP TRIGGER search_insert; DROP TRIGGER search_finish;"
+                     "DROP TRIGGER search_edit; DROP TRIGGER search_delete;"
+                     "UPDATE messages SET content = 'the kingfisher dives'");
+    h = open_or_die(p);
+    struct history_hits hits;
+    OK(history_search(h, "heron", 10, &hits, err));
+    assert_int_equal(hits.n, 1); /* the title, made from the first line */
+    assert_int_equal(hits.items[0].message, 0);
+    history_hits_clear(&hits);
+    OK(history_search(h, "kingfisher", 10, &hits, err));
+    assert_int_equal(hits.n, 1);
+    history_hits_clear(&hits);
+    history_close(h);
+    execute(p->path, "INSERT INTO search(search) VALUES ('integrity-check')");
+}
+
+/* ---- conversations and messages -------------------------------------------------------------- */
+
+static void test_round_trip(void **state)
+{
+    struct place *p = *state;
+    struct history *h = open_or_die(p);
+    int64_t c = new_conversation(h), id;
+    int64_t user = add(h, c, HISTORY_USER, "  \n\t What   is a lade?\nSecond line");
+    OK(history_message_begin(h, c, HISTORY_ACTIVE, "tiny", "{\"seed\":1}", &id, err));
+    OK(history_message_update(h, id, "It is", "hm", err));
+    struct history_cost cost = {30, 12, 5, 0.25, 120.5, 8.25};
+    OK(history_message_finish(h, id, HISTORY_COMPLETE, "It is to load.", "hmm", &cost, err));
+    history_close(h);
+
+    h = open_or_die(p);
+    int64_t last;
+    OK(history_conversation_last(h, &last, err));
+    assert_int_equal(last, c);
+    struct history_conversation conv;
+    OK(history_conversation_get(h, c, &conv, err));
+    assert_string_equal(conv.title, "What is a lade?");
+    assert_string_equal(conv.model, "tiny");
+    assert_string_equal(conv.model_path, "/models/tiny");
+    assert_string_equal(conv.strategy, "cpu-standard");
+    assert_int_equal(conv.messages, 2);
+    assert_int_equal(conv.leaf, id);
+    assert_true(conv.created > 1700000000000 && conv.updated >= conv.created);
+    history_conversation_clear(&conv);
+    struct history_messages m;
+    OK(history_messages_path(h, c, HISTORY_ACTIVE, &m, err));
+    assert_int_equal(m.n, 2);
+    assert_int_equal(m.items[0].id, user);
+    assert_int_equal(m.items[0].parent, 0);
+    assert_int_equal(m.items[0].role, HISTORY_USER);
+    assert_null(m.items[0].reasoning);
+    assert_int_equal(m.items[0].cost.tokens, -1);
+    assert_int_equal(m.items[1].parent, user);
+    assert_int_equal(m.items[1].state, HISTORY_COMPLETE);
+    assert_string_equal(m.items[1].content, "It is to load.");
+    assert_string_equal(m.items[1].reasoning, "hmm");
+    assert_string_equal(m.items[1].parameters, "{\"seed\":1}");
+    assert_int_equal(m.items[1].cost.prompt_tokens, 30);
+    assert_int_equal(m.items[1].cost.kept_tokens, 12);
+    assert_true(m.items[1].cost.decode_tps == 8.25 && m.items[1].cost.ttft_s == 0.25);
+    assert_true(m.items[1].finished >= m.items[1].created);
+    history_messages_clear(&m);
+    history_close(h);
+}
+
+static void test_titles(void **state)
+{
+    struct history *h = open_or_die(*state);
+    struct history_conversation conv;
+    int64_t c = new_conversation(h);
+    char text[1000] = "";
+    for (int i = 0; i < 120; i++)
+        strcat(text, "语");
+    add(h, c, HISTORY_SYSTEM, "Be kind.");
+    add(h, c, HISTORY_USER, text);
+    add(h, c, HISTORY_USER, "later");
+    OK(history_conversation_get(h, c, &conv, err));
+    assert_int_equal(strlen(conv.title), 80 * 3 + strlen("…"));
+    assert_string_equal(conv.title + 240, "…");
+    history_conversation_clear(&conv);
+    OK(history_conversation_rename(h, c, "Named \xff by hand", err));
+    add(h, c, HISTORY_USER, "even later");
+    OK(history_conversation_get(h, c, &conv, err));
+    assert_string_equal(conv.title, "Named \xEF\xBF\xBD by hand");
+    history_conversation_clear(&conv);
+    assert_int_equal(history_conversation_rename(h, 77, "x", err), -1);
+    assert_line(err, "conversation 77: there is none");
+    assert_int_equal(history_conversation_get(h, 77, &conv, err), -1);
+    assert_line(err, "conversation 77: there is none");
+    assert_int_equal(history_message_add(h, 77, 0, HISTORY_USER, "x", NULL, err), -1);
+    assert_line(err, "conversation 77: there is none");
+    history_close(h);
+}
+
+static void test_tree(void **state)
+{
+    struct history *h = open_or_die(*state);
+    int64_t c = new_conversation(h), other = new_conversation(h), second;
+    int64_t q = add(h, c, HISTORY_USER, "question");
+    int64_t first = add(h, c, HISTORY_ASSISTANT, "first answer");
+    OK(history_message_add(h, c, q, HISTORY_ASSISTANT, "second answer", &second, err));
+    struct history_messages m;
+    OK(history_messages_path(h, c, HISTORY_ACTIVE, &m, err));
+    assert_int_equal(m.n, 2);
+    assert_int_equal(m.items[1].id, second);
+    history_messages_clear(&m);
+    OK(history_messages_path(h, c, first, &m, err));
+    assert_int_equal(m.n, 2);
+    assert_int_equal(m.items[1].id, first);
+    history_messages_clear(&m);
+    OK(history_messages_all(h, c, &m, err));
+    assert_int_equal(m.n, 3);
+    history_messages_clear(&m);
+    OK(history_leaf_set(h, c, first, err));
+    int64_t next = add(h, c, HISTORY_USER, "and then?");
+    OK(history_messages_path(h, c, HISTORY_ACTIVE, &m, err));
+    assert_int_equal(m.n, 3);
+    assert_int_equal(m.items[1].id, first);
+    assert_int_equal(m.items[2].id, next);
+    history_messages_clear(&m);
+    OK(history_leaf_set(h, c, 0, err));
+    OK(history_messages_path(h, c, HISTORY_ACTIVE, &m, err));
+    assert_int_equal(m.n, 0);
+    history_messages_clear(&m);
+    assert_int_equal(history_message_add(h, other, q, HISTORY_USER, "x", NULL, err), -1);
+    assert_line(err, "is not in conversation");
+    assert_int_equal(history_leaf_set(h, other, q, err), -1);
+    history_close(h);
+}
+
+static void test_unicode_and_big(void **state)
+{
+    struct history *h = open_or_die(*state);
+    int64_t c = new_conversation(h), id;
+    const char *mixed = "日本語 👩‍👩‍👧 e\u0301 \x1b[31m العربية\r\n'; DROP TABLE messages; "
+                        "--";
+    add(h, c, HISTORY_USER, mixed);
+    add(h, c, HISTORY_USER, "broken \xf0\x9f\x98 and \xc0\xaf");
+    size_t size = 8 << 20;
+    char *big = malloc(size + 1);
+    memset(big, 'x', size);
+    big[size] = '\0';
+    OK(history_message_begin(h, c, HISTORY_ACTIVE, NULL, NULL, &id, err));
+    OK(history_message_update(h, id, big, big, err));
+    OK(history_message_finish(h, id, HISTORY_STOPPED, big, big, NULL, err));
+    struct history_messages m;
+    OK(history_messages_path(h, c, HISTORY_ACTIVE, &m, err));
+    assert_int_equal(m.n, 3);
+    assert_string_equal(m.items[0].content, mixed);
+    assert_string_equal(m.items[1].content,
+                        "broken \xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD and \xEF\xBF\xBD\xEF\xBF\xBD");
+    assert_string_equal(m.items[2].content, big);
+    assert_string_equal(m.items[2].reasoning, big);
+    history_messages_clear(&m);
+    free(big);
+    history_close(h);
+}
+
+static void test_list(void **state)
+{
+    struct history *h = open_or_die(*state);
+    struct history_list list;
+    OK(history_conversation_list(h, NULL, 0, -1, &list, err));
+    assert_int_equal(list.n, 0);
+    history_list_clear(&list);
+    int64_t last;
+    OK(history_conversation_last(h, &last, err));
+    assert_int_equal(last, 0);
+    for (int i = 0; i < 25; i++) {
+        char text[32];
+        snprintf(text, sizeof(text), "Topic %d", i);
+        int64_t c = new_conversation(h);
+        assert_int_equal(c, i + 1);
+        add(h, c, HISTORY_USER, text);
+    }
+    usleep(2000);
+    add(h, 3, HISTORY_USER, "newest");
+    OK(history_conversation_list(h, NULL, 0, 10, &list, err));
+    assert_int_equal(list.n, 10);
+    assert_int_equal(list.items[0].id, 3);
+    assert_int_equal(list.items[1].id, 25);
+    history_list_clear(&list);
+    OK(history_conversation_list(h, NULL, 20, 10, &list, err));
+    assert_int_equal(list.n, 5);
+    history_list_clear(&list);
+    OK(history_conversation_list(h, "tOPIC 2", 0, -1, &list, err));
+    assert_int_equal(list.n, 6); /* 2 and 20..24 */
+    history_list_clear(&list);
+    OK(history_conversation_list(h, "%", 0, -1, &list, err));
+    assert_int_equal(list.n, 0);
+    history_list_clear(&list);
+    history_close(h);
+}
+
+static void test_delete(void **state)
+{
+    struct place *p = *state;
+    struct history *h = open_or_die(p);
+    int64_t c = new_conversation(h), kept = new_conversation(h);
+    add(h, kept, HISTORY_USER, "stays");
+    for (int i = 0; i < 3000; i++) /* deeper than SQLite's limit on recursion */
+        add(h, c, i % 2 ? HISTORY_ASSISTANT : HISTORY_USER, "my secret Pelikan");
+    OK(history_conversation_delete(h, c, err));
+    assert_int_equal(history_conversation_delete(h, c, err), -1);
+    struct history_facts facts;
+    OK(history_check(h, &facts, err));
+    assert_int_equal(facts.conversations, 1);
+    assert_int_equal(facts.messages, 1);
+    assert_true(new_conversation(h) > kept);
+    history_close(h);
+    size_t size;
+    char *data = slurp(p->path, &size);
+    assert_null(memmem(data, size, "Pelikan", 7));
+    assert_null(memmem(data, size, "pel", 3)); /* a trigram of the index */
+    free(data);
+}
+
+static void test_search(void **state)
+{
+    struct history *h = open_or_die(*state);
+    struct history_hits hits;
+    int64_t a = new_conversation(h), b = new_conversation(h), answer;
+    add(h, a, HISTORY_USER, "Wie lädt man ein Schiff?");
+    OK(history_message_begin(h, a, HISTORY_ACTIVE, NULL, NULL, &answer, err));
+    OK(history_message_update(h, answer, "With a crane", NULL, err));
+    OK(history_search(h, "crane", 10, &hits, err));
+    assert_int_equal(hits.n, 0); /* still streaming */
+    history_hits_clear(&hits);
+    OK(history_message_finish(h, answer, HISTORY_COMPLETE, "With a crane, \"slowly\".", "hidden",
+                              NULL, err));
+    add(h, b, HISTORY_USER, "北京的天气怎么样？");
+    OK(history_conversation_rename(h, b, "Weather in Beijing", err));
+
+    static const struct {
+        const char *query;
+        int n;
+    } cases[] = {
+        {"CRANE", 1},
+        {"slowly crane", 1},
+        {"crane ship", 0},
+        {"\"slowly\"", 1},
+        {"schiff", 2},
+        {"LÄDT", 2},
+        {"天气怎", 1},
+        {"天气", 1},
+        {"beijing", 1},
+        {"in", 3},
+        {"", 0},
+        {"  ", 0},
+        {"nowhere", 0},
+        {"cr*", 0},
+        {"crane OR nowhere", 0},
+        {"content:crane", 0},
+        {"%", 0},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        OK(history_search(h, cases[i].query, 10, &hits, err));
+        /* Titles fold ASCII only, so the one of the first message is missed in capitals. */
+        int expected = strcmp(cases[i].query, "LÄDT") == 0 ? 1 : cases[i].n;
+        if (hits.n != expected)
+            fail_msg("\"%s\": %d hits, not %d", cases[i].query, hits.n, expected);
+        history_hits_clear(&hits);
+    }
+    OK(history_search(h, "crane", 10, &hits, err));
+    assert_int_equal(hits.items[0].conversation, a);
+    assert_int_equal(hits.items[0].message, answer);
+    assert_int_equal(hits.items[0].role, HISTORY_ASSISTANT);
+    assert_string_equal(hits.items[0].title, "Wie lädt man ein Schiff?");
+    assert_string_equal(hits.items[0].excerpt, "With a crane, \"slowly\".");
+    history_hits_clear(&hits);
+    OK(history_search(h, "a", 1, &hits, err));
+    assert_int_equal(hits.n, 1);
+    history_hits_clear(&hits);
+    history_close(h);
+}
+
+/* ---- export, import -------------------------------------------------------------------------- */
+
+static void test_export_import(void **state)
+{
+    struct place *p = *state;
+    struct history *h = open_or_die(p);
+    int64_t c = new_conversation(h), id, first;
+    int64_t q = add(h, c, HISTORY_USER, "Warum \"so\"? \u2028 \\ \t");
+    struct history_cost cost = {30, 12, 5, 0.25, 120.5, 8.25};
+    OK(history_message_begin(h, c, HISTORY_ACTIVE, "tiny", "{\"seed\":1}", &id, err));
+    OK(history_message_finish(h, id, HISTORY_STOPPED, "Because.", "thinking", &cost, err));
+    OK(history_message_add(h, c, q, HISTORY_ASSISTANT, "Another.", NULL, err));
+    OK(history_leaf_set(h, c, id, err));
+    add(h, new_conversation(h), HISTORY_USER, "second");
+
+    char *markdown = history_export(h, c, HISTORY_MARKDOWN, err);
+    assert_non_null(markdown);
+    assert_non_null(strstr(markdown, "# Warum"));
+    assert_non_null(strstr(markdown, "## You\n"));
+    assert_non_null(strstr(markdown, "## tiny\n"));
+    assert_non_null(strstr(markdown, "*(stopped)*"));
+    assert_null(strstr(markdown, "Another."));
+    free(markdown);
+
+    char *json = history_export(h, 0, HISTORY_JSON, err);
+    assert_non_null(json);
+    assert_null(strstr(json, "/models/tiny"));
+    int n;
+    OK(history_import(h, json, strlen(json), "x.json", &n, &first, err));
+    assert_int_equal(n, 2);
+    assert_int_equal(first, 3);
+    struct history_messages was, is;
+    OK(history_messages_all(h, c, &was, err));
+    OK(history_messages_all(h, first, &is, err));
+    assert_int_equal(was.n, is.n);
+    for (int i = 0; i < was.n; i++) {
+        assert_string_equal(was.items[i].content, is.items[i].content);
+        assert_int_equal(was.items[i].state, is.items[i].state);
+        assert_int_equal(was.items[i].role, is.items[i].role);
+        assert_int_equal(was.items[i].created, is.items[i].created);
+        assert_int_equal(was.items[i].finished, is.items[i].finished);
+        assert_memory_equal(&was.items[i].cost, &is.items[i].cost, sizeof(cost));
+        assert_string_equal(was.items[i].parameters, is.items[i].parameters);
+    }
+    assert_string_equal(is.items[1].reasoning, "thinking");
+    assert_int_equal(is.items[2].parent, is.items[0].id);
+    int64_t leaf = is.items[1].id;
+    history_messages_clear(&was);
+    history_messages_clear(&is);
+    struct history_conversation conv;
+    OK(history_conversation_get(h, first, &conv, err));
+    assert_int_equal(conv.leaf, leaf);
+    history_conversation_clear(&conv);
+    free(json);
+    history_close(h);
+}
+
+static void test_import_checks(void **state)
+{
+    struct history *h = open_or_die(*state);
+#define ONE(messages)                                                                              \
+    "{\"lade_history\":1,\"conversations\":[{\"title\":\"t\",\"messages\":[" messages "]}]}"
+#define M1 "{\"id\":1,\"parent\":0,\"role\":\"user\",\"state\":\"complete\",\"content\":\"a\"}"
+    static const struct {
+        const char *text, *part;
+    } bad[] = {
+        {"", "is not JSON"},
+        {"{\"a\":", "is not JSON"},
+        {"[]", "is not an export"},
+        {"{\"conversations\":[]}", "is not an export"},
+        {"{\"lade_history\":2,\"conversations\":[]}", "newer lade"},
+        {"{\"lade_history\":1,\"conversations\":[7]}", "'messages' is not a list"},
+        {"{\"lade_history\":1,\"conversations\":[{\"messages\":[]}]}", "'title' is missing"},
+        {"{\"lade_history\":1,\"conversations\":[{\"title\":\"t\",\"messages\":[],\"leaf\":1}]}",
+         "'leaf'"},
+        {ONE("7"), "'role' is missing"},
+        {ONE(M1 ",{\"id\":2,\"role\":\"user\",\"state\":\"complete\"}"), "message 2: 'content'"},
+        {ONE("{\"id\":1,\"role\":\"boss\",\"state\":\"complete\",\"content\":\"\"}"), "'role'"},
+        {ONE("{\"id\":1,\"role\":\"user\",\"state\":\"gone\",\"content\":\"\"}"), "'state'"},
+        {ONE("{\"id\":1,\"role\":\"user\",\"state\":\"complete\",\"content\":4}"), "'content'"},
+        {ONE("{\"id\":1,\"parent\":1,\"role\":\"user\",\"state\":\"complete\",\"content\":\"\"}"),
+         "'parent'"},
+        {ONE("{\"id\":9,\"role\":\"user\",\"state\":\"complete\",\"content\":\"\"}"), "'id'"},
+        {ONE("{\"id\":1,\"tokens\":-4,\"role\":\"user\",\"state\":\"complete\",\"content\":\"\"}"),
+         "'tokens'"},
+        {ONE("{\"id\":1,\"ttft_s\":\"\",\"role\":\"user\",\"state\":\"complete\",\"content\":"
+             "\"\"}"),
+         "'ttft_s'"},
+        {ONE("{\"id\":1,\"parameters\":3,\"role\":\"user\",\"state\":\"complete\",\"content\":"
+             "\"\"}"),
+         "'parameters'"},
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+        assert_int_equal(
+            history_import(h, bad[i].text, strlen(bad[i].text), "in.json", NULL, NULL, err), -1);
+        assert_line(err, bad[i].part);
+        assert_line(err, "in.json");
+    }
+    struct history_facts facts;
+    OK(history_check(h, &facts, err));
+    assert_int_equal(facts.conversations, 0); /* all or none */
+    assert_int_equal(facts.messages, 0);
+    history_close(h);
+}
+
+/* ---- processes ------------------------------------------------------------------------------- */
+
+static enum history_state last_state(struct history *h, int64_t c)
+{
+    struct history_messages m;
+    OK(history_messages_path(h, c, HISTORY_ACTIVE, &m, err));
+    assert_true(m.n > 0);
+    enum history_state s = m.items[m.n - 1].state;
+    history_messages_clear(&m);
+    return s;
+}
+
+static void test_close_interrupts(void **state)
+{
+    struct history *h = open_or_die(*state);
+    int64_t c = new_conversation(h), id;
+    add(h, c, HISTORY_USER, "q");
+    OK(history_message_begin(h, c, HISTORY_ACTIVE, NULL, NULL, &id, err));
+    OK(history_message_update(h, id, "half", NULL, err));
+    history_close(h);
+    h = open_or_die(*state);
+    assert_int_equal(last_state(h, c), HISTORY_INTERRUPTED);
+    assert_int_equal(history_message_update(h, id, "x", NULL, err), -1);
+    assert_line(err, "not being written");
+    assert_int_equal(history_message_finish(h, id, HISTORY_COMPLETE, "x", NULL, NULL, err), -1);
+    history_close(h);
+}
+
+/* Another process streams: its answer is left alone while it lives and interrupted when it dies,
+ * even if the database was opened before that. */
+static void test_second_process(void **state)
+{
+    struct place *p = *state;
+    struct history *h = open_or_die(p);
+    int64_t c = new_conversation(h), shown = 0;
+    int ready[2], go[2];
+    assert_int_equal(pipe(ready) | pipe(go), 0);
+    history_close(h);
+    pid_t child = fork();
+    if (child == 0) {
+        char byte = 0;
+        int64_t id;
+        if (history_open(&h, p->path, err) ||
+            history_message_begin(h, c, HISTORY_ACTIVE, NULL, NULL, &id, err) ||
+            history_message_update(h, id, "still here", NULL, err) ||
+            write(ready[1], &byte, 1) != 1 || read(go[0], &byte, 1) != 1 ||
+            history_message_update(h, id, "still here and more", NULL, err) ||
+            write(ready[1], &byte, 1) != 1)
+            _exit(1);
+        pause();
+    }
+    char byte = 0;
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    h = open_or_die(p);
+    assert_int_equal(last_state(h, c), HISTORY_STREAMING);
+    for (int i = 0; i < 20; i++) /* both write */
+        add(h, new_conversation(h), HISTORY_USER, "from the first process");
+    assert_int_equal(write(go[1], &byte, 1), 1);
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    assert_int_equal(last_state(h, c), HISTORY_INTERRUPTED);
+    struct history_messages m;
+    OK(history_messages_path(h, c, HISTORY_ACTIVE, &m, err));
+    assert_string_equal(m.items[0].content, "still here and more");
+    assert_int_equal(m.items[0].finished, shown);
+    history_messages_clear(&m);
+    history_close(h);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_modes),
+        TEST(test_newer),
+        TEST(test_newer_with_log),
+        TEST(test_another_program),
+        TEST(test_not_a_database),
+        TEST(test_truncated),
+        TEST(test_damaged_page),
+        TEST(test_unwritable),
+        TEST(test_index_is_rebuilt),
+        TEST(test_round_trip),
+        TEST(test_titles),
+        TEST(test_tree),
+        TEST(test_unicode_and_big),
+        TEST(test_list),
+        TEST(test_delete),
+        TEST(test_search),
+        TEST(test_export_import),
+        TEST(test_import_checks),
+        TEST(test_close_interrupts),
+        TEST(test_second_process),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
