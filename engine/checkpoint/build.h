@@ -34,7 +34,7 @@ struct lade_format {
                         size_t size);
 };
 
-extern const struct lade_format lade_format_hf;
+extern const struct lade_format lade_format_hf, lade_format_gguf;
 
 /* "FILE" of a raw tensor for messages. */
 const char *lade_raw_file(const struct lade_build *b, const struct lade_raw *raw);

@@ -1,10 +1,12 @@
 #include "engine/checkpoint/catalog.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "engine/checkpoint/build.h"
 #include "engine/checkpoint/file.h"
@@ -216,6 +218,16 @@ static char *model_name(const char *path)
     return name;
 }
 
+static bool is_gguf(const char *path)
+{
+    char magic[4];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool is = fd >= 0 && read(fd, magic, 4) == 4 && !memcmp(magic, "GGUF", 4);
+    if (fd >= 0)
+        close(fd);
+    return is;
+}
+
 static const struct lade_format *format_of(const char *path, char *err)
 {
     struct stat st;
@@ -226,9 +238,11 @@ static const struct lade_format *format_of(const char *path, char *err)
     }
     if (S_ISDIR(st.st_mode))
         return &lade_format_hf;
+    if (is_gguf(path))
+        return &lade_format_gguf;
     lade_fail(err,
-              "%s: not a directory; give the directory of a model (config.json and "
-              "*.safetensors)",
+              "%s: neither a directory nor a GGUF file; give the directory of a model (config.json "
+              "and *.safetensors) or a .gguf file",
               path);
     return NULL;
 }

@@ -55,6 +55,7 @@ struct lade_span {
 enum lade_source {
     LADE_SRC_F32, LADE_SRC_F16, LADE_SRC_BF16,
     LADE_SRC_GPTQ,                   /* qweight / qzeros / scales, packed along the input */
+    LADE_SRC_Q4_0, LADE_SRC_Q8_0,    /* ggml: per row, blocks of 32 with one scale */
     LADE_N_SOURCES
 };
 
@@ -75,7 +76,7 @@ struct lade_tensor {
     uint8_t source;                  /* enum lade_source */
     uint8_t rows;                    /* enum lade_row_order */
     uint8_t value;                   /* enum lade_value */
-    uint8_t n_parts;                 /* GPTQ: 0 qweight, 1 qzeros, 2 scales; plain: 0 weight */
+    uint8_t n_parts;                 /* GPTQ: 0 qweight, 1 qzeros, 2 scales; others: runs of rows */
     uint8_t zero_offset;             /* GPTQ: what is added to a stored zero (1 for gptq v1) */
     uint8_t naming;                  /* which of the names its role may have; see tensor_name */
     int piece;
@@ -121,8 +122,9 @@ struct lade_catalog {
     size_t packed_bytes;             /* of all pieces */
 };
 
-/* Opens a directory (config.json + *.safetensors). On success *out is owned by the caller, who
- * ends it with lade_catalog_close. Reads headers only; keeps no file open. Any thread. */
+/* Opens a directory (config.json + *.safetensors) or a .gguf file (any part of a split). On
+ * success *out is owned by the caller, who ends it with lade_catalog_close. Reads headers only;
+ * keeps no file open. Any thread. */
 int lade_catalog_open(struct lade_catalog **out, const char *path, char *err);
 void lade_catalog_close(struct lade_catalog *cat);
 

@@ -11,6 +11,7 @@ struct job {
     const struct lade_tensor *t;
     struct lade_matrix_layout layout;
     int part;
+    int first, rows; /* of the packed matrix: what this part holds; all of it for GPTQ */
     const unsigned char *src;
     unsigned char *dst;
     char *err;
@@ -162,6 +163,68 @@ static int pack_gptq(const struct job *j)
     return parts[j->part](j);
 }
 
+/* ---- ggml's blocks of 32 --------------------------------------------------------------------- */
+
+/* The low nibbles of 8 bytes, the first byte's lowest. */
+static uint32_t low_nibbles(const unsigned char *p)
+{
+    uint64_t x;
+    memcpy(&x, p, 8);
+    x &= 0x0F0F0F0F0F0F0F0F;
+    x = (x | x >> 4) & 0x00FF00FF00FF00FF;
+    x = (x | x >> 8) & 0x0000FFFF0000FFFF;
+    return (uint32_t)(x | x >> 16);
+}
+
+/* f16 scale, 16 bytes: byte i has value i low and value i + 16 high; value = scale * (q - 8). */
+static void split_q4_0(const unsigned char *block, uint32_t *words)
+{
+    unsigned char high[16];
+    for (int i = 0; i < 16; i++)
+        high[i] = block[2 + i] >> 4;
+    words[0] = low_nibbles(block + 2);
+    words[1] = low_nibbles(block + 10);
+    words[2] = low_nibbles(high);
+    words[3] = low_nibbles(high + 8);
+}
+
+/* f16 scale, 32 signed bytes; value = scale * q. */
+static void split_q8_0(const unsigned char *block, uint32_t *words)
+{
+    memcpy(words, block + 2, 32);
+    for (int i = 0; i < 8; i++)
+        words[i] ^= 0x80808080; /* q + 128 */
+}
+
+static int pack_blocks(const struct job *j)
+{
+    const bool q4 = j->t->source == LADE_SRC_Q4_0;
+    const size_t block_bytes = q4 ? 18 : 34, n_words = q4 ? 4 : 8;
+    const size_t groups = (size_t)j->layout.groups;
+    uint32_t *codes = (uint32_t *)(void *)j->dst, words[8];
+    uint16_t *scales = (uint16_t *)(void *)(j->dst + j->layout.scales);
+    int bad = 0;
+    for (int r = j->first; r < j->first + j->rows; r++) {
+        const size_t tile_no = (size_t)r / LADE_TILE, lane = (size_t)r % LADE_TILE;
+        const unsigned char *block =
+            j->src + (size_t)(run_at(j, r).row - j->first) * groups * block_bytes;
+        for (size_t g = 0; g < groups; g++, block += block_bytes) {
+            uint16_t scale;
+            memcpy(&scale, block, 2);
+            bad |= (scale & 0x7C00) == 0x7C00;
+            scales[(tile_no * groups + g) * LADE_TILE + lane] = scale;
+            if (q4)
+                split_q4_0(block, words);
+            else
+                split_q8_0(block, words);
+            uint32_t *to = codes + ((tile_no * groups + g) * n_words) * LADE_TILE + lane;
+            for (size_t w = 0; w < n_words; w++)
+                to[w * LADE_TILE] = words[w];
+        }
+    }
+    return bad ? bad_value(j, "a scale is infinite or not a number") : 0;
+}
+
 /* ---- plain ----------------------------------------------------------------------------------- */
 
 static float f32_from_f16(uint16_t h)
@@ -225,38 +288,49 @@ static int pack_to_f32(const struct job *j)
 
 static int pack_plain(const struct job *j)
 {
-    static const enum lade_type same[] = {
-        [LADE_SRC_F32] = LADE_F32, [LADE_SRC_F16] = LADE_F16, [LADE_SRC_BF16] = LADE_BF16};
     const struct lade_matrix *m = &j->t->packed;
-    if (m->type != same[j->t->source] || j->t->value != LADE_VALUE_SAME)
+    if (m->type == LADE_F32 && (j->t->source != LADE_SRC_F32 || j->t->value != LADE_VALUE_SAME))
         return pack_to_f32(j);
     const size_t row_bytes = (size_t)m->cols * (size_t)lade_types[m->type].bits / 8;
-    for (int r = 0; r < m->rows;) {
+    for (int r = j->first, end = j->first + j->rows; r < end;) {
         struct run run = run_at(j, r);
-        memcpy(j->dst + (size_t)r * row_bytes, j->src + (size_t)run.row * row_bytes,
-               (size_t)run.n * row_bytes);
-        r += run.n;
+        int n = run.n < end - r ? run.n : end - r;
+        memcpy(j->dst + (size_t)r * row_bytes, j->src + (size_t)(run.row - j->first) * row_bytes,
+               (size_t)n * row_bytes);
+        r += n;
     }
     return 0;
 }
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
-static int (*const packers[LADE_N_SOURCES])(const struct job *) = {
-    [LADE_SRC_F32] = pack_plain,
-    [LADE_SRC_F16] = pack_plain,
-    [LADE_SRC_BF16] = pack_plain,
-    [LADE_SRC_GPTQ] = pack_gptq,
+static const struct source {
+    int (*pack)(const struct job *);
+    int same;               /* packed type that has the very bytes of the source, or -1 */
+    int block, block_bytes; /* of a row; 0 where parts are no runs of rows */
+} sources[LADE_N_SOURCES] = {
+    [LADE_SRC_F32] = {pack_plain, LADE_F32, 1, 4},   [LADE_SRC_F16] = {pack_plain, LADE_F16, 1, 2},
+    [LADE_SRC_BF16] = {pack_plain, LADE_BF16, 1, 2}, [LADE_SRC_GPTQ] = {pack_gptq, -1, 0, 0},
+    [LADE_SRC_Q4_0] = {pack_blocks, -1, 32, 18},     [LADE_SRC_Q8_0] = {pack_blocks, -1, 32, 34},
 };
 
 bool lade_pack_is_copy(const struct lade_tensor *t)
 {
-    static const int plain[LADE_N_SOURCES] = {[LADE_SRC_F32] = LADE_F32,
-                                              [LADE_SRC_F16] = LADE_F16,
-                                              [LADE_SRC_BF16] = LADE_BF16,
-                                              [LADE_SRC_GPTQ] = -1};
-    return plain[t->source] == (int)t->packed.type && t->rows == LADE_ROWS_SAME &&
-           t->value == LADE_VALUE_SAME;
+    return sources[t->source].same == (int)t->packed.type && t->rows == LADE_ROWS_SAME &&
+           t->value == LADE_VALUE_SAME && t->n_parts == 1;
+}
+
+/* Where the rows of a part begin, and how many it has. */
+static void find_rows(struct job *j)
+{
+    const struct source *s = &sources[j->t->source];
+    j->rows = j->t->packed.rows;
+    if (!s->block || j->t->n_parts == 1)
+        return;
+    const uint64_t row_bytes = (uint64_t)(j->t->packed.cols / s->block) * (uint64_t)s->block_bytes;
+    for (int i = 0; i < j->part; i++)
+        j->first += (int)(j->t->parts[i].bytes / row_bytes);
+    j->rows = (int)(j->t->parts[j->part].bytes / row_bytes);
 }
 
 int lade_pack(const struct lade_catalog *cat, const struct lade_tensor *t, int part,
@@ -265,5 +339,6 @@ int lade_pack(const struct lade_catalog *cat, const struct lade_tensor *t, int p
     struct job j = {.cat = cat, .t = t, .part = part, .src = src, .dst = dst, .err = err};
     if (part < 0 || part >= t->n_parts || lade_matrix_layout(&t->packed, &j.layout))
         return lade_fail(err, "tensor of role %d: no part %d to pack; report this", t->role, part);
-    return packers[t->source](&j);
+    find_rows(&j);
+    return sources[t->source].pack(&j);
 }

@@ -15,13 +15,19 @@
 enum lade_dtype {
     LADE_DT_F32, LADE_DT_F16, LADE_DT_BF16, LADE_DT_I32, LADE_DT_I64, LADE_DT_U8, LADE_DT_F8_E4M3,
     LADE_DT_F64, LADE_DT_I16, LADE_DT_I8, LADE_DT_U16, LADE_DT_U32, LADE_DT_U64, LADE_DT_BOOL,
-    LADE_DT_F8_E5M2, LADE_DT_OTHER, /* a type this program has no name for */
+    LADE_DT_F8_E5M2,
+    /* ggml's blocks */
+    LADE_DT_Q4_0, LADE_DT_Q4_1, LADE_DT_Q5_0, LADE_DT_Q5_1, LADE_DT_Q8_0, LADE_DT_Q2_K,
+    LADE_DT_Q3_K, LADE_DT_Q4_K, LADE_DT_Q5_K, LADE_DT_Q6_K, LADE_DT_IQ1_S, LADE_DT_IQ1_M,
+    LADE_DT_IQ2_XXS, LADE_DT_IQ2_XS, LADE_DT_IQ2_S, LADE_DT_IQ3_XXS, LADE_DT_IQ3_S,
+    LADE_DT_IQ4_NL, LADE_DT_IQ4_XS, LADE_DT_MXFP4,
+    LADE_DT_OTHER, /* a type this program has no name for */
     LADE_N_DTYPES
 };
 
 struct lade_dtype_info {
-    const char *name; /* as safetensors spells it */
-    int bytes;        /* of one element; 0 where unknown */
+    const char *name; /* as safetensors or ggml spells it */
+    int block, bytes; /* values of one block and its bytes; bytes 0 where unknown */
 };
 extern const struct lade_dtype_info lade_dtypes[LADE_N_DTYPES];
 

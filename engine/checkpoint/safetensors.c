@@ -42,7 +42,7 @@ static bool text_is(const char *text, size_t len, const char *what)
 
 static enum lade_dtype dtype_of(const char *text, size_t len)
 {
-    for (int i = 0; i < LADE_DT_OTHER; i++)
+    for (int i = 0; i <= LADE_DT_F8_E5M2; i++)
         if (text_is(text, len, lade_dtypes[i].name))
             return (enum lade_dtype)i;
     return LADE_DT_OTHER;

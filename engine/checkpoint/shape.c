@@ -116,6 +116,38 @@ int lade_shape_check(const struct lade_shape *s, const char *path, char *err)
     return check_products(s, path, err);
 }
 
+/* The magnitude YaRN gives to cos and sin: 0.1 m ln(factor) + 1 (arXiv:2309.00071, eq. 22), as
+ * transformers generalizes it with mscale and mscale_all_dim. */
+static double yarn_magnitude(double factor, double m)
+{
+    return factor > 1 ? 0.1 * m * log(factor) + 1 : 1;
+}
+
+int lade_shape_yarn(struct lade_shape *s, double attention, const char *path, char *err)
+{
+    const struct {
+        const char *what;
+        double value;
+    } positive[] = {{"factor", s->yarn_factor},
+                    {"beta_fast", s->yarn_beta_fast},
+                    {"beta_slow", s->yarn_beta_slow},
+                    {"attention factor", attention},
+                    {"original context", s->yarn_original_context}};
+    for (size_t i = 0; i < sizeof positive / sizeof *positive; i++)
+        if (!(positive[i].value > 0 && positive[i].value < 1e9))
+            return lade_fail(err, "%s: the %s of YaRN is %g; the file is damaged", path,
+                             positive[i].what, positive[i].value);
+    if (s->yarn_factor < 1)
+        return lade_fail(err, "%s: the factor of YaRN is %g, less than 1; the file is damaged",
+                         path, s->yarn_factor);
+    s->yarn_attention_factor = attention * yarn_magnitude(s->yarn_factor, 1);
+    /* Cards advise to leave max_position_embeddings alone when YaRN is switched on. */
+    double reach = s->yarn_factor * s->yarn_original_context;
+    if (reach > s->max_context)
+        s->max_context = reach < 1 << 26 ? (int)reach : 1 << 26;
+    return 0;
+}
+
 /* ---- config.json ----------------------------------------------------------------------------- */
 
 static int check_architecture(json_t *root, const char *path, char *err)
@@ -209,13 +241,6 @@ static int read_layer_types(struct lade_shape *s, json_t *root, const char *path
     return 0;
 }
 
-/* The magnitude YaRN gives to cos and sin: 0.1 m ln(factor) + 1 (arXiv:2309.00071, eq. 22), as
- * transformers generalizes it with mscale and mscale_all_dim. */
-static double yarn_magnitude(double factor, double m)
-{
-    return factor > 1 ? 0.1 * m * log(factor) + 1 : 1;
-}
-
 static int read_yarn(struct lade_shape *s, json_t *rope, const char *path, char *err)
 {
     const double zero = 0, fast = 32, slow = 1;
@@ -233,15 +258,13 @@ static int read_yarn(struct lade_shape *s, json_t *rope, const char *path, char 
     if (json_is_false(json_object_get(rope, "truncate")))
         return lade_fail(err, "%s: rope truncate is false; only the default is supported", path);
     s->yarn_original_context = (int)original;
-    s->yarn_attention_factor =
-        attention > 0 ? attention
-        : mscale > 0 && mscale_all > 0
-            ? yarn_magnitude(s->yarn_factor, mscale) / yarn_magnitude(s->yarn_factor, mscale_all)
-            : yarn_magnitude(s->yarn_factor, 1);
-    /* Cards advise to leave max_position_embeddings alone when YaRN is switched on. */
-    double reach = s->yarn_factor * s->yarn_original_context;
-    if (reach > s->max_context)
-        s->max_context = reach < 1 << 26 ? (int)reach : 1 << 26;
+    if (lade_shape_yarn(s, 1, path, err))
+        return -1;
+    if (attention > 0)
+        s->yarn_attention_factor = attention;
+    else if (mscale > 0 && mscale_all > 0)
+        s->yarn_attention_factor =
+            yarn_magnitude(s->yarn_factor, mscale) / yarn_magnitude(s->yarn_factor, mscale_all);
     return 0;
 }
 

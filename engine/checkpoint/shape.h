@@ -48,6 +48,10 @@ int lade_shape_parse(struct lade_shape *shape, const char *text, size_t len, con
 /* The rules every shape must keep, whatever file it comes from: limits, divisibility, products. */
 int lade_shape_check(const struct lade_shape *shape, const char *path, char *err);
 
+/* Completes YaRN from yarn_factor and yarn_original_context: the magnitude, times `attention`, and
+ * the context that it reaches. */
+int lade_shape_yarn(struct lade_shape *shape, double attention, const char *path, char *err);
+
 /* The published defaults of Qwen3-Next-Instruct, without stop tokens. */
 void lade_generation_defaults(struct lade_generation *gen);
 
