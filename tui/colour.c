@@ -4,8 +4,8 @@
 #include <string.h>
 
 const char *const colour_names[16] = {
-    "black",        "red",        "green",        "yellow",        "blue",
-    "magenta",      "cyan",       "white",        "bright-black",  "bright-red",
+    "black",        "red",           "green",       "yellow",         "blue",
+    "magenta",      "cyan",          "white",       "bright-black",   "bright-red",
     "bright-green", "bright-yellow", "bright-blue", "bright-magenta", "bright-cyan",
     "bright-white"};
 

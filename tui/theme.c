@@ -1,5 +1,6 @@
 #include "tui/theme.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <term.h>
@@ -67,7 +68,7 @@ static int curses_colour(const struct theme_colour *c, bool *taken, uint32_t *is
     case DEPTH_256:
         /* Without a number of its own (0..15 is the user's palette: leave it alone). */
         return c->is_default || c->c256 < 16 || !can_change_color() ? c->c256
-                                                                     : exact_entry(c, taken, is);
+                                                                    : exact_entry(c, taken, is);
     default:
         /* Direct colour keeps 0..7 for the named ones: nearly black is black. */
         if (!c->is_default && c->c256 >= 0 && c->c256 < 8)
@@ -81,9 +82,9 @@ static void bind_colours(void)
     bool taken[256] = {0};
     uint32_t is[256];
     if (theme.depth == DEPTH_256 && can_change_color() && !*theme.reset) {
-        const char *oc = tigetstr("oc");
-        if (oc && oc != (char *)-1 && strlen(oc) < sizeof theme.reset)
-            strcpy(theme.reset, oc);
+        /* orig_colors is NULL where the entry lacks it. */
+        if (orig_colors && strlen(orig_colors) < sizeof theme.reset)
+            snprintf(theme.reset, sizeof theme.reset, "%s", orig_colors);
     }
     for (int r = 0; r < THEME_ROLE_COUNT; r++) {
         theme.fg[r] = curses_colour(&theme.file.style[r].fg, taken, is);
@@ -113,8 +114,11 @@ static attr_t attributes_of(enum theme_role role)
     static const struct {
         unsigned bit;
         attr_t attr;
-    } map[] = {{THEME_BOLD, A_BOLD}, {THEME_DIMMED, A_DIM}, {THEME_ITALIC, A_ITALIC},
-               {THEME_UNDERLINE, A_UNDERLINE}, {THEME_REVERSE, A_REVERSE}};
+    } map[] = {{THEME_BOLD, A_BOLD},
+               {THEME_DIMMED, A_DIM},
+               {THEME_ITALIC, A_ITALIC},
+               {THEME_UNDERLINE, A_UNDERLINE},
+               {THEME_REVERSE, A_REVERSE}};
     const struct theme_style *s = &theme.file.style[role];
     attr_t a = A_NORMAL;
     for (size_t i = 0; i < sizeof map / sizeof *map; i++)
@@ -133,12 +137,12 @@ static void plain(struct theme_file *f)
     static const struct {
         enum theme_role role;
         unsigned attributes;
-    } table[] = {{THEME_DIM, THEME_DIMMED},       {THEME_USER, THEME_BOLD},
-                 {THEME_ASSISTANT, THEME_BOLD},   {THEME_THINKING, THEME_DIMMED},
-                 {THEME_HEADING, THEME_BOLD},     {THEME_STRONG, THEME_BOLD},
+    } table[] = {{THEME_DIM, THEME_DIMMED},         {THEME_USER, THEME_BOLD},
+                 {THEME_ASSISTANT, THEME_BOLD},     {THEME_THINKING, THEME_DIMMED},
+                 {THEME_HEADING, THEME_BOLD},       {THEME_STRONG, THEME_BOLD},
                  {THEME_EMPHASIS, THEME_UNDERLINE}, {THEME_SELECTION, THEME_REVERSE},
-                 {THEME_MATCH, THEME_UNDERLINE},  {THEME_ERROR, THEME_BOLD},
-                 {THEME_TITLE, THEME_BOLD},       {THEME_STATUS_LABEL, THEME_DIMMED}};
+                 {THEME_MATCH, THEME_UNDERLINE},    {THEME_ERROR, THEME_BOLD},
+                 {THEME_TITLE, THEME_BOLD},         {THEME_STATUS_LABEL, THEME_DIMMED}};
     *f = (struct theme_file){0};
     for (int r = 0; r < THEME_ROLE_COUNT; r++)
         f->style[r].fg = f->style[r].bg =
@@ -156,10 +160,10 @@ int theme_load(const char *name_or_path, char *err)
     theme.depth = depth_of_terminal();
     if (theme.depth == DEPTH_NONE && theme_read(&file, "monochrome", name, NULL) != 0) {
         plain(&file);
-        strcpy(name, "monochrome");
+        snprintf(name, sizeof name, "monochrome");
     }
     theme.file = file;
-    strcpy(theme.name, name);
+    snprintf(theme.name, sizeof theme.name, "%s", name);
     theme.loaded = true;
     bind_colours();
     return 0;
@@ -181,16 +185,14 @@ attr_t theme_attr(enum theme_role role)
 
 attr_t theme_over(enum theme_role fg, enum theme_role bg)
 {
-    if (!theme_has_shades() || (unsigned)fg >= THEME_ROLE_COUNT ||
-        (unsigned)bg >= THEME_ROLE_COUNT)
+    if (!theme_has_shades() || (unsigned)fg >= THEME_ROLE_COUNT || (unsigned)bg >= THEME_ROLE_COUNT)
         return theme_attr(fg);
     return attributes_of(fg) | COLOR_PAIR(pair(theme.fg[fg], theme.fg[bg]));
 }
 
 attr_t theme_on(enum theme_role role, enum theme_role ground)
 {
-    if (!theme.loaded || (unsigned)role >= THEME_ROLE_COUNT ||
-        (unsigned)ground >= THEME_ROLE_COUNT)
+    if (!theme.loaded || (unsigned)role >= THEME_ROLE_COUNT || (unsigned)ground >= THEME_ROLE_COUNT)
         return theme_attr(role);
     /* A ground shown by reversing (no colours) reverses what stands on it. */
     return attributes_of(role) | (attributes_of(ground) & A_REVERSE) |

@@ -89,8 +89,10 @@ static int colour(const struct place *at, const char *word, struct theme_colour 
             break;
         }
         if (n == 2)
-            return lade_fail(at->err, "%s:%d: colour '%.40s' has more than three parts; "
-                             "write COLOUR/256-COLOUR/16-COLOUR", at->path, at->line, word);
+            return lade_fail(at->err,
+                             "%s:%d: colour '%.40s' has more than three parts; "
+                             "write COLOUR/256-COLOUR/16-COLOUR",
+                             at->path, at->line, word);
     }
     if (!main_colour(part[0], c))
         return lade_fail(at->err, "%s:%d: unknown colour '%.31s'; " COLOUR_HELP, at->path, at->line,
@@ -99,15 +101,19 @@ static int colour(const struct place *at, const char *word, struct theme_colour 
         if (strcmp(part[1], "default") == 0)
             c->c256 = -1;
         else if (!number_255(part[1], &c->c256))
-            return lade_fail(at->err, "%s:%d: '%.31s' is no 256-colour number; use 0..255 or "
-                             "default", at->path, at->line, part[1]);
+            return lade_fail(at->err,
+                             "%s:%d: '%.31s' is no 256-colour number; use 0..255 or "
+                             "default",
+                             at->path, at->line, part[1]);
     }
     if (n > 2) {
         c->c16 = strcmp(part[2], "default") == 0 ? -1 : colour_by_name(part[2]);
         if (c->c16 < 0 && strcmp(part[2], "default") != 0)
-            return lade_fail(at->err, "%s:%d: '%.31s' is no name of the 16 colours; use default, "
+            return lade_fail(at->err,
+                             "%s:%d: '%.31s' is no name of the 16 colours; use default, "
                              "black, red, green, yellow, blue, magenta, cyan, white, bright-black "
-                             ".. bright-white", at->path, at->line, part[2]);
+                             ".. bright-white",
+                             at->path, at->line, part[2]);
     }
     return 0;
 }
@@ -120,8 +126,10 @@ static int attribute(const struct place *at, const char *word, unsigned *bits)
             return 0;
         }
     }
-    return lade_fail(at->err, "%s:%d: unknown attribute '%.40s'; use bold, dim, italic, underline "
-                     "or reverse", at->path, at->line, word);
+    return lade_fail(at->err,
+                     "%s:%d: unknown attribute '%.40s'; use bold, dim, italic, underline "
+                     "or reverse",
+                     at->path, at->line, word);
 }
 
 /* `has_bg` tells whether the line named a background. */
@@ -220,7 +228,8 @@ int theme_parse(struct theme_file *out, const char *path, const char *text, size
             return lade_fail(err, "%s: no line for role '%s'; add '%s = COLOUR'", path, keys[r],
                              keys[r]);
     if (!bg[THEME_TEXT])
-        out->style[THEME_TEXT].bg = (struct theme_colour){.is_default = true, .c256 = -1, .c16 = -1};
+        out->style[THEME_TEXT].bg =
+            (struct theme_colour){.is_default = true, .c256 = -1, .c16 = -1};
     for (int r = 0; r < THEME_ROLE_COUNT; r++)
         if (!bg[r])
             out->style[r].bg = out->style[THEME_TEXT].bg;

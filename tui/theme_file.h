@@ -18,7 +18,13 @@
 #include "tui/roles.h"
 #include "tui/theme_entry.h"
 
-enum { THEME_BOLD = 1, THEME_DIMMED = 2, THEME_ITALIC = 4, THEME_UNDERLINE = 8, THEME_REVERSE = 16 };
+enum {
+    THEME_BOLD = 1,
+    THEME_DIMMED = 2,
+    THEME_ITALIC = 4,
+    THEME_UNDERLINE = 8,
+    THEME_REVERSE = 16
+};
 
 /* One colour at three depths; -1 is the terminal's default at that depth. */
 struct theme_colour {

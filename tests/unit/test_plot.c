@@ -19,9 +19,9 @@ static void test_bar(void **state)
         double fraction;
         int width, full;
         wchar_t part;
-    } rows[] = {{0, 10, 0, 0},      {NAN, 10, 0, 0},     {-1, 10, 0, 0},   {1, 10, 10, 0},
-                {2, 10, 10, 0},     {0.5, 10, 5, 0},     {0.55, 10, 5, L'▌'}, {0.001, 10, 0, L'▏'},
-                {0.9999, 10, 9, L'▉'}, {0.5, 1, 0, L'▌'}, {0.5, 0, 0, 0},  {0.5, -3, 0, 0}};
+    } rows[] = {{0, 10, 0, 0},         {NAN, 10, 0, 0},   {-1, 10, 0, 0},      {1, 10, 10, 0},
+                {2, 10, 10, 0},        {0.5, 10, 5, 0},   {0.55, 10, 5, L'▌'}, {0.001, 10, 0, L'▏'},
+                {0.9999, 10, 9, L'▉'}, {0.5, 1, 0, L'▌'}, {0.5, 0, 0, 0},      {0.5, -3, 0, 0}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct plot_fill f = plot_bar(rows[i].fraction, rows[i].width, true);
         assert_int_equal(f.full, rows[i].full);
@@ -127,7 +127,11 @@ static void test_cells_text(void **state)
     (void)state;
     struct cells c;
     assert_int_equal(cells_init(&c, 2, 12, true, true), 0);
-    assert_int_equal(cells_put(&c, 0, 0, 12, THEME_TEXT, "a你b\x01\xff" "e\xcc\x81" "c"), 6);
+    assert_int_equal(cells_put(&c, 0, 0, 12, THEME_TEXT,
+                               "a你b\x01\xff"
+                               "e\xcc\x81"
+                               "c"),
+                     6);
     assert_string_equal(row(&c, 0), "a你bec");
     assert_int_equal(cells_put(&c, 1, 0, 5, THEME_TEXT, "你好世界"), 5);
     assert_string_equal(row(&c, 1), "你好…");

@@ -49,9 +49,10 @@ static const struct row rows[] = {
     {units_speed, 8.312, "8.31"},
     {units_speed, 12.34, "12.3"},
     {units_speed, 1420.4, "1420"},
+    {units_speed, 12345, "12k"},
     {units_count, 512, "512"},
     {units_count, 8192, "8192"},
-    {units_count, 32768, "32.8k"},
+    {units_count, 32768, "32768"},
     {units_count, 262144, "262k"},
     {units_count, 1.25e6, "1.2M"},
     {units_percent, 0.43, "43%"},
@@ -92,6 +93,16 @@ static void test_memory_of(void **state)
     assert_string_equal(units_memory_of(out, 100 * 1048576.0, 512 * 1048576.0), "100/512 MiB");
 }
 
+static void test_file_of(void **state)
+{
+    (void)state;
+    char out[UNITS_MAX];
+    assert_string_equal(units_file_of(out, 26.84e9, 43.2e9), "26.8 of 43.2 GB");
+    assert_string_equal(units_file_of(out, 0, 43.2e9), "0.00 of 43.2 GB");
+    assert_string_equal(units_file_of(out, 1.5e6, 12e6), "2 of 12 MB");
+    assert_string_equal(units_file_of(out, NAN, 12e6), UNITS_UNKNOWN);
+}
+
 /* Any finite number fits: the longest text stays below UNITS_MAX. */
 static void test_huge(void **state)
 {
@@ -108,9 +119,8 @@ static void test_huge(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),
-        cmocka_unit_test(test_unknown_is_never_zero),
-        cmocka_unit_test(test_memory_of),
+        cmocka_unit_test(test_table),     cmocka_unit_test(test_unknown_is_never_zero),
+        cmocka_unit_test(test_memory_of), cmocka_unit_test(test_file_of),
         cmocka_unit_test(test_huge),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -111,15 +111,19 @@ static void vram_widest(const struct meter_values *v, char out[UNITS_MAX])
 static void context_format(const struct meter_values *v, char out[UNITS_MAX])
 {
     char n[UNITS_MAX], of[UNITS_MAX];
+    if (isnan(v->total)) {
+        units_count(out, NAN);
+        return;
+    }
     snprintf(out, UNITS_MAX, "%.12s/%.12s", units_count(n, v->part[0]), units_count(of, v->total));
 }
 
 static void context_widest(const struct meter_values *v, char out[UNITS_MAX])
 {
-    /* "99.9k" is the widest count below a million. */
+    /* "99999" is the widest count below a million. */
     char of[UNITS_MAX];
     units_count(of, v->total);
-    snprintf(out, UNITS_MAX, "%.12s/%.12s", v->total < 9999.5 ? of : "99.9k", of);
+    snprintf(out, UNITS_MAX, "%.12s/%.12s", v->total < 99999.5 ? of : "99999", of);
 }
 
 static void speed_format(const struct meter_values *v, char out[UNITS_MAX])
@@ -157,18 +161,36 @@ static void cpu_widest(const struct meter_values *v, char out[UNITS_MAX])
 }
 
 static const struct meter_desc table[METER_COUNT] = {
-    [METER_RAM] = {"ram", "RAM", 2, {THEME_GAUGE_OURS, THEME_GAUGE_USED}, THEME_GAUGE_FREE,
-                   ram_update, memory_format, memory_widest},
-    [METER_VRAM] = {"vram", "VRAM", 2, {THEME_GAUGE_OURS, THEME_GAUGE_USED}, THEME_GAUGE_FREE,
-                    vram_update, vram_format, vram_widest},
-    [METER_CONTEXT] = {"context", "ctx", 1, {THEME_GAUGE_OURS}, THEME_GAUGE_FREE, context_update,
-                       context_format, context_widest},
-    [METER_SPEED] = {"speed", "", 1, {THEME_SPARK}, THEME_GAUGE_FREE, speed_update, speed_format,
-                     speed_widest},
-    [METER_LOAD] = {"load", "", 1, {THEME_SPARK}, THEME_GAUGE_FREE, load_update, load_format,
-                    load_widest},
-    [METER_CPU] = {"cpu", "CPU", 1, {THEME_GAUGE_OURS}, THEME_GAUGE_FREE, cpu_update, cpu_format,
-                   cpu_widest},
+    [METER_RAM] = {"ram",
+                   "RAM",
+                   2,
+                   {THEME_GAUGE_OURS, THEME_GAUGE_USED},
+                   THEME_GAUGE_FREE,
+                   ram_update,
+                   memory_format,
+                   memory_widest},
+    [METER_VRAM] = {"vram",
+                    "VRAM",
+                    2,
+                    {THEME_GAUGE_OURS, THEME_GAUGE_USED},
+                    THEME_GAUGE_FREE,
+                    vram_update,
+                    vram_format,
+                    vram_widest},
+    [METER_CONTEXT] = {"context",
+                       "ctx",
+                       1,
+                       {THEME_GAUGE_OURS},
+                       THEME_GAUGE_FREE,
+                       context_update,
+                       context_format,
+                       context_widest},
+    [METER_SPEED] =
+        {"speed", "", 1, {THEME_SPARK}, THEME_GAUGE_FREE, speed_update, speed_format, speed_widest},
+    [METER_LOAD] =
+        {"load", "", 1, {THEME_SPARK}, THEME_GAUGE_FREE, load_update, load_format, load_widest},
+    [METER_CPU] =
+        {"cpu", "CPU", 1, {THEME_GAUGE_OURS}, THEME_GAUGE_FREE, cpu_update, cpu_format, cpu_widest},
 };
 
 void meter_init(struct meter *m, enum meter_id id)
@@ -208,7 +230,7 @@ static void draw_spark(const struct meter *m, struct cells *c, int y, int x, int
     if (width > RING_SIZE)
         width = RING_SIZE;
     int n = ring_tail(&m->history, v, width);
-    plot_spark(line, width, v, n, 0, c->utf8);
+    plot_spark(line, width, v, n, plot_nice_top(plot_largest(v, n)), c->utf8);
     for (int i = 0; i < width; i++)
         cells_set(c, y, x + i, THEME_SPARK, line[i]);
 }

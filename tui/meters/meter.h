@@ -24,8 +24,15 @@ struct meter_sample {
     bool have_gpu;
 };
 
-enum meter_id { METER_RAM, METER_VRAM, METER_CONTEXT, METER_SPEED, METER_LOAD, METER_CPU,
-                METER_COUNT };
+enum meter_id {
+    METER_RAM,
+    METER_VRAM,
+    METER_CONTEXT,
+    METER_SPEED,
+    METER_LOAD,
+    METER_CPU,
+    METER_COUNT
+};
 
 enum meter_mode {
     METER_TEXT,  /* "40.2/62.8 GiB" */

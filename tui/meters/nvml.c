@@ -68,15 +68,17 @@ static int start(struct nvml *n, char *reason)
     n->library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
     if (!n->library)
         return lade_fail(reason, "libnvidia-ml.so.1: not on this machine; install NVIDIA's driver "
-                         "if it has a GPU");
+                                 "if it has a GPU");
     if (!bind_symbols(n))
         return lade_fail(reason, "libnvidia-ml.so.1: lacks functions of driver 450 and later; "
-                         "update NVIDIA's driver");
+                                 "update NVIDIA's driver");
     int rc = n->init();
     if (rc != NVML_OK) {
         n->shutdown = NULL;
-        return lade_fail(reason, "libnvidia-ml.so.1: nvmlInit failed with %d; check that the driver "
-                         "is loaded", rc);
+        return lade_fail(reason,
+                         "libnvidia-ml.so.1: nvmlInit failed with %d; check that the driver "
+                         "is loaded",
+                         rc);
     }
     if ((rc = n->count(&count)) != NVML_OK || count == 0)
         return lade_fail(reason, "libnvidia-ml.so.1: reports no GPU (%d); check nvidia-smi", rc);
@@ -84,8 +86,10 @@ static int start(struct nvml *n, char *reason)
         if (n->by_index(i, &n->device[n->n]) == NVML_OK)
             n->n++;
     if (n->n == 0)
-        return lade_fail(reason, "libnvidia-ml.so.1: none of %u GPUs can be opened; check the "
-                         "permissions of /dev/nvidia*", count);
+        return lade_fail(reason,
+                         "libnvidia-ml.so.1: none of %u GPUs can be opened; check the "
+                         "permissions of /dev/nvidia*",
+                         count);
     if (!n->driver_version || n->driver_version(n->driver, sizeof n->driver) != NVML_OK)
         n->driver[0] = '\0';
     return 0;

@@ -27,12 +27,12 @@ struct plot_fill plot_bar(double fraction, int width, bool utf8)
     return f;
 }
 
-static float largest(const float *v, int n)
+float plot_largest(const float *samples, int n)
 {
     float top = 0;
     for (int i = 0; i < n; i++)
-        if (v[i] > top && isfinite(v[i]))
-            top = v[i];
+        if (samples[i] > top && isfinite(samples[i]))
+            top = samples[i];
     return top;
 }
 
@@ -54,7 +54,7 @@ void plot_spark(wchar_t *out, int width, const float *samples, int n, float top,
         n = width;
     }
     if (!(top > 0))
-        top = largest(samples, n);
+        top = plot_largest(samples, n);
     for (int x = 0; x < width - n; x++)
         out[x] = L' ';
     for (int i = 0; i < n; i++) {
@@ -82,7 +82,7 @@ void plot_graph(wchar_t *out, int rows, int cols, const float *samples, int n, f
         n = cols * per;
     }
     if (!(top > 0))
-        top = largest(samples, n);
+        top = plot_largest(samples, n);
     for (int y = 0; y < rows; y++) {
         for (int x = 0; x < cols; x++) {
             unsigned mask = 0;

@@ -28,6 +28,9 @@ void plot_spark(wchar_t *out, int width, const float *samples, int n, float top,
 void plot_graph(wchar_t *out, int rows, int cols, const float *samples, int n, float top,
                 bool utf8);
 
+/* The largest finite sample; 0 of none. */
+float plot_largest(const float *samples, int n);
+
 /* The smallest of 1, 2, 5 x 10^k that is >= value: a scale that does not jump at every sample. */
 float plot_nice_top(float value);
 

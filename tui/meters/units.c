@@ -104,7 +104,10 @@ char *units_speed(char out[UNITS_MAX], double tps)
 {
     if (!known(tps))
         return unknown(out);
-    snprintf(out, UNITS_MAX, "%.*f", digits(tps), tps);
+    if (tps < 9999.5)
+        snprintf(out, UNITS_MAX, "%.*f", digits(tps), tps);
+    else
+        snprintf(out, UNITS_MAX, "%.0fk", tps / 1e3);
     return out;
 }
 
@@ -112,10 +115,8 @@ char *units_count(char out[UNITS_MAX], double n)
 {
     if (!known(n))
         return unknown(out);
-    if (n < 9999.5)
+    if (n < 99999.5)
         snprintf(out, UNITS_MAX, "%.0f", n);
-    else if (n < 99950)
-        snprintf(out, UNITS_MAX, "%.1fk", n / 1e3);
     else if (n < 999500)
         snprintf(out, UNITS_MAX, "%.0fk", n / 1e3);
     else
@@ -143,5 +144,16 @@ char *units_memory_of(char out[UNITS_MAX], double used, double total)
         snprintf(out, UNITS_MAX, "%.*f/%.*f %s", d, used / s->size, d, total / s->size, s->unit);
     else
         snprintf(out, UNITS_MAX, "%s/%.*f %s", UNITS_UNKNOWN, d, total / s->size, s->unit);
+    return out;
+}
+
+char *units_file_of(char out[UNITS_MAX], double done, double all)
+{
+    if (!known(all) || !known(done))
+        return units_file(out, done);
+    const struct scale *s = pick(FILES, all);
+    int d = s - FILES < 2;
+    snprintf(out, UNITS_MAX, "%.*f of %.*f %s", d ? digits(done / s->size) : 0, done / s->size,
+             d ? digits(all / s->size) : 0, all / s->size, s->unit);
     return out;
 }

@@ -1,6 +1,6 @@
 /* board.h - the load board: a bar per shard, the whole load, its speed, and where it goes.
  *
- * A plain struct filled from engine events and drawn into any window from 40x6 up. Nothing in it
+ * A plain struct filled from engine events and drawn into any window from 20x1 up. Nothing in it
  * belongs to the engine. UI thread only. */
 #ifndef LADE_TUI_VIEW_BOARD_H
 #define LADE_TUI_VIEW_BOARD_H
@@ -12,41 +12,40 @@
 #include "tui/meters/ring.h"
 #include "tui/view/cells.h"
 
-enum board_state { BOARD_QUEUED, BOARD_READING, BOARD_DONE };
-
 struct board_shard {
     char name[128];
     uint64_t bytes, done;
-    double gbps;      /* smoothed; NAN before it moved */
-    double seconds;   /* of reading it, so far or in all; NAN before it moved */
-    /* private */
-    uint64_t tick_done;
-    double began;
+    double gbps;        /* while it is read: smoothed; afterwards its average; NAN before */
+    double seconds;     /* of reading it, so far or in all; NAN before it moved */
+    uint64_t tick_done; /* private: at the last tick */
+    double began;       /* private: time of its first byte */
 };
 
-/* One place weights go to: "RAM", "VRAM". */
+/* One place weights go to: "RAM", "VRAM". Bytes. */
 struct board_tier {
     const char *name;
-    uint64_t held, target; /* bytes; target 0 = not used */
+    uint64_t held, target;
 };
 
 enum { BOARD_SHARDS = 256, BOARD_TIERS = 2 };
 
 struct board {
-    char name[128], detail[160]; /* model; "int4 mixed · cpu-standard" */
+    char name[128], detail[160]; /* the model; "int4 mixed · cpu-standard" */
     struct board_shard shard[BOARD_SHARDS];
     int n;
+    int n_all;            /* a checkpoint may have more shards than are shown */
     uint64_t done, bytes; /* of all shards */
-    double gbps;          /* NAN until measured */
+    double gbps;          /* smoothed; NAN until measured */
     double elapsed, eta;  /* seconds; eta NAN while unknown */
     struct ring speed;    /* GB/s per tick */
     struct board_tier tier[BOARD_TIERS];
     int n_tiers;
-    bool ready;           /* loading is over */
-    double tick;          /* private: time of the last one; NAN = none */
+    bool ready;         /* loading is over */
+    double tick;        /* private: time of the last one; NAN = none */
+    uint64_t tick_done; /* private: done then */
 };
 
-/* Empty board: "reading headers". */
+/* Empty board: "reading headers". About 40 KB: keep it off the stack. */
 void board_init(struct board *b);
 
 /* After LADE_EV_MODEL. */
@@ -65,7 +64,7 @@ void board_ready(struct board *b, double seconds);
 /* Rows the board would like in a window of `cols` columns; it draws in fewer, down to 1. */
 int board_rows(const struct board *b, int cols);
 
-/* The pure half: fills the canvas. */
+/* The pure half: clears and fills the canvas. */
 void board_cells(const struct board *b, struct cells *c);
 
 /* Draws the board over the whole of a curses window (WINDOW *); no refresh. */

@@ -22,10 +22,10 @@ struct cell {
 
 struct cells {
     int rows, cols;
-    bool utf8;   /* may use characters beyond ASCII */
-    bool colour; /* theme_has_shades: theme_over can be seen */
+    bool utf8;              /* may use characters beyond ASCII */
+    bool colour;            /* theme_has_shades: theme_over can be seen */
     enum theme_role ground; /* whose background all cells have that are CELL_PLAIN */
-    struct cell *at; /* rows * cols, owned */
+    struct cell *at;        /* rows * cols, owned */
 };
 
 /* Blank canvas on the ground of THEME_TEXT. -1 without memory. rows and cols may be 0. */
@@ -52,6 +52,11 @@ void cells_set(struct cells *c, int y, int x, enum theme_role role, wchar_t ch);
 void cells_bar(struct cells *c, int y, int x, int width, const double *fraction,
                const enum theme_role *role, int n, enum theme_role rest);
 
+/* A thin bar, to half a column: for bars on neighbouring rows, which as blocks would run together
+ * into one surface. */
+void cells_line(struct cells *c, int y, int x, int width, double fraction, enum theme_role role,
+                enum theme_role rest);
+
 /* Columns of a UTF-8 text. */
 int cells_width(const char *text);
 
@@ -62,7 +67,7 @@ char *cells_row(const struct cells *c, int y, char *out, size_t cap);
  * header need no curses). */
 void cells_draw(const struct cells *c, void *window, int y, int x);
 
-/* What the terminal can show: the locale's charset is UTF-8. */
+/* The locale's charset is UTF-8. */
 bool cells_utf8(void);
 
 #endif

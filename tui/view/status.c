@@ -9,8 +9,8 @@ void status_init(struct status *s)
     for (int i = 0; i < METER_COUNT; i++)
         meter_init(&s->meter[i], i);
     s->nvml = nvml_open(s->gpu_reason);
-    s->sample.machine = (struct machine){MACHINE_UNKNOWN, MACHINE_UNKNOWN, MACHINE_UNKNOWN,
-                                         MACHINE_UNKNOWN, NAN};
+    s->sample.machine =
+        (struct machine){MACHINE_UNKNOWN, MACHINE_UNKNOWN, MACHINE_UNKNOWN, MACHINE_UNKNOWN, NAN};
 }
 
 void status_close(struct status *s)
@@ -49,8 +49,8 @@ static void sample_gpus(struct status *s)
         }
         all->total += g.total;
         all->used += g.used;
-        all->ours = all->ours == NVML_UNKNOWN || g.ours == NVML_UNKNOWN ? NVML_UNKNOWN
-                                                                       : all->ours + g.ours;
+        all->ours =
+            all->ours == NVML_UNKNOWN || g.ours == NVML_UNKNOWN ? NVML_UNKNOWN : all->ours + g.ours;
         all->busy = g.busy > all->busy ? g.busy : all->busy;
     }
 }
@@ -106,6 +106,9 @@ char *status_phase(const struct status *s, char out[UNITS_MAX])
     else if (e->phase == LADE_PHASE_LOADING && e->load_bytes > 0)
         snprintf(out, UNITS_MAX, "loading %.8s",
                  units_percent(a, (double)e->load_done / (double)e->load_bytes));
+    else if (e->phase == LADE_PHASE_PREFILL && s->prefill_total > 9999)
+        snprintf(out, UNITS_MAX, "prefill %.8s",
+                 units_percent(a, (double)s->prefill_done / s->prefill_total));
     else if (e->phase == LADE_PHASE_PREFILL && s->prefill_total > 0)
         snprintf(out, UNITS_MAX, "prefill %.8s/%.8s", units_count(a, s->prefill_done),
                  units_count(b, s->prefill_total));
@@ -117,7 +120,7 @@ char *status_phase(const struct status *s, char out[UNITS_MAX])
 enum theme_role status_phase_role(const struct status *s)
 {
     static const enum theme_role roles[] = {
-        [LADE_PHASE_LOADING] = THEME_ACCENT, [LADE_PHASE_IDLE] = THEME_STATUS_LABEL,
+        [LADE_PHASE_LOADING] = THEME_ACCENT,  [LADE_PHASE_IDLE] = THEME_STATUS_LABEL,
         [LADE_PHASE_PREFILL] = THEME_WARNING, [LADE_PHASE_DECODE] = THEME_OK,
         [LADE_PHASE_FAILED] = THEME_ERROR,
     };

@@ -20,7 +20,9 @@ struct status {
     char gpu_reason[LADE_ERR]; /* why there is none */
     char model[128], detail[96], strategy[32];
     int prefill_done, prefill_total;
-    double tick;               /* time of the last sample; NAN = none */
+    bool panel;  /* set by the layout: the side panel is on the screen, so that the
+                                  line leaves out what stands there */
+    double tick; /* time of the last sample; NAN = none */
 };
 
 /* Opens NVML; status_close releases it. */

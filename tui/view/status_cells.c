@@ -8,8 +8,16 @@
 
 enum { GAP = 2, BAR = 8, SPARK = 10, PHASE = 17 };
 
-enum segment { SEG_MODEL, SEG_STRATEGY, SEG_PHASE, SEG_SPEED, SEG_CONTEXT, SEG_RAM, SEG_VRAM,
-               SEG_COUNT };
+enum segment {
+    SEG_MODEL,
+    SEG_STRATEGY,
+    SEG_PHASE,
+    SEG_SPEED,
+    SEG_CONTEXT,
+    SEG_RAM,
+    SEG_VRAM,
+    SEG_COUNT
+};
 
 /* How a segment may be shown, each form holding what the one before it has. */
 enum form { FORM_NONE, FORM_SHORT, FORM_TEXT, FORM_FULL };
@@ -28,14 +36,20 @@ static const struct step one_line[] = {
     {SEG_MODEL, FORM_FULL},   {SEG_STRATEGY, FORM_FULL}, {SEG_VRAM, FORM_FULL},
     {SEG_CONTEXT, FORM_FULL},
 };
+static const struct step beside_panel[] = {
+    {SEG_PHASE, FORM_TEXT},
+    {SEG_SPEED, FORM_FULL},
+    {SEG_MODEL, FORM_FULL},
+    {SEG_STRATEGY, FORM_FULL},
+};
 static const struct step first_line[] = {
     {SEG_PHASE, FORM_SHORT}, {SEG_SPEED, FORM_TEXT}, {SEG_MODEL, FORM_SHORT},
     {SEG_PHASE, FORM_TEXT},  {SEG_SPEED, FORM_FULL}, {SEG_MODEL, FORM_FULL},
-    {SEG_STRATEGY, FORM_FULL},
 };
 static const struct step second_line[] = {
-    {SEG_RAM, FORM_TEXT},  {SEG_VRAM, FORM_TEXT}, {SEG_CONTEXT, FORM_TEXT},
-    {SEG_RAM, FORM_FULL}, {SEG_CONTEXT, FORM_FULL}, {SEG_VRAM, FORM_FULL},
+    {SEG_RAM, FORM_TEXT},      {SEG_VRAM, FORM_TEXT}, {SEG_CONTEXT, FORM_TEXT},
+    {SEG_RAM, FORM_FULL},      {SEG_VRAM, FORM_FULL}, {SEG_CONTEXT, FORM_FULL},
+    {SEG_STRATEGY, FORM_FULL},
 };
 
 static const struct meter *meter_of(const struct status *s, enum segment seg)
@@ -124,52 +138,70 @@ static int total(const struct status *s, const enum form *form)
     return w;
 }
 
-static void fill_line(const struct status *s, struct cells *c, int y, const struct step *step, int n)
+/* Names stand left, numbers right, and what is left over lies between; without names it is spread
+ * between all. */
+static void draw_line(const struct status *s, struct cells *c, int y, const enum form *form,
+                      int slack)
+{
+    int x = 1, shown = 0, gaps = -1;
+    bool names = form[SEG_MODEL] != FORM_NONE || form[SEG_STRATEGY] != FORM_NONE;
+    for (int i = 0; i < SEG_COUNT; i++)
+        gaps += form[i] != FORM_NONE;
+    for (int i = 0; i < SEG_COUNT; i++) {
+        if (form[i] == FORM_NONE)
+            continue;
+        x += shown ? GAP : 0;
+        int extra = !names && shown             ? slack / (gaps - shown + 1)
+                    : names && i > SEG_STRATEGY ? slack
+                                                : 0;
+        x += extra;
+        slack -= extra;
+        int w = width_of(s, i, form[i]);
+        draw_segment(s, i, form[i], c, y, x, w);
+        x += w;
+        shown++;
+    }
+}
+
+static bool nothing_to_show(const struct status *s, enum segment seg)
+{
+    return (seg == SEG_STRATEGY && !*s->strategy) ||
+           (seg == SEG_CONTEXT && !(s->meter[METER_CONTEXT].now.total > 0));
+}
+
+static void fill_line(const struct status *s, struct cells *c, int y, const struct step *step,
+                      int n)
 {
     enum form form[SEG_COUNT] = {FORM_NONE};
     int room = c->cols - 2;
     for (int i = 0; i < n; i++) {
         enum form before = form[step[i].segment];
-        if (step[i].segment == SEG_STRATEGY && !*s->strategy)
+        if (nothing_to_show(s, step[i].segment))
             continue;
         form[step[i].segment] = step[i].form;
         if (total(s, form) > room)
             form[step[i].segment] = before;
     }
-    /* Names stand left, numbers right; what is left over lies between. */
-    int x = 1, slack = room - total(s, form);
-    bool names = form[SEG_MODEL] != FORM_NONE || form[SEG_STRATEGY] != FORM_NONE, first = true;
-    for (int i = 0; i < SEG_COUNT; i++) {
-        if (form[i] == FORM_NONE)
-            continue;
-        bool number = i > (names ? SEG_STRATEGY : SEG_PHASE);
-        x += first ? 0 : GAP;
-        if (number && slack > 0) {
-            x += slack;
-            slack = 0;
-        }
-        int w = width_of(s, i, form[i]);
-        draw_segment(s, i, form[i], c, y, x, w);
-        x += w;
-        first = false;
-    }
+    draw_line(s, c, y, form, room - total(s, form));
 }
 
 void status_cells(const struct status *s, struct cells *c)
 {
 #define FILL(y, table) fill_line(s, c, y, table, sizeof table / sizeof *table)
     cells_clear(c, THEME_STATUS);
-    if (c->rows < 2) {
+    if (c->rows >= 2) {
+        FILL(0, first_line);
+        FILL(1, second_line);
+    } else if (s->panel) {
+        FILL(0, beside_panel);
+    } else {
         FILL(0, one_line);
-        return;
     }
-    FILL(0, first_line);
-    FILL(1, second_line);
 #undef FILL
 }
 
 void status_wants(int rows, int cols, int *lines, int *panel_cols)
 {
     *panel_cols = cols >= 132 && rows >= 24 ? 34 : 0;
-    *lines = rows >= 24 && cols < 120 ? 2 : 1;
+    *lines = cols < 120 && rows >= (cols < 80 ? 16 : 24) ? 2 : 1;
 }

@@ -3,7 +3,8 @@
 
 #include "tui/theme.h"
 
-static void draw(const struct status *s, WINDOW *w, void (*fill)(const struct status *, struct cells *))
+static void draw(const struct status *s, WINDOW *w,
+                 void (*fill)(const struct status *, struct cells *))
 {
     struct cells c;
     if (cells_init(&c, getmaxy(w), getmaxx(w), cells_utf8(), theme_has_shades()) == 0) {

@@ -2,7 +2,6 @@
 #include "tui/view/status.h"
 
 #include <math.h>
-#include <stdio.h>
 
 #include "tui/meters/plot.h"
 
@@ -52,10 +51,7 @@ static void graph(struct panel *p, const struct meter *m, int rows)
     int w = p->w < 64 ? p->w : 64;
     rows = rows < 4 ? rows : 4;
     int n = ring_tail(&m->history, v, w * 2);
-    float top = 0;
-    for (int i = 0; i < n; i++)
-        top = v[i] > top ? v[i] : top;
-    plot_graph(dots, rows, w, v, n, plot_nice_top(top), p->c->utf8);
+    plot_graph(dots, rows, w, v, n, plot_nice_top(plot_largest(v, n)), p->c->utf8);
     for (int y = 0; y < rows; y++)
         for (int x = 0; x < w; x++)
             cells_set(p->c, p->y + y, p->x + x, THEME_SPARK, dots[y * w + x]);
@@ -91,7 +87,8 @@ static void memory(struct panel *p, const struct meter *m)
     pair(p, m->desc->role[1], "others", units_memory(text, others));
     /* What cannot be told apart from the others is still not free. */
     double used = (isnan(ours) ? 0 : ours) + others;
-    pair(p, m->desc->rest, "free", units_memory(text, used > m->now.total ? 0 : m->now.total - used));
+    pair(p, m->desc->rest, "free",
+         units_memory(text, used > m->now.total ? 0 : m->now.total - used));
 }
 
 static void single(struct panel *p, const struct meter *m, const char *label)
@@ -116,7 +113,7 @@ static void engine_memory(struct panel *p)
 
 void status_panel_cells(const struct status *s, struct cells *c)
 {
-    struct panel p = {s, c, 0, 2, c->cols - 3};
+    struct panel p = {s, c, c->rows >= 30, 2, c->cols - 3};
     cells_clear(c, THEME_TEXT);
     for (int y = 0; y < c->rows; y++)
         cells_set(c, y, 0, THEME_BORDER, L'│');

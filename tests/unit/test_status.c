@@ -1,0 +1,297 @@
+/* The status area: what is shown at which width, phases, unknown values, the panel, and /stats. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tui/view/stats.h"
+#include "tui/view/status.h"
+
+#define GIB 1073741824ull
+
+static struct status status;
+static struct lade_model_info info;
+
+static void fresh(void)
+{
+    status_init(&status);
+    nvml_close(status.nvml); /* the same picture on machines with and without a GPU */
+    status.nvml = NULL;
+    memset(&info, 0, sizeof info);
+    strcpy(info.name, "Qwen3-Next-80B-A3B-Instruct");
+    strcpy(info.format, "safetensors");
+    strcpy(info.quant, "int4 mixed");
+    strcpy(info.strategy, "cpu-standard");
+    info.n_shards = 9;
+    info.bytes = 43200000000;
+    status_model(&status, &info);
+}
+
+/* Sets what the machine and the engine say, past status_tick's own samples. */
+static void says(struct lade_stats e, bool gpu)
+{
+    status.sample = (struct meter_sample){.engine = e,
+                                          .have_engine = true,
+                                          .machine = {64 * GIB, 16 * GIB, 40 * GIB, 0, 0.5},
+                                          .gpu = {"g", 24 * GIB, 12 * GIB, 10 * GIB, 5},
+                                          .have_gpu = gpu};
+    for (int i = 0; i < METER_COUNT; i++)
+        meter_update(&status.meter[i], &status.sample, true);
+}
+
+static const char *line(int cols, int rows, int y)
+{
+    static char out[2048];
+    struct cells c;
+    assert_int_equal(cells_init(&c, rows, cols, true, true), 0);
+    status_cells(&status, &c);
+    cells_row(&c, y, out, sizeof out);
+    assert_true(cells_width(out) <= cols);
+    cells_free(&c);
+    return out;
+}
+
+static const struct lade_stats decoding = {
+    .phase = LADE_PHASE_DECODE, .decode_tps = 12.34, .context_used = 1234, .context_size = 32768};
+
+static void has(const char *text, const char *what)
+{
+    if (!strstr(text, what))
+        fail_msg("'%s' is not in '%s'", what, text);
+}
+
+static void test_widths(void **state)
+{
+    (void)state;
+    fresh();
+    says(decoding, true);
+    /* The narrower, the less; what matters most stays. */
+    has(line(40, 1, 0), "● generating");
+    has(line(40, 1, 0), "RAM 48.0/64.0 GiB");
+    has(line(60, 1, 0), "12.3 tok/s");
+    has(line(80, 1, 0), "VRAM 12.0/24.0 GiB");
+    has(line(140, 1, 0), "ctx  1234/32768");
+    has(line(140, 1, 0), "Qwen3-Next-80B-A3B-Instruct");
+    has(line(200, 1, 0), "cpu-standard");
+    has(line(80, 2, 0), "Qwen3-Next-80B-A3B-Instruct");
+    has(line(80, 2, 0), "12.3 tok/s");
+    has(line(80, 2, 1), "ctx ");
+    has(line(80, 2, 1), "1234/32768");
+    has(line(80, 2, 1), "48.0/64.0 GiB");
+    has(line(80, 2, 1), "12.0/24.0 GiB");
+    says(decoding, false);
+    has(line(80, 2, 1), "VRAM none");
+    has(line(80, 2, 1), "cpu-standard");
+    for (int cols = 0; cols < 220; cols++)
+        for (int rows = 0; rows < 3; rows++)
+            line(cols, rows, 0);
+    status.panel = true;
+    assert_null(strstr(line(200, 1, 0), "RAM"));
+    has(line(200, 1, 0), "cpu-standard");
+    status_close(&status);
+}
+
+static void test_phases(void **state)
+{
+    (void)state;
+    char out[UNITS_MAX];
+    fresh();
+    assert_string_equal(status_phase(&status, out), "no model");
+    struct lade_stats e = {.phase = LADE_PHASE_LOADING, .load_done = 43, .load_bytes = 100};
+    says(e, false);
+    assert_string_equal(status_phase(&status, out), "loading 43%");
+    e.load_bytes = 0;
+    says(e, false);
+    assert_string_equal(status_phase(&status, out), "loading");
+    e.phase = LADE_PHASE_PREFILL;
+    says(e, false);
+    assert_string_equal(status_phase(&status, out), "prefill");
+    status_prefill(&status, 120, 512);
+    assert_string_equal(status_phase(&status, out), "prefill 120/512");
+    status_prefill(&status, 9000, 30000);
+    assert_string_equal(status_phase(&status, out), "prefill 30%");
+    e.phase = LADE_PHASE_IDLE;
+    says(e, false);
+    assert_string_equal(status_phase(&status, out), "idle");
+    e.phase = LADE_PHASE_FAILED;
+    says(e, false);
+    assert_string_equal(status_phase(&status, out), "load failed");
+    assert_int_equal(status_phase_role(&status), THEME_ERROR);
+    status_close(&status);
+}
+
+/* Nothing measured: dashes, and no number at all. */
+static void test_unknown(void **state)
+{
+    (void)state;
+    fresh();
+    for (int rows = 1; rows < 3; rows++) {
+        for (int y = 0; y < rows; y++) {
+            const char *text = line(200, rows, y) + 0;
+            const char *model = strstr(text, "Qwen3-Next-80B-A3B-Instruct");
+            for (const char *c = text; *c; c++)
+                if (!model || c < model || c >= model + strlen("Qwen3-Next-80B-A3B-Instruct"))
+                    assert_false(*c >= '0' && *c <= '9');
+        }
+    }
+    has(line(200, 1, 0), UNITS_UNKNOWN " tok/s");
+    has(line(200, 1, 0), "RAM " UNITS_UNKNOWN);
+    status_close(&status);
+}
+
+/* While numbers change, nothing moves: labels stay in their columns. */
+static void test_no_jitter(void **state)
+{
+    (void)state;
+    static const char *const labels[] = {"RAM", "VRAM", "●", "ctx", "tok/s"};
+    long at[5] = {0};
+    fresh();
+    for (int i = 0; i < 200; i++) {
+        struct lade_stats e = decoding;
+        e.phase = i % 3 ? LADE_PHASE_DECODE : i % 2 ? LADE_PHASE_PREFILL : LADE_PHASE_IDLE;
+        e.decode_tps = i * i / 20.0;
+        e.prefill_tps = i * 3;
+        e.context_used = i * 150;
+        status_prefill(&status, i, 200);
+        says(e, true);
+        const char *text = line(160, 1, 0);
+        for (int k = 0; k < 5; k++) {
+            const char *p = strstr(text, labels[k]);
+            assert_non_null(p);
+            char before[2048];
+            snprintf(before, sizeof before, "%.*s", (int)(p - text), text);
+            long col = cells_width(before);
+            assert_true(i == 0 || col == at[k]);
+            at[k] = col;
+        }
+    }
+    status_close(&status);
+}
+
+static void test_tick(void **state)
+{
+    (void)state;
+    fresh();
+    struct lade_stats e = {.phase = LADE_PHASE_IDLE};
+    assert_true(status_tick(&status, &e, 100));
+    assert_false(status_tick(&status, &e, 100.3));
+    assert_false(status_tick(&status, &e, 100.9));
+    assert_true(status_tick(&status, &e, 101));
+    e.phase = LADE_PHASE_DECODE; /* a new phase shows at once */
+    e.decode_tps = 10;
+    assert_true(status_tick(&status, &e, 101.01));
+    assert_false(status_tick(&status, &e, 101.1));
+    assert_true(status_tick(&status, &e, 101.3));
+    assert_true(status_tick(&status, &e, 101.6));
+    assert_true(status.meter[METER_SPEED].history.n >= 2);
+    int n = status.meter[METER_SPEED].history.n;
+    e.phase = LADE_PHASE_IDLE; /* the line of the last answer stays */
+    assert_true(status_tick(&status, &e, 103));
+    assert_int_equal(status.meter[METER_SPEED].history.n, n);
+    assert_true(status.meter[METER_RAM].now.total > 0);
+    assert_true(status_tick(&status, NULL, 105));
+    status_close(&status);
+}
+
+static void test_panel(void **state)
+{
+    (void)state;
+    char all[16384] = "", row[512];
+    struct cells c;
+    fresh();
+    struct lade_stats e = decoding;
+    e.weights = 40 * GIB;
+    says(e, true);
+    cells_init(&c, 44, 34, true, true);
+    status_panel_cells(&status, &c);
+    for (int y = 0; y < 44; y++) {
+        size_t n = strlen(all);
+        snprintf(all + n, sizeof all - n, "%s\n", cells_row(&c, y, row, sizeof row));
+    }
+    cells_free(&c);
+    has(all, "Qwen3-Next-80B-A3B-Instruct");
+    has(all, "safetensors int4 mixed");
+    has(all, "1234/32768");
+    has(all, "40.0 GiB");
+    has(all, "others");
+    has(all, "16.0 GiB");
+    has(all, "12.0/24.0 GiB");
+    for (int rows = 0; rows < 50; rows += 7)
+        for (int cols = 0; cols < 60; cols += 3) {
+            cells_init(&c, rows, cols, true, false);
+            status_panel_cells(&status, &c);
+            cells_free(&c);
+        }
+    status_close(&status);
+}
+
+static void test_wants(void **state)
+{
+    (void)state;
+    int lines, panel;
+    status_wants(10, 40, &lines, &panel);
+    assert_true(lines == 1 && panel == 0);
+    status_wants(24, 80, &lines, &panel);
+    assert_true(lines == 2 && panel == 0);
+    status_wants(60, 200, &lines, &panel);
+    assert_true(lines == 1 && panel > 20);
+}
+
+static void test_stats(void **state)
+{
+    (void)state;
+    char out[4096], tiny[40];
+    struct meter_sample s = {.machine = {64 * GIB, 16 * GIB, GIB, 0, 0.5}};
+    assert_true(stats_text(out, sizeof out, NULL, &s, NULL) > 3);
+    has(out, "not known yet");
+    has(out, "none yet");
+    has(out, "VRAM           none");
+    fresh();
+    info.layers = 48;
+    info.hidden = 2048;
+    info.experts = 512;
+    info.experts_used = 10;
+    info.max_context = 262144;
+    s.have_engine = true;
+    s.engine = decoding;
+    s.engine.load_bytes = 43200000000;
+    s.engine.load_s = 36;
+    struct lade_result r = {.stop = LADE_STOP_END,
+                            .prompt_tokens = 90,
+                            .kept_tokens = 60,
+                            .tokens = 12,
+                            .ttft_s = 0.42,
+                            .decode_tps = 12.3,
+                            .decode_s = 1};
+    int lines = stats_text(out, sizeof out, &info, &s, &r), n = 0;
+    for (const char *c = out; *c; c++)
+        n += *c == '\n';
+    assert_int_equal(lines, n);
+    has(out, "10 of 512 experts per token, 262k tokens at most");
+    has(out, "9 shards, 43.2 GB");
+    has(out, "1.20 GB/s on average");
+    has(out, "12 tokens, ended by the model");
+    has(out, "after 420 ms");
+    has(out, "Prefill        " UNITS_UNKNOWN " tokens/s");
+    has(out, "Weights        " UNITS_UNKNOWN);
+    stats_text(tiny, sizeof tiny, &info, &s, &r);
+    assert_true(strlen(tiny) < sizeof tiny);
+    assert_int_equal(stats_text(tiny, 0, &info, &s, &r), 0);
+    status_close(&status);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_widths),  cmocka_unit_test(test_phases),
+        cmocka_unit_test(test_unknown), cmocka_unit_test(test_no_jitter),
+        cmocka_unit_test(test_tick),    cmocka_unit_test(test_panel),
+        cmocka_unit_test(test_wants),   cmocka_unit_test(test_stats),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,109 @@
+/* The state of the load board: engine events in, steady numbers out. */
+#include "tui/view/board.h"
+
+#include <math.h>
+#include <stdio.h>
+
+/* Time constant in seconds of the shown speed: long enough to read, short enough to be true. */
+static const double SMOOTH = 2.0;
+
+void board_init(struct board *b)
+{
+    *b = (struct board){.gbps = NAN, .eta = NAN, .tick = NAN};
+}
+
+void board_model(struct board *b, const struct lade_model_info *info)
+{
+    board_init(b);
+    snprintf(b->name, sizeof b->name, "%s", info->name);
+    snprintf(b->detail, sizeof b->detail, "%s%s%s%s%s", info->format, *info->quant ? " " : "",
+             info->quant, *info->strategy ? " · " : "", info->strategy);
+    b->n_all = info->n_shards > 0 ? info->n_shards : 0;
+    b->n = b->n_all < BOARD_SHARDS ? b->n_all : BOARD_SHARDS;
+    b->bytes = info->bytes;
+    for (int i = 0; i < b->n; i++) {
+        struct board_shard *s = &b->shard[i];
+        snprintf(s->name, sizeof s->name, "%s", info->shards[i].name);
+        s->bytes = info->shards[i].bytes;
+        s->gbps = s->seconds = s->began = NAN;
+    }
+}
+
+void board_event(struct board *b, const struct lade_event *ev, double now)
+{
+    if (ev->total_bytes)
+        b->bytes = ev->total_bytes;
+    b->done = ev->done_bytes;
+    if (ev->shard < 0 || ev->shard >= b->n)
+        return;
+    struct board_shard *s = &b->shard[ev->shard];
+    bool was_done = s->bytes && s->done >= s->bytes;
+    s->bytes = ev->shard_bytes;
+    s->done = ev->shard_done;
+    if (isnan(s->began) && s->done)
+        s->began = isnan(b->tick) ? now : b->tick;
+    if (s->done >= s->bytes && !was_done && !isnan(s->began)) {
+        s->seconds = now - s->began;
+        s->gbps = s->seconds > 0 ? (double)s->bytes / s->seconds * 1e-9 : NAN;
+    }
+}
+
+/* Exponential smoothing that does not depend on how often it is called; the first sample counts
+ * whole. */
+static double smooth(double old, double sample, double dt)
+{
+    return isnan(old) ? sample : old + (sample - old) * (1 - exp(-dt / SMOOTH));
+}
+
+static void tick_shards(struct board *b, double dt, double now)
+{
+    for (int i = 0; i < b->n; i++) {
+        struct board_shard *s = &b->shard[i];
+        if (!isnan(s->began) && s->done < s->bytes) {
+            double moved = s->done > s->tick_done ? (double)(s->done - s->tick_done) : 0;
+            s->gbps = smooth(s->gbps, moved / dt * 1e-9, dt);
+            s->seconds = now - s->began;
+        }
+        s->tick_done = s->done;
+    }
+}
+
+void board_tick(struct board *b, const struct lade_stats *stats, double now)
+{
+    if (stats) {
+        b->elapsed = stats->load_s;
+        if (stats->weights && b->bytes)
+            b->tier[0] = (struct board_tier){"RAM", stats->weights, b->bytes};
+        b->n_tiers = b->tier[0].held ? 1 : 0;
+    }
+    if (b->ready)
+        return;
+    double dt = now - b->tick;
+    if (dt < 0.1)
+        return;
+    if (dt > 0) {
+        double moved = b->done > b->tick_done ? (double)(b->done - b->tick_done) : 0;
+        double sample = moved / dt * 1e-9;
+        /* Before the first byte there is no speed to speak of. */
+        if (b->done) {
+            b->gbps = smooth(b->gbps, sample, dt);
+            ring_push(&b->speed, (float)sample);
+        }
+        tick_shards(b, dt, now);
+    }
+    b->tick = now;
+    b->tick_done = b->done;
+    b->eta =
+        b->gbps > 1e-6 && b->bytes >= b->done ? (double)(b->bytes - b->done) / b->gbps * 1e-9 : NAN;
+}
+
+void board_ready(struct board *b, double seconds)
+{
+    b->ready = true;
+    b->elapsed = seconds;
+    b->done = b->bytes;
+    b->eta = 0;
+    b->gbps = seconds > 0 ? (double)b->bytes / seconds * 1e-9 : NAN;
+    for (int i = 0; i < b->n; i++)
+        b->shard[i].done = b->shard[i].bytes;
+}
