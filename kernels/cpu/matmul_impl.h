@@ -1,41 +1,61 @@
 /* matmul_impl.h - products with matrices of every type; included once by each isa_*.c.
  *
- * Codes become floats (code - zero) in place, are multiplied with the inputs, and each group's
- * sum is scaled once. Q4 and Q8 codes are moved to the top of the lane where that spares an
- * instruction; CODE4_SCALE and CODE8_SCALE undo the factor together with the group's scale. All
- * these products are exact, so only additions round. */
+ * Codes become floats (code - zero) in registers, are multiplied with the inputs, and each
+ * group's sum is scaled once. All these products are exact, so only additions round. */
 #include "kernels/cpu/simd.h"
 
-#if defined(SIMD_AVX512)
-#define CODE4_SCALE 1.0f
-#else
-#define CODE4_SCALE 0x1p-28f
-#endif
-#define CODE8_SCALE 0x1p-24f
+/* How a code becomes a float. With AVX-512 it is masked into the mantissa of 2^23 / 2^position,
+ * where its lowest bit weighs 1, and what stands above it is subtracted together with the zero:
+ * two instructions that any port takes (shifts and permutes share one). Elsewhere it is shifted
+ * to the top of the lane and converted as a signed number; CODE_SCALE, applied with the group's
+ * scale, undoes the factor. */
+enum { ZERO_TERMS = 4 };
 
-/* What to flip in a word so that its codes are signed: code - 8 or code - 128. */
-ALWAYS_INLINE vu signed_codes(vu w, enum lade_type type)
+#if defined(SIMD_AVX512)
+#define CODE_SCALE(type) 1.0f
+#else
+#define CODE_SCALE(type) ((type) == LADE_Q4 ? 0x1p-28f : 0x1p-24f)
+#endif
+
+/* What code() subtracts, from the zeros of each lane. */
+ALWAYS_INLINE void zero_terms(vf z[ZERO_TERMS], vf zero, const enum lade_type type)
 {
 #if defined(SIMD_AVX512)
-    return type == LADE_Q4 ? w : w ^ 0x80808080u;
+    for (int j = 0; j < ZERO_TERMS; j++)
+        z[j] = zero + (type == LADE_Q4 ? (float)(1 << 23 >> 4 * j) : (float)(1 << 23 >> 8 * (j % 2)));
+#else
+    z[0] = (zero - (type == LADE_Q4 ? 8.0f : 128.0f)) * (type == LADE_Q4 ? 0x1p28f : 0x1p24f);
+#endif
+}
+
+/* Makes the words ready for code(). */
+ALWAYS_INLINE vu prepare_codes(vu w, const enum lade_type type)
+{
+#if defined(SIMD_AVX512)
+    (void)type;
+    return w;
 #else
     return w ^ (type == LADE_Q4 ? 0x88888888u : 0x80808080u);
 #endif
 }
 
-/* Code i of each lane of a word from signed_codes(), as a float times 1 / CODEn_SCALE. */
-ALWAYS_INLINE vf code(vu w, const int i, const enum lade_type type)
+/* (code i of each lane's word - zero) / CODE_SCALE. Without `zeros` the zero is the implied one. */
+ALWAYS_INLINE vf code(vu w, const int i, const enum lade_type type, const bool zeros, const vf *z)
 {
-    if (type == LADE_Q8) {
-        vu top = i == 3 ? w & 0xff000000u : i == 0 ? w << 24 : (w << (24 - 8 * i)) & 0xff000000u;
-        return vf_from_int((vi)top);
-    }
 #if defined(SIMD_AVX512)
-    const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
-    return (vf)_mm512_permutexvar_ps((__m512i)(w >> (4 * i)), values);
+    const int bits = type == LADE_Q4 ? 4 : 8, j = i % (16 / bits);
+    const uint32_t one = (uint32_t)(127 + 23 - bits * j) << 23; /* 2^23 / 2^position */
+    (void)zeros;
+    __m512i m = _mm512_ternarylogic_epi32((__m512i)(i * bits < 16 ? w : w >> 16),
+                                          _mm512_set1_epi32(((1 << bits) - 1) << bits * j),
+                                          _mm512_set1_epi32((int)one), 0xea); /* a & b | c */
+    return (vf)m - z[j];
 #else
-    vu top = i == 7 ? w & 0xf0000000u : i == 0 ? w << 28 : (w << (28 - 4 * i)) & 0xf0000000u;
-    return vf_from_int((vi)top);
+    const int shift = type == LADE_Q4 ? 28 - 4 * i : 24 - 8 * i;
+    const uint32_t top = type == LADE_Q4 ? 0xf0000000u : 0xff000000u;
+    vu c = w << shift;
+    vf f = vf_from_int((vi)(i ? c & top : c));
+    return zeros ? f - z[0] : f;
 #endif
 }
 
@@ -59,7 +79,7 @@ ALWAYS_INLINE struct tile tile_at(const struct lade_matrix *m, const struct lade
 
 /* Multiplies one word of each lane with per_word inputs of N tokens. Accumulators: tokens times
  * A, so that enough independent additions are in flight. */
-ALWAYS_INLINE void word_times(vf *acc, const uint32_t *codes, const vf *zero, const float *x,
+ALWAYS_INLINE void word_times(vf *acc, const uint32_t *codes, vf z[][ZERO_TERMS], const float *x,
                               size_t ldx, const enum lade_type type, const bool zeros, const int N,
                               const int A)
 {
@@ -67,14 +87,12 @@ ALWAYS_INLINE void word_times(vf *acc, const uint32_t *codes, const vf *zero, co
     vu w[TILE_VECS];
     UNROLL(4)
     for (int v = 0; v < TILE_VECS; v++)
-        w[v] = signed_codes(vu_load(codes + v * VL), type);
+        w[v] = prepare_codes(vu_load(codes + v * VL), type);
     UNROLL(8)
     for (int i = 0; i < per; i++) {
         UNROLL(4)
         for (int v = 0; v < TILE_VECS; v++) {
-            vf c = code(w[v], i, type);
-            if (zeros)
-                c -= zero[v];
+            vf c = code(w[v], i, type, zeros, z[v]);
             UNROLL(4)
             for (int t = 0; t < N; t++) {
                 vf *a = &acc[(t * A + i % A) * TILE_VECS + v];
@@ -90,31 +108,30 @@ ALWAYS_INLINE void tile_times(float (*out)[LADE_TILE], const struct tile t,
                               const bool zeros, const int N, const int A)
 {
     const int per = type == LADE_Q4 ? 8 : 4;
-    const float rescale = type == LADE_Q4 ? CODE4_SCALE : CODE8_SCALE;
     const float implied = type == LADE_Q4 ? 8.0f : 128.0f;
     const int full = m->cols / per, step = m->group / per;
     vf total[CPU_DIRECT_N * TILE_VECS] = {0};
     for (int g = 0, w = 0; g < l->groups; g++) {
-        vf acc[4 * TILE_VECS] = {0}, zero[TILE_VECS] = {0};
-        if (zeros) {
-            for (int v = 0; v < TILE_VECS; v++)
-                zero[v] = (vf_load_u8(t.zeros + g * LADE_TILE + v * VL) - implied) * (1 / rescale);
-        }
+        vf acc[4 * TILE_VECS] = {0}, z[TILE_VECS][ZERO_TERMS];
+        UNROLL(4)
+        for (int v = 0; v < TILE_VECS; v++)
+            zero_terms(z[v], zeros ? vf_load_u8(t.zeros + g * LADE_TILE + v * VL)
+                                   : vf_set1(implied), type);
         int last = l->groups - g > 1 ? (g + 1) * step : l->words;
         for (; w < cpu_min(last, full); w++)
-            word_times(acc, t.codes + (size_t)w * LADE_TILE, zero, x + (size_t)w * per, ldx, type,
+            word_times(acc, t.codes + (size_t)w * LADE_TILE, z, x + (size_t)w * per, ldx, type,
                        zeros, N, A);
         if (w < last) { /* the last word of a row may stand for fewer inputs than it has codes */
             float part[CPU_DIRECT_N][8] = {{0}};
             for (int n = 0; n < N; n++)
                 memcpy(part[n], x + (size_t)n * ldx + (size_t)w * per,
                        (size_t)(m->cols - w * per) * sizeof(float));
-            word_times(acc, t.codes + (size_t)w * LADE_TILE, zero, part[0], 8, type, zeros, N, A);
+            word_times(acc, t.codes + (size_t)w * LADE_TILE, z, part[0], 8, type, zeros, N, A);
             w++;
         }
         UNROLL(4)
         for (int v = 0; v < TILE_VECS; v++) {
-            vf scale = vf_load_f16(t.scales + g * LADE_TILE + v * VL) * rescale;
+            vf scale = vf_load_f16(t.scales + g * LADE_TILE + v * VL) * CODE_SCALE(type);
             UNROLL(4)
             for (int n = 0; n < N; n++) {
                 vf sum = acc[n * A * TILE_VECS + v];
@@ -291,32 +308,26 @@ ALWAYS_INLINE void tile_panel(float *panel, const struct tile t, const struct la
                               const struct lade_matrix_layout *l, const enum lade_type type,
                               const bool zeros)
 {
-    const int per = type == LADE_Q4 ? 8 : 4;
-    const float rescale = type == LADE_Q4 ? CODE4_SCALE : CODE8_SCALE;
+    const int per = type == LADE_Q4 ? 8 : 4, step = m->group / per;
     const float implied = type == LADE_Q4 ? 8.0f : 128.0f;
-    for (int w = 0, left = 0, g = -1; w < l->words; w++, left--) {
-        vf scale[TILE_VECS], zero[TILE_VECS];
-        if (!left) {
-            g++;
-            left = m->group / per;
-        }
+    for (int g = 0, w = 0; g < l->groups; g++) {
+        vf scale[TILE_VECS], z[TILE_VECS][ZERO_TERMS];
         UNROLL(4)
         for (int v = 0; v < TILE_VECS; v++) {
-            scale[v] = vf_load_f16(t.scales + g * LADE_TILE + v * VL) * rescale;
-            if (zeros)
-                zero[v] = (vf_load_u8(t.zeros + g * LADE_TILE + v * VL) - implied) * (1 / rescale);
+            scale[v] = vf_load_f16(t.scales + g * LADE_TILE + v * VL) * CODE_SCALE(type);
+            zero_terms(z[v], zeros ? vf_load_u8(t.zeros + g * LADE_TILE + v * VL)
+                                   : vf_set1(implied), type);
         }
-        int codes = cpu_min(per, m->cols - w * per);
-        UNROLL(4)
-        for (int v = 0; v < TILE_VECS; v++) {
-            vu word = signed_codes(vu_load(t.codes + (size_t)w * LADE_TILE + v * VL), type);
-            UNROLL(8)
-            for (int i = 0; i < per; i++) {
-                vf c = code(word, i, type);
-                if (zeros)
-                    c -= zero[v];
-                if (i < codes)
-                    vf_store(panel + (size_t)(w * per + i) * PW + v * VL, c * scale[v]);
+        for (int last = l->groups - g > 1 ? (g + 1) * step : l->words; w < last; w++) {
+            float *to = panel + (size_t)(w * per) * PW;
+            int codes = cpu_min(per, m->cols - w * per);
+            UNROLL(4)
+            for (int v = 0; v < TILE_VECS; v++) {
+                vu word = prepare_codes(vu_load(t.codes + (size_t)w * LADE_TILE + v * VL), type);
+                UNROLL(8)
+                for (int i = 0; i < per; i++)
+                    if (i < codes)
+                        vf_store(to + i * PW + v * VL, code(word, i, type, zeros, z[v]) * scale[v]);
             }
         }
     }

@@ -423,6 +423,8 @@ int main(int argc, char **argv)
     bench_product("int8 12288x2048", LADE_Q8, 12288, 2048, 1, many, 2);
     bench_product("int4 12288x2048", LADE_Q4, 12288, 2048, 8, few, 5);
     bench_product("int4 12288x2048", LADE_Q4, 12288, 2048, 1, many, 2);
+    bench_product("int8 512x2048 cached", LADE_Q8, 512, 1024, 1, few, 1);
+    bench_product("int4 512x2048 cached", LADE_Q4, 512, 1024, 1, few, 1);
     bench_product("int8 2048x4096", LADE_Q8, 2048, 4096, 8, few, 1);
     bench_product("bf16 64x2048", LADE_BF16, 64, 2048, 8, few, 1);
     bench_product("bf16 64x2048", LADE_BF16, 64, 2048, 8, many, 2);
