@@ -1,0 +1,233 @@
+#include "tui/options.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+static char err[LADE_ERR];
+static char *line_args[64];
+static char line_text[1024];
+
+/* Splits at blanks (no quotes) and parses. */
+static int parse(struct options *o, const char *text)
+{
+    int n = 0;
+    err[0] = '\0';
+    snprintf(line_text, sizeof(line_text), "lade %s", text);
+    for (char *s = strtok(line_text, " "); s; s = strtok(NULL, " "))
+        line_args[n++] = s;
+    line_args[n] = NULL;
+    return options_parse(o, n, line_args, err);
+}
+
+static void test_defaults(void **state)
+{
+    (void)state;
+    struct options o;
+    assert_int_equal(parse(&o, ""), 0);
+    assert_int_equal(o.command, COMMAND_CHAT);
+    assert_null(o.model);
+    assert_true(isnan(o.temperature) && isnan(o.top_p) && isnan(o.min_p));
+    assert_int_equal(o.top_k, -1);
+    assert_int_equal(o.think, THINK_UNSET);
+    assert_false(o.resume);
+    assert_int_equal(parse(&o, "bench"), 0);
+    assert_int_equal(o.prefill, 512);
+    assert_int_equal(o.tokens, 64);
+    assert_int_equal(o.repeat, 3);
+    assert_int_equal(parse(&o, "run"), 0);
+    assert_int_equal(o.tokens, 0);
+    assert_int_equal(o.prefill, 0);
+}
+
+static void test_forms(void **state)
+{
+    (void)state;
+    struct options o;
+    static const char *const same[] = {
+        "run -m dir -p hello -n 5 --greedy --seed 7",
+        "run -mdir -phello -n5 --greedy --seed=7",
+        "run --seed 7 --model=dir --tokens=5 --greedy --prompt hello",
+        "run --max-tokens 5 --model dir --prompt=hello --greedy --seed 7",
+    };
+    for (size_t i = 0; i < sizeof(same) / sizeof(*same); i++) {
+        if (parse(&o, same[i]))
+            fail_msg("%s: %s", same[i], err);
+        assert_int_equal(o.command, COMMAND_RUN);
+        assert_string_equal(o.model, "dir");
+        assert_string_equal(o.prompt, "hello");
+        assert_int_equal(o.tokens, 5);
+        assert_true(o.greedy);
+        assert_true(o.seed == 7);
+    }
+    assert_int_equal(parse(&o, "run -p -"), 0);
+    assert_string_equal(o.prompt, "-");
+    assert_int_equal(parse(&o, "run --prompt= -t 0.5"), 0);
+    assert_string_equal(o.prompt, "");
+    assert_true(o.temperature == 0.5);
+    assert_int_equal(parse(&o, "logits --exact --fast"), 0);
+    assert_int_equal(o.precision, PRECISION_FAST);
+    assert_int_equal(parse(&o, "run --no-think"), 0);
+    assert_int_equal(o.think, THINK_NO);
+    assert_int_equal(parse(&o, "bench -p 16 -n 0 -r 1 -d 0,64"), 0);
+    assert_int_equal(o.prefill, 16);
+    assert_int_equal(o.tokens, 0);
+    assert_string_equal(o.depths, "0,64");
+}
+
+static void test_resume(void **state)
+{
+    (void)state;
+    struct options o;
+    assert_int_equal(parse(&o, "--resume"), 0);
+    assert_true(o.resume && o.resume_id == 0);
+    assert_int_equal(parse(&o, "chat --resume 12 -m dir"), 0);
+    assert_true(o.resume && o.resume_id == 12);
+    assert_int_equal(parse(&o, "--resume -m dir"), 0);
+    assert_true(o.resume && o.resume_id == 0);
+    assert_string_equal(o.model, "dir");
+    assert_int_equal(parse(&o, "-r3"), 0);
+    assert_true(o.resume_id == 3);
+    assert_int_equal(parse(&o, "--resume=x"), -1);
+}
+
+static void test_other_spellings(void **state)
+{
+    (void)state;
+    struct options o;
+    assert_int_equal(parse(&o, "--load-strategy no-gpu --use-gptq --thinking --max-tokens 9"), 0);
+    assert_true(o.cpu);
+    assert_int_equal(o.think, THINK_YES);
+    assert_int_equal(o.tokens, 9);
+    assert_int_equal(parse(&o, "--load-strategy max-gpu"), 0);
+    assert_false(o.cpu);
+    assert_int_equal(parse(&o, "--load-strategy all-gpu"), -1);
+    assert_non_null(strstr(err, "no-gpu, min-gpu, max-gpu"));
+    assert_int_equal(parse(&o, "--check"), 0);
+    assert_int_equal(o.command, COMMAND_DOCTOR);
+    assert_int_equal(parse(&o, "--version"), 0);
+    assert_int_equal(o.command, COMMAND_VERSION);
+}
+
+static void test_arguments(void **state)
+{
+    (void)state;
+    struct options o;
+    assert_int_equal(parse(&o, "history rename --json 3 new -- --title"), 0);
+    assert_int_equal(o.n_args, 4);
+    assert_string_equal(o.args[0], "rename");
+    assert_string_equal(o.args[1], "3");
+    assert_string_equal(o.args[3], "--title");
+    assert_true(o.json);
+    assert_int_equal(parse(&o, "help run"), 0);
+    assert_int_equal(o.n_args, 1);
+    assert_int_equal(parse(&o, "run -h"), 0);
+    assert_true(o.help);
+}
+
+static void test_errors(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line, *part;
+    } cases[] = {
+        {"rnu", "did you mean run?"},
+        {"tokenise", "did you mean tokenize?"},
+        {"zebra", "there is no such command"},
+        {"--modle x", "did you mean --model?"},
+        {"run --temprature 1", "did you mean --temperature?"},
+        {"run --gredy", "did you mean --greedy?"},
+        {"run --temp 1", "did you mean --temperature?"},
+        {"run --xyzzyplugh", "there is no such option"},
+        {"run --resume", "is not an option of run"},
+        {"run --waaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaay", "no such option"},
+        {"run -Z", "-Z: there is no such option"},
+        {"run -n", "--tokens: needs a value"},
+        {"run -n five", "--tokens five: is not a number from 0"},
+        {"run -n 5x", "is not a number"},
+        {"run -n 1.5", "is not a number"},
+        {"run -n -1", "is not a number"},
+        {"run -n 99999999999", "is not a number"},
+        {"run --top-p 1.5", "from 0 to 1"},
+        {"run --top-p nan", "from 0 to 1"},
+        {"run --seed -4", "is not a whole number"},
+        {"run --seed 99999999999999999999999", "is not a whole number"},
+        {"run --greedy=yes", "takes no value"},
+        {"run hello", "one argument too many"},
+        {"-m x run", "write lade run first"},
+        {"--gpu-memory -3", "is not a number from 0"},
+        {"bench -r 0", "is not a number from 1"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct options o;
+        assert_int_equal(parse(&o, cases[i].line), -1);
+        if (!strstr(err, cases[i].part) || !(strchr(err, ';') || strchr(err, '?')))
+            fail_msg("lade %s: \"%s\" does not hold \"%s\"", cases[i].line, err, cases[i].part);
+    }
+}
+
+/* Every command has a help that names each of its options once. */
+static void test_help(void **state)
+{
+    (void)state;
+    for (int c = 0; c < N_COMMANDS; c++) {
+        char *text = NULL;
+        size_t size;
+        FILE *f = open_memstream(&text, &size);
+        options_help(f, (enum command)c);
+        fclose(f);
+        assert_non_null(strstr(text, "usage: lade"));
+        if (c != COMMAND_HELP)
+            assert_non_null(strstr(text, "--help"));
+        for (char *s = text; s && *s; s = strchr(s, '\n') ? strchr(s, '\n') + 1 : NULL)
+            assert_true(strcspn(s, "\n") <= 100);
+        free(text);
+    }
+}
+
+static void test_engine(void **state)
+{
+    (void)state;
+    struct options o;
+    struct lade_options e;
+    assert_int_equal(parse(&o, "run --gpu-memory 1.5 --cpu-memory 2 --cpu --context 99 --threads 3 "
+                               "--batch 8 --isa avx2 --strategy auto"),
+                     0);
+    options_engine(&o, "dir", true, &e);
+    assert_string_equal(e.model, "dir");
+    assert_true(e.vram_cap == (size_t)3 << 29 && e.ram_cap == (size_t)2 << 30);
+    assert_true(e.cpu_only && e.exact);
+    assert_int_equal(e.context, 99);
+    assert_int_equal(e.threads, 3);
+    assert_int_equal(e.batch, 8);
+    assert_string_equal(e.isa, "avx2");
+    assert_string_equal(e.strategy, "auto");
+    assert_int_equal(parse(&o, "run --fast"), 0);
+    options_engine(&o, "dir", true, &e);
+    assert_false(e.exact);
+
+    struct lade_sampling s = {0.7F, 20, 0.8F, 0.1F, 1.1F, 0}, was = s;
+    options_sampling(&o, &s);
+    assert_memory_equal(&s, &was, sizeof(s));
+    assert_int_equal(parse(&o, "run -t 0.5 --top-k 3 --top-p 0.25 --min-p 0 --seed 4"), 0);
+    options_sampling(&o, &s);
+    assert_true(s.temperature == 0.5F && s.top_k == 3 && s.top_p == 0.25F && s.min_p == 0 &&
+                s.repetition_penalty == 1.1F && s.seed == 4);
+    assert_int_equal(parse(&o, "run --greedy -t 2"), 0);
+    options_sampling(&o, &s);
+    assert_true(s.temperature == 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),  cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_resume),    cmocka_unit_test(test_other_spellings),
+        cmocka_unit_test(test_arguments), cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_help),      cmocka_unit_test(test_engine),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

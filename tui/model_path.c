@@ -1,0 +1,86 @@
+#include "tui/model_path.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tui/paths.h"
+
+/* From the program's own directory, so that a build tree and a moved installation find theirs from
+ * any working directory; then from the working directory, for a build folder elsewhere. The last
+ * resort is the tests' model: noise, but through the real path. */
+static const char *const bundled[] = {
+    "@/../engine/bundled",
+    "@/../share/lade/bundled",
+    LADE_PREFIX "/share/lade/bundled",
+    "engine/bundled",
+    "@/../tests/fixtures/tiny8-int4-mixed",
+    "tests/fixtures/tiny8-int4-mixed",
+};
+
+static bool exists(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+static bool is_model(const char *dir)
+{
+    char config[PATH_MAX];
+    return snprintf(config, sizeof(config), "%s/config.json", dir) < PATH_MAX && exists(config);
+}
+
+bool model_path_bundled(char out[PATH_MAX])
+{
+    char program[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
+    program[n > 0 ? n : 0] = '\0';
+    char *slash = strrchr(program, '/');
+    if (slash)
+        *slash = '\0';
+    for (size_t i = 0; i < sizeof(bundled) / sizeof(*bundled); i++) {
+        bool beside = bundled[i][0] == '@';
+        if (beside && !slash)
+            continue;
+        if (snprintf(out, PATH_MAX, "%s%s", beside ? program : "", bundled[i] + beside) <
+                PATH_MAX &&
+            is_model(out)) {
+            char real[PATH_MAX];
+            if (realpath(out, real))
+                snprintf(out, PATH_MAX, "%s", real);
+            return true;
+        }
+    }
+    return false;
+}
+
+int model_path_resolve(const char *name, char out[PATH_MAX], char *err)
+{
+    char models[PATH_MAX];
+    if (!name) {
+        if (model_path_bundled(out))
+            return 0;
+        return lade_fail(err, "the bundled model: is not installed; give a model with -m");
+    }
+    if (exists(name)) {
+        size_t len = strlen(name);
+        while (len > 1 && name[len - 1] == '/')
+            len--;
+        if (len >= PATH_MAX)
+            return lade_fail(err, "-m: the path is too long; use a shorter one");
+        memcpy(out, name, len);
+        out[len] = '\0';
+        return 0;
+    }
+    if (paths_file(PATHS_DATA, "models", models, err))
+        return -1;
+    if (*name && name[0] != '/' && name[0] != '.' &&
+        snprintf(out, PATH_MAX, "%s/%s", models, name) < PATH_MAX && exists(out))
+        return 0;
+    return lade_fail(err,
+                     "%s: there is no such file or directory, nor one in %.200s; give the "
+                     "directory of a checkpoint",
+                     *name ? name : "-m", models);
+}

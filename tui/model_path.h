@@ -1,0 +1,17 @@
+/* model_path.h - from what the user calls a model to where it lies. */
+#ifndef LADE_TUI_MODEL_PATH_H
+#define LADE_TUI_MODEL_PATH_H
+
+#include <limits.h>
+#include <stdbool.h>
+
+#include "kernels/error.h"
+
+/* `name` is a path, or the name of a directory in the data directory's models/ (paths.h), or NULL
+ * for the bundled model. What it finds exists; whether it is a model the engine says. */
+int model_path_resolve(const char *name, char out[PATH_MAX], char *err);
+
+/* Where the bundled model lies; false if there is none. */
+bool model_path_bundled(char out[PATH_MAX]);
+
+#endif

@@ -1,0 +1,102 @@
+/* options.h - the command line: one table of commands, one of options.
+ *
+ * The tables generate the usage, the help of each command and the hints after a typing error. A
+ * command comes first (`lade run -m MODEL`); without one it is `chat`. Options may stand in any
+ * order after it, as `--name VALUE`, `--name=VALUE`, `-n VALUE` or `-nVALUE`; `--` ends them. */
+#ifndef LADE_TUI_OPTIONS_H
+#define LADE_TUI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "engine/engine.h"
+
+enum command {
+    COMMAND_CHAT,
+    COMMAND_RUN,
+    COMMAND_LOGITS,
+    COMMAND_TOKENIZE,
+    COMMAND_DETOKENIZE,
+    COMMAND_INSPECT,
+    COMMAND_BENCH,
+    COMMAND_HISTORY,
+    COMMAND_DOCTOR,
+    COMMAND_HELP,
+    COMMAND_VERSION,
+    N_COMMANDS
+};
+
+/* Exit codes. */
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
+
+enum options_precision { PRECISION_UNSET, PRECISION_EXACT, PRECISION_FAST };
+enum options_think { THINK_UNSET, THINK_YES, THINK_NO };
+
+/* Strings are those of argv: they live as long as the process. Options that a command does not take
+ * keep the value given here. */
+struct options {
+    enum command command;
+
+    const char *model;             /* as typed, NULL = the default; see model_path.h */
+    const char *strategy;          /* NULL = auto */
+    double gpu_memory, cpu_memory; /* GiB, 0 = what the machine has */
+    bool cpu;
+    int context, threads, batch; /* 0 = default */
+    const char *isa;             /* NULL = best */
+    int precision;               /* enum options_precision */
+
+    /* Sampling; NAN and -1 = the model's own. */
+    double temperature, top_p, min_p, repetition_penalty;
+    int top_k;
+    uint64_t seed; /* 0 = from the clock */
+    bool greedy;
+    int think;          /* enum options_think */
+    const char *system; /* NULL = none */
+
+    const char *prompt; /* run: text, "-" = stdin */
+    int tokens;         /* run: most tokens, 0 = until it stops; bench: tokens to decode */
+    bool show_thinking, json;
+
+    const char *ids;    /* logits: "1 2 3" */
+    bool all;           /* logits: every position */
+    const char *output; /* -o: NULL = none, "-" = stdout */
+    bool special;       /* tokenize: special tokens in the text are tokens */
+
+    int prefill, repeat; /* bench */
+    const char *depths;  /* bench: "0,4096" */
+
+    bool resume;       /* chat: go on with a conversation */
+    int64_t resume_id; /* 0 = the last */
+    const char *theme; /* chat; NULL = the saved one */
+
+    bool markdown; /* history export */
+    int limit;     /* history list and search: -1 = all */
+
+    char **args; /* what is left: positional arguments */
+    int n_args;
+
+    bool help; /* --help stands for the command's work */
+};
+
+/* Reads the command line. Returns 0, or -1 with a line for the user (exit code EXIT_USAGE). */
+int options_parse(struct options *o, int argc, char **argv, char *err);
+
+/* Help of one command; COMMAND_HELP: the overview. */
+void options_help(FILE *out, enum command command);
+
+const char *options_command_name(enum command command);
+
+/* The command called `name`, or -1; *nearest (may be NULL) gets a name that was perhaps meant, or
+ * NULL. */
+int options_find_command(const char *name, const char **nearest);
+
+/* What the engine is to open: `model` is a directory that outlives the call. Exact arithmetic is
+ * used if asked for, or unasked if `exact_default`. */
+void options_engine(const struct options *o, const char *model, bool exact_default,
+                    struct lade_options *out);
+
+/* Puts what the user chose over the model's defaults. */
+void options_sampling(const struct options *o, struct lade_sampling *s);
+
+#endif
