@@ -296,11 +296,11 @@ static int read_tensor(struct cursor *c, struct lade_raw *t)
     return 0;
 }
 
-static int by_place(const void *a, const void *b)
+static int by_place(const void *a, const void *b, void *items)
 {
-    const struct lade_raw *x = *(const struct lade_raw *const *)a;
-    const struct lade_raw *y = *(const struct lade_raw *const *)b;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
+    const struct lade_raw *t = items;
+    uint64_t x = t[*(const uint32_t *)a].offset, y = t[*(const uint32_t *)b].offset;
+    return x < y ? -1 : x > y;
 }
 
 /* Makes offsets absolute; each tensor must lie in the file, aligned, and none in another. */
@@ -308,14 +308,14 @@ static int check_places(struct cursor *c)
 {
     struct lade_gguf *g = c->g;
     struct lade_raws *r = &g->tensors;
-    const struct lade_raw **order = malloc((r->n + 1) * sizeof(struct lade_raw *));
+    uint32_t *order = calloc(r->n + 1, sizeof *order);
     if (!order)
         return lade_fail(c->err, "%s: no memory for %zu tensors; free some", g->file, r->n);
     int rc = 0;
     for (size_t i = 0; i < r->n && !rc; i++) {
         struct lade_raw *t = &r->items[i];
         uint64_t end;
-        order[i] = t;
+        order[i] = (uint32_t)i;
         if (t->offset % g->alignment)
             rc = bad_tensor(c, t, "its offset is not aligned");
         else if (__builtin_add_overflow(t->offset, g->data, &t->offset) ||
@@ -329,10 +329,12 @@ static int check_places(struct cursor *c)
                            g->file_bytes);
     }
     if (!rc)
-        qsort(order, r->n, sizeof *order, by_place);
-    for (size_t i = 1; i < r->n && !rc; i++)
-        if (order[i - 1]->offset + order[i - 1]->bytes > order[i]->offset)
-            rc = bad_tensor(c, order[i], "it overlaps another");
+        qsort_r(order, r->n, sizeof *order, by_place, r->items);
+    for (size_t i = 1; i < r->n && !rc; i++) {
+        const struct lade_raw *t = &r->items[order[i]], *before = &r->items[order[i - 1]];
+        if (before->offset + before->bytes > t->offset)
+            rc = bad_tensor(c, t, "it overlaps another");
+    }
     free(order);
     return rc;
 }
@@ -374,13 +376,13 @@ static int parse(struct cursor *c, int shard)
                          g->file);
     if (c->over)
         return ran_out(c);
-    if (g->version & 0xFFFF ? g->version < 2 || g->version > 3 : g->version != 0)
+    if (g->version && !(g->version & 0xFFFF))
+        return lade_fail(c->err, "%s: a big-endian GGUF file; get a little-endian one", g->file);
+    if (g->version < 2 || g->version > 3)
         return lade_fail(c->err,
                          "%s: GGUF version %" PRIu32 " is not supported, only 2 and 3; "
                          "get a newer file of the model",
                          g->file, g->version);
-    if (!(g->version & 0xFFFF))
-        return lade_fail(c->err, "%s: a big-endian GGUF file; get a little-endian one", g->file);
     int rc = read_entries(c, n_entries);
     return rc ? rc : read_tensors(c, n_tensors, shard);
 }

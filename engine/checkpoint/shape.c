@@ -179,7 +179,7 @@ static int check_unsupported(json_t *root, const char *path, char *err)
     json_t *act = json_object_get(root, "hidden_act"),
            *mlp = json_object_get(root, "mlp_only_layers");
     json_t *step = json_object_get(root, "decoder_sparse_step");
-    if (act && (!json_is_string(act) || strcmp(json_string_value(act), "silu")))
+    if (act && (!json_is_string(act) || strcmp(json_string_value(act), "silu") != 0))
         return lade_fail(err, "%s: hidden_act is not 'silu'; get a published Qwen3-Next model",
                          path);
     if (json_is_true(json_object_get(root, "attention_bias")))
@@ -222,7 +222,7 @@ static int read_layer_types(struct lade_shape *s, json_t *root, const char *path
         for (int i = 0; i < s->layers; i++) {
             const char *type = json_string_value(json_array_get(types, (size_t)i));
             s->full_attention[i] = type && !strcmp(type, "full_attention");
-            if (!s->full_attention[i] && (!type || strcmp(type, "linear_attention")))
+            if (!s->full_attention[i] && (!type || strcmp(type, "linear_attention") != 0))
                 return lade_fail(err,
                                  "%s: layer_types[%d] is '%s', expected 'linear_attention' or "
                                  "'full_attention'; the file is not a Qwen3-Next model's",

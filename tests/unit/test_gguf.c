@@ -1,0 +1,481 @@
+/* GGUF: the container with everything that can be wrong in it, and whole models, whose packed
+ * bytes must equal those of the checkpoint they were converted from. */
+#include "engine/checkpoint/gguf.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "engine/checkpoint/pack.h"
+#include "tests/support/support_gguf.h"
+
+/* ---- the container --------------------------------------------------------------------------- */
+
+/* Parses the bytes in a buffer that ends where they end, so that ASan sees an overrun. */
+static int parse(const void *bytes, size_t len, uint64_t file_bytes, struct lade_gguf *g, char *err)
+{
+    char *copy = malloc(len ? len : 1);
+    assert_non_null(copy);
+    memcpy(copy, bytes, len);
+    int rc = lade_gguf_parse(g, copy, len, file_bytes, 3, "m.gguf", err);
+    if (rc)
+        free(copy);
+    else
+        g->buffer = copy;
+    return rc;
+}
+
+static void sample(struct support_bytes *file)
+{
+    struct support_gguf g = {0};
+    static const unsigned char strings[] = "\x08\0\0\0\x02\0\0\0\0\0\0\0" /* of strings, 2 */
+                                           "\x01\0\0\0\0\0\0\0a\0\0\0\0\0\0\0\0";
+    static const unsigned char nested[] = "\x09\0\0\0\x01\0\0\0\0\0\0\0" /* of arrays, 1 */
+                                          "\x03\0\0\0\x02\0\0\0\0\0\0\0\xff\xff\x02\0";
+    float values[4] = {1, 2, 3, 4};
+    support_gguf_u32(&g, "a.u32", 4000000000u);
+    support_gguf_u16(&g, "a.u16", 65535);
+    support_gguf_f32(&g, "a.f32", 0.5f);
+    support_gguf_text(&g, "a.text", "t\xc3\xa4xt");
+    support_put_text(&g.entries, "a.strings");
+    support_put_u32(&g.entries, 9);
+    support_put(&g.entries, strings, sizeof strings - 1);
+    support_put_text(&g.entries, "a.nested");
+    support_put_u32(&g.entries, 9);
+    support_put(&g.entries, nested, sizeof nested - 1);
+    g.n_entries += 2;
+    support_gguf_tensor(&g, "one", 0, 2, (uint64_t[]){4, 1}, values, 16);
+    support_gguf_tensor(&g, "two", 0, 1, (uint64_t[]){2}, values, 8);
+    support_gguf_finish(&g, file);
+    support_gguf_clear(&g);
+}
+
+static void reads_the_container(void **state)
+{
+    (void)state;
+    struct support_bytes file;
+    struct lade_gguf g;
+    struct lade_gguf_text text, rest;
+    char err[LADE_ERR] = "";
+    int64_t i;
+    double d;
+    sample(&file);
+    for (uint32_t version = 2; version <= 3; version++) {
+        memcpy(file.at + 4, &version, 4);
+        if (parse(file.at, file.len, file.len, &g, err))
+            fail_msg("%s", err);
+        assert_int_equal(g.version, version);
+        assert_true(lade_gguf_int(lade_gguf_find(&g, "a.u32"), &i) && i == 4000000000);
+        assert_true(lade_gguf_int(lade_gguf_find(&g, "a.u16"), &i) && i == 65535);
+        assert_true(lade_gguf_real(lade_gguf_find(&g, "a.u16"), &d) && d == 65535);
+        assert_true(lade_gguf_real(lade_gguf_find(&g, "a.f32"), &d) && d == 0.5);
+        assert_false(lade_gguf_int(lade_gguf_find(&g, "a.f32"), &i));
+        assert_false(lade_gguf_int(lade_gguf_find(&g, "a.text"), &i));
+        assert_false(lade_gguf_int(lade_gguf_find(&g, "a.none"), &i));
+        assert_false(lade_gguf_string(lade_gguf_find(&g, "a.u32"), &text));
+        assert_true(lade_gguf_string(lade_gguf_find(&g, "a.text"), &text));
+        assert_int_equal(text.len, 5);
+        const struct lade_gguf_entry *e = lade_gguf_find(&g, "a.strings");
+        assert_int_equal(e->count, 2);
+        assert_int_equal(e->element, LADE_GGUF_STRING);
+        rest = e->value;
+        assert_true(lade_gguf_next_string(&rest, &text));
+        assert_memory_equal(text.at, "a", 1);
+        assert_true(lade_gguf_next_string(&rest, &text));
+        assert_int_equal(text.len, 0);
+        assert_false(lade_gguf_next_string(&rest, &text));
+        assert_int_equal(g.tensors.n, 2);
+        assert_int_equal(g.tensors.items[0].dims[0], 1);
+        assert_int_equal(g.tensors.items[0].dims[1], 4);
+        assert_int_equal(g.tensors.items[0].shard, 3);
+        assert_int_equal(g.tensors.items[1].offset, g.data + 32);
+        assert_int_equal(g.data % 32, 0);
+        lade_gguf_close(&g);
+    }
+    free(file.at);
+}
+
+/* With a longer file every cut asks for more, without one it fails; no cut of the data passes. */
+static void every_cut_is_noticed(void **state)
+{
+    (void)state;
+    struct support_bytes file;
+    struct lade_gguf g;
+    char err[LADE_ERR] = "";
+    sample(&file);
+    size_t header = file.len - 32 - 8;
+    for (size_t n = 0; n < file.len; n++) {
+        int rc = parse(file.at, n, file.len, &g, err);
+        if (rc == 0)
+            lade_gguf_close(&g);
+        assert_true(n < header - 31 ? rc == 1 : rc >= 0);
+        assert_int_equal(parse(file.at, n, n, &g, err), -1);
+        assert_non_null(strstr(err, "m.gguf: "));
+    }
+    free(file.at);
+}
+
+struct patch {
+    const char *what, *find; /* the bytes after this text ... */
+    size_t skip;             /* ... and so many more ... */
+    const char *bytes;       /* become these */
+    size_t n;
+    const char *say;
+};
+
+static void bad_containers_name_what_is_wrong(void **state)
+{
+    (void)state;
+    static const struct patch patches[] = {
+        {"magic", "GGU", 0, "X", 1, "not a GGUF file"},
+        {"version 1", "GGUF", 0, "\1", 1, "GGUF version 1 is not supported"},
+        {"version 4", "GGUF", 0, "\4", 1, "GGUF version 4 is not supported"},
+        {"big-endian", "GGUF", 0, "\0\0\0\3", 4, "a big-endian GGUF file"},
+        {"many entries", "GGUF", 12, "\xff\xff\xff\xff\xff", 5, "metadata entries, at most"},
+        {"more entries than bytes", "GGUF", 12, "\xff\xff", 2, "header does not end"},
+        {"many tensors", "GGUF", 4, "\xff\xff\xff\xff", 4, "m.gguf: "},
+        {"entry type", "a.u16", 0, "\x0d", 1, "key 'a.u16' has a value of type 13"},
+        {"element type", "a.strings", 4, "\x20", 1, "key 'a.strings' has a value of type 32"},
+        {"long array", "a.strings", 8, "\xff\xff\xff\xff\xff\xff\xff\xff", 8, "m.gguf: "},
+        {"long text", "a.text", 4, "\xff\xff\xff\xff\xff\xff\xff\xff", 8, "header does not end"},
+        {"rank", "one", 0, "\5", 1, "tensor 'one': it has more than 4 dimensions"},
+        {"huge", "one", 4, "\0\0\0\0\0\0\0\x80\4", 9, "tensor 'one': its size does not fit"},
+        {"too long", "one", 4, "\x09", 1, "tensor 'two': it overlaps another"},
+        {"truncated", "two", 4, "\xff", 1, "tensor 'two' ends at byte"},
+        {"ggml type", "one", 20, "\x29", 1, "tensor 'one' has ggml type 41"},
+        {"block", "one", 20, "\x02", 1, "tensor 'one': its rows are no multiple"},
+        {"alignment", "two", 16, "\x21", 1, "tensor 'two': its offset is not aligned"},
+        {"overlap", "two", 16, "\0", 1, "it overlaps another"},
+        {"far away", "two", 16, "\xe0\xff\xff\xff\xff\xff\xff\xff", 8, "does not fit 64 bits"},
+    };
+    for (size_t i = 0; i < sizeof patches / sizeof *patches; i++) {
+        const struct patch *p = &patches[i];
+        struct support_bytes file;
+        struct lade_gguf g;
+        char err[LADE_ERR] = "";
+        sample(&file);
+        unsigned char *at = memmem(file.at, file.len, p->find, strlen(p->find));
+        assert_non_null(at);
+        memcpy(at + strlen(p->find) + p->skip, p->bytes, p->n);
+        int rc = parse(file.at, file.len, file.len, &g, err);
+        free(file.at);
+        if (rc == 0)
+            lade_gguf_close(&g);
+        if (rc != -1 || !strstr(err, p->say) || !strstr(err, "m.gguf: ") || !strstr(err, "; "))
+            fail_msg("%s: %d, expected \"%s\" in: %s", p->what, rc, p->say, err);
+    }
+}
+
+static void parts_are_named_by_any_of_them(void **state)
+{
+    (void)state;
+    char **paths, err[LADE_ERR];
+    int n;
+    assert_int_equal(lade_gguf_parts("d/m-00002-of-00003.gguf", &paths, &n, err), 0);
+    assert_int_equal(n, 3);
+    assert_string_equal(paths[0], "d/m-00001-of-00003.gguf");
+    assert_string_equal(paths[2], "d/m-00003-of-00003.gguf");
+    while (n)
+        free(paths[--n]);
+    free(paths);
+    static const char *const single[] = {"m.gguf",
+                                         "m-00004-of-00003.gguf",
+                                         "m-1-of-2.gguf",
+                                         "-00000-of-00000.gguf",
+                                         "m-00001-of-00002.ggu",
+                                         ""};
+    for (size_t i = 0; i < sizeof single / sizeof *single; i++) {
+        assert_int_equal(lade_gguf_parts(single[i], &paths, &n, err), 0);
+        assert_int_equal(n, 1);
+        assert_string_equal(paths[0], single[i]);
+        free(paths[0]);
+        free(paths);
+    }
+}
+
+/* ---- models ---------------------------------------------------------------------------------- */
+
+static unsigned char *packed(const struct lade_catalog *cat, const struct lade_tensor *t)
+{
+    char err[LADE_ERR] = "";
+    unsigned char *dst = aligned_alloc(LADE_ALIGN, (t->bytes + 63) / 64 * 64);
+    assert_non_null(dst);
+    memset(dst, 0, t->bytes);
+    for (int i = t->n_parts - 1; i >= 0; i--) {
+        const struct lade_span *span = &t->parts[i];
+        unsigned char *src = malloc(span->bytes + 1);
+        FILE *f = fopen(cat->shards[span->shard].path, "rb");
+        assert_non_null(src);
+        assert_non_null(f);
+        assert_int_equal(fseek(f, (long)span->offset, SEEK_SET), 0);
+        assert_int_equal(fread(src, 1, span->bytes, f), span->bytes);
+        fclose(f);
+        if (lade_pack(cat, t, i, src, dst, err))
+            fail_msg("%s", err);
+        free(src);
+    }
+    return dst;
+}
+
+static struct lade_catalog *open_path(const char *path)
+{
+    struct lade_catalog *cat;
+    char err[LADE_ERR] = "";
+    if (lade_catalog_open(&cat, path, err))
+        fail_msg("%s", err);
+    return cat;
+}
+
+static void same_model(const struct lade_catalog *a, const struct lade_catalog *b)
+{
+    assert_memory_equal(&a->shape, &b->shape, sizeof a->shape);
+    assert_int_equal(a->n_pieces, b->n_pieces);
+    assert_int_equal(a->n_tensors, b->n_tensors);
+    assert_int_equal(a->packed_bytes, b->packed_bytes);
+    for (int i = 0; i < a->n_tensors; i++) {
+        const struct lade_tensor *t = &a->tensors[i], *u = &b->tensors[i];
+        unsigned char *x = packed(a, t), *y = packed(b, u);
+        char name[128];
+        lade_catalog_tensor_name(b, u, u->n_parts - 1, name, sizeof name);
+        assert_int_equal(t->role, u->role);
+        assert_int_equal(t->offset, u->offset);
+        assert_int_equal(t->bytes, u->bytes);
+        if (memcmp(x, y, t->bytes) != 0)
+            fail_msg("%s differs", name);
+        free(x);
+        free(y);
+    }
+}
+
+static void every_layout_equals_the_checkpoint(void **state)
+{
+    (void)state;
+    static const struct {
+        enum support_layout layout;
+        int parts;
+        bool mtp;
+        const char *file;
+    } cases[] = {
+        {SUPPORT_SSM_IN, 1, false, "m.gguf"},
+        {SUPPORT_SPLIT, 1, false, "m.gguf"},
+        {SUPPORT_SPLIT, 1, true, "m.gguf"},
+        {SUPPORT_FUSED, 1, false, "m.gguf"},
+        {SUPPORT_SPLIT, 2, false, "m-00001-of-00002.gguf"},
+        {SUPPORT_FUSED, 3, true, "m-00002-of-00003.gguf"},
+    };
+    struct support_checkpoint c;
+    support_new(&c);
+    support_add_plain(&c, "F32");
+    support_save(&c, 1);
+    struct lade_catalog *want = open_path(c.dir);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        support_gguf_save(&c, "m", cases[i].layout, cases[i].parts, cases[i].mtp);
+        struct lade_catalog *cat = open_path(support_path(&c, cases[i].file));
+        same_model(want, cat);
+        assert_string_equal(cat->format, "gguf");
+        assert_string_equal(cat->name, "Tiny ? Model");
+        assert_int_equal(cat->n_shards, cases[i].parts);
+        assert_int_equal(cat->ignored, cases[i].mtp);
+        assert_true(cat->generation.temperature == 0.5f);
+        assert_int_equal(cat->generation.n_stop, 1);
+        assert_int_equal(cat->generation.stop[0], 45);
+        lade_catalog_close(cat);
+    }
+    lade_catalog_close(want);
+    support_free(&c);
+}
+
+/* ---- blocks ---------------------------------------------------------------------------------- */
+
+static float half(uint16_t h)
+{
+    float f = h & 1023 ? (float)(h & 1023) : 0;
+    int e = h >> 10 & 31;
+    f = e ? ldexpf(1024 + f, e - 25) : ldexpf(f, -24);
+    return h & 0x8000 ? -f : f;
+}
+
+/* Value k of a row of blocks, by the formats' definition. */
+static float block_value(const unsigned char *row, int k, bool q4)
+{
+    const unsigned char *block = row + (size_t)(k / 32) * (q4 ? 18 : 34);
+    int j = k % 32;
+    float d = half((uint16_t)(block[0] | block[1] << 8));
+    if (!q4)
+        return d * (float)(signed char)block[2 + j];
+    return d * (float)((j < 16 ? block[2 + j] & 15 : block[2 + j - 16] >> 4) - 8);
+}
+
+static float tile_value(const struct lade_matrix *m, const unsigned char *data, int row, int k)
+{
+    struct lade_matrix_layout l;
+    assert_int_equal(lade_matrix_layout(m, &l), 0);
+    int per = m->type == LADE_Q4 ? 8 : 4, bits = 32 / per;
+    uint32_t word;
+    uint16_t scale;
+    memcpy(&word, data + 4 * ((row / 16 * l.words + k / per) * 16 + row % 16), 4);
+    memcpy(&scale, data + l.scales + 2 * ((row / 16 * l.groups + k / m->group) * 16 + row % 16), 2);
+    int code = (int)(word >> (k % per * bits) & ((1u << bits) - 1));
+    return half(scale) * (float)(code - lade_types[m->type].zero);
+}
+
+/* A row count that is no multiple of a tile, cut in two parts, as Q4_0 and Q8_0. */
+static void blocks_keep_their_values(void **state)
+{
+    (void)state;
+    enum { ROWS = 21, FIRST = 9, COLS = 96 };
+    for (int q4 = 0; q4 < 2; q4++) {
+        const size_t row_bytes = COLS / 32 * (q4 ? 18 : 34);
+        unsigned char *src = malloc(ROWS * row_bytes);
+        assert_non_null(src);
+        for (size_t i = 0; i < ROWS * row_bytes; i++)
+            src[i] = (unsigned char)(i * 167 % 251);
+        for (size_t i = 1; i < ROWS * row_bytes; i += q4 ? 18 : 34)
+            src[i] = (unsigned char)((i & 1 ? 0x80 : 0) | (src[i] & 0x3F)); /* finite scales */
+        struct lade_catalog cat = {0};
+        struct lade_tensor t = {
+            .source = q4 ? LADE_SRC_Q4_0 : LADE_SRC_Q8_0,
+            .n_parts = 2,
+            .parts = {{0, 0, FIRST * row_bytes}, {0, 0, (ROWS - FIRST) * row_bytes}},
+            .packed = {.type = q4 ? LADE_Q4 : LADE_Q8, .rows = ROWS, .cols = COLS, .group = 32}};
+        struct lade_matrix_layout l;
+        char err[LADE_ERR] = "";
+        assert_int_equal(lade_matrix_layout(&t.packed, &l), 0);
+        unsigned char *dst = aligned_alloc(64, (l.bytes + 63) / 64 * 64);
+        assert_non_null(dst);
+        memset(dst, 0, l.bytes);
+        assert_int_equal(lade_pack(&cat, &t, 1, src + FIRST * row_bytes, dst, err), 0);
+        assert_int_equal(lade_pack(&cat, &t, 0, src, dst, err), 0);
+        assert_false(lade_pack_is_copy(&t));
+        for (int r = 0; r < ROWS; r++)
+            for (int k = 0; k < COLS; k++)
+                assert_true(block_value(src + (size_t)r * row_bytes, k, q4) ==
+                            tile_value(&t.packed, dst, r, k));
+        free(src);
+        free(dst);
+    }
+}
+
+/* ---- broken models --------------------------------------------------------------------------- */
+
+static void refused(struct support_checkpoint *c, const char *file, const char *name,
+                    const char *say)
+{
+    struct lade_catalog *cat = NULL;
+    char err[LADE_ERR] = "";
+    if (!lade_catalog_open(&cat, support_path(c, file), err)) {
+        lade_catalog_close(cat);
+        fail_msg("%s: opened", say);
+    }
+    if (!strstr(err, name) || !strstr(err, say) || strchr(err, '\n') || !strstr(err, "; "))
+        fail_msg("expected \"%s\" and \"%s\" in: %s", name, say, err);
+}
+
+/* Replaces a text of the file by another of the same length. */
+static void replace(struct support_checkpoint *c, const char *file, const char *from,
+                    const char *to, size_t n)
+{
+    FILE *f = fopen(support_path(c, file), "r+b");
+    static unsigned char bytes[1 << 18];
+    assert_non_null(f);
+    size_t len = fread(bytes, 1, sizeof bytes, f);
+    unsigned char *at = memmem(bytes, len, from, strlen(from));
+    assert_non_null(at);
+    memcpy(at, to, n);
+    rewind(f);
+    assert_int_equal(fwrite(bytes, 1, len, f), len);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void broken_models_are_refused(void **state)
+{
+    (void)state;
+#define CASE(from, to, say)                                                                        \
+    {                                                                                              \
+        from, to, sizeof to - 1, say                                                               \
+    }
+    static const struct {
+        const char *from, *to;
+        size_t n;
+        const char *say;
+    } cases[] = {
+        CASE("\x09\0\0\0\0\0\0\0qwen3next" + 8, "qwen3moe.", "architecture 'qwen3moe.'"),
+        CASE("general.architecture", "general.arkitecture?", "'general.architecture' is missing"),
+        CASE("qwen3next.block_count", "qwen3next.block_kount",
+             "'qwen3next.block_count' is missing"),
+        CASE("block_count", "block_count\4\0\0\0\0\0\0\0", "0 layers"),
+        CASE("expert_count", "expert_count\6", "'qwen3next.expert_count' is no size"),
+        CASE("inner_size", "inner_size\4\0\0\0\x31", "ssm.inner_size is 49"),
+        CASE("value_length", "value_length\4\0\0\0\x11", "value_length is 17"),
+        CASE("rope.freq_base", "rope.freq_bass", "'qwen3next.rope.freq_base' is missing"),
+        CASE("head_count_kv", "head_count_kv\4\0\0\0\3", "not a multiple of num_key_value_heads"),
+        CASE("token_embd", "token_embb", "'token_embd.weight' is missing"),
+        CASE("blk.1.ffn_up_exps", "blk.1.ffn_up_expz", "'blk.1.ffn_up_exps.weight' is missing"),
+        CASE("blk.0.attn_gate", "blk.0.attn_gaga", "'blk.0.attn_gate.weight' is missing"),
+        CASE("blk.1.attn_q.", "blk.1.attn_p.", "'blk.1.attn_q.weight' is missing"),
+        CASE("expert_used_count", "expert_used_count\4\0\0\0\7", "num_experts_per_tok is 7"),
+        CASE("embedding_length", "embedding_length\4\0\0\0\x1f", "has shape [48, 32], expected"),
+        CASE("blk.0.ssm_out", "blk.0.ssm_a\0\0", "m.gguf: "),
+        CASE("output_norm.weight", "token_embd.weight\0", "m.gguf: "),
+    };
+#undef CASE
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct support_checkpoint c;
+        support_new(&c);
+        support_add_plain(&c, "F32");
+        support_gguf_save(&c, "m", SUPPORT_SPLIT, 1, false);
+        replace(&c, "m.gguf", cases[i].from, cases[i].to, cases[i].n);
+        refused(&c, "m.gguf", "m.gguf", cases[i].say);
+        support_free(&c);
+    }
+}
+
+static void broken_splits_are_refused(void **state)
+{
+    (void)state;
+    struct support_checkpoint c;
+    support_new(&c);
+    support_add_plain(&c, "F32");
+    support_gguf_save(&c, "m", SUPPORT_SPLIT, 3, false);
+    char from[128], to[128];
+    static const char *const names[] = {"m-00001-of-00003.gguf", "m-00002-of-00003.gguf",
+                                        "m-00003-of-00003.gguf"};
+    snprintf(from, sizeof from, "%s", support_path(&c, names[0]));
+    snprintf(to, sizeof to, "%s", support_path(&c, "alone.gguf"));
+    assert_int_equal(link(from, to), 0);
+    refused(&c, "alone.gguf", "alone.gguf", "it is part 1 of 3");
+    snprintf(from, sizeof from, "%s", support_path(&c, names[1]));
+    snprintf(to, sizeof to, "%s", support_path(&c, names[2]));
+    assert_int_equal(unlink(to), 0);
+    refused(&c, names[0], names[2], "No such file or directory");
+    assert_int_equal(link(from, to), 0);
+    refused(&c, names[1], names[2], "it is part 2 of 3, not 3 of 3");
+    assert_int_equal(truncate(to, 100), 0);
+    /* One file under two names: the second part is read first. */
+    refused(&c, names[0], names[1], "its header does not end within the file's 100 bytes");
+    support_write(&c, "x.gguf", "GGUX", 4);
+    refused(&c, "x.gguf", "x.gguf", "neither a directory nor a GGUF file");
+    support_write(&c, "x.gguf", "GGUF", 4);
+    refused(&c, "x.gguf", "x.gguf", "its header does not end");
+    support_free(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reads_the_container),
+        cmocka_unit_test(every_cut_is_noticed),
+        cmocka_unit_test(bad_containers_name_what_is_wrong),
+        cmocka_unit_test(parts_are_named_by_any_of_them),
+        cmocka_unit_test(every_layout_equals_the_checkpoint),
+        cmocka_unit_test(blocks_keep_their_values),
+        cmocka_unit_test(broken_models_are_refused),
+        cmocka_unit_test(broken_splits_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
