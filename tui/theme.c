@@ -48,10 +48,12 @@ static int exact_entry(const struct theme_colour *c, bool *taken, uint32_t *is)
     int i = c->c256 >= 16 && !taken[c->c256] ? c->c256 : colour_nearest_256(c->rgb, taken);
     taken[i] = true;
     is[i] = c->rgb;
-    int r = c->rgb >> 16 & 255, g = c->rgb >> 8 & 255, b = c->rgb & 255;
+    /* curses wants thousandths and cuts them to 8 bits again: rounded up, they come back whole. */
+    short part[3];
+    for (int k = 0; k < 3; k++)
+        part[k] = (short)(((c->rgb >> (16 - 8 * k) & 255) * 1000 + 254) / 255);
     if (c->rgb != colour_rgb(i) || *theme.reset)
-        init_color((short)i, (short)(r * 1000 / 255), (short)(g * 1000 / 255),
-                   (short)(b * 1000 / 255));
+        init_color((short)i, part[0], part[1], part[2]);
     return i;
 }
 
