@@ -1,5 +1,6 @@
 /* Theme files: the format, every message, the shipped themes, and binding to terminals of several
  * depths. Terminals are opened on /dev/null; a terminfo entry that is not installed is skipped. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -190,6 +191,49 @@ static SCREEN *open_terminal(const char *name, FILE *null)
     return newterm(name, null, null);
 }
 
+/* Relative luminance and contrast, WCAG 2.1. */
+static double luminance(uint32_t rgb)
+{
+    static const double weight[3] = {0.2126, 0.7152, 0.0722};
+    double sum = 0;
+    for (int i = 0; i < 3; i++) {
+        double v = (rgb >> (16 - 8 * i) & 255) / 255.0;
+        sum += weight[i] * (v <= 0.03928 ? v / 12.92 : pow((v + 0.055) / 1.055, 2.4));
+    }
+    return sum;
+}
+
+static double contrast(uint32_t a, uint32_t b)
+{
+    double x = luminance(a), y = luminance(b);
+    return x > y ? (x + 0.05) / (y + 0.05) : (y + 0.05) / (x + 0.05);
+}
+
+/* Every shipped theme can be read, in exact colours and in 256: letters, and the parts of bars. */
+static void test_contrast(void **state)
+{
+    (void)state;
+    struct theme_entry all[32];
+    int n = theme_find_all(all, 32);
+    for (int i = 0; i < n; i++) {
+        struct theme_file f;
+        char name[THEME_NAME];
+        assert_int_equal(theme_read(&f, all[i].name, name, err), 0);
+        for (int r = 0; r < THEME_ROLE_COUNT; r++) {
+            const struct theme_colour *fg = &f.style[r].fg, *bg = &f.style[r].bg;
+            if (fg->is_default || bg->is_default)
+                continue;
+            bool rule = r == THEME_BORDER || r >= THEME_GAUGE_OURS;
+            double least = r == THEME_TEXT ? 7 : rule ? 1.15 : 3.5;
+            double exact = contrast(fg->rgb, bg->rgb);
+            double in_256 = contrast(colour_rgb(fg->c256), colour_rgb(bg->c256));
+            if (exact < least || in_256 < least)
+                fail_msg("%s, role %d: contrast %.2f, with 256 colours %.2f", name, r, exact,
+                         in_256);
+        }
+    }
+}
+
 struct terminal {
     const char *name;
     int colours;
@@ -293,7 +337,8 @@ int main(void)
         cmocka_unit_test(test_before_load), cmocka_unit_test(test_format),
         cmocka_unit_test(test_messages),    cmocka_unit_test(test_damage),
         cmocka_unit_test(test_nearest),     cmocka_unit_test(test_find),
-        cmocka_unit_test(test_terminals),   cmocka_unit_test(test_no_color),
+        cmocka_unit_test(test_contrast),    cmocka_unit_test(test_terminals),
+        cmocka_unit_test(test_no_color),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
