@@ -6,5 +6,5 @@
 #include "kernels/cpu/attention_impl.h"
 #include "kernels/cpu/isa_table_impl.h"
 
-const struct cpu_isa cpu_isa_avx2 = ISA_TABLE("avx2", "AVX2");
+const struct cpu_isa cpu_isa_avx2 = ISA_TABLE("avx2", "AVX2", NULL);
 #endif

@@ -5,4 +5,4 @@
 #include "kernels/cpu/attention_impl.h"
 #include "kernels/cpu/isa_table_impl.h"
 
-const struct cpu_isa cpu_isa_portable = ISA_TABLE("portable", "plain C");
+const struct cpu_isa cpu_isa_portable = ISA_TABLE("portable", "plain C", NULL);

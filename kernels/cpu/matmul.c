@@ -1,165 +1,181 @@
-/* Matrix products.
+/* Matrix products, each in the form that suits it:
  *
- * A few tokens: each weight is read once from memory and used for all of them in registers
- * (gemv). Many tokens: panels of the matrix become floats in the cache and go through a
- * register-blocked product (gemm), with the inputs packed once beforehand. */
+ * GEMV    a few tokens: each weight is read once from memory and used for all in registers
+ * PACKED  many tokens: panels of the matrix become floats in the cache and go through a
+ *         register-blocked product, with the inputs packed once beforehand
+ * INT8    devices that need not be exact: inputs are rounded to 8 bits once, products are integer
+ */
 #include "kernels/cpu/cpu.h"
 
 enum {
-    MAX_JOBS = 16,           /* jobs of one run; more go in turns */
+    MAX_JOBS = 7,            /* jobs of one run; more go in turns */
     GEMV_BYTES = 48 << 10,   /* of weights in one unit: long reads, yet many units */
     PACK_ROWS = 48,          /* tokens of one packing unit, a multiple of every nr */
+    QUANTIZE_ROWS = 4,
     PANEL_TOKENS = 96,       /* tokens that share one panel where there are few panels */
+    INT8_TOKENS = 128,       /* of one unit: their inputs stay in the second cache */
+    INT8_TILES = 8,
+};
+
+enum form { GEMV, PACKED, INT8 };
+
+/* Inputs in the form a kernel wants; jobs that read the same ones share them. */
+struct input {
+    enum form form;
+    enum lade_type type;     /* INT8: of the matrices */
+    const float *x;
+    int cols, first_unit;
+    char *data;              /* PACKED: packed floats; INT8: quantized rows */
+    const void **rows;       /* INT8: each token's row in data */
 };
 
 struct job {
     struct lade_matmul m;
     struct lade_matrix_layout l;
-    const float *xp;         /* packed inputs */
-    int first_unit, step;    /* step: tiles (gemv) or tokens (gemm) of one unit */
+    enum form form;
+    int input;
+    int first_unit, tiles, tokens, columns; /* of one unit; units that make a row of units */
 };
 
 struct run {
     const struct cpu_isa *isa;
     struct job job[MAX_JOBS];
-    int n_jobs, n, units;
-    float *panel;            /* [threads][max cols * pw] */
+    struct input input[MAX_JOBS];
+    int n_jobs, n_inputs, n, units;
+    float *panel;            /* [threads][panel_size] */
     size_t panel_size;
 };
-
-static const struct job *job_of(const struct run *r, int unit)
-{
-    const struct job *j = r->job + r->n_jobs - 1;
-    while (j->first_unit > unit)
-        j--;
-    return j;
-}
 
 static int row_tiles(const struct lade_matrix *w)
 {
     return (w->rows - 1) / LADE_TILE + 1;
 }
 
-static void gemv_unit(void *ctx, int unit, int thread)
+static void prepare_unit(void *ctx, int unit, int thread)
 {
     (void)thread;
     const struct run *r = ctx;
-    const struct job *j = job_of(r, unit);
-    const struct lade_matrix *w = j->m.w;
-    int first = (unit - j->first_unit) * j->step;
-    int last = cpu_min(first + j->step, row_tiles(w));
-    r->isa->gemv(j->m.y + (size_t)first * LADE_TILE, (size_t)w->rows, w, &j->l, j->m.x,
-                 (size_t)w->cols, r->n, first, last);
+    const struct input *in = r->input + r->n_inputs - 1;
+    while (in->first_unit > unit)
+        in--;
+    size_t k = (size_t)in->cols;
+    if (in->form == PACKED) {
+        int first = (unit - in->first_unit) * PACK_ROWS;
+        r->isa->pack((float *)in->data + (size_t)first * k, in->x + (size_t)first * k, k, NULL,
+                     cpu_min(PACK_ROWS, r->n - first), in->cols);
+        return;
+    }
+    int first = (unit - in->first_unit) * QUANTIZE_ROWS;
+    for (int t = first; t < cpu_min(first + QUANTIZE_ROWS, r->n); t++) {
+        in->rows[t] = in->data + (size_t)t * cpu_int8_bytes(in->cols);
+        r->isa->int8->quantize((void *)in->rows[t], in->x + (size_t)t * k, in->cols, in->type);
+    }
 }
 
-static void run_gemv(struct lade_device *dev, struct run *r)
+static void product_unit(void *ctx, int unit, int thread)
+{
+    const struct run *r = ctx;
+    const struct job *j = r->job + r->n_jobs - 1;
+    while (j->first_unit > unit)
+        j--;
+    const struct lade_matrix *w = j->m.w;
+    const struct input *in = &r->input[j->input];
+    size_t rows = (size_t)w->rows, cols = (size_t)w->cols;
+    int at = unit - j->first_unit, first = at % j->columns * j->tiles;
+    int t = at / j->columns * j->tokens, n = cpu_min(j->tokens, r->n - t);
+    int last = cpu_min(first + j->tiles, row_tiles(w));
+    float *y = j->m.y + (size_t)t * rows + (size_t)first * LADE_TILE;
+    if (j->form == GEMV)
+        r->isa->gemv(y, rows, w, &j->l, j->m.x, cols, n, first, last);
+    else if (j->form == INT8)
+        r->isa->int8->gemm(y, rows, w, &j->l, in->rows + t, n, first, last);
+    else
+        r->isa->gemm(y, rows, w, &j->l, first * LADE_TILE, (const float *)in->data + (size_t)t * cols,
+                     n, r->panel + (size_t)thread * r->panel_size);
+}
+
+/* Finds or adds the inputs of a job. */
+static int input_of(struct run *r, const struct job *j)
+{
+    enum lade_type type = j->m.w->type;
+    int i = 0;
+    for (; i < r->n_inputs; i++) {
+        const struct input *in = &r->input[i];
+        if (in->x == j->m.x && in->cols == j->m.w->cols && in->form == j->form &&
+            (j->form != INT8 || in->type == type))
+            return i;
+    }
+    r->input[r->n_inputs++] =
+        (struct input){.form = j->form, .type = type, .x = j->m.x, .cols = j->m.w->cols};
+    return i;
+}
+
+/* Decides each job's form and the size of its units. */
+static int plan(struct lade_device *dev, struct run *r, const struct lade_matmul *jobs, char *err)
 {
     for (int i = 0; i < r->n_jobs; i++) {
         struct job *j = &r->job[i];
+        j->m = jobs[i];
+        if (lade_matrix_layout(j->m.w, &j->l))
+            return cpu_bad_matrix("matmul", j->m.w, err);
         int tiles = row_tiles(j->m.w);
         size_t tile_bytes = j->l.bytes / (size_t)tiles + 1;
-        j->step = tile_bytes >= GEMV_BYTES ? 1 : (int)(GEMV_BYTES / tile_bytes);
+        int some = tile_bytes >= GEMV_BYTES / 2 ? 2 : (int)(GEMV_BYTES / tile_bytes) / 2 * 2;
+        bool few = r->n <= CPU_DIRECT_N;
+        j->form = cpu_fast(dev, j->m.w) ? INT8 : few ? GEMV : PACKED;
+        j->input = j->form == GEMV ? 0 : input_of(r, j);
+        j->tokens = r->n;
+        j->tiles = some;
+        if (j->form == INT8 && !few) {
+            j->tiles = INT8_TILES;
+            j->tokens = cpu_min(r->n, INT8_TOKENS);
+        } else if (j->form == PACKED) {
+            int panels = (j->m.w->rows - 1) / r->isa->pw + 1;
+            size_t size = (size_t)j->m.w->cols * (size_t)r->isa->pw;
+            r->panel_size = size > r->panel_size ? size : r->panel_size;
+            j->tiles = r->isa->pw / LADE_TILE;
+            j->tokens = panels >= 4 * dev->threads ? r->n : cpu_min(r->n, PANEL_TOKENS);
+        }
+        j->columns = (tiles - 1) / j->tiles + 1;
         j->first_unit = r->units;
-        r->units += (tiles + j->step - 1) / j->step;
+        r->units += j->columns * ((r->n - 1) / j->tokens + 1);
     }
-    cpu_pool_run(dev->pool, r->units, gemv_unit, r);
+    return 0;
 }
 
-static void pack_unit(void *ctx, int unit, int thread)
-{
-    (void)thread;
-    const struct run *r = ctx;
-    const struct job *j = job_of(r, unit);
-    int first = (unit - j->first_unit) * PACK_ROWS, k = j->m.w->cols;
-    r->isa->pack((float *)j->xp + (size_t)first * (size_t)k, j->m.x + (size_t)first * (size_t)k,
-                 (size_t)k, NULL, cpu_min(PACK_ROWS, r->n - first), k);
-}
-
-static void gemm_unit(void *ctx, int unit, int thread)
-{
-    const struct run *r = ctx;
-    const struct job *j = job_of(r, unit);
-    const struct lade_matrix *w = j->m.w;
-    int panels = (w->rows - 1) / r->isa->pw + 1, at = unit - j->first_unit;
-    int row0 = at % panels * r->isa->pw, first = at / panels * j->step;
-    r->isa->gemm(j->m.y + (size_t)first * (size_t)w->rows + row0, (size_t)w->rows, w, &j->l, row0,
-                 j->xp + (size_t)first * (size_t)w->cols, cpu_min(j->step, r->n - first),
-                 r->panel + (size_t)thread * r->panel_size);
-}
-
-/* Shares of the packed inputs: jobs with the same x and width read one copy. */
-static int carve_packed(struct run *r, struct cpu_carve *c, void **packed)
-{
-    int copies = 0, nr = r->isa->nr;
-    for (int i = 0; i < r->n_jobs; i++) {
-        int twin = 0;
-        while (r->job[twin].m.x != r->job[i].m.x || r->job[twin].m.w->cols != r->job[i].m.w->cols)
-            twin++;
-        r->job[i].step = twin == i ? copies++ : r->job[twin].step;
-    }
-    for (int i = 0, next = 0; i < r->n_jobs; i++) {
-        if (r->job[i].step < next)
-            continue;
-        cpu_carve_add(c, &packed[next++], ((size_t)r->n + (size_t)nr) * sizeof(float),
-                      (size_t)r->job[i].m.w->cols);
-    }
-    return copies;
-}
-
-static int run_gemm(struct lade_device *dev, struct run *r, char *err)
+static int prepare_inputs(struct lade_device *dev, struct run *r, char *err)
 {
     struct cpu_carve c = {0};
-    void *packed[MAX_JOBS - 1];
-    for (int i = 0; i < r->n_jobs; i++) {
-        size_t size = (size_t)r->job[i].m.w->cols * (size_t)r->isa->pw;
-        r->panel_size = size > r->panel_size ? size : r->panel_size;
-    }
+    int units = 0;
     cpu_carve_add(&c, (void **)&r->panel, (size_t)dev->threads * sizeof(float), r->panel_size);
-    int copies = carve_packed(r, &c, packed);
+    for (int i = 0; i < r->n_inputs; i++) {
+        struct input *in = &r->input[i];
+        size_t n = (size_t)r->n, packed = n + (size_t)r->isa->nr; /* whole blocks */
+        bool int8 = in->form == INT8;
+        int step = int8 ? QUANTIZE_ROWS : PACK_ROWS;
+        cpu_carve_add(&c, (void **)&in->data, int8 ? n : packed * sizeof(float),
+                      int8 ? cpu_int8_bytes(in->cols) : (size_t)in->cols);
+        cpu_carve_add(&c, (void **)&in->rows, int8 ? n : 0, sizeof(*in->rows));
+        in->first_unit = units;
+        units += (r->n - 1) / step + 1;
+    }
     if (cpu_carve_commit(dev, &c, err))
         return -1;
-
-    struct run packing = {.isa = r->isa, .n = r->n};
-    for (int i = 0, next = 0; i < r->n_jobs && next < copies; i++) {
-        if (r->job[i].step < next)
-            continue;
-        struct job *p = &packing.job[packing.n_jobs++];
-        *p = r->job[i];
-        p->xp = packed[next++];
-        p->first_unit = packing.units;
-        packing.units += (r->n + PACK_ROWS - 1) / PACK_ROWS;
-    }
-    cpu_pool_run(dev->pool, packing.units, pack_unit, &packing);
-
-    for (int i = 0; i < r->n_jobs; i++) {
-        struct job *j = &r->job[i];
-        int panels = (j->m.w->rows - 1) / r->isa->pw + 1;
-        j->xp = packed[j->step];
-        j->step = panels >= 4 * dev->threads ? r->n : PANEL_TOKENS;
-        j->first_unit = r->units;
-        r->units += panels * ((r->n + j->step - 1) / j->step);
-    }
-    cpu_pool_run(dev->pool, r->units, gemm_unit, r);
+    cpu_pool_run(dev->pool, units, prepare_unit, r);
     return 0;
 }
 
 int cpu_matmul(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n,
                char *err)
 {
-    enum { TURN = MAX_JOBS - 1 }; /* packed inputs and the panel fill the carve table */
-    for (; n_jobs > TURN; jobs += TURN, n_jobs -= TURN)
-        if (cpu_matmul(dev, jobs, TURN, n, err))
+    for (; n_jobs > MAX_JOBS; jobs += MAX_JOBS, n_jobs -= MAX_JOBS)
+        if (cpu_matmul(dev, jobs, MAX_JOBS, n, err))
             return -1;
-    struct run r = {.isa = dev->isa, .n_jobs = n_jobs, .n = n};
-    for (int i = 0; i < n_jobs; i++) {
-        r.job[i].m = jobs[i];
-        if (lade_matrix_layout(jobs[i].w, &r.job[i].l))
-            return cpu_bad_matrix("matmul", jobs[i].w, err);
-    }
     if (n_jobs < 1 || n < 1)
         return 0;
-    if (n > CPU_DIRECT_N)
-        return run_gemm(dev, &r, err);
-    run_gemv(dev, &r);
+    struct run r = {.isa = dev->isa, .n_jobs = n_jobs, .n = n};
+    if (plan(dev, &r, jobs, err) || (r.n_inputs && prepare_inputs(dev, &r, err)))
+        return -1;
+    cpu_pool_run(dev->pool, r.units, product_unit, &r);
     return 0;
 }

@@ -87,6 +87,29 @@ static void random_shapes(void **state)
     close_device(dev);
 }
 
+/* Devices that need not be exact: inputs of 8 bits, one scale per 32 of them. */
+static void fast(void **state)
+{
+    for (int threads = 1; threads <= 3; threads++) {
+        struct lade_device *dev = open_device(*state, threads, false);
+        for (size_t s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++) {
+            struct test_matrix t = random_matrix(shapes[s].type, shapes[s].rows, shapes[s].cols,
+                                                 shapes[s].group, shapes[s].zeros);
+            for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++)
+                check_shape(dev, &t, tokens[i], 1.2e-2);
+            free_matrix(&t);
+        }
+        for (int i = 0; i < 20; i++) {
+            enum lade_type type = rng_int(0, 1) ? LADE_Q4 : LADE_Q8;
+            struct test_matrix t = random_matrix(type, rng_int(1, 200), rng_int(1, 600),
+                                                 32 * rng_int(1, 10), rng_int(0, 1));
+            check_shape(dev, &t, rng_int(1, 300), 1.2e-2);
+            free_matrix(&t);
+        }
+        close_device(dev);
+    }
+}
+
 /* More jobs than one turn takes, of different types, some sharing their input. */
 static void many_jobs(void **state)
 {
@@ -159,7 +182,7 @@ static void bad_matrix(void **state)
 int main(int argc, char **argv)
 {
     rng_start(argc, argv);
-    const struct CMUnitTest tests[] = {EACH_ISA(each_type), EACH_ISA(random_shapes),
+    const struct CMUnitTest tests[] = {EACH_ISA(each_type), EACH_ISA(random_shapes), EACH_ISA(fast),
                                        EACH_ISA(many_jobs), EACH_ISA(same_bits),
                                        EACH_ISA(bad_matrix)};
     return cmocka_run_group_tests(tests, NULL, NULL);
