@@ -119,8 +119,8 @@ static size_t last_question(const struct lade_message *messages, size_t n)
     for (size_t i = n; i-- > 0;) {
         const char *c = messages[i].content;
         size_t len = strlen(c), tail = sizeof close - 1;
-        bool is_result = !strncmp(c, open, sizeof open - 1) && len >= tail &&
-                         !strcmp(c + len - tail, close);
+        bool is_result =
+            !strncmp(c, open, sizeof open - 1) && len >= tail && !strcmp(c + len - tail, close);
         if (messages[i].role == LADE_USER && !is_result)
             return i;
     }
@@ -328,7 +328,8 @@ static const char *template_of(json_t *config)
 {
     json_t *t = json_object_get(config, "chat_template"), *entry;
     size_t i;
-    json_array_foreach(t, i, entry) {
+    json_array_foreach(t, i, entry)
+    {
         const char *name = json_string_value(json_object_get(entry, "name"));
         if (name && !strcmp(name, "default"))
             return json_string_value(json_object_get(entry, "template"));

@@ -17,8 +17,8 @@ enum lade_chat_role { LADE_SYSTEM, LADE_USER, LADE_ASSISTANT, LADE_TOOL };
 
 struct lade_message {
     enum lade_chat_role role;
-    const char *content;    /* UTF-8, never NULL */
-    const char *reasoning;  /* assistant only, NULL if none was kept apart */
+    const char *content;   /* UTF-8, never NULL */
+    const char *reasoning; /* assistant only, NULL if none was kept apart */
 };
 
 /* Recognises the family from DIR (chat_template.jinja, else tokenizer_config.json's

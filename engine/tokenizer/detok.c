@@ -36,18 +36,20 @@ int lade_detok_push(struct lade_detok *d, const struct lade_tokenizer *tok, int3
 {
     size_t len;
     const char *bytes = lade_tokenizer_piece(tok, id, &len);
-    if (size == 0)
-        return -1;
-    return take_bytes(d, bytes, len, out, size);
+    struct lade_detok next = *d;
+    int used = size ? take_bytes(&next, bytes, len, out, size) : -1;
+    if (used >= 0)
+        *d = next;
+    return used;
 }
 
 int lade_detok_flush(struct lade_detok *d, char *out, size_t size)
 {
-    if (size < sizeof replacement)
+    size_t len = d->n_tail ? sizeof replacement - 1 : 0;
+    if (len >= size)
         return -1;
-    int len = d->n_tail ? (int)sizeof replacement - 1 : 0;
-    memcpy(out, replacement, (size_t)len);
+    memcpy(out, replacement, len);
     out[len] = '\0';
     d->n_tail = 0;
-    return len;
+    return (int)len;
 }

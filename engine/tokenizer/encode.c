@@ -21,11 +21,12 @@ struct candidate {
 struct encoder {
     const struct lade_tokenizer *tok;
     char *err;
+    enum lade_added which;
     int32_t *ids;
     size_t n, cap;
     struct symbol *symbols;
     struct candidate *heap;
-    size_t room, n_heap; /* symbols and half the heap entries allocated */
+    size_t room, n_heap; /* symbols allocated, and half the heap's entries; entries in use */
     pcre2_match_data *match;
     pcre2_match_context *context;
     pcre2_jit_stack *stack;
@@ -62,8 +63,7 @@ static void push(struct encoder *e, int32_t at)
     int32_t next = e->symbols[at].next;
     if (next < 0)
         return;
-    const struct lade_merge *m =
-        lade_merge_find(e->tok, e->symbols[at].id, e->symbols[next].id);
+    const struct lade_merge *m = lade_merge_find(e->tok, e->symbols[at].id, e->symbols[next].id);
     if (!m)
         return;
     struct candidate c = {m->rank, at, m->left, m->right, m->merged};
@@ -88,16 +88,16 @@ static struct candidate pop(struct encoder *e)
     return top;
 }
 
-/* Every merge adds at most two candidates, so 3 n places hold the n - 1 first ones and all later. */
+/* n symbols start n - 1 candidates at most; each of at most n - 1 merges takes one and adds two. */
 static int reserve(struct encoder *e, size_t n)
 {
     if (n <= e->room)
         return 0;
-    size_t room = n < 64 ? 64 : 2 * n;
+    size_t room = n < 2 * e->room ? 2 * e->room : n < 64 ? 64 : n;
     struct symbol *symbols = realloc(e->symbols, room * sizeof *symbols);
     if (symbols)
         e->symbols = symbols;
-    struct candidate *heap = realloc(e->heap, 3 * room * sizeof *heap);
+    struct candidate *heap = realloc(e->heap, 2 * room * sizeof *heap);
     if (heap)
         e->heap = heap;
     if (!symbols || !heap)
@@ -141,45 +141,76 @@ static int encode_word(struct encoder *e, const unsigned char *bytes, size_t n)
 
 /* ---- splitting ---- */
 
-/* JIT's own stack is small; a long run of spaces may need more. */
-static int open_matcher(struct encoder *e)
+/* Limits of one match, for the regex is as untrusted as the file: steps (more for longer runs of
+ * white space, which are matched as one), and memory, in KiB where the regex is interpreted. */
+static int open_matcher(struct encoder *e, size_t len)
 {
-    enum { STACK_START = 32 << 10, STACK_MAX = 8 << 20 };
-    e->match = pcre2_match_data_create_from_pattern(e->tok->split, NULL);
-    e->context = pcre2_match_context_create(NULL);
-    e->stack = pcre2_jit_stack_create(STACK_START, STACK_MAX, NULL);
-    if (!e->match || !e->context)
-        return out_of_memory(e);
-    if (e->stack)
+    enum { STACK_START = 32 << 10, STACK_MAX = 8 << 20, STEPS = 10000000, HEAP_KIB = 256 << 10 };
+    if (!e->match) {
+        e->match = pcre2_match_data_create_from_pattern(e->tok->split, NULL);
+        e->context = pcre2_match_context_create(NULL);
+        e->stack = pcre2_jit_stack_create(STACK_START, STACK_MAX, NULL);
+        if (!e->match || !e->context || !e->stack)
+            return out_of_memory(e);
         pcre2_jit_stack_assign(e->context, NULL, e->stack);
+        pcre2_set_heap_limit(e->context, HEAP_KIB);
+    }
+    pcre2_set_match_limit(e->context, (uint32_t)(len < STEPS ? STEPS + 16 * len : UINT32_MAX / 4));
     return 0;
 }
 
+/* Finds the next word at or after `at`: true, or false where there is none. *failed on errors. */
+static bool next_word(struct encoder *e, const unsigned char *text, size_t len, size_t at,
+                      size_t *from, size_t *to, int *failed)
+{
+    int found = pcre2_match(e->tok->split, text, len, at, PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY,
+                            e->match, e->context);
+    if (found == PCRE2_ERROR_NOMATCH)
+        return false;
+    const PCRE2_SIZE *span = pcre2_get_ovector_pointer(e->match);
+    if (found >= 0 && span[0] >= at && span[1] > span[0] && span[1] <= len) {
+        *from = span[0];
+        *to = span[1];
+        return true;
+    }
+    char why[128] = "it does not advance";
+    if (found < 0)
+        pcre2_get_error_message(found, (PCRE2_UCHAR *)why, sizeof why);
+    *failed = lade_fail(e->err,
+                        "tokenizer: splitting the text failed at byte %zu: %s; give a "
+                        "shorter text",
+                        at, why);
+    return false;
+}
+
 /* Words are the matches and, as the tokenizers library has it, whatever lies between them. */
-static int encode_normal(struct encoder *e, const char *text, size_t len)
+static int encode_words(struct encoder *e, const char *text, size_t len)
 {
     const unsigned char *bytes = (const unsigned char *)text;
-    size_t at = 0;
-    if (!e->match && open_matcher(e))
-        return -1;
-    while (at < len) {
-        int found = pcre2_match(e->tok->split, bytes, len, at, PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY,
-                                e->match, e->context);
-        if (found < 0 && found != PCRE2_ERROR_NOMATCH) {
-            PCRE2_UCHAR why[128];
-            pcre2_get_error_message(found, why, sizeof why);
-            return lade_fail(e->err, "tokenizer: splitting the text failed at byte %zu: %s; give a "
-                             "shorter text", at, (char *)why);
-        }
-        const PCRE2_SIZE *span = pcre2_get_ovector_pointer(e->match);
-        size_t from = found < 0 ? len : span[0], to = found < 0 ? len : span[1];
-        if (from > at && encode_word(e, bytes + at, from - at))
-            return -1;
-        if (to > from && encode_word(e, bytes + from, to - from))
-            return -1;
+    size_t at = 0, from, to;
+    int failed = open_matcher(e, len);
+    while (!failed && at < len && next_word(e, bytes, len, at, &from, &to, &failed)) {
+        failed = (from > at && encode_word(e, bytes + at, from - at)) ||
+                 encode_word(e, bytes + from, to - from);
         at = to;
     }
-    return 0;
+    if (!failed && at < len)
+        failed = encode_word(e, bytes + at, len - at);
+    return failed ? -1 : 0;
+}
+
+/* ---- normalising ---- */
+
+char *lade_nfc(const char *text, size_t len, size_t *out_len, const char **why)
+{
+    utf8proc_uint8_t *composed = NULL;
+    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)len,
+                                      &composed, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    if (n < 0)
+        *why = utf8proc_errmsg(n);
+    else
+        *out_len = (size_t)n;
+    return (char *)composed;
 }
 
 static bool is_ascii(const char *text, size_t len)
@@ -190,64 +221,73 @@ static bool is_ascii(const char *text, size_t len)
     return true;
 }
 
-/* Text without added tokens: valid UTF-8, not yet normalised. */
-static int encode_plain(struct encoder *e, const char *text, size_t len)
-{
-    if (!e->tok->nfc || is_ascii(text, len))
-        return encode_normal(e, text, len);
-    utf8proc_uint8_t *composed;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)len,
-                                      &composed, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    if (n < 0)
-        return lade_fail(e->err, "tokenizer: NFC failed: %s; give a shorter text",
-                         utf8proc_errmsg(n));
-    int failed = encode_normal(e, (const char *)composed, (size_t)n);
-    free(composed);
-    return failed;
-}
+/* ---- added tokens ---- */
 
 /* The longest added token at s, or NULL. */
 static const struct lade_added_token *added_at(const struct encoder *e, const char *s, size_t left,
-                                               enum lade_added which)
+                                               bool normalized)
 {
+    if (!e->tok->starts_added[(unsigned char)*s])
+        return NULL;
     for (int i = 0; i < e->tok->n_added; i++) {
         const struct lade_added_token *t = &e->tok->added[i];
-        if ((which == LADE_ADDED_TAGS && t->special) || t->len > left)
+        if ((e->which == LADE_ADDED_TAGS && t->special) || t->len > left ||
+            t->normalized != normalized)
             continue;
-        if (!memcmp(t->text, s, t->len))
+        if (!memcmp(t->match, s, t->len))
             return t;
     }
     return NULL;
 }
 
-static int encode_all(struct encoder *e, const char *text, size_t len, enum lade_added which)
+/* Added tokens become ids, what lies between them goes on to `rest`. */
+static int cut_added(struct encoder *e, const char *text, size_t len, bool normalized,
+                     int (*rest)(struct encoder *, const char *, size_t))
 {
     size_t from = 0;
-    for (size_t i = 0; which != LADE_ADDED_NONE && i < len;) {
-        const struct lade_added_token *t = NULL;
-        if (e->tok->starts_added[(unsigned char)text[i]])
-            t = added_at(e, text + i, len - i, which);
+    for (size_t i = 0; e->which != LADE_ADDED_NONE && i < len;) {
+        const struct lade_added_token *t = added_at(e, text + i, len - i, normalized);
         if (!t) {
             i++;
             continue;
         }
-        if (encode_plain(e, text + from, i - from) || put(e, t->id))
+        if (rest(e, text + from, i - from) || put(e, t->id))
             return -1;
         i += t->len;
         from = i;
     }
-    return encode_plain(e, text + from, len - from);
+    return rest(e, text + from, len - from);
+}
+
+/* Normal text, perhaps with those added tokens that are looked for after normalising. */
+static int encode_normal(struct encoder *e, const char *text, size_t len)
+{
+    return e->tok->any_normalized ? cut_added(e, text, len, true, encode_words)
+                                  : encode_words(e, text, len);
+}
+
+static int encode_plain(struct encoder *e, const char *text, size_t len)
+{
+    if (!e->tok->nfc || is_ascii(text, len))
+        return encode_normal(e, text, len);
+    const char *why = "out of memory";
+    char *composed = lade_nfc(text, len, &len, &why);
+    if (!composed)
+        return lade_fail(e->err, "tokenizer: NFC failed: %s; give a shorter text", why);
+    int failed = encode_normal(e, composed, len);
+    free(composed);
+    return failed;
 }
 
 int lade_tokenizer_encode(const struct lade_tokenizer *tok, const char *text, size_t len,
                           enum lade_added which, int32_t **ids, size_t *n, char *err)
 {
-    struct encoder e = {.tok = tok, .err = err};
+    struct encoder e = {.tok = tok, .err = err, .which = which};
     size_t valid_len;
     *ids = NULL;
     *n = 0;
     char *valid = lade_utf8_repair(text, len, &valid_len);
-    int failed = valid ? encode_all(&e, valid, valid_len, which) : out_of_memory(&e);
+    int failed = valid ? cut_added(&e, valid, valid_len, false, encode_plain) : out_of_memory(&e);
     if (!failed && !e.ids) {
         e.ids = malloc(sizeof *e.ids); /* no ids: still a pointer to free */
         failed = e.ids ? 0 : out_of_memory(&e);

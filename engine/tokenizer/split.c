@@ -5,62 +5,123 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_REGEX = 16384 };
+enum { MAX_REGEX = 16384, MAX_GROWTH = 32 };
 
 /* White_Space as the inside of a character class. */
-#define SPACE "\\p{Z}\\x{9}-\\x{d}\\x{85}"
+#define SPACE "\\x{9}-\\x{d}\\x{85}\\p{Z}"
 
-/* What replaces \s or \S, or NULL where it cannot be written (\S inside a class). */
-static const char *space_class(char letter, bool in_class)
+/* The escaped letters that mean the same to both libraries (\s and \S are spelled out). */
+#define SHARED "rntfpPdDwWbBxsS"
+
+struct speller {
+    const char *in; /* the next character */
+    char *out;
+    bool in_class;
+    char *why;
+    size_t why_size;
+};
+
+static bool refuse(struct speller *s, const char *what)
 {
-    if (letter == 's')
-        return in_class ? SPACE : "[" SPACE "]";
-    return in_class ? NULL : "[^" SPACE "]";
+    snprintf(s->why, s->why_size, "%s: not supported", what);
+    return false;
 }
 
-/* Copies `regex` with every \s and \S spelled out. `out` holds 32 bytes per byte of input. */
-static bool spell_out(const char *regex, char *out)
+/* An escape; s->in is at the backslash. */
+static bool spell_escape(struct speller *s)
 {
-    bool in_class = false;
-    for (const char *p = regex; *p; p++) {
-        if (*p == '\\' && (p[1] == 's' || p[1] == 'S')) {
-            const char *text = space_class(*++p, in_class);
-            if (!text)
-                return false;
-            out = stpcpy(out, text);
-            continue;
-        }
-        if (*p == '\\' && p[1]) {
-            *out++ = *p++;
-        } else if (*p == '[') {
-            in_class = true;
-        } else if (*p == ']') {
-            in_class = false;
-        }
-        *out++ = *p;
-    }
-    *out = '\0';
+    char c = s->in[1], what[] = {'\\', c, '\0'};
+    bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    if ((letter && !strchr(SHARED, c)) || (c >= '0' && c <= '9') || (c == 'S' && s->in_class) ||
+        (unsigned char)c >= 0x7f || (unsigned char)c < 0x20)
+        return refuse(s, letter ? what : "an escape");
+    s->in += 2;
+    if (c == 's')
+        s->out = stpcpy(s->out, s->in_class ? SPACE : "[" SPACE "]");
+    else if (c == 'S')
+        s->out = stpcpy(s->out, "[^" SPACE "]");
+    else
+        s->out = stpcpy(s->out, what);
     return true;
+}
+
+/* A bracket: classes nest in Oniguruma and not in PCRE2, so one that would is refused, and so is a
+ * ] that PCRE2 would take for a member because it stands first. */
+static bool spell_bracket(struct speller *s)
+{
+    if (*s->in == '[') {
+        if (s->in_class)
+            return refuse(s, "a class inside a class");
+        s->in_class = true;
+        *s->out++ = *s->in++;
+        if (*s->in == '^')
+            *s->out++ = *s->in++;
+        return *s->in != ']' || refuse(s, "an empty class");
+    }
+    s->in_class = false;
+    *s->out++ = *s->in++;
+    return true;
+}
+
+/* Copies the regex with every \s and \S spelled out and refuses what the two libraries read
+ * differently. `out` holds MAX_GROWTH bytes per byte of input. */
+static bool spell_out(struct speller *s)
+{
+    while (*s->in) {
+        bool fine = true;
+        if (*s->in == '\\')
+            fine = spell_escape(s);
+        else if (*s->in == '[' || *s->in == ']')
+            fine = spell_bracket(s);
+        else if (s->in_class && s->in[0] == '&' && s->in[1] == '&')
+            fine = refuse(s, "&& in a class");
+        else if (s->in[0] == '(' && s->in[1] == '*')
+            fine = refuse(s, "a verb (*");
+        else
+            *s->out++ = *s->in++;
+        if (!fine)
+            return false;
+    }
+    *s->out = '\0';
+    return true;
+}
+
+static pcre2_code *compile(const char *regex, char *why, size_t size)
+{
+    pcre2_compile_context *context = pcre2_compile_context_create(NULL);
+    if (!context) {
+        snprintf(why, size, "out of memory");
+        return NULL;
+    }
+    pcre2_set_newline(context, PCRE2_NEWLINE_LF);
+    int code;
+    PCRE2_SIZE at;
+    /* Ruby's ^ and $, which Oniguruma has by default, are those of lines. */
+    pcre2_code *compiled = pcre2_compile(
+        (PCRE2_SPTR)regex, PCRE2_ZERO_TERMINATED,
+        PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &code, &at, context);
+    pcre2_compile_context_free(context);
+    if (!compiled)
+        pcre2_get_error_message(code, (PCRE2_UCHAR *)why, size);
+    return compiled;
 }
 
 pcre2_code *lade_split_compile(const char *regex, char *why, size_t size)
 {
     size_t len = strlen(regex);
-    char *spelled = len <= MAX_REGEX ? malloc(32 * len + 1) : NULL;
-    if (!spelled || !spell_out(regex, spelled)) {
-        snprintf(why, size, spelled ? "\\S inside a class" : "longer than %d bytes", MAX_REGEX);
-        free(spelled);
+    if (len == 0 || len > MAX_REGEX) {
+        snprintf(why, size, "not 1 to %d bytes long", MAX_REGEX);
         return NULL;
     }
-    int code;
-    PCRE2_SIZE at;
-    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)spelled, PCRE2_ZERO_TERMINATED,
-                                         PCRE2_UTF | PCRE2_UCP, &code, &at, NULL);
+    char *spelled = malloc(MAX_GROWTH * len + 1);
+    if (!spelled) {
+        snprintf(why, size, "out of memory");
+        return NULL;
+    }
+    struct speller s = {.in = regex, .out = spelled, .why = why, .why_size = size};
+    pcre2_code *compiled = spell_out(&s) ? compile(spelled, why, size) : NULL;
     free(spelled);
-    if (!compiled) {
-        pcre2_get_error_message(code, (PCRE2_UCHAR *)why, size);
-        return NULL;
-    }
-    pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE); /* without JIT it only runs slower */
+    if (compiled)
+        pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE); /* without JIT it only runs slower */
     return compiled;
 }

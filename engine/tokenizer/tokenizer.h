@@ -46,17 +46,19 @@ bool lade_tokenizer_is_special(const struct lade_tokenizer *tok, int32_t id);
 /* Streaming detokenizer: hands out only whole UTF-8 characters; bytes that can never become one
  * turn into U+FFFD. Zero-initialise; nothing to free. */
 struct lade_detok {
-    unsigned char tail[4];
+    unsigned char tail[4]; /* the start of a character whose other bytes have not come yet */
     int n_tail;
 };
 
-/* Adds the bytes of `id`; writes what is complete to out (terminated, at most size - 1 bytes;
- * LADE_DETOK_MAX always suffices for one token of tokenizers made for Qwen, longer tokens are
- * delivered whole because size is checked: returns -1 if it does not fit). Returns the bytes
- * written. */
+/* Bytes of `out` that suffice for any id of any tokenizer: tokens have 1024 bytes at most, and each
+ * of theirs and of the tail becomes three at most. */
 enum { LADE_DETOK_MAX = 4096 };
-int lade_detok_push(struct lade_detok *d, const struct lade_tokenizer *tok, int32_t id,
-                    char *out, size_t size);
+
+/* Adds the bytes of `id` and writes what is complete to out, terminated. Returns the bytes written
+ * without the terminator, or -1, with *d unchanged, where `size` does not hold them. */
+int lade_detok_push(struct lade_detok *d, const struct lade_tokenizer *tok, int32_t id, char *out,
+                    size_t size);
+
 /* Ends the stream: an incomplete tail becomes U+FFFD. Same result as push. */
 int lade_detok_flush(struct lade_detok *d, char *out, size_t size);
 

@@ -82,14 +82,14 @@ static void test_broken_files(void **state)
     refuses("model.vocab.a", "99999999", "'a'");
     refuses("model.vocab.a", "1", "id 1");
     refuses("model.vocab.a", NULL, "byte 97");
-    refuses("model.vocab.\xe2\x82\xac", "1023", "character");
+    refuses("model.vocab.\xe2\x82\xac", "2000", "character");
     refuses("model.merges", NULL, "model.merges");
     refuses("model.merges.0", "\"nospace\"", "model.merges[0]");
     refuses("model.merges.0", "[\"a\"]", "model.merges[0]");
     refuses("model.merges.0", "[\"a\", 1]", "model.merges[0]");
     refuses("model.merges.0", "\"zzzz qqqq\"", "zzzz");
     refuses("model.dropout", "0.1", "dropout");
-    refuses("model.byte_fallback", "true", "byte_fallback");
+    refuses("model.ignore_merges", "true", "ignore_merges");
     refuses("added_tokens", "{}", "added_tokens");
     refuses("added_tokens.0.id", "\"x\"", "added_tokens[0].id");
     refuses("added_tokens.0.id", "5000000", "added_tokens[0].id");
@@ -98,7 +98,7 @@ static void test_broken_files(void **state)
     refuses("added_tokens.0.lstrip", "true", "lstrip");
     refuses("normalizer", "{\"type\": \"Lowercase\"}", "Lowercase");
     refuses("pre_tokenizer", "null", "pre_tokenizer");
-    refuses("pre_tokenizer.pretokenizers.0.pattern.Regex", "\"(\"", "regex");
+    refuses("pre_tokenizer.pretokenizers.0.pattern.Regex", "\"(\"", "Regex");
     refuses("pre_tokenizer.pretokenizers.0.behavior", "\"Removed\"", "pre_tokenizer");
 }
 
