@@ -174,7 +174,8 @@ static void draw(void)
            *st = derwin(stdscr, lines, COLS, LINES - lines, 0);
     WINDOW *side = panel ? derwin(stdscr, rows + 2, panel, 0, cols) : NULL;
     attrset(theme_attr(THEME_BORDER));
-    mvhline(rows, 0, 0, cols);
+    for (int x = 0; x < cols; x++)
+        mvaddstr(rows, x, cells_utf8() ? "─" : "-");
     attrset(theme_attr(THEME_PROMPT));
     mvaddstr(rows + 1, 1, "> ");
     if (b)
@@ -187,6 +188,22 @@ static void draw(void)
     delwin(st);
     delwin(side);
     refresh();
+}
+
+/* From the start to the moment asked for: part of the load, or all of it and twelve seconds. */
+static void play(const struct show *s)
+{
+    struct show load = *s;
+    bool loading = s->phase == LADE_PHASE_LOADING;
+    double now = 0, end = loading ? s->at : 1;
+    load.phase = LADE_PHASE_LOADING;
+    for (; now < 600 && (double)board.done < end * (double)info.bytes; now += 0.25)
+        tick(&load, now, 0.25);
+    if (loading)
+        return;
+    board_ready(&board, now);
+    for (double t = 0; t < 12; t += 0.25)
+        tick(s, now + t, 0.25);
 }
 
 int main(int argc, char **argv)
@@ -211,14 +228,8 @@ int main(int argc, char **argv)
     board_model(&board, &info);
     status_init(&status);
     status_model(&status, &info);
-    double now = 0;
-    for (; now < 600 &&
-           (s.phase == LADE_PHASE_LOADING ? (double)board.done < s.at * (double)info.bytes
-                                          : now < 12);
-         now += 0.25)
-        tick(&s, now, 0.25);
-    if (s.phase != LADE_PHASE_LOADING)
-        board_ready(&board, 35.2);
+    play(&s);
+    double now = 12;
     timeout(s.move ? 250 : -1);
     for (int key = KEY_RESIZE; key == KEY_RESIZE || key == ERR; key = getch()) {
         if (s.move) {

@@ -183,8 +183,7 @@ void cells_bar(struct cells *c, int y, int x, int width, const double *fraction,
 void cells_line(struct cells *c, int y, int x, int width, double fraction, enum theme_role role,
                 enum theme_role rest)
 {
-    /* Without colours the empty part differs by weight. */
-    wchar_t full = c->utf8 ? L'━' : L'=', empty = !c->utf8 ? L'.' : c->colour ? L'━' : L'┄';
+    wchar_t full = c->utf8 ? L'━' : L'=', empty = c->utf8 ? L'─' : L'.';
     struct plot_fill f = plot_bar(fraction, width, true);
     for (int i = 0; i < width; i++)
         put(c, y, x + i, i < f.full ? role : rest, CELL_PLAIN, i < f.full ? full : empty);
