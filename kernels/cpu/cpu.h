@@ -118,15 +118,16 @@ struct lade_device {
     char title[80];
 };
 
-/* Cuts pieces out of the device's scratch memory. Describe every piece first, then commit: the
- * pointers are set there. Pieces are aligned to LADE_ALIGN and live until the next commit. */
+/* Cuts pieces out of the device's scratch memory. Describe the pieces first, then commit: the
+ * pointers are set there. More may be added and committed; earlier pieces then move and keep what
+ * they hold. Pieces are aligned to LADE_ALIGN and live until another table is committed. */
 struct cpu_carve {
     struct {
         void **out;
         size_t at;
     } piece[16];
     int n;
-    size_t bytes;
+    size_t bytes, committed;
     bool overflow;
 };
 void cpu_carve_add(struct cpu_carve *c, void **out, size_t count, size_t size);

@@ -140,14 +140,17 @@ int cpu_carve_commit(struct lade_device *dev, struct cpu_carve *c, char *err)
     if (c->overflow)
         return lade_fail(err, "cpu: the work space of this batch overflows; use smaller batches");
     if (c->bytes > dev->scratch_bytes) {
-        free(dev->scratch);
-        dev->scratch_bytes = 0;
-        dev->scratch = aligned_alloc(LADE_ALIGN, c->bytes);
-        if (!dev->scratch)
+        void *larger = aligned_alloc(LADE_ALIGN, c->bytes);
+        if (!larger)
             return lade_fail(err, "cpu: no %.1f MiB of work space; use smaller batches",
                              (double)c->bytes / (1 << 20));
+        if (c->committed)
+            memcpy(larger, dev->scratch, c->committed);
+        free(dev->scratch);
+        dev->scratch = larger;
         dev->scratch_bytes = c->bytes;
     }
+    c->committed = c->bytes;
     for (int i = 0; i < c->n; i++)
         *c->piece[i].out = (char *)dev->scratch + c->piece[i].at;
     return 0;

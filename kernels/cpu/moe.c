@@ -1,47 +1,52 @@
 /* Mixture of experts.
  *
  * The shared expert is one more expert that every token visits. Routes are sorted into groups,
- * one per expert in use; groups larger than GROUP_TOKENS are cut. A first run computes the hidden
- * values of each group, a second one the output columns: a unit of it owns a range of columns and
- * adds the groups in order, so that nothing is added by two threads. */
+ * one per expert in use (cut where they are large). The first run computes the hidden values of
+ * each group. In the second a unit owns a range of output columns and adds the groups in order,
+ * so that no sum depends on the threads. Each group takes the form of product that suits it, as
+ * in matmul.c; its weights are read once in each run. */
 #include <math.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
 
 enum {
-    GROUP_TOKENS = 48,  /* a multiple of every nr; packed inputs stay in the second cache */
-    HIDDEN_TILES = 8,   /* few tokens: tiles of gate and up in one unit */
-    OUT_TILES = 4,      /* few tokens: tiles of down in one unit */
+    PACKED_TOKENS = 48,   /* most tokens of a group: a multiple of every nr; the packed inputs stay */
+    INT8_TOKENS = 192,    /* in the second cache */
+    HIDDEN_TILES = 8,     /* of gate and up in one unit of the first run */
+    OUT_ROWS = 64,        /* output columns of one unit of the second run, a multiple of every pw */
+    QUANTIZE_ROWS = 4,
 };
+
+enum form { GEMV, PACKED, INT8 };
 
 struct group {
     const struct lade_expert *e;
     struct lade_matrix_layout gate, up, down;
-    int first, n;       /* its routes in run.token and run.weight */
-    int first_unit;     /* few tokens: of the first run */
-    size_t hidden;      /* where its hidden values begin */
+    enum form form;
+    int first, n;         /* its routes: [first, first + n) of the sorted ones */
+    int first_unit;       /* of the first run */
+    size_t hidden;        /* where its hidden values begin, in floats */
 };
 
 struct run {
     const struct lade_moe *m;
     const struct cpu_isa *isa;
-    bool many;                  /* through packed inputs */
     struct group *group;
     int n_groups, units;
-    int32_t *token;             /* [routes], sorted by group */
-    float *weight;              /* [routes] */
-    int32_t *count, *place;     /* [n_experts + 1]: routes and next free place of each */
-    float *hidden;
-    float *work;                /* [threads][work_size] */
+    int32_t *token;            /* [routes], sorted by group */
+    float *weight;             /* [routes] */
+    int32_t *count, *place;    /* [n_experts + 1]: routes and next free place of each */
+    float *hidden;             /* rows of each group; PACKED: packed */
+    size_t hidden_floats;
+    bool q4, q8;               /* INT8: which orders of the inputs are needed */
+    char *x_q4, *x_q8;         /* INT8: [n] quantized inputs */
+    char *h;                   /* INT8: [routes] quantized hidden values */
+    size_t h_bytes;            /* of one row of h */
+    const void **x_rows, **h_rows; /* [routes] */
+    float *work;               /* [threads][work_size] */
     size_t work_size;
 };
-
-/* Rows of hidden values of n tokens: packed blocks are whole. */
-static int padded(const struct run *r, int n)
-{
-    return !r->many ? n : (n + r->isa->nr - 1) / r->isa->nr * r->isa->nr;
-}
 
 static int tiles(int rows)
 {
@@ -101,78 +106,81 @@ static int check_expert(const struct lade_moe *m, struct group *g, char *err)
     return 0;
 }
 
-static int make_groups(struct run *r, char *err)
+/* Cuts the routes of one expert into groups and adds up the memory they need. */
+static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
 {
     const struct lade_moe *m = r->m;
-    size_t hidden = 0;
-    for (int e = 0; e <= m->n_experts; e++) {
-        for (int done = 0; done < r->count[e]; done += GROUP_TOKENS) {
-            struct group *g = &r->group[r->n_groups++];
-            *g = (struct group){.e = expert(m, e),
-                                .first = r->place[e] - r->count[e] + done,
-                                .n = cpu_min(GROUP_TOKENS, r->count[e] - done),
-                                .first_unit = r->units,
-                                .hidden = hidden};
-            if (check_expert(m, g, err))
-                return -1;
-            r->units += r->many ? 1 : (tiles(g->e->gate.rows) - 1) / HIDDEN_TILES + 1;
-            hidden += (size_t)padded(r, g->n) * (size_t)g->e->gate.rows;
-        }
+    struct group g = {.e = expert(m, id)};
+    if (check_expert(m, &g, err))
+        return -1;
+    const struct lade_expert *e = g.e;
+    size_t ff = (size_t)e->gate.rows, dim = (size_t)m->dim, pw = (size_t)r->isa->pw, work = 0;
+    bool fast = cpu_fast(dev, &e->gate) && cpu_fast(dev, &e->up) && cpu_fast(dev, &e->down) &&
+                e->gate.type == e->up.type;
+    g.form = fast ? INT8 : r->count[id] <= CPU_DIRECT_N ? GEMV : PACKED;
+    int most = fast ? INT8_TOKENS : PACKED_TOKENS;
+    int nr = g.form == PACKED ? r->isa->nr : 1;
+    for (int done = 0; done < r->count[id]; done += most) {
+        g.first = r->place[id] - r->count[id] + done;
+        g.n = cpu_min(most, r->count[id] - done);
+        g.first_unit = r->units;
+        g.hidden = r->hidden_floats;
+        r->hidden_floats += (size_t)((g.n + nr - 1) / nr * nr) * ff;
+        r->units += g.form == PACKED ? 1 : (tiles(e->gate.rows) - 1) / HIDDEN_TILES + 1;
+        r->group[r->n_groups++] = g;
     }
+    if (fast) {
+        r->q4 |= e->gate.type == LADE_Q4;
+        r->q8 |= e->gate.type == LADE_Q8;
+        size_t bytes = cpu_int8_bytes(e->gate.rows);
+        r->h_bytes = bytes > r->h_bytes ? bytes : r->h_bytes;
+        work = (size_t)INT8_TOKENS * HIDDEN_TILES * LADE_TILE;
+    } else if (g.form == GEMV) {
+        work = CPU_DIRECT_N * (dim + HIDDEN_TILES * LADE_TILE);
+    } else { /* hidden_packed() and out_group() */
+        size_t n = PACKED_TOKENS, first = n * dim + (dim + 2 * n) * pw + n * ff;
+        size_t second = ff * pw + n * OUT_ROWS;
+        work = first > second ? first : second;
+    }
+    r->work_size = work > r->work_size ? work : r->work_size;
     return 0;
 }
 
-/* Few tokens, first run: some rows of gate and up of one group. */
-static void hidden_few(void *ctx, int unit, int thread)
+/* Few tokens or int8: some rows of gate and up of one group. */
+static void hidden_rows(const struct run *r, const struct group *g, int unit, float *work)
 {
-    enum { ROWS = HIDDEN_TILES * LADE_TILE };
-    const struct run *r = ctx;
-    const struct group *g = r->group + r->n_groups - 1;
-    while (g->first_unit > unit)
-        g--;
     const struct lade_moe *m = r->m;
-    int first = (unit - g->first_unit) * HIDDEN_TILES, ff = g->e->gate.rows;
-    int last = cpu_min(first + HIDDEN_TILES, tiles(ff)), row0 = first * LADE_TILE;
-    int rows = cpu_min(ROWS, ff - row0);
-    float *gate = r->work + (size_t)thread * r->work_size, *up = gate + ROWS;
-    for (int i = 0; i < g->n; i++) {
-        const float *x = m->x + (size_t)r->token[g->first + i] * (size_t)m->dim;
-        r->isa->gemv(gate, 0, &g->e->gate, &g->gate, x, 0, 1, first, last);
-        r->isa->gemv(up, 0, &g->e->up, &g->up, x, 0, 1, first, last);
-        r->isa->swiglu(r->hidden + g->hidden + (size_t)i * (size_t)ff + row0, gate, up, rows);
+    size_t ff = (size_t)g->e->gate.rows, dim = (size_t)m->dim;
+    int first = unit * HIDDEN_TILES, last = cpu_min(first + HIDDEN_TILES, tiles(g->e->gate.rows));
+    int row0 = first * LADE_TILE, rows = cpu_min(HIDDEN_TILES * LADE_TILE, g->e->gate.rows - row0);
+    float *gate = r->hidden + g->hidden + row0, *up = work;
+    if (g->form == INT8) {
+        const void *const *x = r->x_rows + g->first;
+        r->isa->int8->gemm(gate, ff, &g->e->gate, &g->gate, x, g->n, first, last);
+        r->isa->int8->gemm(up, (size_t)rows, &g->e->up, &g->up, x, g->n, first, last);
+    } else {
+        const float *x = m->x + (size_t)r->token[g->first] * dim;
+        float *copy = work + CPU_DIRECT_N * HIDDEN_TILES * LADE_TILE;
+        for (int i = 0; g->n > 1 && i < g->n; i++)
+            memcpy(copy + (size_t)i * dim, m->x + (size_t)r->token[g->first + i] * dim,
+                   dim * sizeof(float));
+        x = g->n > 1 ? copy : x;
+        r->isa->gemv(gate, ff, &g->e->gate, &g->gate, x, dim, g->n, first, last);
+        r->isa->gemv(up, (size_t)rows, &g->e->up, &g->up, x, dim, g->n, first, last);
     }
+    for (int i = 0; i < g->n; i++)
+        r->isa->swiglu(gate + (size_t)i * ff, gate + (size_t)i * ff, up + (size_t)i * (size_t)rows,
+                       rows);
 }
 
-/* Few tokens, second run: some output columns of all groups. */
-static void out_few(void *ctx, int unit, int thread)
+/* Many tokens: all hidden values of one group, packed for the second run. */
+static void hidden_packed(const struct run *r, const struct group *g, float *work)
 {
-    const struct run *r = ctx;
-    const struct lade_moe *m = r->m;
-    int first = unit * OUT_TILES, last = cpu_min(first + OUT_TILES, tiles(m->dim));
-    int row0 = first * LADE_TILE, rows = cpu_min(OUT_TILES * LADE_TILE, m->dim - row0);
-    float *out = r->work + (size_t)thread * r->work_size;
-    for (int i = 0; i < r->n_groups; i++) {
-        const struct group *g = &r->group[i];
-        for (int j = 0; j < g->n; j++) {
-            const float *h = r->hidden + g->hidden + (size_t)j * (size_t)g->e->gate.rows;
-            r->isa->gemv(out, 0, &g->e->down, &g->down, h, 0, 1, first, last);
-            r->isa->axpy(m->y + (size_t)r->token[g->first + j] * (size_t)m->dim + row0,
-                         r->weight[g->first + j], out, rows);
-        }
-    }
-}
-
-/* Many tokens, first run: all hidden values of one group, packed for the second. */
-static void hidden_many(void *ctx, int unit, int thread)
-{
-    const struct run *r = ctx;
-    const struct group *g = &r->group[unit];
     const struct lade_moe *m = r->m;
     int ff = g->e->gate.rows, pw = r->isa->pw;
-    size_t rows = (size_t)padded(r, g->n);
-    float *xp = r->work + (size_t)thread * r->work_size, *panel = xp + rows * (size_t)m->dim;
-    float *gate = panel + (size_t)m->dim * (size_t)pw, *up = gate + rows * (size_t)pw;
-    float *h = up + rows * (size_t)pw;
+    float *xp = work, *panel = xp + (size_t)PACKED_TOKENS * (size_t)m->dim;
+    float *gate = panel + (size_t)m->dim * (size_t)pw, *up = gate + PACKED_TOKENS * pw;
+    float *h = up + PACKED_TOKENS * pw;
     r->isa->pack(xp, m->x, (size_t)m->dim, r->token + g->first, g->n, m->dim);
     for (int row0 = 0; row0 < ff; row0 += pw) {
         r->isa->gemm(gate, (size_t)pw, &g->e->gate, &g->gate, row0, xp, g->n, panel);
@@ -184,76 +192,142 @@ static void hidden_many(void *ctx, int unit, int thread)
     r->isa->pack(r->hidden + g->hidden, h, (size_t)ff, NULL, g->n, ff);
 }
 
-/* Many tokens, second run: pw output columns of all groups. */
-static void out_many(void *ctx, int unit, int thread)
+static void hidden_unit(void *ctx, int unit, int thread)
+{
+    const struct run *r = ctx;
+    const struct group *g = r->group + r->n_groups - 1;
+    while (g->first_unit > unit)
+        g--;
+    float *work = r->work + (size_t)thread * r->work_size;
+    if (g->form == PACKED)
+        hidden_packed(r, g, work);
+    else
+        hidden_rows(r, g, unit - g->first_unit, work);
+}
+
+/* Output columns [row0, row0 + rows) of one group's routes: out[route][rows]. */
+static void out_group(const struct run *r, const struct group *g, int row0, int rows, float *out,
+                      float *panel)
+{
+    const struct lade_matrix *down = &g->e->down;
+    const float *h = r->hidden + g->hidden;
+    int first = row0 / LADE_TILE, last = first + tiles(rows);
+    size_t ldy = (size_t)rows;
+    if (g->form == INT8)
+        r->isa->int8->gemm(out, ldy, down, &g->down, r->h_rows + g->first, g->n, first, last);
+    else if (g->form == GEMV)
+        r->isa->gemv(out, ldy, down, &g->down, h, (size_t)down->cols, g->n, first, last);
+    else
+        for (int at = 0; at < rows; at += r->isa->pw)
+            r->isa->gemm(out + at, ldy, down, &g->down, row0 + at, h, g->n, panel);
+}
+
+static void out_unit(void *ctx, int unit, int thread)
 {
     const struct run *r = ctx;
     const struct lade_moe *m = r->m;
-    int pw = r->isa->pw, row0 = unit * pw, rows = cpu_min(pw, m->dim - row0);
+    int row0 = unit * OUT_ROWS, rows = cpu_min(OUT_ROWS, m->dim - row0);
     for (int i = 0; i < r->n_groups; i++) {
         const struct group *g = &r->group[i];
-        float *panel = r->work + (size_t)thread * r->work_size;
-        float *out = panel + (size_t)g->e->gate.rows * (size_t)pw;
-        r->isa->gemm(out, (size_t)pw, &g->e->down, &g->down, row0, r->hidden + g->hidden, g->n,
-                     panel);
-        for (int t = 0; t < g->n; t++)
-            r->isa->axpy(m->y + (size_t)r->token[g->first + t] * (size_t)m->dim + row0,
-                         r->weight[g->first + t], out + t * pw, rows);
+        float *out = r->work + (size_t)thread * r->work_size;
+        out_group(r, g, row0, rows, out, out + PACKED_TOKENS * OUT_ROWS);
+        for (int t = g->first; t < g->first + g->n; t++, out += rows)
+            r->isa->axpy(m->y + (size_t)r->token[t] * (size_t)m->dim + row0, r->weight[t], out, rows);
     }
 }
 
-/* Upper bounds, so that one commit serves the groups and what they need. */
-static int prepare(struct lade_device *dev, struct run *r, char *err)
+static void quantize_inputs(void *ctx, int unit, int thread)
 {
+    (void)thread;
+    const struct run *r = ctx;
     const struct lade_moe *m = r->m;
-    int ff = m->shared && m->shared->gate.data ? m->shared->gate.rows : 0;
-    for (int i = 0; i < m->n * m->k; i++) {
+    size_t bytes = cpu_int8_bytes(m->dim);
+    for (int t = unit * QUANTIZE_ROWS; t < cpu_min(m->n, (unit + 1) * QUANTIZE_ROWS); t++) {
+        const float *x = m->x + (size_t)t * (size_t)m->dim;
+        if (r->q4)
+            r->isa->int8->quantize(r->x_q4 + (size_t)t * bytes, x, m->dim, LADE_Q4);
+        if (r->q8)
+            r->isa->int8->quantize(r->x_q8 + (size_t)t * bytes, x, m->dim, LADE_Q8);
+    }
+}
+
+static void quantize_hidden(void *ctx, int unit, int thread)
+{
+    (void)thread;
+    const struct run *r = ctx;
+    const struct group *g = &r->group[unit];
+    int ff = g->e->gate.rows;
+    for (int i = 0; g->form == INT8 && i < g->n; i++) {
+        char *row = r->h + (size_t)(g->first + i) * r->h_bytes;
+        r->isa->int8->quantize(row, r->hidden + g->hidden + (size_t)i * (size_t)ff, ff,
+                               g->e->down.type);
+        r->h_rows[g->first + i] = row;
+    }
+}
+
+static int check_ids(const struct lade_moe *m, char *err)
+{
+    if (m->k < 0 || m->n_experts < 0 || m->dim < 1 || m->n > INT32_MAX / (m->k + 1))
+        return lade_fail(err, "moe: %d tokens of %d with %d of %d experts; check the configuration",
+                         m->n, m->dim, m->k, m->n_experts);
+    for (int i = 0; i < m->n * m->k; i++)
         if (m->ids[i] < 0 || m->ids[i] >= m->n_experts)
             return lade_fail(err, "moe: expert %d is not below %d; check the router", m->ids[i],
                              m->n_experts);
-        const struct lade_matrix *gate = &m->experts[m->ids[i]].gate;
-        ff = gate->data && gate->rows > ff ? gate->rows : ff;
-    }
+    return 0;
+}
+
+static int prepare(struct lade_device *dev, struct run *r, char *err)
+{
+    const struct lade_moe *m = r->m;
     size_t experts = (size_t)m->n_experts + 1, routes = (size_t)m->n * ((size_t)m->k + 1);
-    size_t groups = experts + routes / GROUP_TOKENS;
-    groups = groups < routes ? groups : routes;
-    size_t rows = routes + (r->many ? groups * (size_t)r->isa->nr : 0);
-    size_t dim = (size_t)m->dim, hidden = (size_t)ff, pw = (size_t)r->isa->pw;
-    if (r->many) { /* hidden_many() and out_many() */
-        size_t first = GROUP_TOKENS * dim + (dim + 2 * GROUP_TOKENS) * pw + GROUP_TOKENS * hidden;
-        size_t second = (hidden + GROUP_TOKENS) * pw;
-        r->work_size = (first > second ? first : second) / 16 * 16 + 16;
-    } else {
-        r->work_size = (2 * HIDDEN_TILES + OUT_TILES) * LADE_TILE;
-    }
+    size_t groups = experts + routes / PACKED_TOKENS, n = (size_t)m->n;
     struct cpu_carve c = {0};
-    cpu_carve_add(&c, (void **)&r->group, groups, sizeof(*r->group));
+    cpu_carve_add(&c, (void **)&r->group, groups < routes ? groups : routes, sizeof(*r->group));
     cpu_carve_add(&c, (void **)&r->token, routes, sizeof(*r->token));
     cpu_carve_add(&c, (void **)&r->weight, routes, sizeof(*r->weight));
     cpu_carve_add(&c, (void **)&r->count, experts, sizeof(*r->count));
     cpu_carve_add(&c, (void **)&r->place, experts, sizeof(*r->place));
-    cpu_carve_add(&c, (void **)&r->hidden, rows, hidden * sizeof(float));
-    cpu_carve_add(&c, (void **)&r->work, (size_t)dev->threads, r->work_size * sizeof(float));
     if (cpu_carve_commit(dev, &c, err))
         return -1;
     sort_routes(r);
-    return make_groups(r, err);
+    for (int e = 0; e <= m->n_experts; e++)
+        if (r->count[e] && add_groups(dev, r, e, err))
+            return -1;
+    /* The second commit keeps what the first one's pieces hold. */
+    bool fast = r->q4 || r->q8;
+    r->work_size = (r->work_size + 15) / 16 * 16;
+    cpu_carve_add(&c, (void **)&r->hidden, r->hidden_floats, sizeof(float));
+    cpu_carve_add(&c, (void **)&r->work, (size_t)dev->threads, r->work_size * sizeof(float));
+    cpu_carve_add(&c, (void **)&r->x_q4, r->q4 ? n : 0, cpu_int8_bytes(m->dim));
+    cpu_carve_add(&c, (void **)&r->x_q8, r->q8 ? n : 0, cpu_int8_bytes(m->dim));
+    cpu_carve_add(&c, (void **)&r->h, fast ? routes : 0, r->h_bytes);
+    cpu_carve_add(&c, (void **)&r->x_rows, fast ? routes : 0, sizeof(*r->x_rows));
+    cpu_carve_add(&c, (void **)&r->h_rows, fast ? routes : 0, sizeof(*r->h_rows));
+    if (cpu_carve_commit(dev, &c, err))
+        return -1;
+    for (int i = 0; i < r->n_groups; i++) {
+        const struct group *g = &r->group[i];
+        const char *rows = g->e->gate.type == LADE_Q4 ? r->x_q4 : r->x_q8;
+        for (int t = g->first; g->form == INT8 && t < g->first + g->n; t++)
+            r->x_rows[t] = rows + (size_t)r->token[t] * cpu_int8_bytes(m->dim);
+    }
+    return 0;
 }
 
 int cpu_moe(struct lade_device *dev, const struct lade_moe *m, char *err)
 {
     if (m->n < 1)
         return 0;
-    if (m->k < 0 || m->n_experts < 0 || m->dim < 1 || m->n > INT32_MAX / (m->k + 1))
-        return lade_fail(err, "moe: %d tokens of %d with %d of %d experts; check the configuration",
-                         m->n, m->dim, m->k, m->n_experts);
-    struct run r = {.m = m, .isa = dev->isa, .many = m->n > CPU_DIRECT_N};
-    if (prepare(dev, &r, err))
+    struct run r = {.m = m, .isa = dev->isa};
+    if (check_ids(m, err) || prepare(dev, &r, err))
         return -1;
-    cpu_pool_run(dev->pool, r.units, r.many ? hidden_many : hidden_few, &r);
-    if (r.many)
-        cpu_pool_run(dev->pool, (m->dim - 1) / r.isa->pw + 1, out_many, &r);
-    else
-        cpu_pool_run(dev->pool, (tiles(m->dim) - 1) / OUT_TILES + 1, out_few, &r);
+    bool fast = r.q4 || r.q8;
+    if (fast)
+        cpu_pool_run(dev->pool, (m->n - 1) / QUANTIZE_ROWS + 1, quantize_inputs, &r);
+    cpu_pool_run(dev->pool, r.units, hidden_unit, &r);
+    if (fast)
+        cpu_pool_run(dev->pool, r.n_groups, quantize_hidden, &r);
+    cpu_pool_run(dev->pool, (m->dim - 1) / OUT_ROWS + 1, out_unit, &r);
     return 0;
 }
