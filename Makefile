@@ -138,7 +138,7 @@ lint: deps-check
 	@$(MAKE) --no-print-directory all tests
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang all tests
 	clang-tidy --quiet $(filter-out %_avx2.c %_avx512.c,$(KERNELS) $(ENGINE) $(HISTORY) tui/main.c $(TUI)) -- $(CFLAGS)
-	cppcheck --quiet --error-exitcode=1 --std=c11 --inline-suppr --enable=warning,performance,portability \
+	cppcheck --quiet --error-exitcode=1 --std=c11 --inline-suppr --enable=warning,performance \
 	    --suppressions-list=tests/support/cppcheck.supp -I. kernels engine history tui
 
 format:

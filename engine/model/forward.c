@@ -30,7 +30,7 @@ static struct widths mixer_widths(const struct lade_shape *s)
 static size_t lay_out(struct lade_forward *f, const struct lade_shape *s, int batch)
 {
     struct widths w = mixer_widths(s);
-    struct lade_forward none;
+    struct lade_forward none = {0};
     struct lade_forward *t = f ? f : &none;
     float *route_ids; /* floats and ids have the same size */
     size_t rows = (size_t)batch;
