@@ -361,6 +361,71 @@ static void blocks_keep_their_values(void **state)
     }
 }
 
+/* A value of a packed matrix of any type. */
+static float value_at(const struct lade_matrix *m, const unsigned char *data, int row, int k)
+{
+    size_t at = (size_t)row * (size_t)m->cols + (size_t)k;
+    uint32_t bits = 0;
+    float f;
+    if (m->type == LADE_Q4 || m->type == LADE_Q8)
+        return tile_value(m, data, row, k);
+    if (m->type == LADE_F16)
+        return half((uint16_t)(data[2 * at] | data[2 * at + 1] << 8));
+    if (m->type == LADE_BF16)
+        memcpy((char *)&bits + 2, data + 2 * at, 2);
+    else
+        memcpy(&bits, data + 4 * at, 4);
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+/* The most that a value of a tensor may be off by its type. */
+static float allowed(const struct lade_matrix *m, const struct lade_matrix *exact,
+                     const unsigned char *data, int row, int k)
+{
+    float most = 0;
+    if (m->type == LADE_F16) /* where 32 does not divide the columns */
+        return fabsf(value_at(exact, data, row, k)) * 0x1p-11f + 0x1p-25f;
+    if (m->type != LADE_Q8) /* exp() of another library */
+        return fabsf(value_at(exact, data, row, k)) * 0x1p-22f;
+    for (int i = k / 32 * 32; i < k / 32 * 32 + 32; i++)
+        most = fmaxf(most, fabsf(value_at(exact, data, row, i)));
+    return most / 127 * 0.56f; /* half a step, and the step's own rounding to f16 */
+}
+
+/* What llama.cpp's own converter made of a fixture: BF16 to the last bit, and Q8_0. */
+static void the_converter_agrees(void **state)
+{
+    (void)state;
+    struct lade_catalog *want = open_path("tests/fixtures/tiny-bf16");
+    struct lade_catalog *cat = open_path("tests/fixtures/tiny-gguf/tiny-bf16.gguf");
+    same_model(want, cat);
+    assert_string_equal(cat->quant, "bf16");
+    assert_int_equal(cat->ignored, 0);
+    lade_catalog_close(cat);
+
+    cat = open_path("tests/fixtures/tiny-gguf/tiny-q8_0.gguf");
+    assert_memory_equal(&want->shape, &cat->shape, sizeof want->shape);
+    assert_int_equal(want->n_tensors, cat->n_tensors);
+    assert_string_equal(cat->quant, "int8 g32");
+    for (int i = 0; i < cat->n_tensors; i++) {
+        const struct lade_tensor *t = &cat->tensors[i], *u = &want->tensors[i];
+        unsigned char *x = packed(want, u), *y = packed(cat, t);
+        char name[128];
+        lade_catalog_tensor_name(cat, t, 0, name, sizeof name);
+        for (int r = 0; r < t->packed.rows; r++)
+            for (int k = 0; k < t->packed.cols; k++) {
+                float error = fabsf(value_at(&t->packed, y, r, k) - value_at(&u->packed, x, r, k));
+                if (error > allowed(&t->packed, &u->packed, x, r, k))
+                    fail_msg("%s[%d][%d] is off by %g", name, r, k, (double)error);
+            }
+        free(x);
+        free(y);
+    }
+    lade_catalog_close(want);
+    lade_catalog_close(cat);
+}
+
 /* ---- broken models --------------------------------------------------------------------------- */
 
 static void refused(struct support_checkpoint *c, const char *file, const char *name,
@@ -474,6 +539,7 @@ int main(void)
         cmocka_unit_test(parts_are_named_by_any_of_them),
         cmocka_unit_test(every_layout_equals_the_checkpoint),
         cmocka_unit_test(blocks_keep_their_values),
+        cmocka_unit_test(the_converter_agrees),
         cmocka_unit_test(broken_models_are_refused),
         cmocka_unit_test(broken_splits_are_refused),
     };
