@@ -69,6 +69,10 @@ check: deps-check
 $(BUILD)/lade: $(BUILD)/tui/main.o $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
+# The same program with a scripted engine, for tests of the screen: tests/support/fake_engine.c.
+$(BUILD)/lade-fake: $(BUILD)/tui/main.o $(BUILD)/tests/support/fake_engine.o $(LIBS)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
 $(BUILD)/libtui.a: $(call obj,$(TUI))
 $(BUILD)/libengine.a: $(call obj,$(ENGINE))
 $(BUILD)/libkernels.a: $(call obj,$(KERNELS))

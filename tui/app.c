@@ -1,0 +1,277 @@
+#include "tui/app.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tui/app_keys.h"
+#include "tui/input.h"
+#include "tui/model_path.h"
+#include "tui/paths.h"
+#include "tui/prefs.h"
+#include "tui/screen.h"
+#include "tui/term.h"
+#include "tui/text/width.h"
+#include "tui/theme.h"
+
+/* Seconds: between frames while text streams, and between ticks while something runs or nothing
+ * does (then only the machine's memory is looked at). */
+#define FRAME (1.0 / 30)
+#define TICK_BUSY 0.25
+#define TICK_IDLE 2.0
+
+struct app {
+    struct chat chat;
+    struct screen screen;
+    struct keys keys;
+    double ticked, drawn;
+    int signal; /* that ended it; 0 = none */
+};
+
+/* ---- before the screen ------------------------------------------------------------------------ */
+
+/* A file in one of lade's directories, which is made. NULL-terminated path in out, "" on failure. */
+static const char *file_in(enum paths_kind kind, const char *name, char out[PATH_MAX])
+{
+    if (paths_file(kind, name, out, NULL) != 0)
+        return out[0] = '\0', NULL;
+    for (char *p = out + 1; *p; p++)
+        if (*p == '/') {
+            *p = '\0';
+            mkdir(out, 0700);
+            *p = '/';
+        }
+    return out;
+}
+
+static int choose_theme(const struct options *opt, char out[64], char *err)
+{
+    char dir[PATH_MAX];
+    if (paths_dir(PATHS_CONFIG, dir, NULL) == 0)
+        theme_config_dir(dir);
+    if (opt->theme) {
+        snprintf(out, 64, "%s", opt->theme);
+        return theme_check(out, err);
+    }
+    /* A saved name that no longer exists is no reason to stop. */
+    prefs_get("theme", out, 64);
+    if (!*out || theme_check(out, NULL) != 0)
+        strcpy(out, THEME_DEFAULT);
+    return 0;
+}
+
+static struct lade_engine *start_engine(const struct options *opt, char *err)
+{
+    static char model[PATH_MAX];
+    struct lade_options engine_options;
+    struct lade_engine *engine;
+    if (model_path_resolve(opt->model, model, err) != 0)
+        return NULL;
+    options_engine(opt, model, false, &engine_options);
+    return lade_engine_start(&engine, &engine_options, err) == 0 ? engine : NULL;
+}
+
+/* What the command line set counts as set by /set. */
+static void take_options(struct chat *c, const struct options *opt)
+{
+    const struct {
+        const char *name;
+        double value;
+        bool given;
+    } numbers[] = {
+        {"temperature", opt->greedy ? 0 : opt->temperature,
+         opt->greedy || !isnan(opt->temperature)},
+        {"top-p", opt->top_p, !isnan(opt->top_p)},
+        {"min-p", opt->min_p, !isnan(opt->min_p)},
+        {"repeat-penalty", opt->repetition_penalty, !isnan(opt->repetition_penalty)},
+        {"top-k", opt->top_k, opt->top_k >= 0},
+        {"max-tokens", opt->tokens, opt->tokens > 0},
+    };
+    char text[64], err[LADE_ERR];
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        if (!numbers[i].given)
+            continue;
+        snprintf(text, sizeof text, "%.9g", numbers[i].value);
+        if (settings_set(&c->settings, numbers[i].name, text, err) < 0)
+            chat_say(c, ENTRY_ERROR, "%s", err);
+    }
+    if (opt->seed) {
+        snprintf(text, sizeof text, "%llu", (unsigned long long)opt->seed);
+        settings_set(&c->settings, "seed", text, NULL);
+    }
+    if (opt->system)
+        settings_set(&c->settings, "system", opt->system, NULL);
+    c->settings.think = opt->think != THINK_NO;
+}
+
+/* ---- the loop --------------------------------------------------------------------------------- */
+
+static void submitted(void *user, const char *text)
+{
+    chat_submit(user, text);
+}
+
+static void read_keys(struct app *a)
+{
+    char bytes[65536];
+    struct keys_event ev;
+    ssize_t n = read(STDIN_FILENO, bytes, sizeof bytes);
+    if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN)) {
+        a->chat.quit = true; /* the terminal is gone */
+        return;
+    }
+    if (n > 0)
+        keys_feed(&a->keys, bytes, (size_t)n, chat_now());
+    while (!a->chat.quit && keys_next(&a->keys, &ev, chat_now()))
+        app_key(&a->chat, &a->screen, &ev);
+}
+
+static void read_signals(struct app *a)
+{
+    for (int sig; (sig = term_signal());) {
+        switch (sig) {
+        case SIGWINCH:
+            term_resize();
+            a->chat.repaint = a->chat.dirty = true;
+            break;
+        case SIGTSTP:
+            term_suspend();
+            a->chat.repaint = a->chat.dirty = true;
+            break;
+        case SIGCONT:
+            a->chat.repaint = a->chat.dirty = true;
+            break;
+        default:
+            a->signal = sig;
+            a->chat.quit = true;
+            break;
+        }
+    }
+}
+
+static void read_engine(struct app *a)
+{
+    struct lade_event ev;
+    while (lade_engine_next(a->chat.engine, &ev)) {
+        chat_event(&a->chat, &ev);
+        lade_event_clear(&ev);
+    }
+}
+
+/* Seconds until something must be done without anything happening. */
+static double wait_time(const struct app *a, double now)
+{
+    double wait = a->ticked + (chat_is_busy(&a->chat) ? TICK_BUSY : TICK_IDLE) - now;
+    double keys = keys_wait(&a->keys, now), frame = a->drawn + FRAME - now;
+    if (keys >= 0 && keys < wait)
+        wait = keys;
+    if (a->chat.dirty && frame < wait)
+        wait = frame;
+    return wait > 0 ? wait : 0;
+}
+
+static void run(struct app *a)
+{
+    struct pollfd fds[3] = {
+        {.fd = STDIN_FILENO, .events = POLLIN},
+        {.fd = term_signal_fd(), .events = POLLIN},
+        {.fd = a->chat.engine ? lade_engine_fd(a->chat.engine) : -1, .events = POLLIN},
+    };
+    struct keys_event ev;
+    while (!a->chat.quit) {
+        double now = chat_now();
+        bool typed = false;
+        if (poll(fds, 3, (int)ceil(wait_time(a, now) * 1000)) < 0 && errno != EINTR)
+            break;
+        if (fds[1].revents)
+            read_signals(a);
+        if (fds[0].revents) {
+            read_keys(a);
+            typed = true;
+        }
+        while (!a->chat.quit && keys_next(&a->keys, &ev, chat_now())) {
+            app_key(&a->chat, &a->screen, &ev);
+            typed = true;
+        }
+        if (fds[2].revents)
+            read_engine(a);
+        now = chat_now();
+        if (now - a->ticked >= (chat_is_busy(&a->chat) ? TICK_BUSY : TICK_IDLE)) {
+            chat_tick(&a->chat, now);
+            a->ticked = now;
+        }
+        a->chat.dirty |= input_changed();
+        if (a->chat.dirty && !a->chat.quit && (typed || now - a->drawn >= FRAME)) {
+            screen_draw(&a->screen, &a->chat);
+            a->drawn = now;
+        }
+    }
+}
+
+/* ---- begin and end ---------------------------------------------------------------------------- */
+
+static void die_without_memory(void)
+{
+    static const char text[] = "lade: out of memory; the conversation is saved\n";
+    term_stop();
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        _exit(1);
+    _exit(1);
+}
+
+static void open_history(struct chat *c)
+{
+    char path[PATH_MAX], err[LADE_ERR];
+    if (paths_history(path, err) != 0 || history_open(&c->history, path, err) != 0) {
+        c->history = NULL;
+        chat_say(c, ENTRY_ERROR, "%s", err);
+        chat_say(c, ENTRY_NOTICE, "This conversation will not be saved.");
+    }
+}
+
+static void begin(struct app *a, const struct options *opt)
+{
+    char path[PATH_MAX], err[LADE_ERR];
+    struct lade_engine *engine = start_engine(opt, err);
+    chat_init(&a->chat, engine, NULL);
+    open_history(&a->chat);
+    take_options(&a->chat, opt);
+    if (!engine)
+        chat_say(&a->chat, ENTRY_ERROR, "%s", err);
+    if (opt->resume && chat_resume(&a->chat, opt->resume_id, err) != 0)
+        chat_say(&a->chat, ENTRY_ERROR, "%s", err);
+    input_start(file_in(PATHS_DATA, "input.history", path), submitted, &a->chat);
+}
+
+int chat_main(const struct options *opt)
+{
+    static struct app app;
+    char err[LADE_ERR], theme[64], log[PATH_MAX];
+    width_locale();
+    if (choose_theme(opt, theme, err) != 0 ||
+        term_start(file_in(PATHS_CACHE, "lade.log", log), err) != 0) {
+        fprintf(stderr, "lade: %s\n", err);
+        return EXIT_FAILED;
+    }
+    buf_no_memory = die_without_memory;
+    if (theme_load(theme, err) != 0)
+        theme_load(THEME_DEFAULT, NULL);
+    begin(&app, opt);
+    run(&app);
+    bool failed = app.chat.failed;
+    screen_close(&app.screen);
+    input_stop();
+    term_stop();
+    chat_close(&app.chat);
+    keys_free(&app.keys);
+    if (failed || app.signal)
+        term_replay(STDERR_FILENO, 10);
+    return app.signal ? 128 + app.signal : EXIT_DONE;
+}

@@ -1,0 +1,343 @@
+#include "tui/chat.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "tui/input.h"
+#include "tui/slash/slash.h"
+
+double chat_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+void chat_init(struct chat *c, struct lade_engine *engine, struct history *history)
+{
+    *c = (struct chat){.engine = engine, .history = history, .dirty = true};
+    c->settings.think = true;
+    c->failed = !engine;
+    menu_clear(&c->menu);
+    picker_close(&c->picker);
+    transcript_init(&c->transcript);
+    board_init(&c->board);
+    status_init(&c->status);
+}
+
+void chat_close(struct chat *c)
+{
+    if (c->answer.entry) {
+        c->answer.entry->state = ENTRY_STOPPED;
+        chat_save_end(c);
+    }
+    lade_engine_stop(c->engine);
+    history_close(c->history);
+    status_close(&c->status);
+    transcript_clear(&c->transcript);
+    menu_clear(&c->menu);
+    free(c->menu_for);
+    picker_close(&c->picker);
+    settings_free(&c->settings);
+}
+
+void chat_say(struct chat *c, enum entry_kind kind, const char *fmt, ...)
+{
+    struct buf text = {0};
+    va_list ap;
+    va_start(ap, fmt);
+    char *formatted = NULL;
+    if (vasprintf(&formatted, fmt, ap) >= 0) {
+        buf_puts(&text, formatted);
+        free(formatted);
+    }
+    va_end(ap);
+    transcript_add(&c->transcript, kind, buf_text(&text));
+    buf_free(&text);
+    c->dirty = true;
+}
+
+bool chat_is_loading(const struct chat *c)
+{
+    return !c->ready && !c->failed;
+}
+
+bool chat_is_busy(const struct chat *c)
+{
+    return chat_is_loading(c) || c->answer.entry;
+}
+
+/* ---- asking ---------------------------------------------------------------------------------- */
+
+static int waiting(const struct chat *c)
+{
+    int n = 0;
+    for (int i = 0; i < c->transcript.n; i++)
+        n += c->transcript.items[i]->kind == ENTRY_USER &&
+             c->transcript.items[i]->state == ENTRY_WAITING;
+    return n;
+}
+
+/* The conversation as the model reads it: what the program itself said is not part of it. */
+static size_t messages(const struct chat *c, struct lade_message *out)
+{
+    size_t n = 0;
+    if (c->settings.system && *c->settings.system)
+        out[n++] = (struct lade_message){LADE_SYSTEM, c->settings.system, NULL};
+    for (int i = 0; i < c->transcript.n; i++) {
+        const struct entry *e = c->transcript.items[i];
+        if (e->kind == ENTRY_USER)
+            out[n++] = (struct lade_message){LADE_USER, buf_text(&e->text), NULL};
+        else if (e->kind == ENTRY_ANSWER && e->text.n)
+            out[n++] = (struct lade_message){LADE_ASSISTANT, buf_text(&e->text),
+                                             e->reasoning.n ? e->reasoning.at : NULL};
+    }
+    return n;
+}
+
+/* Sends the waiting messages as one request, when the model is free. */
+static void send_waiting(struct chat *c)
+{
+    char err[LADE_ERR];
+    if (!c->ready || c->answer.entry || !waiting(c))
+        return;
+    for (int i = 0; i < c->transcript.n; i++) {
+        struct entry *e = c->transcript.items[i];
+        if (e->kind == ENTRY_USER && e->state == ENTRY_WAITING) {
+            e->state = ENTRY_DONE;
+            entry_changed(e);
+        }
+    }
+    struct lade_message *list =
+        buf_realloc(NULL, (size_t)c->transcript.n + 1, sizeof *list);
+    size_t n = messages(c, list);
+    int request = lade_engine_ask(c->engine, list, n, &c->settings.sampling,
+                                  c->settings.max_tokens, c->settings.think, err);
+    free(list);
+    if (request < 0) {
+        chat_say(c, ENTRY_ERROR, "%s", err);
+        return;
+    }
+    struct entry *e = transcript_add(&c->transcript, ENTRY_ANSWER, NULL);
+    e->state = ENTRY_WAITING;
+    snprintf(e->progress, sizeof e->progress, "reading");
+    c->answer = (struct chat_answer){
+        .entry = e, .request = request, .began = chat_now(), .think_base = -1};
+    status_prefill(&c->status, 0, 0);
+    chat_save_begin(c);
+}
+
+void chat_submit(struct chat *c, const char *text)
+{
+    const char *end = text + strlen(text);
+    while (end > text && strchr(" \t\n", end[-1]))
+        end--;
+    text += strspn(text, "\n");
+    if (end <= text || strspn(text, " \t\n") >= (size_t)(end - text))
+        return;
+    char *line = buf_strndup(text, (size_t)(end - text));
+    input_remember(line);
+    c->dirty = true;
+    transcript_to_end(&c->transcript);
+    if (slash_is_command(line)) {
+        slash_run(c, line);
+    } else if (c->failed) {
+        chat_say(c, ENTRY_ERROR,
+                 "no model is loaded: the load failed; quit and open another one with -m");
+        input_set(line);
+    } else {
+        /* "//x" sends "/x". */
+        struct entry *e = transcript_add(&c->transcript, ENTRY_USER,
+                                         line[0] == '/' && line[1] == '/' ? line + 1 : line);
+        e->state = ENTRY_WAITING;
+        chat_save_user(c, e);
+        send_waiting(c);
+    }
+    free(line);
+}
+
+bool chat_cancel(struct chat *c, void (*restore)(const char *text))
+{
+    for (int i = c->transcript.n - 1; i >= 0; i--) {
+        struct entry *e = c->transcript.items[i];
+        if (e->kind != ENTRY_USER || e->state != ENTRY_WAITING)
+            continue;
+        if (restore)
+            restore(buf_text(&e->text));
+        transcript_remove(&c->transcript, e);
+        chat_save_unsend(c);
+        c->dirty = true;
+        return true;
+    }
+    if (!c->answer.entry)
+        return false;
+    lade_engine_cancel(c->engine);
+    return true;
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+static void finish(struct chat *c, enum entry_state state, const struct lade_result *cost)
+{
+    struct entry *e = c->answer.entry;
+    e->state = state;
+    e->thinking = false;
+    if (cost) {
+        e->cost = *cost;
+        e->has_cost = true;
+        if (cost->tokens > 0) {
+            c->last = *cost;
+            c->have_last = true;
+        }
+    }
+    entry_changed(e);
+    chat_save_end(c);
+    c->answer = (struct chat_answer){0};
+    /* What was stopped before it began is no message. */
+    if (!e->text.n && !e->reasoning.n && state != ENTRY_DONE && !e->id)
+        transcript_remove(&c->transcript, e);
+}
+
+static void done(struct chat *c, const struct lade_event *ev)
+{
+    static const enum entry_state states[] = {
+        [LADE_STOP_END] = ENTRY_DONE,           [LADE_STOP_LENGTH] = ENTRY_AT_LIMIT,
+        [LADE_STOP_CONTEXT] = ENTRY_FULL,       [LADE_STOP_CANCELLED] = ENTRY_STOPPED,
+        [LADE_STOP_ERROR] = ENTRY_INTERRUPTED,
+    };
+    finish(c, states[ev->result.stop], &ev->result);
+    send_waiting(c);
+}
+
+/* Tokens of the reasoning, from what the context grew by: about right, because the engine may be a
+ * token ahead of what we were told. */
+static void think_clock(struct chat *c, struct entry *e, double now)
+{
+    struct lade_stats stats;
+    lade_engine_stats(c->engine, &stats);
+    if (c->answer.think_base < 0) {
+        c->answer.think_base = stats.context_used;
+        c->answer.think_began = now;
+    }
+    e->think_s = now - c->answer.think_began;
+    e->think_tokens = stats.context_used - c->answer.think_base + 1;
+    entry_changed(e);
+}
+
+static void text_event(struct chat *c, const struct lade_event *ev)
+{
+    struct entry *e = c->answer.entry;
+    double now = chat_now();
+    if (e->state == ENTRY_WAITING) {
+        e->state = ENTRY_STREAMING;
+        entry_changed(e);
+    }
+    if (ev->reasoning || e->thinking)
+        think_clock(c, e, now);
+    e->thinking = ev->reasoning;
+    buf_puts(ev->reasoning ? &e->reasoning : &e->text, ev->text ? ev->text : "");
+}
+
+static void prefill_event(struct chat *c, const struct lade_event *ev)
+{
+    struct entry *e = c->answer.entry;
+    status_prefill(&c->status, ev->done, ev->total);
+    if (!e || e->state != ENTRY_WAITING || ev->total <= 0)
+        return;
+    double share = (double)ev->done / ev->total, so_far = chat_now() - c->answer.began;
+    int n = snprintf(e->progress, sizeof e->progress, "reading %d of %d tokens", ev->done,
+                     ev->total);
+    char left[UNITS_MAX];
+    if (share > 0.02 && share < 1 && so_far > 2)
+        snprintf(e->progress + n, sizeof e->progress - (size_t)n, ", %s left",
+                 units_duration(left, so_far / share - so_far));
+    entry_changed(e);
+}
+
+static void failed_event(struct chat *c, const struct lade_event *ev)
+{
+    const char *why = ev->text ? ev->text : "the engine failed";
+    if (ev->request == 0) {
+        c->failed = true;
+        chat_say(c, ENTRY_ERROR, "%s", why);
+        chat_say(c, ENTRY_NOTICE, "No model is loaded. /resume shows saved conversations, /quit "
+                                  "leaves.");
+    } else if (c->answer.entry && ev->request == c->answer.request) {
+        finish(c, ENTRY_INTERRUPTED, &ev->result);
+        chat_say(c, ENTRY_ERROR, "%s", why);
+        send_waiting(c);
+    } else {
+        chat_say(c, ENTRY_ERROR, "%s", why);
+    }
+}
+
+static void ready_event(struct chat *c, const struct lade_event *ev)
+{
+    char time[UNITS_MAX], size[UNITS_MAX];
+    c->ready = true;
+    c->have_info = lade_engine_info(c->engine, &c->info);
+    board_ready(&c->board, ev->seconds);
+    status_model(&c->status, &c->info);
+    chat_say(c, ENTRY_NOTICE, "%s is ready: %s in %s, %s, on %s. Type a message; / shows the commands.",
+             c->info.name, units_file(size, (double)c->info.bytes),
+             units_seconds(time, ev->seconds), c->info.strategy, c->info.device);
+    send_waiting(c);
+}
+
+void chat_event(struct chat *c, const struct lade_event *ev)
+{
+    bool mine = c->answer.entry && ev->request == c->answer.request;
+    c->dirty = true;
+    switch (ev->kind) {
+    case LADE_EV_MODEL:
+        c->have_info = lade_engine_info(c->engine, &c->info);
+        board_model(&c->board, &c->info);
+        status_model(&c->status, &c->info);
+        settings_defaults(&c->settings, &c->info.sampling);
+        break;
+    case LADE_EV_SHARD:
+        board_event(&c->board, ev, chat_now());
+        break;
+    case LADE_EV_READY:
+        ready_event(c, ev);
+        break;
+    case LADE_EV_PREFILL:
+        prefill_event(c, ev);
+        break;
+    case LADE_EV_TEXT:
+        if (mine)
+            text_event(c, ev);
+        break;
+    case LADE_EV_DONE:
+        if (mine)
+            done(c, ev);
+        break;
+    case LADE_EV_FAILED:
+        failed_event(c, ev);
+        break;
+    }
+}
+
+void chat_tick(struct chat *c, double now)
+{
+    struct lade_stats stats;
+    if (c->engine)
+        lade_engine_stats(c->engine, &stats);
+    if (c->engine && chat_is_loading(c)) {
+        board_tick(&c->board, &stats, now);
+        c->dirty = true;
+    }
+    c->dirty |= status_tick(&c->status, c->engine ? &stats : NULL, now);
+    struct entry *e = c->answer.entry;
+    if (!e)
+        return;
+    if (e->thinking)
+        think_clock(c, e, now);
+    if (now - c->answer.saved >= 0.3)
+        chat_save_progress(c);
+    c->dirty = true;
+}

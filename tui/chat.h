@@ -1,0 +1,107 @@
+/* chat.h - the state of the chat screen, and what can be done to it.
+ *
+ * chat.c and its siblings hold the conversation: they take what was typed and what the engine says,
+ * keep the history, and change the plain structs that the views draw. They know no curses; screen.c
+ * shows the state, app.c waits and calls. UI thread only. */
+#ifndef LADE_TUI_CHAT_H
+#define LADE_TUI_CHAT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/engine.h"
+#include "history/history.h"
+#include "tui/settings.h"
+#include "tui/view/board.h"
+#include "tui/view/menu.h"
+#include "tui/view/picker.h"
+#include "tui/view/status.h"
+#include "tui/view/transcript.h"
+
+/* What an answer is being written with. entry NULL = none runs. */
+struct chat_answer {
+    struct entry *entry;
+    int request;
+    double began, think_began; /* monotonic seconds */
+    int think_base;            /* tokens in the context when thinking began; -1 = not yet */
+    double saved;              /* when it was last saved */
+    size_t saved_text, saved_reasoning;
+};
+
+enum chat_pick { CHAT_PICK_CONVERSATION, CHAT_PICK_THEME };
+
+struct chat {
+    struct lade_engine *engine; /* NULL when it could not be started */
+    bool have_info, ready, failed;
+    struct lade_model_info info;
+    struct lade_result last;    /* of the last finished answer */
+    bool have_last;
+
+    struct history *history;    /* NULL = nothing is saved */
+    bool history_failed;        /* said so already */
+    int64_t conversation;       /* 0 = begins with the next message */
+    char title[160];
+
+    struct settings settings;
+    struct chat_answer answer;
+    struct transcript transcript;
+    struct board board;
+    struct status status;
+
+    struct menu menu;           /* completions of what is typed */
+    char *menu_for;             /* the text they are for; owned */
+    struct picker picker;
+    enum chat_pick picking;
+    char theme_before[64];      /* to go back to from the theme picker */
+
+    bool dirty;                 /* the screen must be drawn */
+    bool repaint;               /* from nothing: the theme changed, or garbage is on the screen */
+    bool quit;
+};
+
+/* Monotonic seconds. */
+double chat_now(void);
+
+/* Takes the handles over (either may be NULL). */
+void chat_init(struct chat *c, struct lade_engine *engine, struct history *history);
+void chat_close(struct chat *c);
+
+/* A line for the person: NOTICE, INFO (Markdown) or ERROR. */
+void chat_say(struct chat *c, enum entry_kind kind, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* What was typed: a command or a message. Messages wait until the model is ready. */
+void chat_submit(struct chat *c, const char *text);
+
+/* Takes back the last waiting message, or stops the answer. Returns false if there was neither.
+ * A message taken back is given to `restore` (may be NULL) before it goes. */
+bool chat_cancel(struct chat *c, void (*restore)(const char *text));
+
+/* An event of the engine; the caller clears it. */
+void chat_event(struct chat *c, const struct lade_event *ev);
+
+/* To be called at least every quarter of a second while chat_is_busy: gauges, clocks, saving. */
+void chat_tick(struct chat *c, double now);
+bool chat_is_busy(const struct chat *c);
+
+/* True while the load board belongs on the screen. */
+bool chat_is_loading(const struct chat *c);
+
+/* ---- conversations (chat_history.c) ----------------------------------------------------------- */
+
+/* Begins an empty one. An answer that runs is stopped and kept. */
+void chat_new(struct chat *c);
+
+/* Shows a saved one and goes on with it; id 0 = the last. */
+int chat_resume(struct chat *c, int64_t id, char *err);
+int chat_rename(struct chat *c, const char *title, char *err);
+int chat_delete(struct chat *c, int64_t id, char *err);
+
+/* Saving, for chat.c. Errors are said once, and the chat goes on. */
+void chat_save_user(struct chat *c, struct entry *e);
+void chat_save_begin(struct chat *c);
+void chat_save_progress(struct chat *c);
+void chat_save_end(struct chat *c);
+void chat_save_unsend(struct chat *c);
+
+#endif

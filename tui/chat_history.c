@@ -1,0 +1,218 @@
+/* The conversation on disk: saved as it happens, brought back on resume. */
+#include "tui/chat.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Says once that saving does not work; the chat itself goes on. */
+static void trouble(struct chat *c, const char *err)
+{
+    if (!c->history_failed)
+        chat_say(c, ENTRY_ERROR, "not saved: %s", err);
+    c->history_failed = true;
+}
+
+static void read_title(struct chat *c)
+{
+    struct history_conversation info;
+    if (history_conversation_get(c->history, c->conversation, &info, NULL) != 0)
+        return;
+    snprintf(c->title, sizeof c->title, "%s", info.title);
+    history_conversation_clear(&info);
+}
+
+static int ensure_conversation(struct chat *c, char *err)
+{
+    if (c->conversation)
+        return 0;
+    char *parameters = settings_json(&c->settings);
+    struct history_setup setup = {
+        .model = c->have_info ? c->info.name : NULL,
+        .model_path = c->have_info ? c->info.path : NULL,
+        .strategy = c->ready ? c->info.strategy : NULL,
+        .parameters = parameters,
+    };
+    int rc = history_conversation_new(c->history, "", &setup, &c->conversation, err);
+    free(parameters);
+    return rc;
+}
+
+void chat_save_user(struct chat *c, struct entry *e)
+{
+    char err[HISTORY_ERR];
+    if (!c->history)
+        return;
+    if (ensure_conversation(c, err) != 0 ||
+        history_message_add(c->history, c->conversation, HISTORY_ACTIVE, HISTORY_USER,
+                            buf_text(&e->text), &e->id, err) != 0) {
+        trouble(c, err);
+        return;
+    }
+    if (!*c->title)
+        read_title(c);
+}
+
+/* The last saved message that is still on the screen is where the conversation goes on. */
+void chat_save_unsend(struct chat *c)
+{
+    char err[HISTORY_ERR];
+    int64_t leaf = 0;
+    if (!c->history || !c->conversation)
+        return;
+    for (int i = 0; i < c->transcript.n; i++)
+        if (c->transcript.items[i]->id)
+            leaf = c->transcript.items[i]->id;
+    if (history_leaf_set(c->history, c->conversation, leaf, err) != 0)
+        trouble(c, err);
+}
+
+void chat_save_begin(struct chat *c)
+{
+    char err[HISTORY_ERR];
+    if (!c->history || !c->conversation)
+        return;
+    char *parameters = settings_json(&c->settings);
+    struct history_setup setup = {c->info.name, c->info.path, c->info.strategy, parameters};
+    if (history_conversation_setup(c->history, c->conversation, &setup, err) != 0 ||
+        history_message_begin(c->history, c->conversation, HISTORY_ACTIVE, c->info.name,
+                              parameters, &c->answer.entry->id, err) != 0)
+        trouble(c, err);
+    free(parameters);
+}
+
+void chat_save_progress(struct chat *c)
+{
+    char err[HISTORY_ERR];
+    struct chat_answer *a = &c->answer;
+    struct entry *e = a->entry;
+    if (!c->history || !e->id ||
+        (a->saved_text == e->text.n && a->saved_reasoning == e->reasoning.n))
+        return;
+    a->saved = chat_now();
+    a->saved_text = e->text.n;
+    a->saved_reasoning = e->reasoning.n;
+    if (history_message_update(c->history, e->id, buf_text(&e->text),
+                               e->reasoning.n ? e->reasoning.at : NULL, err) != 0)
+        trouble(c, err);
+}
+
+void chat_save_end(struct chat *c)
+{
+    char err[HISTORY_ERR];
+    struct entry *e = c->answer.entry;
+    if (!c->history || !e->id)
+        return;
+    enum history_state state = e->state == ENTRY_STOPPED       ? HISTORY_STOPPED
+                               : e->state == ENTRY_INTERRUPTED ? HISTORY_INTERRUPTED
+                                                               : HISTORY_COMPLETE;
+    struct history_cost cost = HISTORY_COST_UNKNOWN;
+    if (e->has_cost)
+        cost = (struct history_cost){e->cost.prompt_tokens, e->cost.kept_tokens, e->cost.tokens,
+                                     e->cost.ttft_s,        e->cost.prefill_tps, e->cost.decode_tps};
+    if (history_message_finish(c->history, e->id, state, buf_text(&e->text),
+                               e->reasoning.n ? e->reasoning.at : NULL, &cost, err) != 0)
+        trouble(c, err);
+}
+
+/* ---- conversations --------------------------------------------------------------------------- */
+
+void chat_new(struct chat *c)
+{
+    if (c->answer.entry) {
+        lade_engine_cancel(c->engine);
+        c->answer.entry->state = ENTRY_STOPPED;
+        chat_save_end(c);
+        c->answer = (struct chat_answer){0};
+    }
+    transcript_clear(&c->transcript);
+    c->conversation = 0;
+    c->title[0] = '\0';
+    c->dirty = true;
+}
+
+static void show_message(struct chat *c, const struct history_message *m)
+{
+    static const enum entry_state states[] = {
+        [HISTORY_STREAMING] = ENTRY_INTERRUPTED,
+        [HISTORY_COMPLETE] = ENTRY_DONE,
+        [HISTORY_STOPPED] = ENTRY_STOPPED,
+        [HISTORY_INTERRUPTED] = ENTRY_INTERRUPTED,
+    };
+    if (m->role != HISTORY_USER && m->role != HISTORY_ASSISTANT)
+        return;
+    struct entry *e =
+        transcript_add(&c->transcript, m->role == HISTORY_USER ? ENTRY_USER : ENTRY_ANSWER,
+                       m->content);
+    e->id = m->id;
+    if (m->role == HISTORY_USER)
+        return;
+    e->state = states[m->state];
+    if (m->reasoning)
+        buf_puts(&e->reasoning, m->reasoning);
+    if (m->cost.tokens > 0) {
+        e->has_cost = true;
+        e->cost = (struct lade_result){
+            .prompt_tokens = m->cost.prompt_tokens > 0 ? m->cost.prompt_tokens : 0,
+            .kept_tokens = m->cost.kept_tokens > 0 ? m->cost.kept_tokens : 0,
+            .tokens = m->cost.tokens,
+            .ttft_s = m->cost.ttft_s,
+            .prefill_tps = m->cost.prefill_tps,
+            .decode_tps = m->cost.decode_tps,
+        };
+    }
+}
+
+int chat_resume(struct chat *c, int64_t id, char *err)
+{
+    struct history_conversation info;
+    struct history_messages all;
+    if (!c->history)
+        return lade_fail(err, "resume: the history is not open; see the message above");
+    if (id == 0 && history_conversation_last(c->history, &id, err) != 0)
+        return -1;
+    if (id == 0)
+        return lade_fail(err, "resume: no conversation is saved yet; begin one");
+    if (history_conversation_get(c->history, id, &info, err) != 0)
+        return -1;
+    if (history_messages_path(c->history, id, HISTORY_ACTIVE, &all, err) != 0) {
+        history_conversation_clear(&info);
+        return -1;
+    }
+    chat_new(c);
+    c->conversation = id;
+    snprintf(c->title, sizeof c->title, "%s", info.title);
+    settings_from_json(&c->settings, info.parameters);
+    for (int i = 0; i < all.n; i++)
+        show_message(c, &all.items[i]);
+    if (c->have_info && *info.model && strcmp(info.model, c->info.name) != 0)
+        chat_say(c, ENTRY_NOTICE, "This conversation was held with %s; it goes on with %s.",
+                 info.model, c->info.name);
+    history_messages_clear(&all);
+    history_conversation_clear(&info);
+    transcript_to_end(&c->transcript);
+    return 0;
+}
+
+int chat_rename(struct chat *c, const char *title, char *err)
+{
+    if (!c->history || !c->conversation)
+        return lade_fail(err, "rename: nothing is saved yet; send a message first");
+    if (history_conversation_rename(c->history, c->conversation, title, err) != 0)
+        return -1;
+    read_title(c);
+    return 0;
+}
+
+int chat_delete(struct chat *c, int64_t id, char *err)
+{
+    if (!c->history)
+        return lade_fail(err, "delete: the history is not open; see the message above");
+    if (id == c->conversation && c->answer.entry)
+        return lade_fail(err, "delete: an answer is being written; stop it first with Esc");
+    if (history_conversation_delete(c->history, id, err) != 0)
+        return -1;
+    if (id == c->conversation)
+        chat_new(c);
+    return 0;
+}

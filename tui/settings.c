@@ -1,0 +1,204 @@
+#include "tui/settings.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/error.h"
+#include "tui/text/buf.h"
+
+#define AT(field) (unsigned)offsetof(struct settings, field)
+
+const struct settings_row settings_rows[] = {
+    {"temperature", "randomness; 0 always takes the likeliest token", SETTINGS_FLOAT, 0, 5,
+     AT(sampling.temperature)},
+    {"top-p", "keep the likeliest tokens up to this share; 1 = off", SETTINGS_FLOAT, 0, 1,
+     AT(sampling.top_p)},
+    {"top-k", "keep this many of the likeliest tokens; 0 = off", SETTINGS_INT, 0, 1000000,
+     AT(sampling.top_k)},
+    {"min-p", "drop tokens below this share of the likeliest; 0 = off", SETTINGS_FLOAT, 0, 1,
+     AT(sampling.min_p)},
+    {"repeat-penalty", "make repetitions less likely; 1 = off", SETTINGS_FLOAT, 0.1, 10,
+     AT(sampling.repetition_penalty)},
+    {"seed", "the same seed gives the same answer; 0 = from the clock", SETTINGS_SEED, 0,
+     1.8e19, AT(sampling.seed)},
+    {"max-tokens", "end an answer after so many tokens; 0 = no limit", SETTINGS_INT, 0,
+     1000000, AT(max_tokens)},
+    {"system", "text the model reads before the conversation; none removes it",
+     SETTINGS_TEXT, 0, 0, AT(system)},
+};
+const int settings_count = sizeof settings_rows / sizeof *settings_rows;
+
+static void *field(const struct settings *s, int i)
+{
+    return (char *)(uintptr_t)s + settings_rows[i].offset;
+}
+
+void settings_defaults(struct settings *s, const struct lade_sampling *of_model)
+{
+    struct settings d = {.sampling = *of_model};
+    for (int i = 0; i < settings_count; i++) {
+        if (s->set & 1u << i)
+            continue;
+        switch (settings_rows[i].type) {
+        case SETTINGS_FLOAT:
+            *(float *)field(s, i) = *(float *)field(&d, i);
+            break;
+        case SETTINGS_INT:
+            *(int *)field(s, i) = *(int *)field(&d, i);
+            break;
+        case SETTINGS_SEED:
+            *(uint64_t *)field(s, i) = *(uint64_t *)field(&d, i);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+static int find(const char *name)
+{
+    for (int i = 0; i < settings_count; i++) {
+        const char *a = settings_rows[i].name, *b = name;
+        while (*a && (*a == *b || (*a == '-' && *b == '_'))) {
+            a++;
+            b++;
+        }
+        if (!*a && !*b)
+            return i;
+    }
+    return -1;
+}
+
+static int out_of_range(const struct settings_row *r, const char *value, char *err)
+{
+    return lade_fail(err, "%s: '%.40s' is not between %g and %g; %s", r->name, value, r->min,
+                     r->max, r->help);
+}
+
+static int set_text(struct settings *s, int i, const char *value)
+{
+    char **text = field(s, i);
+    free(*text);
+    *text = strcmp(value, "none") == 0 ? NULL : buf_strdup(value);
+    return i;
+}
+
+int settings_set(struct settings *s, const char *name, const char *value, char *err)
+{
+    int i = find(name);
+    if (i < 0) {
+        char all[256] = "";
+        for (int k = 0; k < settings_count; k++)
+            snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", k ? ", " : "",
+                     settings_rows[k].name);
+        return lade_fail(err, "/set %.40s: there is no such setting; choose %s", name, all);
+    }
+    const struct settings_row *r = &settings_rows[i];
+    if (strcmp(value, "default") == 0) {
+        s->set &= ~(1u << i);
+        return r->type == SETTINGS_TEXT ? set_text(s, i, "none") : i;
+    }
+    char *end;
+    errno = 0;
+    double number = strtod(value, &end);
+    if (r->type != SETTINGS_TEXT &&
+        (end == value || *end || !isfinite(number) || number < r->min || number > r->max))
+        return out_of_range(r, value, err);
+    switch (r->type) {
+    case SETTINGS_FLOAT:
+        *(float *)field(s, i) = (float)number;
+        break;
+    case SETTINGS_INT:
+        if (number != floor(number))
+            return out_of_range(r, value, err);
+        *(int *)field(s, i) = (int)number;
+        break;
+    case SETTINGS_SEED:
+        *(uint64_t *)field(s, i) = strtoull(value, &end, 10);
+        if (*end || errno)
+            return out_of_range(r, value, err);
+        break;
+    default:
+        set_text(s, i, value);
+        break;
+    }
+    s->set |= 1u << i;
+    return i;
+}
+
+char *settings_value(const struct settings *s, int i, char *out, int n)
+{
+    const char *text;
+    switch (settings_rows[i].type) {
+    case SETTINGS_FLOAT:
+        snprintf(out, (size_t)n, "%.4g", (double)*(float *)field(s, i));
+        break;
+    case SETTINGS_INT:
+        snprintf(out, (size_t)n, "%d", *(int *)field(s, i));
+        break;
+    case SETTINGS_SEED:
+        snprintf(out, (size_t)n, "%llu", (unsigned long long)*(uint64_t *)field(s, i));
+        break;
+    default:
+        text = *(char **)field(s, i);
+        snprintf(out, (size_t)n, "%s", text ? text : "");
+        break;
+    }
+    return out;
+}
+
+char *settings_json(const struct settings *s)
+{
+    json_t *all = json_object(), *by_user = json_array();
+    for (int i = 0; i < settings_count; i++) {
+        const struct settings_row *r = &settings_rows[i];
+        json_t *v;
+        if (r->type == SETTINGS_FLOAT)
+            v = json_real(round((double)*(float *)field(s, i) * 1e6) / 1e6);
+        else if (r->type == SETTINGS_INT)
+            v = json_integer(*(int *)field(s, i));
+        else if (r->type == SETTINGS_SEED)
+            v = json_integer((json_int_t)(*(uint64_t *)field(s, i) & INT64_MAX));
+        else
+            v = json_string(*(char **)field(s, i) ? *(char **)field(s, i) : "");
+        json_object_set_new(all, r->name, v);
+        if (s->set & 1u << i)
+            json_array_append_new(by_user, json_string(r->name));
+    }
+    json_object_set_new(all, "set", by_user);
+    char *text = json_dumps(all, JSON_COMPACT);
+    json_decref(all);
+    return text;
+}
+
+void settings_from_json(struct settings *s, const char *json)
+{
+    json_t *all = json_loads(json, 0, NULL), *name;
+    size_t k;
+    json_array_foreach(json_object_get(all, "set"), k, name)
+    {
+        const char *key = json_string_value(name);
+        json_t *v = key ? json_object_get(all, key) : NULL;
+        char number[64];
+        if (json_is_string(v))
+            settings_set(s, key, json_string_value(v), NULL);
+        else if (json_is_integer(v) &&
+                 snprintf(number, sizeof number, "%lld", (long long)json_integer_value(v)) > 0)
+            settings_set(s, key, number, NULL);
+        else if (json_is_real(v) &&
+                 snprintf(number, sizeof number, "%.9g", json_real_value(v)) > 0)
+            settings_set(s, key, number, NULL);
+    }
+    json_decref(all);
+}
+
+void settings_free(struct settings *s)
+{
+    free(s->system);
+    s->system = NULL;
+}

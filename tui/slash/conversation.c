@@ -1,0 +1,149 @@
+/* Commands about saved conversations: /new /resume /rename /delete, and their picker. */
+#include "tui/slash/slash.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "tui/meters/units.h"
+#include "tui/theme.h"
+
+int slash_new(struct chat *c, const char *args, char *err)
+{
+    (void)args;
+    (void)err;
+    chat_new(c);
+    return 0;
+}
+
+int slash_rename(struct chat *c, const char *args, char *err)
+{
+    if (!*args)
+        return lade_fail(err, "/rename: needs a title; /rename TITLE");
+    return chat_rename(c, args, err);
+}
+
+/* "today 14:03", "yesterday", "12 Nov", "12 Nov 2025". */
+static void date(char out[PICKER_CELL], int64_t ms)
+{
+    time_t t = (time_t)(ms / 1000), now = time(NULL);
+    struct tm then, today;
+    localtime_r(&t, &then);
+    localtime_r(&now, &today);
+    if (then.tm_year == today.tm_year && then.tm_yday == today.tm_yday)
+        strftime(out, PICKER_CELL, "today %H:%M", &then);
+    else if (then.tm_year == today.tm_year && then.tm_yday == today.tm_yday - 1)
+        strftime(out, PICKER_CELL, "yesterday", &then);
+    else
+        strftime(out, PICKER_CELL, then.tm_year == today.tm_year ? "%e %b" : "%e %b %Y", &then);
+}
+
+/* Tokens the conversation takes in the model's context: what its last answer says. Read when the
+ * row comes into view, because it needs the messages. */
+static void fill(void *user, struct picker_item *item)
+{
+    struct chat *c = user;
+    struct history_messages all;
+    if (history_messages_path(c->history, item->id, HISTORY_ACTIVE, &all, NULL) != 0)
+        return;
+    int tokens = 0;
+    for (int i = 0; i < all.n; i++) {
+        struct history_cost *k = &all.items[i].cost;
+        if (k->tokens > 0)
+            tokens = (k->prompt_tokens > 0 ? k->prompt_tokens : 0) + k->tokens;
+    }
+    char n[UNITS_MAX];
+    if (tokens)
+        snprintf(item->cell[1], PICKER_CELL, "%s tokens", units_count(n, tokens));
+    history_messages_clear(&all);
+}
+
+static int open_picker(struct chat *c, char *err)
+{
+    struct history_list list;
+    if (history_conversation_list(c->history, NULL, 0, -1, &list, err) != 0)
+        return -1;
+    picker_open(&c->picker, "Conversations", "nothing is saved yet: type a message to begin");
+    c->picking = CHAT_PICK_CONVERSATION;
+    c->picker.deletes = true;
+    c->picker.fill = fill;
+    c->picker.user = c;
+    for (int i = 0; i < list.n; i++) {
+        struct history_conversation *v = &list.items[i];
+        struct picker_item *it = picker_add(&c->picker, v->id, *v->title ? v->title : "(empty)");
+        date(it->cell[0], v->updated);
+        snprintf(it->cell[2], PICKER_CELL, "%.40s", v->model);
+    }
+    if (c->conversation)
+        picker_choose(&c->picker, c->conversation);
+    history_list_clear(&list);
+    return 0;
+}
+
+int slash_resume(struct chat *c, const char *args, char *err)
+{
+    if (!c->history)
+        return lade_fail(err, "/resume: the history is not open; see the message above");
+    if (!*args)
+        return open_picker(c, err);
+    char *end;
+    errno = 0;
+    long long id = strtoll(args, &end, 10);
+    if (*end || errno || id <= 0)
+        return lade_fail(err, "/resume %.40s: not the number of a conversation; /resume alone "
+                              "shows them", args);
+    return chat_resume(c, id, err);
+}
+
+int slash_delete(struct chat *c, const char *args, char *err)
+{
+    (void)args;
+    if (!c->history || !c->conversation)
+        return lade_fail(err, "/delete: this conversation is empty; /resume lists the others");
+    if (open_picker(c, err) != 0)
+        return -1;
+    c->picker.confirm = true;
+    return 0;
+}
+
+static void taken(struct chat *c, int64_t id)
+{
+    char err[LADE_ERR];
+    bool theme = c->picking == CHAT_PICK_THEME;
+    picker_close(&c->picker);
+    if (!theme && id != c->conversation && chat_resume(c, id, err) != 0)
+        chat_say(c, ENTRY_ERROR, "%s", err);
+}
+
+void slash_picker_key(struct chat *c, const struct keys_event *ev, int page)
+{
+    char err[LADE_ERR];
+    int64_t id = c->picker.chosen >= 0 ? c->picker.items[c->picker.chosen].id : 0;
+    c->dirty = true;
+    switch (picker_key(&c->picker, ev, page)) {
+    case PICKER_TAKEN:
+        if (c->picking == CHAT_PICK_THEME)
+            slash_theme_keep(c);
+        taken(c, id);
+        break;
+    case PICKER_DELETE:
+        if (chat_delete(c, id, err) != 0)
+            chat_say(c, ENTRY_ERROR, "%s", err);
+        else
+            picker_remove(&c->picker, id);
+        break;
+    case PICKER_CLOSED:
+        if (c->picking == CHAT_PICK_THEME)
+            slash_theme_show(c, c->theme_before);
+        picker_close(&c->picker);
+        break;
+    case PICKER_MOVED:
+        if (c->picking == CHAT_PICK_THEME && c->picker.chosen >= 0)
+            slash_theme_show(c, c->picker.items[c->picker.chosen].title);
+        break;
+    case PICKER_NOTHING:
+        break;
+    }
+}

@@ -1,0 +1,172 @@
+/* Commands that tell or hand out something: /help /stats /copy /mouse /quit. */
+#include "tui/slash/slash.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tui/term.h"
+#include "tui/view/stats.h"
+
+static void help_of(struct chat *c, const struct slash_command *s)
+{
+    struct buf text = {0};
+    buf_printf(&text, "**/%s %s**  %s.", s->name, s->args, s->help);
+    if (s->alias)
+        buf_printf(&text, " The same as /%s.", s->alias);
+    if (s->run == slash_set) {
+        buf_puts(&text, "\n\n| setting | what it does |\n|---|---|\n");
+        for (int i = 0; i < settings_count; i++)
+            buf_printf(&text, "| %s | %s |\n", settings_rows[i].name, settings_rows[i].help);
+        buf_puts(&text, "\n`/set NAME default` goes back to the model's own value.");
+    }
+    chat_say(c, ENTRY_INFO, "%s", buf_text(&text));
+    buf_free(&text);
+}
+
+int slash_help(struct chat *c, const char *args, char *err)
+{
+    static const struct {
+        const char *key, *does;
+    } keys[] = {
+        {"Enter", "send"},
+        {"Alt-Enter, Ctrl-J", "a new line in the message"},
+        {"Esc, Ctrl-C", "stop the answer; take back a waiting message"},
+        {"Tab", "complete a command"},
+        {"PgUp, PgDn, wheel", "scroll; End follows again"},
+        {"Ctrl-T", "show or fold the model's reasoning"},
+        {"Up, Ctrl-R", "earlier messages; search them"},
+        {"Ctrl-L, Ctrl-Z", "draw again; suspend"},
+        {"Ctrl-D", "leave"},
+    };
+    if (*args) {
+        if (*args == '/')
+            args++;
+        const struct slash_command *s = slash_find(args, (int)strlen(args), err);
+        if (!s)
+            return -1;
+        help_of(c, s);
+        return 0;
+    }
+    struct buf text = {0};
+    buf_puts(&text, "| command | |\n|---|---|\n");
+    for (int i = 0; i < slash_count; i++) {
+        const struct slash_command *s = &slash_commands[i];
+        buf_printf(&text, "| /%s ", s->name);
+        for (const char *a = s->args; *a; a++)
+            buf_printf(&text, *a == '|' ? "\\|" : "%c", *a);
+        buf_printf(&text, " | %s |\n", s->help);
+    }
+    buf_puts(&text, "\n| key | |\n|---|---|\n");
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        buf_printf(&text, "| %s | %s |\n", keys[i].key, keys[i].does);
+    buf_puts(&text, "\nHold Shift to select text with the mouse, or turn wheel scrolling off with "
+                    "/mouse off.");
+    chat_say(c, ENTRY_INFO, "%s", buf_text(&text));
+    buf_free(&text);
+    return 0;
+}
+
+int slash_stats(struct chat *c, const char *args, char *err)
+{
+    char text[4096];
+    (void)args;
+    (void)err;
+    stats_text(text, sizeof text, c->have_info ? &c->info : NULL, &c->status.sample,
+               c->have_last ? &c->last : NULL);
+    chat_say(c, ENTRY_NOTICE, "%s", text);
+    return 0;
+}
+
+/* The last fenced block of an answer, without its fences. */
+static char *last_code(const char *text)
+{
+    const char *best = NULL, *open = NULL;
+    size_t best_n = 0;
+    for (const char *line = text; line && *line;) {
+        const char *end = strchr(line, '\n');
+        if (strncmp(line + strspn(line, " "), "```", 3) == 0) {
+            if (open) {
+                best = open;
+                best_n = (size_t)(line - open);
+                open = NULL;
+            } else {
+                open = end ? end + 1 : NULL;
+            }
+        }
+        line = end ? end + 1 : NULL;
+    }
+    return best ? buf_strndup(best, best_n) : NULL;
+}
+
+static void all_text(const struct chat *c, struct buf *out)
+{
+    for (int i = 0; i < c->transcript.n; i++) {
+        const struct entry *e = c->transcript.items[i];
+        if (e->kind == ENTRY_USER || e->kind == ENTRY_ANSWER)
+            buf_printf(out, "%s%s\n", e->kind == ENTRY_USER ? "\n> " : "\n", buf_text(&e->text));
+    }
+}
+
+int slash_copy(struct chat *c, const char *args, char *err)
+{
+    const struct entry *last = NULL;
+    struct buf text = {0};
+    for (int i = 0; i < c->transcript.n; i++)
+        if (c->transcript.items[i]->kind == ENTRY_ANSWER && c->transcript.items[i]->text.n)
+            last = c->transcript.items[i];
+    if (!last)
+        return lade_fail(err, "/copy: there is no answer yet; ask something first");
+    if (strcmp(args, "all") == 0) {
+        all_text(c, &text);
+    } else if (strcmp(args, "code") == 0) {
+        char *code = last_code(buf_text(&last->text));
+        if (!code)
+            return lade_fail(err, "/copy code: the last answer has no code block; /copy takes all "
+                                  "of it");
+        buf_puts(&text, code);
+        free(code);
+    } else if (!*args || strcmp(args, "answer") == 0) {
+        buf_puts(&text, buf_text(&last->text) + strspn(buf_text(&last->text), " \n"));
+    } else {
+        return lade_fail(err, "/copy %.40s: cannot be copied; choose answer, code or all", args);
+    }
+    term_clipboard(text.at, text.n);
+    chat_say(c, ENTRY_NOTICE, "%zu bytes given to the terminal's clipboard.", text.n);
+    buf_free(&text);
+    return 0;
+}
+
+void slash_copy_complete(struct chat *c, const char *args, struct menu *out)
+{
+    (void)c;
+    menu_offer(out, args, "answer", "the last answer");
+    menu_offer(out, args, "code", "its last code block");
+    menu_offer(out, args, "all", "the whole conversation");
+}
+
+int slash_mouse(struct chat *c, const char *args, char *err)
+{
+    bool on = *args ? strcmp(args, "on") == 0 : !term_has_mouse();
+    if (*args && !on && strcmp(args, "off") != 0)
+        return lade_fail(err, "/mouse %.40s: not understood; choose on or off", args);
+    term_mouse(on);
+    chat_say(c, ENTRY_NOTICE, on ? "The wheel scrolls; hold Shift to select text."
+                                 : "The mouse selects text; scroll with PgUp and PgDn.");
+    return 0;
+}
+
+void slash_mouse_complete(struct chat *c, const char *args, struct menu *out)
+{
+    (void)c;
+    menu_offer(out, args, "on", "the wheel scrolls; Shift selects");
+    menu_offer(out, args, "off", "the terminal's own selection");
+}
+
+int slash_quit(struct chat *c, const char *args, char *err)
+{
+    (void)args;
+    (void)err;
+    c->quit = true;
+    return 0;
+}
