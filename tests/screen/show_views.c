@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tui/text/width.h"
 #include "tui/theme.h"
 #include "tui/view/board.h"
 #include "tui/view/status.h"
@@ -175,7 +176,7 @@ static void draw(void)
     WINDOW *side = panel ? derwin(stdscr, rows + 2, panel, 0, cols) : NULL;
     attrset(theme_attr(THEME_BORDER));
     for (int x = 0; x < cols; x++)
-        mvaddstr(rows, x, cells_utf8() ? "─" : "-");
+        mvaddstr(rows, x, width_utf8() ? "─" : "-");
     attrset(theme_attr(THEME_PROMPT));
     mvaddstr(rows + 1, 1, "> ");
     if (b)

@@ -1,6 +1,5 @@
 #include "tui/view/cells.h"
 
-#include <langinfo.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -214,9 +213,4 @@ char *cells_row(const struct cells *c, int y, char *out, size_t cap)
     if (cap)
         out[last] = '\0';
     return out;
-}
-
-bool cells_utf8(void)
-{
-    return strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
 }

@@ -67,7 +67,4 @@ char *cells_row(const struct cells *c, int y, char *out, size_t cap);
  * header need no curses). */
 void cells_draw(const struct cells *c, void *window, int y, int x);
 
-/* The locale's charset is UTF-8. */
-bool cells_utf8(void);
-
 #endif

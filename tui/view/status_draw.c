@@ -1,13 +1,14 @@
 /* The half of status.h that knows curses. */
 #include "tui/view/status.h"
 
+#include "tui/text/width.h"
 #include "tui/theme.h"
 
 static void draw(const struct status *s, WINDOW *w,
                  void (*fill)(const struct status *, struct cells *))
 {
     struct cells c;
-    if (cells_init(&c, getmaxy(w), getmaxx(w), cells_utf8(), theme_has_shades()) == 0) {
+    if (cells_init(&c, getmaxy(w), getmaxx(w), width_utf8(), theme_has_shades()) == 0) {
         fill(s, &c);
         cells_draw(&c, w, 0, 0);
     }
