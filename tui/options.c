@@ -31,6 +31,8 @@ static const struct command_row commands[N_COMMANDS] = {
     [COMMAND_TOKENIZE] = {"tokenize", "", "text on standard input to ids", 0, NULL},
     [COMMAND_DETOKENIZE] = {"detokenize", "", "ids on standard input to text", 0, NULL},
     [COMMAND_INSPECT] = {"inspect", "", "what a checkpoint holds, without loading it", 0, NULL},
+    [COMMAND_PLAN] = {"plan", "", "which strategy fits a machine, with predicted numbers", 0,
+                      "Without -m: the INT4-mixed 80B. Without --vram and --ram: this machine.\n"},
     [COMMAND_BENCH] = {"bench", "", "measure loading, prefill and decode", 0, NULL},
     [COMMAND_HISTORY] =
         {"history", "list|show|search|rename|export|import|delete [ARGS]", "saved conversations",
@@ -66,9 +68,10 @@ enum option_kind {
 #define IN(c)    (1U << COMMAND_##c)
 #define EVERY    ((1U << N_COMMANDS) - 1)
 #define LOADS    (IN(CHAT) | IN(RUN) | IN(LOGITS) | IN(BENCH))
-#define NAMES    (LOADS | IN(TOKENIZE) | IN(DETOKENIZE) | IN(INSPECT))
+#define PLANS    (LOADS | IN(PLAN))
+#define NAMES    (PLANS | IN(TOKENIZE) | IN(DETOKENIZE) | IN(INSPECT))
 #define ASKS     (IN(CHAT) | IN(RUN))
-#define HAS_JSON (IN(RUN) | IN(LOGITS) | IN(INSPECT) | IN(BENCH) | IN(HISTORY) | IN(DOCTOR))
+#define HAS_JSON (IN(RUN) | IN(LOGITS) | IN(PLAN) | IN(INSPECT) | IN(BENCH) | IN(HISTORY) | IN(DOCTOR))
 
 struct option_row {
     const char *name;
@@ -121,6 +124,13 @@ static const struct option_row rows[] = {
     {"special", 0, OPTION_FLAG, IN(TOKENIZE), FIELD(special), NULL,
      "special tokens written in the text are tokens", 0, 0, 0, 0},
 
+    {"vram", 0, OPTION_REAL, IN(PLAN), FIELD(vram), "GiB", "plan for this much VRAM", 0, GIB_MAX,
+     NAN, 0},
+    {"ram", 0, OPTION_REAL, IN(PLAN), FIELD(ram), "GiB", "plan for this much RAM", 0, GIB_MAX, NAN,
+     0},
+    {"storage", 0, OPTION_TEXT, IN(PLAN), FIELD(storage), "KIND", "nvme, ssd, hdd or raid0", 0, 0,
+     0, 0},
+
     {"prefill", 'p', OPTION_INT, IN(BENCH), FIELD(prefill), "N", "tokens to prefill; 0 = none", 0,
      1e7, 512, 0},
     {"tokens", 'n', OPTION_INT, IN(BENCH), FIELD(tokens), "N", "tokens to decode; 0 = none", 0, 1e7,
@@ -141,15 +151,15 @@ static const struct option_row rows[] = {
      -1, 1e9, 20, 0},
     {"json", 0, OPTION_FLAG, HAS_JSON, FIELD(json), NULL, "print JSON", 0, 0, 0, 0},
 
-    {"strategy", 0, OPTION_TEXT, LOADS, FIELD(strategy), "NAME|auto", "where the weights live", 0,
+    {"strategy", 0, OPTION_TEXT, PLANS, FIELD(strategy), "NAME|auto", "where the weights live", 0,
      0, 0, 0},
     {"gpu-memory", 0, OPTION_REAL, LOADS, FIELD(gpu_memory), "GiB",
      "use at most this much of the GPU's; default all that is free", 0, GIB_MAX, 0, 0},
     {"cpu-memory", 0, OPTION_REAL, LOADS, FIELD(cpu_memory), "GiB",
      "use at most this much RAM; default all that is free", 0, GIB_MAX, 0, 0},
     {"cpu", 0, OPTION_FLAG, LOADS, FIELD(cpu), NULL, "do not use a GPU", 0, 0, 0, 0},
-    {"context", 'c', OPTION_INT, LOADS, FIELD(context), "N",
-     "tokens a conversation may have; 0 = what the model and the memory allow", 0, 1e9, 0, 0},
+    {"context", 'c', OPTION_INT, PLANS, FIELD(context), "N",
+     "tokens a conversation may have; 0 = what model and memory allow", 0, 1e9, 0, 0},
     {"threads", 0, OPTION_INT, LOADS, FIELD(threads), "N", "default: the physical cores", 0, 4096,
      0, 0},
     {"batch", 0, OPTION_INT, LOADS, FIELD(batch), "N", "tokens of a prompt computed at once", 0,
@@ -168,6 +178,7 @@ static const struct option_row rows[] = {
     {"load-strategy", 0, OPTION_LOAD_STRATEGY, LOADS, FIELD(strategy), "no-gpu|min-gpu|max-gpu",
      NULL, 0, 0, 0, 0},
     {"use-gptq", 0, OPTION_IGNORED, LOADS, 0, NULL, NULL, 0, 0, 0, 0},
+    {"dry-run", 0, OPTION_COMMAND, LOADS, 0, NULL, NULL, 0, 0, 0, COMMAND_PLAN},
     {"check", 0, OPTION_COMMAND, IN(CHAT), 0, NULL, NULL, 0, 0, 0, COMMAND_DOCTOR},
     {"version", 'V', OPTION_COMMAND, IN(CHAT), 0, NULL, NULL, 0, 0, 0, COMMAND_VERSION},
 };
@@ -441,6 +452,8 @@ static void set_initial(struct options *o)
                           .min_p = NAN,
                           .repetition_penalty = NAN,
                           .top_k = -1,
+                          .vram = NAN,
+                          .ram = NAN,
                           .limit = -1};
 }
 
@@ -498,6 +511,8 @@ int options_parse(struct options *o, int argc, char **argv, char *err)
         if (rc)
             return -1;
     }
+    if (o->help && l.command == COMMAND_CHAT && (argc < 2 || strcmp(argv[1], "chat") != 0))
+        o->command = COMMAND_HELP; /* lade --help: the overview */
     return 0;
 }
 

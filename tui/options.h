@@ -19,6 +19,7 @@ enum command {
     COMMAND_TOKENIZE,
     COMMAND_DETOKENIZE,
     COMMAND_INSPECT,
+    COMMAND_PLAN,
     COMMAND_BENCH,
     COMMAND_HISTORY,
     COMMAND_DOCTOR,
@@ -62,6 +63,9 @@ struct options {
     bool all;           /* logits: every position */
     const char *output; /* -o: NULL = none, "-" = stdout */
     bool special;       /* tokenize: special tokens in the text are tokens */
+
+    double vram, ram;    /* plan: GiB, NAN = what this machine has */
+    const char *storage; /* plan: nvme, ssd, hdd, raid0; NULL = nvme */
 
     int prefill, repeat; /* bench */
     const char *depths;  /* bench: "0,4096" */

@@ -125,7 +125,11 @@ static void test_arguments(void **state)
     assert_int_equal(parse(&o, "help run"), 0);
     assert_int_equal(o.n_args, 1);
     assert_int_equal(parse(&o, "run -h"), 0);
-    assert_true(o.help);
+    assert_true(o.help && o.command == COMMAND_RUN);
+    assert_int_equal(parse(&o, "--help"), 0);
+    assert_true(o.help && o.command == COMMAND_HELP);
+    assert_int_equal(parse(&o, "chat --help"), 0);
+    assert_true(o.help && o.command == COMMAND_CHAT);
 }
 
 static void test_errors(void **state)

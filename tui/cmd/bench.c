@@ -1,0 +1,255 @@
+/* lade bench: loading, prefill and decode at several depths, measured on this machine. */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/plan/machine.h"
+#include "tui/cmd/bandwidth.h"
+#include "tui/cmd/cmd.h"
+#include "tui/meters/units.h"
+#include "tui/model_path.h"
+#include "tui/output.h"
+#include "tui/report.h"
+
+enum { MOST_DEPTHS = 64 };
+
+struct bench {
+    const struct options *o;
+    struct lade_model *model;
+    struct lade_session *session;
+    int depths[MOST_DEPTHS], n_depths;
+    int32_t *ids;             /* [deepest + prefill + tokens], owned */
+    double *prefill, *decode; /* tokens per second of each repetition, owned */
+    double load_s, peak_gbps;
+    int threads;
+};
+
+/* Medians at one depth. */
+struct row {
+    int depth;
+    double prefill_tps, decode_tps; /* 0 = not measured */
+    double bytes_per_token, gbps;
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, int n)
+{
+    qsort(values, (size_t)n, sizeof(*values), by_value);
+    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+static int parse_depths(struct bench *b, char *err)
+{
+    const char *s = b->o->depths ? b->o->depths : "0";
+    for (;;) {
+        char *end;
+        errno = 0;
+        long depth = strtol(s, &end, 10);
+        if (end == s || errno || depth < 0 || depth > 10000000 || b->n_depths == MOST_DEPTHS ||
+            (*end && *end != ','))
+            return lade_fail(err, "--depth %s: is not a list of at most %d numbers; write 0,4096",
+                             b->o->depths, MOST_DEPTHS);
+        b->depths[b->n_depths++] = (int)depth;
+        if (!*end)
+            return 0;
+        s = end + 1;
+    }
+}
+
+/* Bytes a token reads while decoding: what every token needs, its share of the experts, and the
+ * keys and values behind it. */
+static double bytes_per_token(const struct lade_catalog *cat, int depth, bool exact)
+{
+    const struct lade_shape *s = &cat->shape;
+    double base = 0, experts = 0;
+    int attention = 0;
+    for (int i = 0; i < cat->n_pieces; i++) {
+        if (cat->pieces[i].kind == LADE_PIECE_EXPERT)
+            experts += (double)cat->pieces[i].bytes;
+        else if (cat->pieces[i].kind != LADE_PIECE_EMBED || s->tied_embeddings)
+            base += (double)cat->pieces[i].bytes;
+    }
+    for (int i = 0; i < s->layers; i++)
+        attention += s->full_attention[i];
+    double kv = 2.0 * attention * s->kv_heads * s->head_dim * (exact ? 4 : 2) * depth;
+    return base + experts * s->experts_used / s->experts + kv;
+}
+
+static bool is_exact(const struct bench *b)
+{
+    return b->o->precision == PRECISION_EXACT;
+}
+
+static int setup(struct bench *b, char *err)
+{
+    const struct options *o = b->o;
+    int vocab = lade_model_catalog(b->model)->shape.vocab, deepest = 0;
+    for (int i = 0; i < b->n_depths; i++)
+        deepest = b->depths[i] > deepest ? b->depths[i] : deepest;
+    long total = (long)deepest + o->prefill + o->tokens + 1;
+    if (total > lade_model_context(b->model))
+        return lade_fail(err,
+                         "bench: %ld tokens are more than the context of %d; give smaller -p, "
+                         "-n and --depth, or a larger --context",
+                         total, lade_model_context(b->model));
+    b->ids = calloc((size_t)total, sizeof(*b->ids));
+    b->prefill = calloc((size_t)o->repeat, sizeof(*b->prefill));
+    b->decode = calloc((size_t)o->repeat, sizeof(*b->decode));
+    if (!b->ids || !b->prefill || !b->decode)
+        return lade_fail(err, "bench: out of memory; close other programs");
+    /* Spread over the vocabulary, so that the router meets different tokens; the same every time. */
+    uint32_t state = 1;
+    for (long i = 0; i < total; i++) {
+        state = state * 1664525U + 1013904223U;
+        b->ids[i] = (int32_t)((state >> 8) % (uint32_t)vocab);
+    }
+    return lade_session_open(&b->session, b->model, err);
+}
+
+static int sync_to(struct bench *b, int n, char *err)
+{
+    return lade_session_sync(b->session, b->ids, n, 0, NULL, NULL, NULL, NULL, err);
+}
+
+/* One repetition. A decode needs a token before it: with neither depth nor prefill, one is given. */
+static int measure_once(struct bench *b, int depth, int k, char *err)
+{
+    const struct options *o = b->o;
+    int at = depth;
+    lade_session_reset(b->session);
+    if (depth && sync_to(b, depth, err))
+        return -1;
+    if (o->prefill) {
+        double begin = now();
+        at += o->prefill;
+        if (sync_to(b, at, err))
+            return -1;
+        b->prefill[k] = o->prefill / (now() - begin);
+    }
+    if (o->tokens && at == 0 && sync_to(b, ++at, err))
+        return -1;
+    double begin = now();
+    for (int i = 0; i < o->tokens; i++) {
+        if (lade_session_push(b->session, b->ids[at++], err))
+            return -1;
+    }
+    if (o->tokens)
+        b->decode[k] = o->tokens / (now() - begin);
+    return 0;
+}
+
+static int measure(struct bench *b, int depth, struct row *row, char *err)
+{
+    for (int k = 0; k < b->o->repeat; k++) {
+        if (measure_once(b, depth, k, err))
+            return -1;
+    }
+    *row = (struct row){
+        .depth = depth,
+        .prefill_tps = b->o->prefill ? median(b->prefill, b->o->repeat) : 0,
+        .decode_tps = b->o->tokens ? median(b->decode, b->o->repeat) : 0,
+        .bytes_per_token = bytes_per_token(lade_model_catalog(b->model),
+                                           depth + b->o->prefill + b->o->tokens / 2, is_exact(b)),
+    };
+    row->gbps = row->bytes_per_token * row->decode_tps / 1e9;
+    return 0;
+}
+
+static json_t *row_json(const struct bench *b, const struct row *row)
+{
+    uint64_t rss, peak;
+    lade_machine_rss(&rss, &peak);
+    return json_pack("{s:o, s:s, s:s, s:b, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:I}",
+                     "model", output_string(lade_model_catalog(b->model)->name), "strategy",
+                     lade_model_strategy(b->model), "device", lade_model_device(b->model), "exact",
+                     is_exact(b), "threads", b->threads, "depth", row->depth, "n_prompt",
+                     b->o->prefill, "n_gen", b->o->tokens, "prefill_tps", row->prefill_tps,
+                     "decode_tps", row->decode_tps, "load_s", b->load_s, "bytes_per_token",
+                     row->bytes_per_token, "gbps", row->gbps, "peak_gbps", b->peak_gbps,
+                     "rss_peak_bytes", (json_int_t)peak);
+}
+
+static void print_head(const struct bench *b)
+{
+    char load[UNITS_MAX], size[UNITS_MAX];
+    const struct lade_catalog *cat = lade_model_catalog(b->model);
+    printf("%s, %s, %s\n", cat->name, cat->quant, units_file(size, (double)cat->source_bytes));
+    printf("%s, %s%s, loaded in %s, memory reads %.1f GB/s\n\n", lade_model_device(b->model),
+           lade_model_strategy(b->model), is_exact(b) ? ", exact" : "",
+           units_seconds(load, b->load_s), b->peak_gbps);
+    printf("%8s %8s %10s %8s %10s %10s %8s\n", "depth", "prompt", "tokens/s", "decode", "tokens/s",
+           "MB/token", "GB/s");
+}
+
+static void print_row(const struct bench *b, const struct row *row)
+{
+    char prefill[UNITS_MAX], decode[UNITS_MAX];
+    printf("%8d %8d %10s %8d %10s %10.2f %8.2f\n", row->depth, b->o->prefill,
+           b->o->prefill ? units_speed(prefill, row->prefill_tps) : "-", b->o->tokens,
+           b->o->tokens ? units_speed(decode, row->decode_tps) : "-", row->bytes_per_token / 1e6,
+           row->gbps);
+    fflush(stdout);
+}
+
+static int measure_all(struct bench *b, char *err)
+{
+    json_t *list = b->o->json ? json_array() : NULL;
+    int rc = 0;
+    if (!list)
+        print_head(b);
+    for (int i = 0; i < b->n_depths && rc == 0; i++) {
+        struct row row;
+        rc = measure(b, b->depths[i], &row, err);
+        if (rc == 0 && list)
+            json_array_append_new(list, row_json(b, &row));
+        else if (rc == 0)
+            print_row(b, &row);
+    }
+    if (rc == 0 && b->o->json)
+        return output_json(list, err);
+    json_decref(list);
+    return rc;
+}
+
+int cmd_bench(const struct options *o)
+{
+    struct bench b = {.o = o};
+    struct lade_options opt;
+    char path[PATH_MAX], err[LADE_ERR];
+    if (parse_depths(&b, err))
+        return report_usage(o->json, err);
+    int rc = model_path_resolve(o->model, path, err);
+    if (rc == 0) {
+        options_engine(o, path, false, &opt);
+        b.threads = o->threads ? o->threads : lade_machine_cores();
+        b.peak_gbps = bandwidth_measure(b.threads);
+        double begin = now();
+        rc = lade_model_open(&b.model, &opt, NULL, NULL, NULL, err);
+        b.load_s = now() - begin;
+    }
+    if (rc == 0)
+        rc = setup(&b, err);
+    if (rc == 0)
+        rc = measure_all(&b, err);
+    lade_session_close(b.session);
+    lade_model_close(b.model);
+    free(b.ids);
+    free(b.prefill);
+    free(b.decode);
+    return rc ? report_failed(o->json, err) : EXIT_DONE;
+}

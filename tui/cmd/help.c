@@ -1,0 +1,24 @@
+#include <stdio.h>
+
+#include "tui/cmd/cmd.h"
+#include "tui/report.h"
+
+/* Also stands for any command with --help. */
+int cmd_help(const struct options *o)
+{
+    char err[LADE_ERR];
+    const char *near = NULL;
+    if (o->command != COMMAND_HELP || o->n_args == 0) {
+        /* `lade --help` asks for the overview, `lade chat --help` for the chat. */
+        options_help(stdout, o->command);
+        return EXIT_DONE;
+    }
+    int command = options_find_command(o->args[0], &near);
+    if (command < 0) {
+        lade_fail(err, "%s: there is no such command; %s%s", o->args[0],
+                  near ? "did you mean " : "see lade help", near ? near : "");
+        return report_usage(false, err);
+    }
+    options_help(stdout, (enum command)command);
+    return EXIT_DONE;
+}

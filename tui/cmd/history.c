@@ -1,0 +1,265 @@
+/* lade history: saved conversations, without the screen. */
+#include "history/history.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "tui/cmd/cmd.h"
+#include "tui/output.h"
+#include "tui/paths.h"
+#include "tui/report.h"
+
+_Static_assert((int)HISTORY_ERR <= (int)LADE_ERR, "history writes its errors into our buffers");
+
+/* What a subcommand gets; `args` are those after its name. */
+struct call {
+    const struct options *o;
+    struct history *h;
+    char **args;
+    int n;
+    char *err;
+};
+
+static void format_time(int64_t ms, char out[32])
+{
+    time_t seconds = ms / 1000;
+    struct tm tm;
+    if (!localtime_r(&seconds, &tm) || !strftime(out, 32, "%Y-%m-%d %H:%M", &tm))
+        out[0] = '\0';
+}
+
+static int parse_id(const struct call *c, int i, int64_t *id)
+{
+    char *end;
+    errno = 0;
+    *id = strtoll(c->args[i], &end, 10);
+    if (end == c->args[i] || *end || errno || *id <= 0)
+        return lade_fail(c->err, "%s: is not the number of a conversation; see lade history list",
+                         c->args[i]);
+    return 0;
+}
+
+/* Arguments joined by blanks; malloc'ed. */
+static char *join(const struct call *c, int from)
+{
+    size_t size = 1;
+    for (int i = from; i < c->n; i++)
+        size += strlen(c->args[i]) + 1;
+    char *text = calloc(1, size), *p = text;
+    for (int i = from; text && i < c->n; i++) {
+        if (i > from)
+            *p++ = ' ';
+        p = stpcpy(p, c->args[i]);
+    }
+    if (!text)
+        lade_fail(c->err, "history: out of memory; close other programs");
+    return text;
+}
+
+/* ---- list ------------------------------------------------------------------------------------ */
+
+static json_t *list_json(const struct history_list *list)
+{
+    json_t *out = json_array();
+    for (int i = 0; i < list->n; i++) {
+        const struct history_conversation *c = &list->items[i];
+        json_array_append_new(
+            out, json_pack("{s:I, s:s, s:I, s:I, s:i, s:s}", "id", (json_int_t)c->id, "title",
+                           c->title, "created", (json_int_t)c->created, "updated",
+                           (json_int_t)c->updated, "messages", c->messages, "model", c->model));
+    }
+    return out;
+}
+
+static void print_line(const char *text)
+{
+    output_text(text, strlen(text));
+    putchar('\n');
+}
+
+static int list(const struct call *c)
+{
+    struct history_list found;
+    char *filter = c->n ? join(c, 0) : NULL;
+    if (c->n && !filter)
+        return -1;
+    int rc = history_conversation_list(c->h, filter, 0, c->o->limit, &found, c->err);
+    free(filter);
+    if (rc)
+        return -1;
+    if (c->o->json)
+        rc = output_json(list_json(&found), c->err);
+    for (int i = 0; i < found.n && !c->o->json; i++) {
+        char when[32];
+        format_time(found.items[i].updated, when);
+        printf("%4lld  %s  %4d  ", (long long)found.items[i].id, when, found.items[i].messages);
+        print_line(*found.items[i].title ? found.items[i].title : "(empty)");
+    }
+    history_list_clear(&found);
+    return rc;
+}
+
+/* ---- search ---------------------------------------------------------------------------------- */
+
+static json_t *hits_json(const struct history_hits *hits)
+{
+    json_t *out = json_array();
+    for (int i = 0; i < hits->n; i++) {
+        const struct history_hit *h = &hits->items[i];
+        json_array_append_new(
+            out, json_pack("{s:I, s:I, s:s, s:s, s:I, s:s}", "conversation",
+                           (json_int_t)h->conversation, "message", (json_int_t)h->message, "role",
+                           h->message ? history_role_name(h->role) : "title", "title", h->title,
+                           "at", (json_int_t)h->at, "excerpt", h->excerpt));
+    }
+    return out;
+}
+
+static int search(const struct call *c)
+{
+    struct history_hits hits;
+    char *query = join(c, 0);
+    if (!query)
+        return -1;
+    int rc = history_search(c->h, query, c->o->limit < 0 ? INT32_MAX : c->o->limit, &hits, c->err);
+    free(query);
+    if (rc)
+        return -1;
+    if (c->o->json)
+        rc = output_json(hits_json(&hits), c->err);
+    for (int i = 0; i < hits.n && !c->o->json; i++) {
+        const struct history_hit *h = &hits.items[i];
+        printf("%4lld  %-9s  ", (long long)h->conversation,
+               h->message ? history_role_name(h->role) : "title");
+        print_line(h->excerpt);
+    }
+    history_hits_clear(&hits);
+    return rc;
+}
+
+/* ---- the others ------------------------------------------------------------------------------ */
+
+static int write_export(const struct call *c, int64_t id, enum history_format format)
+{
+    char *text = history_export(c->h, id, format, c->err);
+    int rc = text ? 0 : -1;
+    if (rc == 0 && c->o->output && strcmp(c->o->output, "-") != 0) {
+        rc = output_file(c->o->output, text, strlen(text), c->err);
+    } else if (rc == 0) {
+        output_text(text, strlen(text));
+        if (format == HISTORY_JSON)
+            putchar('\n');
+    }
+    free(text);
+    return rc;
+}
+
+static int show(const struct call *c)
+{
+    int64_t id;
+    if (parse_id(c, 0, &id))
+        return -1;
+    return write_export(c, id, c->o->json ? HISTORY_JSON : HISTORY_MARKDOWN);
+}
+
+static int export(const struct call *c)
+{
+    int64_t id = 0;
+    if (c->n && parse_id(c, 0, &id))
+        return -1;
+    return write_export(c, id, c->o->markdown ? HISTORY_MARKDOWN : HISTORY_JSON);
+}
+
+static int import(const struct call *c)
+{
+    size_t len;
+    int n;
+    int64_t first = 0;
+    char *text = output_read(c->args[0], &len, c->err);
+    if (!text)
+        return -1;
+    int rc = history_import(c->h, text, len, c->args[0], &n, &first, c->err);
+    free(text);
+    if (rc == 0 && c->o->json)
+        return output_json(json_pack("{s:i, s:I}", "imported", n, "first", (json_int_t)first),
+                           c->err);
+    if (rc == 0 && n)
+        printf("imported %d, from number %lld on\n", n, (long long)first);
+    return rc;
+}
+
+static int rename_one(const struct call *c)
+{
+    int64_t id;
+    if (parse_id(c, 0, &id))
+        return -1;
+    char *title = join(c, 1);
+    int rc = title ? history_conversation_rename(c->h, id, title, c->err) : -1;
+    free(title);
+    return rc;
+}
+
+static int delete (const struct call *c)
+{
+    for (int i = 0; i < c->n; i++) {
+        int64_t id;
+        if (parse_id(c, i, &id) || history_conversation_delete(c->h, id, c->err))
+            return -1;
+    }
+    return 0;
+}
+
+static const struct subcommand {
+    const char *name, *usage;
+    int least, most; /* arguments */
+    int (*call)(const struct call *c);
+} subcommands[] = {
+    {"list", "list [TITLE]", 0, 1 << 30, list},
+    {"show", "show ID", 1, 1, show},
+    {"search", "search WORDS", 1, 1 << 30, search},
+    {"rename", "rename ID TITLE", 2, 1 << 30, rename_one},
+    {"export", "export [ID]", 0, 1, export},
+    {"import", "import FILE|-", 1, 1, import},
+    {"delete", "delete ID...", 1, 1 << 30, delete},
+};
+
+static const struct subcommand *find(const char *name)
+{
+    for (size_t i = 0; i < sizeof(subcommands) / sizeof(*subcommands); i++) {
+        if (strcmp(subcommands[i].name, name) == 0)
+            return &subcommands[i];
+    }
+    return NULL;
+}
+
+int cmd_history(const struct options *o)
+{
+    char path[PATH_MAX], err[LADE_ERR];
+    struct call c = {.o = o, .args = o->args + 1, .n = o->n_args - 1, .err = err};
+    const char *name = o->n_args ? o->args[0] : "list";
+    const struct subcommand *sub = find(name);
+    if (c.n < 0)
+        c.n = 0;
+    if (!sub) {
+        lade_fail(err,
+                  "history %s: there is no such command; use list, show, search, rename, "
+                  "export, import or delete",
+                  name);
+        return report_usage(o->json, err);
+    }
+    if (c.n < sub->least || c.n > sub->most) {
+        lade_fail(err, "history %s: has %s arguments; use lade history %s", name,
+                  c.n < sub->least ? "too few" : "too many", sub->usage);
+        return report_usage(o->json, err);
+    }
+    int rc = paths_history(path, err);
+    if (rc == 0)
+        rc = history_open(&c.h, path, err);
+    if (rc == 0)
+        rc = sub->call(&c);
+    history_close(c.h);
+    return rc ? report_failed(o->json, err) : EXIT_DONE;
+}

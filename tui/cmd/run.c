@@ -1,0 +1,289 @@
+/* lade run: one question, one answer on standard output. */
+#include <errno.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tui/cmd/cmd.h"
+#include "tui/meters/units.h"
+#include "tui/model_path.h"
+#include "tui/output.h"
+#include "tui/report.h"
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+/* Text that grows. */
+struct text {
+    char *data;
+    size_t len, size;
+};
+
+struct run {
+    const struct options *o;
+    struct lade_engine *engine;
+    char *prompt;
+    struct lade_model_info info;
+    bool asked, done, cancelled;
+    bool progress;      /* a line of progress is on the terminal */
+    bool open_thinking; /* <think> is printed and not closed */
+    char last;          /* byte printed */
+    struct text answer, reasoning;
+    double load_s;
+    struct lade_result result;
+    char *failure; /* malloc'ed */
+};
+
+static int append(struct text *t, const char *data)
+{
+    size_t n = strlen(data);
+    if (t->len + n + 1 > t->size) {
+        size_t size = (t->len + n + 1) * 2;
+        char *grown = realloc(t->data, size);
+        if (!grown)
+            return -1;
+        t->data = grown;
+        t->size = size;
+    }
+    memcpy(t->data + t->len, data, n + 1);
+    t->len += n;
+    return 0;
+}
+
+/* ---- progress, on a terminal only --------------------------------------------------------------- */
+
+static void clear_progress(struct run *r)
+{
+    if (r->progress)
+        fputs("\r\033[K", stderr);
+    r->progress = false;
+}
+
+static void show_progress(struct run *r, const struct lade_event *ev)
+{
+    char done[UNITS_MAX], total[UNITS_MAX];
+    if (!isatty(STDERR_FILENO) || (ev->kind == LADE_EV_PREFILL && ev->done >= ev->total))
+        return;
+    clear_progress(r);
+    if (ev->kind == LADE_EV_SHARD)
+        fprintf(stderr, "loading %s of %s", units_file(done, (double)ev->done_bytes),
+                units_file(total, (double)ev->total_bytes));
+    else
+        fprintf(stderr, "reading the prompt: %d of %d tokens", ev->done, ev->total);
+    fflush(stderr);
+    r->progress = true;
+}
+
+/* ---- events ---------------------------------------------------------------------------------- */
+
+static int ask(struct run *r, char *err)
+{
+    const struct options *o = r->o;
+    struct lade_message messages[2];
+    struct lade_sampling sampling;
+    size_t n = 0;
+    if (!lade_engine_info(r->engine, &r->info))
+        return lade_fail(err, "%s: gave no description of itself; please report this", o->model);
+    sampling = r->info.sampling;
+    options_sampling(o, &sampling);
+    if (o->system)
+        messages[n++] = (struct lade_message){LADE_SYSTEM, o->system, NULL};
+    messages[n++] = (struct lade_message){LADE_USER, r->prompt, NULL};
+    r->asked = true;
+    return lade_engine_ask(r->engine, messages, n, &sampling, o->tokens, o->think != THINK_NO,
+                           err) < 0
+               ? -1
+               : 0;
+}
+
+static void print(struct run *r, const char *text)
+{
+    output_text(text, strlen(text));
+    if (*text)
+        r->last = text[strlen(text) - 1];
+}
+
+/* Reasoning is printed only when asked for, so that a pipe gets the answer and nothing else. */
+static void print_piece(struct run *r, const struct lade_event *ev)
+{
+    if (ev->reasoning && !r->o->show_thinking)
+        return;
+    if (ev->reasoning && !r->open_thinking)
+        print(r, "<think>\n");
+    if (!ev->reasoning && r->open_thinking)
+        print(r, r->last == '\n' ? "</think>\n\n" : "\n</think>\n\n");
+    r->open_thinking = ev->reasoning;
+    print(r, ev->text);
+    fflush(stdout);
+}
+
+static int take_text(struct run *r, const struct lade_event *ev, char *err)
+{
+    clear_progress(r);
+    if (append(ev->reasoning ? &r->reasoning : &r->answer, ev->text))
+        return lade_fail(err, "the answer: out of memory; close other programs");
+    if (!r->o->json)
+        print_piece(r, ev);
+    return 0;
+}
+
+static int take_event(struct run *r, struct lade_event *ev, char *err)
+{
+    switch (ev->kind) {
+    case LADE_EV_MODEL:
+        return ask(r, err);
+    case LADE_EV_SHARD:
+    case LADE_EV_PREFILL:
+        show_progress(r, ev);
+        return 0;
+    case LADE_EV_READY:
+        clear_progress(r);
+        r->load_s = ev->seconds;
+        lade_engine_info(r->engine, &r->info); /* only now with the device */
+        return 0;
+    case LADE_EV_TEXT:
+        return take_text(r, ev, err);
+    case LADE_EV_DONE:
+        r->result = ev->result;
+        r->done = true;
+        return 0;
+    case LADE_EV_FAILED:
+        r->failure = ev->text;
+        ev->text = NULL;
+        r->done = true;
+        return 0;
+    }
+    return 0;
+}
+
+/* Signals are let in only while waiting, so that none is lost between the check and the wait. */
+static int serve(struct run *r, const sigset_t *open, char *err)
+{
+    struct pollfd fd = {.fd = lade_engine_fd(r->engine), .events = POLLIN};
+    while (!r->done) {
+        struct lade_event ev;
+        if (interrupted && !r->cancelled) {
+            r->cancelled = true;
+            signal(SIGINT, SIG_DFL); /* a second one ends the program at once */
+            lade_engine_cancel(r->engine);
+            lade_engine_cancel_load(r->engine);
+        }
+        if (ppoll(&fd, 1, NULL, open) < 0 && errno != EINTR)
+            return lade_fail(err, "waiting for the engine: %s; please report this",
+                             strerror(errno));
+        while (lade_engine_next(r->engine, &ev)) {
+            int rc = take_event(r, &ev, err);
+            lade_event_clear(&ev);
+            if (rc)
+                return -1;
+        }
+    }
+    return 0;
+}
+
+/* ---- result ---------------------------------------------------------------------------------- */
+
+static json_t *to_json(const struct run *r)
+{
+    static const char *const stops[] = {"end", "length", "context", "cancelled", "error"};
+    struct lade_stats stats;
+    const struct lade_result *d = &r->result;
+    lade_engine_stats(r->engine, &stats);
+    return json_pack("{s:o, s:o, s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:s, s:o, s:s}",
+                     "text", output_string(r->answer.data ? r->answer.data : ""), "reasoning",
+                     output_string(r->reasoning.data ? r->reasoning.data : ""), "stop",
+                     stops[d->stop], "prompt_tokens", d->prompt_tokens, "kept_tokens",
+                     d->kept_tokens, "tokens", d->tokens, "load_s", r->load_s, "ttft_s", d->ttft_s,
+                     "prefill_tps", d->prefill_tps, "decode_tps", d->decode_tps, "rss_peak_bytes",
+                     (json_int_t)stats.rss_peak, "vram_peak_bytes", (json_int_t)0, "strategy",
+                     r->info.strategy, "model", output_string(r->info.name), "device",
+                     r->info.device);
+}
+
+static int finish(struct run *r, char *err)
+{
+    clear_progress(r);
+    if (r->failure) {
+        if (r->last && r->last != '\n')
+            putchar('\n');
+        return r->cancelled ? 0 : lade_fail(err, "%s", r->failure);
+    }
+    if (r->o->json)
+        return output_json(to_json(r), err);
+    if (r->open_thinking)
+        print(r, "\n</think>\n");
+    if (r->last != '\n')
+        putchar('\n');
+    return 0;
+}
+
+/* The prompt: text, or all of standard input without the newline at its end. */
+static int read_prompt(struct run *r, char *err)
+{
+    const char *text = r->o->prompt;
+    size_t len;
+    if (strcmp(text, "-") != 0) {
+        r->prompt = strdup(text);
+        return r->prompt ? 0 : lade_fail(err, "-p: out of memory; close other programs");
+    }
+    r->prompt = output_read("-", &len, err);
+    if (!r->prompt)
+        return -1;
+    if (memchr(r->prompt, '\0', len))
+        return lade_fail(err, "standard input: holds a NUL byte; give text");
+    if (len && r->prompt[len - 1] == '\n')
+        r->prompt[len - 1] = '\0';
+    return 0;
+}
+
+static void catch_signals(sigset_t *open)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    sigset_t mask;
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGINT);
+    sigaddset(&mask, SIGTERM);
+    sigprocmask(SIG_BLOCK, &mask, open);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+int cmd_run(const struct options *o)
+{
+    struct run r = {.o = o};
+    struct lade_options opt;
+    char path[PATH_MAX], err[LADE_ERR];
+    sigset_t open;
+    if (!o->prompt)
+        return report_usage(o->json,
+                            "run: needs a prompt; give -p TEXT, or -p - for standard input");
+    int rc = model_path_resolve(o->model, path, err);
+    if (rc == 0)
+        rc = read_prompt(&r, err);
+    if (rc == 0) {
+        options_engine(o, path, false, &opt);
+        catch_signals(&open); /* the engine's thread inherits the blocked ones */
+        rc = lade_engine_start(&r.engine, &opt, err);
+    }
+    if (rc == 0)
+        rc = serve(&r, &open, err);
+    if (rc == 0)
+        rc = finish(&r, err);
+    lade_engine_stop(r.engine);
+    free(r.prompt);
+    free(r.answer.data);
+    free(r.reasoning.data);
+    free(r.failure);
+    if (rc)
+        return report_failed(o->json, err);
+    return r.cancelled ? EXIT_INTERRUPTED : EXIT_DONE;
+}

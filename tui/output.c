@@ -1,0 +1,112 @@
+#include "tui/output.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernels/error.h"
+
+void output_text(const char *text, size_t len)
+{
+    static int terminal = -1;
+    if (terminal < 0)
+        terminal = isatty(STDOUT_FILENO);
+    if (!terminal) {
+        fwrite(text, 1, len, stdout);
+        return;
+    }
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+        /* U+0080 to U+009F are control characters too: two bytes, the first is C2. */
+        if (c == 0xC2 && i + 1 < len && (unsigned char)text[i + 1] < 0xA0)
+            i++;
+        else if ((c >= ' ' && c != 0x7f) || c == '\n' || c == '\t')
+            fputc(c, stdout);
+    }
+}
+
+int output_json(json_t *value, char *err)
+{
+    if (!value)
+        return lade_fail(err, "JSON: out of memory; close other programs");
+    /* Nine digits bring back every float; more only shows the noise of doubles. */
+    json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9) | JSON_ENCODE_ANY);
+    fputc('\n', stdout);
+    json_decref(value);
+    return 0;
+}
+
+json_t *output_string(const char *text)
+{
+    json_t *value = json_string(text);
+    char *ascii = value ? NULL : strdup(text);
+    if (!ascii)
+        return value;
+    for (char *s = ascii; *s; s++) {
+        if ((unsigned char)*s >= 0x80)
+            *s = '?';
+    }
+    value = json_string(ascii);
+    free(ascii);
+    return value;
+}
+
+int output_file(const char *path, const void *data, size_t len, char *err)
+{
+    bool standard = strcmp(path, "-") == 0;
+    FILE *f = standard ? stdout : fopen(path, "wb");
+    if (!f)
+        return lade_fail(err, "%s: cannot be written: %s; choose another file", path,
+                         strerror(errno));
+    size_t written = fwrite(data, 1, len, f);
+    int ended = standard ? fflush(f) : fclose(f);
+    if (written != len || ended)
+        return lade_fail(err, "%s: only a part was written: %s; free some space", path,
+                         strerror(errno));
+    return 0;
+}
+
+int output_end(char *err)
+{
+    if (fflush(stdout) || ferror(stdout))
+        return lade_fail(err, "standard output: cannot be written: %s; free some space",
+                         strerror(errno));
+    return 0;
+}
+
+char *output_read(const char *path, size_t *len, char *err)
+{
+    bool standard = strcmp(path, "-") == 0;
+    FILE *f = standard ? stdin : fopen(path, "rb");
+    if (!f) {
+        lade_fail(err, "%s: cannot be read: %s; check its name", path, strerror(errno));
+        return NULL;
+    }
+    size_t size = 1 << 16, n = 0;
+    char *data = malloc(size);
+    while (data) {
+        n += fread(data + n, 1, size - n - 1, f);
+        if (n < size - 1)
+            break;
+        char *grown = size > SIZE_MAX / 2 ? NULL : realloc(data, size *= 2);
+        if (!grown)
+            free(data);
+        data = grown;
+    }
+    int failed = ferror(f) ? errno : 0;
+    if (!standard)
+        fclose(f);
+    if (!data || failed) {
+        lade_fail(err, "%s: cannot be read: %s; check the file", path,
+                  data ? strerror(failed) : "it does not fit in memory");
+        free(data);
+        return NULL;
+    }
+    data[n] = '\0';
+    *len = n;
+    return data;
+}

@@ -1,0 +1,28 @@
+/* output.h - standard input and output of commands without a screen. */
+#ifndef LADE_TUI_OUTPUT_H
+#define LADE_TUI_OUTPUT_H
+
+#include <jansson.h>
+#include <stddef.h>
+
+/* Writes text of a model or of a saved conversation to stdout. To a pipe as it is; to a terminal
+ * without control characters but newline and tab, because they could drive the terminal. */
+void output_text(const char *text, size_t len);
+
+/* Prints the value and a newline on stdout and drops the reference. 0, or -1 with err (also for
+ * NULL: out of memory). */
+int output_json(json_t *value, char *err);
+
+/* A JSON string; bytes that are no UTF-8 (in names of files) become '?'. */
+json_t *output_string(const char *text);
+
+/* Writes `len` bytes to a file ("-": stdout), replacing it. */
+int output_file(const char *path, const void *data, size_t len, char *err);
+
+/* Flushes stdout: a full disk or a closed pipe shows here. */
+int output_end(char *err);
+
+/* All of stdin or of a file ("-": stdin): malloc'ed, with a NUL behind it. NULL with err. */
+char *output_read(const char *path, size_t *len, char *err);
+
+#endif

@@ -1,0 +1,38 @@
+#include "tui/report.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/error.h"
+#include "tui/options.h"
+
+static void print(bool json, const char *line)
+{
+    char clean[LADE_ERR + 64];
+    snprintf(clean, sizeof(clean), "%s", line);
+    for (char *s = clean; *s; s++) {
+        if ((unsigned char)*s < ' ' || *s == 0x7f)
+            *s = '?';
+    }
+    json_t *object = json ? json_pack("{s:s}", "error", clean) : NULL;
+    if (object) {
+        json_dumpf(object, stderr, JSON_COMPACT);
+        fputc('\n', stderr);
+        json_decref(object);
+    } else {
+        fprintf(stderr, "lade: %s\n", clean);
+    }
+}
+
+int report_failed(bool json, const char *line)
+{
+    print(json, line);
+    return EXIT_FAILED;
+}
+
+int report_usage(bool json, const char *line)
+{
+    print(json, line);
+    return EXIT_USAGE;
+}
