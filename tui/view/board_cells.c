@@ -14,7 +14,7 @@
 enum { WIDE = 104, COLUMN_MIN = 16, COLUMN_GAP = 3 };
 
 /* Widths of the numbers: "4.80 GB", "0.35 GB/s", "1:02:03". */
-enum { SIZE_W = 7, RATE_W = 9, TIME_W = 7 };
+enum { SIZE_W = 7, RATE_W = 9, TIME_W = 8 };
 
 enum shard_state { QUEUED, READING, DONE };
 
