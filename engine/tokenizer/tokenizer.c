@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/checkpoint/file.h"
+#include "engine/tokenizer/model_file.h"
 #include "engine/tokenizer/vocab.h"
 
 enum { MAX_FILE = 64 << 20 }; /* Qwen's is 11 MB, the largest public ones 35 MB */
@@ -16,7 +17,7 @@ int lade_tokenizer_open(struct lade_tokenizer **out, const char *dir, char *err)
     size_t len;
     if (!path)
         return lade_fail(err, "tokenizer.json: out of memory; close other programs");
-    int rc = lade_file_read(path, MAX_FILE, &text, &len, err);
+    int rc = lade_model_file(dir, "tokenizer.json", MAX_FILE, &text, &len, err);
     if (rc && errno == ENOENT)
         lade_fail(err, "%.300s: no such file; a model directory needs its tokenizer.json", path);
     if (!rc)
