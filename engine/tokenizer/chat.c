@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/checkpoint/file.h"
+#include "engine/tokenizer/model_file.h"
 #include "engine/checkpoint/json.h"
 
 /* A place where the template itself put a control token; the text up to the next one belongs to
@@ -22,6 +22,9 @@ struct page {
     struct mark *marks;
     size_t n_marks, cap_marks;
     enum lade_chat_role role; /* of the turn being written */
+    size_t last_turn;         /* the mark that opens it */
+    size_t passing;           /* the mark of the first turn that later prompts write otherwise */
+    bool has_passing;
     bool failed;
 };
 
@@ -71,6 +74,7 @@ static void add_control(struct page *p, const char *token)
 struct said {
     const char *reasoning, *answer;
     size_t reasoning_len;
+    bool reasoned;
 };
 
 static void trim_newlines(const char **s, size_t *len)
@@ -97,6 +101,7 @@ static struct said split_reasoning(const struct lade_message *m)
     if (m->reasoning) {
         s.reasoning = m->reasoning;
         s.reasoning_len = strlen(m->reasoning);
+        s.reasoned = s.reasoning_len > 0; /* the templates look before they trim */
     } else {
         const char *close = strstr(m->content, "</think>");
         if (!close)
@@ -108,6 +113,7 @@ static struct said split_reasoning(const struct lade_message *m)
         s.answer += strspn(s.answer, "\n");
     }
     trim_newlines(&s.reasoning, &s.reasoning_len);
+    s.reasoned |= s.reasoning_len > 0;
     return s;
 }
 
@@ -130,6 +136,7 @@ static size_t last_question(const struct lade_message *messages, size_t n)
 static void open_turn(struct page *p, enum lade_chat_role role, const char *name)
 {
     p->role = role;
+    p->last_turn = p->n_marks;
     add_control(p, "<|im_start|>");
     add(p, name);
     add(p, "\n");
@@ -141,13 +148,18 @@ static void close_turn(struct page *p)
     add(p, "\n");
 }
 
+/* Reasoning is written only since the last question, so the next question makes it pass away. */
 static void add_assistant(struct page *p, enum lade_chat_family family,
                           const struct lade_message *m, bool after_question, bool last)
 {
-    struct said s = split_reasoning(m);
+    struct said s = {.answer = m->content};
+    if (family != LADE_CHAT_CODER)
+        s = split_reasoning(m);
     open_turn(p, LADE_ASSISTANT, "assistant");
-    bool thinks = family == LADE_CHAT_THINKING && last;
-    if (family != LADE_CHAT_CODER && after_question && (thinks || s.reasoning_len)) {
+    if (after_question && (s.reasoned || (family == LADE_CHAT_THINKING && last))) {
+        if (!p->has_passing)
+            p->passing = p->last_turn;
+        p->has_passing = true;
         add_control(p, "<think>");
         add(p, "\n");
         add_bytes(p, s.reasoning, s.reasoning_len);
@@ -166,8 +178,9 @@ static void add_tool(struct page *p, enum lade_chat_family family, const char *c
                      bool last)
 {
     bool coder = family == LADE_CHAT_CODER;
+    p->role = LADE_TOOL;
     if (first) {
-        p->role = LADE_USER;
+        p->last_turn = p->n_marks;
         add_control(p, "<|im_start|>");
         add(p, coder ? "user\n" : "user");
     }
@@ -274,9 +287,9 @@ static int encode_page(const struct lade_tokenizer *tok, const struct page *p, i
         size_t from = m->at + m->len, to = i + 1 < p->n_marks ? p->marks[i + 1].at : p->len;
         if (append_control(tok, p, m, ids, n, err))
             return -1;
-        /* Up to the control token that opens the last turn: what follows may merge with the
-         * answer's first characters, or, where thinking is not kept, is another text later. */
-        if (!strncmp(p->text + m->at, "<|im_start|>", m->len))
+        /* Up to the control token that opens a turn: the newline after its name may merge with
+         * the first characters of what is said there. */
+        if (i == (p->has_passing ? p->passing : p->last_turn))
             *stable = *n;
         if (append_text(tok, p->text + from, to - from, m->role, ids, n, err))
             return -1;
@@ -308,28 +321,41 @@ int lade_chat_encode(const struct lade_tokenizer *tok, enum lade_chat_family fam
 
 /* ---- which family ---- */
 
-/* Coder's tool calls are XML; Thinking's generation prompt, the template's end, opens a block. */
-static enum lade_chat_family recognise(const char *template)
+/* Is there a <think> that is not closed at once? Newlines between the two are written out or
+ * escaped. */
+static bool opens_thinking(const char *template)
 {
-    if (strstr(template, "<function="))
-        return LADE_CHAT_CODER;
-    const char *generation = find_last(template, strlen(template), "add_generation_prompt");
-    if (!generation)
-        return LADE_CHAT_INSTRUCT;
-    /* The prompt may stand before or after the word: {{ 'x' if add_generation_prompt }}. */
-    const char *line = generation;
-    while (line > template && line[-1] != '\n' && line[-1] != '}')
-        line--;
-    return strstr(line, "<think>") ? LADE_CHAT_THINKING : LADE_CHAT_INSTRUCT;
+    for (const char *at = template; (at = strstr(at, "<think>"));) {
+        at += strlen("<think>");
+        const char *p = at;
+        while (*p == '\n' || (p[0] == '\\' && p[1] == 'n'))
+            p += *p == '\n' ? 1 : 2;
+        if (strncmp(p, "</think>", strlen("</think>")) != 0)
+            return true;
+    }
+    return false;
 }
 
-/* chat_template is a string, or a list of named ones of which "default" counts. */
-static const char *template_of(json_t *config)
+/* Thinking's generation prompt, the template's end, opens a block; Coder's tool calls are XML. */
+static enum lade_chat_family recognise(const char *template)
 {
-    json_t *t = json_object_get(config, "chat_template"), *entry;
-    size_t i;
-    json_array_foreach(t, i, entry)
-    {
+    const char *prompt = find_last(template, strlen(template), "add_generation_prompt");
+    /* The text may stand before the word: {{ 'x' if add_generation_prompt }}. */
+    while (prompt && prompt > template && prompt[-1] != '\n' && prompt[-1] != '}')
+        prompt--;
+    if (prompt && opens_thinking(prompt))
+        return LADE_CHAT_THINKING;
+    return strstr(template, "<function=") ? LADE_CHAT_CODER : LADE_CHAT_INSTRUCT;
+}
+
+/* chat_template is a string, or a list of named ones, of which "default" counts. NULL with *broken
+ * unset where there is none. */
+static const char *template_of(json_t *config, bool *broken)
+{
+    json_t *t = json_object_get(config, "chat_template");
+    *broken = t && !json_is_string(t) && !json_is_array(t) && !json_is_null(t);
+    for (size_t i = 0; i < json_array_size(t); i++) {
+        json_t *entry = json_array_get(t, i);
         const char *name = json_string_value(json_object_get(entry, "name"));
         if (name && !strcmp(name, "default"))
             return json_string_value(json_object_get(entry, "template"));
@@ -337,43 +363,47 @@ static const char *template_of(json_t *config)
     return json_string_value(t);
 }
 
-/* The template's text as a new string; NULL where the directory has none. */
-static int read_template(const char *dir, char **out, char *err)
+/* DIR/FILE as text, or *out NULL where there is no such file. */
+static int read_optional(const char *dir, const char *file, char **out, size_t *len, char *err)
 {
     enum { MAX_TEMPLATE = 16 << 20 };
-    size_t len;
     *out = NULL;
-    char *path = lade_path_join(dir, "chat_template.jinja");
-    if (path && !lade_file_read(path, MAX_TEMPLATE, out, &len, err)) {
-        free(path);
-        return 0;
-    }
-    free(path);
-    char *text;
-    path = lade_path_join(dir, "tokenizer_config.json");
-    if (!path || lade_file_read(path, MAX_TEMPLATE, &text, &len, err)) {
-        free(path);
-        return errno == ENOENT ? 0 : -1;
-    }
-    json_t *config = lade_json_object(text, len, path, err);
-    const char *template = config ? template_of(config) : NULL;
-    int failed = config ? 0 : -1;
-    if (template && !(*out = strdup(template)))
-        failed = lade_fail(err, "%s: out of memory; close other programs", path);
+    int failed = lade_model_file(dir, file, MAX_TEMPLATE, out, len, err);
+    return failed && errno == ENOENT ? 0 : failed;
+}
+
+static int config_template(const char *text, size_t len, char **out, char *err)
+{
+    static const char file[] = "tokenizer_config.json";
+    bool broken;
+    json_t *config = lade_json_object(text, len, file, err);
+    if (!config)
+        return -1;
+    int failed = 0;
+    const char *template = template_of(config, &broken);
+    if (broken)
+        failed = lade_fail(err,
+                           "%s: chat_template is neither a text nor a list; download the file "
+                           "again",
+                           file);
+    else if (template && !(*out = strdup(template)))
+        failed = lade_fail(err, "%s: out of memory; close other programs", file);
     json_decref(config);
-    free(text);
-    free(path);
     return failed;
 }
 
 int lade_chat_detect(enum lade_chat_family *family, const char *dir, char *err)
 {
-    char *template;
+    char *template, *config = NULL;
+    size_t len;
     *family = LADE_CHAT_INSTRUCT;
-    if (read_template(dir, &template, err))
-        return -1;
-    if (template)
+    int failed = read_optional(dir, "chat_template.jinja", &template, &len, err);
+    if (!failed && !template)
+        failed = read_optional(dir, "tokenizer_config.json", &config, &len, err) ||
+                 (config && config_template(config, len, &template, err));
+    if (!failed && template)
         *family = recognise(template);
     free(template);
-    return 0;
+    free(config);
+    return failed ? -1 : 0;
 }

@@ -22,7 +22,8 @@ struct lade_message {
 };
 
 /* Recognises the family from DIR (chat_template.jinja, else tokenizer_config.json's
- * chat_template). Without a template: Instruct. */
+ * chat_template) or the metadata of a GGUF file. Without a template: Instruct. Fails where a file is
+ * there but cannot be read. */
 int lade_chat_detect(enum lade_chat_family *family, const char *dir, char *err);
 
 /* Renders the conversation as text; with `generate` it ends with the generation prompt. Returns

@@ -8,7 +8,7 @@
 
 struct lade_tokenizer; /* immutable after open: any number of threads may use it */
 
-/* Reads DIR/tokenizer.json. The caller owns *out. */
+/* Reads DIR/tokenizer.json, or the metadata where DIR is a GGUF file. The caller owns *out. */
 int lade_tokenizer_open(struct lade_tokenizer **out, const char *dir, char *err);
 
 /* The same from the file's text; `path` only names it in errors. */
