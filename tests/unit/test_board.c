@@ -102,6 +102,37 @@ static void test_speed_and_eta(void **state)
     assert_int_equal(board.done, board.bytes);
 }
 
+/* Shards that come and go within one batch of events have no speed, rather than an absurd one. */
+static void test_batch(void **state)
+{
+    (void)state;
+    start(2, 5000000000);
+    board_tick(&board, NULL, 0);
+    board_tick(&board, NULL, 0.2);
+    event(0, 2500000000, 2500000000, 0.21);
+    event(0, 5000000000, 5000000000, 0.21);
+    assert_true(isnan(board.shard[0].gbps) && isnan(board.shard[0].seconds));
+    event(1, 5000000000, 10000000000, 0.5);
+    assert_float_equal(board.shard[1].seconds, 0.3, 1e-6);
+    const char *p = picture(12, 90, true, true);
+    assert_int_equal(count(p, "16.7 GB/s"), 1);
+    assert_int_equal(count(p, "300 ms"), 1);
+}
+
+/* Every shard has its line as soon as there is room for it: blank rows go first. */
+static void test_lines_before_air(void **state)
+{
+    (void)state;
+    start(9, 1000000000);
+    struct lade_stats st = {.weights = 5 << 20};
+    board_tick(&board, &st, 0);
+    for (int rows = 13; rows < 24; rows++) {
+        const char *p = picture(rows, 80, true, true);
+        assert_int_equal(count(p, "model-0000"), 9);
+        assert_int_equal(count(p, "RAM"), 1);
+    }
+}
+
 static void test_list(void **state)
 {
     (void)state;
@@ -227,6 +258,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_speed_and_eta), cmocka_unit_test(test_list),
+        cmocka_unit_test(test_batch),         cmocka_unit_test(test_lines_before_air),
         cmocka_unit_test(test_sizes),         cmocka_unit_test(test_columns_and_blocks),
         cmocka_unit_test(test_no_jitter),     cmocka_unit_test(test_before_headers),
     };

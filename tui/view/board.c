@@ -7,6 +7,9 @@
 /* Time constant in seconds of the shown speed: long enough to read, short enough to be true. */
 static const double SMOOTH = 2.0;
 
+/* Seconds: times shorter than this are those of the screen, not of the load. */
+static const double BATCH = 0.1;
+
 void board_init(struct board *b)
 {
     *b = (struct board){.gbps = NAN, .eta = NAN, .tick = NAN};
@@ -43,8 +46,10 @@ void board_event(struct board *b, const struct lade_event *ev, double now)
     if (isnan(s->began) && s->done)
         s->began = isnan(b->tick) ? now : b->tick;
     if (s->done >= s->bytes && !was_done && !isnan(s->began)) {
-        s->seconds = now - s->began;
-        s->gbps = s->seconds > 0 ? (double)s->bytes / s->seconds * 1e-9 : NAN;
+        /* Events arrive in batches: what lies within one has no time of its own. */
+        bool measured = now - s->began >= BATCH;
+        s->seconds = measured ? now - s->began : NAN;
+        s->gbps = measured ? (double)s->bytes / s->seconds * 1e-9 : NAN;
     }
 }
 

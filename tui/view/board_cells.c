@@ -288,10 +288,11 @@ static struct plan plan(const struct board *b, int rows, int shard_rows)
 {
     struct plan p = {.numbers = rows >= 2, .title = rows >= 4};
     int need = 3 + shard_rows;
-    p.tiers = b->n_tiers > 0 && rows >= need + b->n_tiers + (rows >= need + 3 + b->n_tiers);
+    p.tiers = b->n_tiers > 0 && rows >= need + b->n_tiers;
     need += p.tiers ? b->n_tiers : 0;
-    p.air = rows >= need + 2 + (p.tiers ? 1 : 0);
-    p.margin = p.air && rows >= need + 4;
+    int air = p.tiers ? 3 : 2; /* below the title, the numbers, and above the tiers */
+    p.air = rows >= need + air;
+    p.margin = rows >= need + air + 2;
     return p;
 }
 
