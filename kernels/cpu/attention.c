@@ -172,8 +172,9 @@ static void block_unit(void *ctx, int unit, int thread)
 
 size_t cpu_attend_block_floats(int rows, int head_dim)
 {
-    size_t r = (size_t)rows + CPU_MAX_NR, d = (size_t)head_dim + CPU_MAX_PW;
-    return 2 * r * d + 2 * CPU_KEYS * d + (size_t)CPU_KEYS * (CPU_MAX_NR + 1) + 2 * r;
+    size_t r = ((size_t)rows + CPU_ROW_PAD - 1) / CPU_ROW_PAD * CPU_ROW_PAD;
+    size_t d = (size_t)head_dim + CPU_MAX_PW;
+    return 2 * r * d + 2 * CPU_KEYS * d + CPU_KEYS * r + 4 * r;
 }
 
 static int check(const struct lade_attention *a, char *err)

@@ -3,24 +3,92 @@
  * 1805.02867), so that a long context is read once and in pieces. */
 #include "kernels/cpu/simd.h"
 
-/* scores[h * lds] = q_h . key for H heads */
-ALWAYS_INLINE void key_times(float *scores, int lds, const float *q, const void *key, size_t at,
-                             int head_dim, const enum lade_type type, const int H)
+/* ---- few queries ------------------------------------------------------------------------------
+ *
+ * Lanes are dimensions. HEADS query heads and KEY_STEP keys give VL sums at a time, which
+ * sum_lanes() turns into one vector. */
+enum { HEADS = 4, KEY_STEP = VL / HEADS, VALUE_HEADS = VL == 16 ? 8 : 4 };
+
+#if defined(SIMD_AVX512)
+#define FOLD8(a, b)                                                                                \
+    (__builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +       \
+     __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
+#define FOLD4(a, b)                                                                                \
+    (__builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27) +     \
+     __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
+#define FOLD2(a, b)                                                                                \
+    (__builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +     \
+     __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
+#define FOLD1(a, b)                                                                                \
+    (__builtin_shufflevector(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30) +    \
+     __builtin_shufflevector(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
+#elif defined(SIMD_AVX2)
+#define FOLD4(a, b)                                                                                \
+    (__builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11) +                                     \
+     __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15))
+#define FOLD2(a, b)                                                                                \
+    (__builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13) +                                     \
+     __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15))
+#define FOLD1(a, b)                                                                                \
+    (__builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14) +                                    \
+     __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15))
+#else
+#define FOLD2(a, b)                                                                                \
+    (__builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7))
+#define FOLD1(a, b)                                                                                \
+    (__builtin_shufflevector(a, b, 0, 4, 2, 6) + __builtin_shufflevector(a, b, 1, 5, 3, 7))
+#endif
+
+/* Lane i of the result is the sum of the lanes of v[i]. A fold at width w adds the upper half of
+ * every 2w lanes to the lower and lays the halves of two vectors side by side. */
+ALWAYS_INLINE vf sum_lanes(vf v[VL])
 {
-    vf acc[4] = {0};
+#if defined(SIMD_AVX512)
+    UNROLL(8)
+    for (int i = 0; i < 8; i++)
+        v[i] = FOLD8(v[i], v[i + 8]);
+#endif
+#if defined(SIMD_AVX512) || defined(SIMD_AVX2)
+    UNROLL(4)
+    for (int i = 0; i < 4; i++)
+        v[i] = FOLD4(v[i], v[i + 4]);
+#endif
+    UNROLL(2)
+    for (int i = 0; i < 2; i++)
+        v[i] = FOLD2(v[i], v[i + 2]);
+    return FOLD1(v[0], v[1]);
+}
+
+/* scores[h * lds + j] = q_h . key_j for H heads and K keys, the keys starting at `at` */
+ALWAYS_INLINE void keys_times(float *scores, int lds, const float *q, const void *keys, size_t at,
+                              int head_dim, const enum lade_type type, const int H, const int K)
+{
+    vf acc[VL] = {0};
+    size_t ld = (size_t)head_dim;
     int i = 0;
     for (; i + VL <= head_dim; i += VL) {
-        vf k = vf_load_type(type, key, at + (size_t)i);
+        vf query[HEADS];
         UNROLL(4)
         for (int h = 0; h < H; h++)
-            acc[h] = vf_fma(k, vf_load(q + h * head_dim + i), acc[h]);
+            query[h] = vf_load(q + h * head_dim + i);
+        UNROLL(4)
+        for (int j = 0; j < K; j++) {
+            vf key = vf_load_type(type, keys, at + (size_t)j * ld + (size_t)i);
+            UNROLL(4)
+            for (int h = 0; h < H; h++)
+                acc[h * KEY_STEP + j] = vf_fma(key, query[h], acc[h * KEY_STEP + j]);
+        }
     }
-    float tail[4] = {0};
-    for (; i < head_dim; i++)
-        for (int h = 0; h < H; h++)
-            tail[h] += f_load_type(type, key, at + (size_t)i) * q[h * head_dim + i];
-    for (int h = 0; h < H; h++)
-        scores[h * lds] = vf_sum(acc[h]) + tail[h];
+    float sums[VL];
+    vf_store(sums, sum_lanes(acc));
+    for (int h = 0; h < H; h++) {
+        for (int j = 0; j < K; j++) {
+            float s = sums[h * KEY_STEP + j];
+            for (int d = i; d < head_dim; d++)
+                s += f_load_type(type, keys, at + (size_t)j * ld + (size_t)d) * q[h * head_dim + d];
+            scores[h * lds + j] = s;
+        }
+    }
 }
 
 /* acc[h][col ...] = sum of p[h][j] * value_j for H heads and V vectors of columns */
@@ -28,175 +96,234 @@ ALWAYS_INLINE void values_times(float *acc, const float *p, int ldp, const void 
                                 int n, int head_dim, const enum lade_type type, const int H,
                                 const int V)
 {
-    vf s[4 * 2] = {0};
+    vf s[VALUE_HEADS * 2] = {0};
     for (int j = 0; j < n; j++, at += (size_t)head_dim) {
+        vf x[2];
         UNROLL(2)
-        for (int c = 0; c < V; c++) {
-            vf x = vf_load_type(type, v, at + (size_t)(c * VL));
-            UNROLL(4)
-            for (int h = 0; h < H; h++)
-                s[h * V + c] = vf_fma(x, vf_set1(p[h * ldp + j]), s[h * V + c]);
+        for (int c = 0; c < V; c++)
+            x[c] = vf_load_type(type, v, at + (size_t)(c * VL));
+        UNROLL(8)
+        for (int h = 0; h < H; h++) {
+            vf weight = vf_set1(p[h * ldp + j]);
+            UNROLL(2)
+            for (int c = 0; c < V; c++)
+                s[h * V + c] = vf_fma(x[c], weight, s[h * V + c]);
         }
     }
+    UNROLL(8)
     for (int h = 0; h < H; h++)
         for (int c = 0; c < V; c++)
             vf_store(acc + h * head_dim + c * VL, s[h * V + c]);
 }
 
-ALWAYS_INLINE void part_heads(const struct cpu_attend_part *a, int h0, const enum lade_type type,
-                              const int H)
+ALWAYS_INLINE void part_scores(const struct cpu_attend_part *a, int h0, const enum lade_type type,
+                               const int H)
 {
-    int n = a->last - a->first, d = a->head_dim;
+    int n = a->last - a->first, d = a->head_dim, j = 0;
+    float *scores = a->scores + h0 * n;
+    const float *q = a->q + h0 * d;
     size_t at = (size_t)a->first * (size_t)d;
-    float *scores = a->scores + (size_t)h0 * (size_t)n, *acc = a->acc + h0 * d;
-    for (int j = 0; j < n; j++)
-        key_times(scores + j, n, a->q + h0 * d, a->k, at + (size_t)j * (size_t)d, d, type, H);
+    for (; j + KEY_STEP <= n; j += KEY_STEP)
+        keys_times(scores + j, n, q, a->k, at + (size_t)j * (size_t)d, d, type, H, KEY_STEP);
+    for (; j < n; j++)
+        keys_times(scores + j, n, q, a->k, at + (size_t)j * (size_t)d, d, type, H, 1);
     for (int h = 0; h < H; h++) {
-        float *s = scores + (size_t)h * (size_t)n, max = -INFINITY;
-        for (int j = 0; j < n; j++)
-            max = s[j] > max ? s[j] : max;
+        float *s = scores + h * n, max = -INFINITY;
+        for (int i = 0; i < n; i++)
+            max = s[i] > max ? s[i] : max;
         a->max[h0 + h] = max;
         a->sum[h0 + h] = exp_sum(s, s, max, n);
     }
-    int c = 0;
+}
+
+ALWAYS_INLINE void part_values(const struct cpu_attend_part *a, int h0, const enum lade_type type,
+                               const int H)
+{
+    int n = a->last - a->first, d = a->head_dim, c = 0;
+    const float *p = a->scores + h0 * n;
+    float *acc = a->acc + h0 * d;
+    size_t at = (size_t)a->first * (size_t)d;
     for (; c + 2 * VL <= d; c += 2 * VL)
-        values_times(acc + c, scores, n, a->v, at + (size_t)c, n, d, type, H, 2);
+        values_times(acc + c, p, n, a->v, at + (size_t)c, n, d, type, H, 2);
     for (; c + VL <= d; c += VL)
-        values_times(acc + c, scores, n, a->v, at + (size_t)c, n, d, type, H, 1);
+        values_times(acc + c, p, n, a->v, at + (size_t)c, n, d, type, H, 1);
     for (; c < d; c++)
         for (int h = 0; h < H; h++) {
             float s = 0;
             for (int j = 0; j < n; j++)
-                s += scores[h * n + j] *
-                     f_load_type(type, a->v, at + (size_t)j * (size_t)d + (size_t)c);
+                s += p[h * n + j] * f_load_type(type, a->v, at + (size_t)j * (size_t)d + (size_t)c);
             acc[h * d + c] = s;
         }
 }
 
-static void attend_part(const struct cpu_attend_part *a)
+ALWAYS_INLINE void part_heads(const struct cpu_attend_part *a, const enum lade_type type)
 {
     int h = 0;
-    for (; h + 4 <= a->heads; h += 4) {
-        if (a->cache_type == LADE_F16)
-            part_heads(a, h, LADE_F16, 4);
-        else
-            part_heads(a, h, LADE_F32, 4);
-    }
-    for (; h < a->heads; h++) {
-        if (a->cache_type == LADE_F16)
-            part_heads(a, h, LADE_F16, 1);
-        else
-            part_heads(a, h, LADE_F32, 1);
-    }
+    for (; h + HEADS <= a->heads; h += HEADS)
+        part_scores(a, h, type, HEADS);
+    for (; h < a->heads; h++)
+        part_scores(a, h, type, 1);
+    for (h = 0; h + VALUE_HEADS <= a->heads; h += VALUE_HEADS)
+        part_values(a, h, type, VALUE_HEADS);
+    for (; h < a->heads; h++)
+        part_values(a, h, type, 1);
 }
+
+static void attend_part(const struct cpu_attend_part *a)
+{
+    if (a->cache_type == LADE_F16)
+        part_heads(a, LADE_F16);
+    else
+        part_heads(a, LADE_F32);
+}
+
+/* ---- many queries -----------------------------------------------------------------------------
+ *
+ * Lanes are queries: scores come out as [key][query], so that the softmax needs no sums across
+ * lanes and its result is at once an operand of the product with the values. */
+_Static_assert(CPU_KEYS % NR == 0, "keys go in whole blocks");
 
 struct block_work {
-    int dp;                   /* padded head_dim */
-    float *qp;                /* packed queries */
-    float *kt;                /* [head_dim][CPU_KEYS] */
+    int dp, rp;               /* head_dim padded to PW; rows padded to PW and NR */
+    float *qt;                /* [head_dim][rp] */
+    float *k;                 /* [CPU_KEYS][head_dim] */
     float *v;                 /* [CPU_KEYS][dp] */
-    float *p;                 /* [CPU_KEYS][NR] */
-    float *scores;            /* [CPU_KEYS] */
-    float *o;                 /* [rows][dp] */
-    float *max, *sum;         /* [rows] */
+    float *p;                 /* [CPU_KEYS][rp]: scores, then their exponentials */
+    float *o;                 /* [rp][dp] */
+    float *max, *sum, *scale; /* [rp] */
+    int *limit;               /* [rp] */
 };
 
-static void load_keys(struct block_work *w, const struct cpu_attend_block *a, int first, int n)
+/* out[t][r] = x_t . column r of the panel, for NR rows of x and PW columns */
+static void micro_rows(float *out, const float *panel, size_t ldp, const float *x, size_t ldx,
+                       int k)
 {
-    int d = a->head_dim;
-    for (int j = 0; j < CPU_KEYS; j++) {
-        size_t at = ((size_t)first + (size_t)j) * (size_t)d;
-        float *v = w->v + (size_t)j * (size_t)w->dp;
-        if (j >= n) {
-            for (int i = 0; i < d; i++)
-                w->kt[(size_t)i * CPU_KEYS + (size_t)j] = 0;
-            memset(v, 0, (size_t)w->dp * sizeof(float));
-            continue;
+    vf acc[NR * PANEL_VECS] = {0};
+    for (int i = 0; i < k; i++) {
+        vf p[PANEL_VECS];
+        UNROLL(4)
+        for (int v = 0; v < PANEL_VECS; v++)
+            p[v] = vf_load(panel + (size_t)i * ldp + v * VL);
+        UNROLL(16)
+        for (int t = 0; t < NR; t++) {
+            vf b = vf_set1(x[(size_t)t * ldx + (size_t)i]);
+            UNROLL(4)
+            for (int v = 0; v < PANEL_VECS; v++)
+                acc[t * PANEL_VECS + v] = vf_fma(p[v], b, acc[t * PANEL_VECS + v]);
         }
+    }
+    UNROLL(16)
+    for (int t = 0; t < NR; t++)
+        for (int v = 0; v < PANEL_VECS; v++)
+            vf_store(out + t * PW + v * VL, acc[t * PANEL_VECS + v]);
+}
+
+/* Positions [first, first + n) as floats; the rest of the block is 0. */
+static void load_rows(float *to, size_t ld, const void *cache, enum lade_type type, int head_dim,
+                      int first, int n)
+{
+    for (int j = 0; j < CPU_KEYS; j++, to += ld) {
+        size_t at = ((size_t)first + (size_t)j) * (size_t)head_dim;
         int i = 0;
-        for (; i + VL <= d; i += VL) {
-            float t[VL];
-            vf_store(t, a->cache_type == LADE_F16 ? vf_load_type(LADE_F16, a->k, at + (size_t)i)
-                                                  : vf_load_type(LADE_F32, a->k, at + (size_t)i));
-            for (int e = 0; e < VL; e++)
-                w->kt[(size_t)(i + e) * CPU_KEYS + (size_t)j] = t[e];
-            vf_store(v + i, a->cache_type == LADE_F16
-                                ? vf_load_type(LADE_F16, a->v, at + (size_t)i)
-                                : vf_load_type(LADE_F32, a->v, at + (size_t)i));
-        }
-        for (; i < d; i++) {
-            w->kt[(size_t)i * CPU_KEYS + (size_t)j] = f_load_type(a->cache_type, a->k, at + (size_t)i);
-            v[i] = f_load_type(a->cache_type, a->v, at + (size_t)i);
-        }
-        for (; i < w->dp; i++)
-            v[i] = 0;
+        if (j < n && type == LADE_F16)
+            for (; i + VL <= head_dim; i += VL)
+                vf_store(to + i, vf_load_type(LADE_F16, cache, at + (size_t)i));
+        for (; j < n && i < head_dim; i++)
+            to[i] = f_load_type(type, cache, at + (size_t)i);
+        for (; i < (int)ld; i++)
+            to[i] = 0;
     }
 }
 
-/* One step for rows [b, b + m): scores, online softmax, values. */
-static void block_rows(struct block_work *w, const struct cpu_attend_block *a, int b, int m,
-                       int first)
+/* Scores to exponentials for PW queries from `lane` on. */
+static void block_softmax(struct block_work *w, int lane, int first)
 {
-    float s[CPU_KEYS / PW][NR * PW], out[NR * PW];
-    const float *q = w->qp + (size_t)b * (size_t)a->head_dim;
-    for (int c = 0; c < CPU_KEYS / PW; c++)
-        micro(s[c], w->kt + c * PW, CPU_KEYS, q, NR, a->head_dim, m);
-    memset(w->p, 0, (size_t)CPU_KEYS * NR * sizeof(float));
-    for (int t = 0; t < m; t++) {
-        int n = cpu_min(CPU_KEYS, a->limit[b + t] - first);
-        if (n <= 0)
-            continue;
-        float max = w->max[b + t];
-        for (int j = 0; j < n; j++) {
-            w->scores[j] = s[j / PW][t * PW + j % PW];
-            max = w->scores[j] > max ? w->scores[j] : max;
+    for (int v = lane; v < lane + PW; v += VL) {
+        vi limit;
+        memcpy(&limit, w->limit + v, sizeof(limit));
+        limit -= first; /* keys j < limit are seen */
+        vf old = vf_load(w->max + v), max = old;
+        for (int j = 0; j < CPU_KEYS; j++) {
+            float *p = w->p + (size_t)j * (size_t)w->rp + v;
+            vf s = vf_select(limit > j, vf_load(p), vf_set1(-INFINITY));
+            vf_store(p, s);
+            max = vf_max(s, max);
         }
-        float scale = expf(w->max[b + t] - max);
-        w->sum[b + t] = w->sum[b + t] * scale + exp_sum(w->scores, w->scores, max, n);
-        w->max[b + t] = max;
-        for (int j = 0; j < n; j++)
-            w->p[j * NR + t] = w->scores[j];
-        if (scale != 1.0f) {
-            float *o = w->o + (size_t)(b + t) * (size_t)w->dp;
-            for (int i = 0; i < w->dp; i += VL)
-                vf_store(o + i, vf_load(o + i) * scale);
+        vf sum = {0}, scale = vf_exp(old - max);
+        for (int j = 0; j < CPU_KEYS; j++) {
+            float *p = w->p + (size_t)j * (size_t)w->rp + v;
+            vf e = vf_exp(vf_load(p) - max);
+            vf_store(p, e);
+            sum += e;
+        }
+        vf_store(w->max + v, max);
+        vf_store(w->scale + v, scale);
+        vf_store(w->sum + v, vf_fma(vf_load(w->sum + v), scale, sum));
+    }
+}
+
+static void block_step(struct block_work *w, const struct cpu_attend_block *a, int first)
+{
+    float out[NR * PW];
+    for (int lane = 0; lane < w->rp && lane < a->rows; lane += PW) {
+        for (int j = 0; j < CPU_KEYS; j += NR) {
+            micro_rows(out, w->qt + lane, (size_t)w->rp, w->k + (size_t)j * (size_t)a->head_dim,
+                       (size_t)a->head_dim, a->head_dim);
+            for (int t = 0; t < NR; t++)
+                memcpy(w->p + (size_t)(j + t) * (size_t)w->rp + lane, out + t * PW,
+                       PW * sizeof(float));
+        }
+        block_softmax(w, lane, first);
+    }
+    for (int b = 0; b < a->rows; b += NR) {
+        int m = cpu_min(NR, a->rows - b);
+        for (int c = 0; c < w->dp; c += PW) {
+            micro(out, w->v + c, (size_t)w->dp, w->p + b, (size_t)w->rp, CPU_KEYS, m);
+            for (int t = 0; t < m; t++) {
+                float *o = w->o + (size_t)(b + t) * (size_t)w->dp + c;
+                vf scale = vf_set1(w->scale[b + t]);
+                for (int i = 0; i < PW; i += VL)
+                    vf_store(o + i, vf_fma(vf_load(o + i), scale, vf_load(out + t * PW + i)));
+            }
         }
     }
-    for (int c = 0; c < w->dp; c += PW) {
-        micro(out, w->v + c, (size_t)w->dp, w->p, NR, CPU_KEYS, m);
-        for (int t = 0; t < m; t++) {
-            float *o = w->o + (size_t)(b + t) * (size_t)w->dp + c;
-            for (int i = 0; i < PW; i += VL)
-                vf_store(o + i, vf_load(o + i) + vf_load(out + t * PW + i));
-        }
+}
+
+static void block_setup(struct block_work *w, const struct cpu_attend_block *a)
+{
+    w->dp = (a->head_dim + CPU_MAX_PW - 1) / CPU_MAX_PW * CPU_MAX_PW;
+    w->rp = (a->rows + CPU_ROW_PAD - 1) / CPU_ROW_PAD * CPU_ROW_PAD;
+    size_t d = (size_t)a->head_dim, dp = (size_t)w->dp, rp = (size_t)w->rp;
+    w->qt = a->work;
+    w->k = w->qt + d * rp;
+    w->v = w->k + CPU_KEYS * d;
+    w->p = w->v + CPU_KEYS * dp;
+    w->o = w->p + CPU_KEYS * rp;
+    w->max = w->o + rp * dp;
+    w->sum = w->max + rp;
+    w->scale = w->sum + rp;
+    w->limit = (int *)(w->scale + rp);
+    memset(w->o, 0, rp * dp * sizeof(float));
+    for (int t = 0; t < w->rp; t++) {
+        /* Rows of the padding see the first key, so that they stay finite. */
+        w->limit[t] = t < a->rows ? a->limit[t] : 1;
+        w->max[t] = -INFINITY;
+        w->sum[t] = 0;
+        for (size_t i = 0; i < d; i++)
+            w->qt[i * rp + (size_t)t] = t < a->rows ? a->q[(size_t)t * d + i] : 0;
     }
 }
 
 static void attend_block(const struct cpu_attend_block *a)
 {
-    struct block_work w = {.dp = (a->head_dim + CPU_MAX_PW - 1) / CPU_MAX_PW * CPU_MAX_PW};
-    int padded = (a->rows + NR - 1) / NR * NR;
-    w.qp = a->work;
-    w.kt = w.qp + (size_t)padded * (size_t)a->head_dim;
-    w.v = w.kt + (size_t)a->head_dim * CPU_KEYS;
-    w.p = w.v + (size_t)CPU_KEYS * (size_t)w.dp;
-    w.scores = w.p + (size_t)CPU_KEYS * NR;
-    w.max = w.scores + CPU_KEYS;
-    w.sum = w.max + padded;
-    w.o = w.sum + padded;
-    pack(w.qp, a->q, (size_t)a->head_dim, NULL, a->rows, a->head_dim);
-    memset(w.o, 0, (size_t)a->rows * (size_t)w.dp * sizeof(float));
-    for (int t = 0; t < a->rows; t++) {
-        w.max[t] = -INFINITY;
-        w.sum[t] = 0;
-    }
-    for (int first = 0; first < a->limit[a->rows - 1]; first += CPU_KEYS) {
-        load_keys(&w, a, first, cpu_min(CPU_KEYS, a->limit[a->rows - 1] - first));
-        for (int b = 0; b < a->rows; b += NR) {
-            int m = cpu_min(NR, a->rows - b);
-            if (a->limit[b + m - 1] > first)
-                block_rows(&w, a, b, m, first);
-        }
+    struct block_work w;
+    block_setup(&w, a);
+    int end = a->limit[a->rows - 1];
+    for (int first = 0; first < end; first += CPU_KEYS) {
+        int n = cpu_min(CPU_KEYS, end - first);
+        load_rows(w.k, (size_t)a->head_dim, a->k, a->cache_type, a->head_dim, first, n);
+        load_rows(w.v, (size_t)w.dp, a->v, a->cache_type, a->head_dim, first, n);
+        block_step(&w, a, first);
     }
     for (int t = 0; t < a->rows; t++) {
         const float *o = w.o + (size_t)t * (size_t)w.dp;

@@ -14,7 +14,8 @@
 enum {
     CPU_DIRECT_N = 4,       /* most tokens gemv() takes */
     CPU_CHUNK = 32,         /* tokens of one step of the chunked delta rule */
-    CPU_KEYS = 64,          /* positions of one step of flash attention */
+    CPU_KEYS = 48,          /* positions of one step of flash attention, a multiple of every nr */
+    CPU_ROW_PAD = 96,       /* query rows are padded to this, a multiple of every nr and pw */
     CPU_MAX_NR = 16,        /* upper bounds of cpu_isa.nr and .pw */
     CPU_MAX_PW = 32,
 };

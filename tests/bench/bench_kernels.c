@@ -68,20 +68,28 @@ static size_t matrix_bytes(const struct lade_matrix *m)
     return l.bytes;
 }
 
-static struct lade_matrix matrix(enum lade_type type, int rows, int cols)
+/* A random matrix, in memory of its own or (arena) in the next bytes of a larger block. */
+static struct lade_matrix matrix_in(char **arena, enum lade_type type, int rows, int cols)
 {
     struct lade_matrix m = {.type = type, .rows = rows, .cols = cols,
                             .group = lade_types[type].per_word ? 128 : 0};
     struct lade_matrix_layout l;
     if (lade_matrix_layout(&m, &l))
         abort();
-    uint32_t *p = get(l.bytes);
+    uint32_t *p = arena ? (uint32_t *)*arena : get(l.bytes);
+    if (arena)
+        *arena += (l.bytes + LADE_ALIGN - 1) / LADE_ALIGN * LADE_ALIGN;
     for (size_t i = 0; i < l.bytes / 4; i++) /* bf16, f16 and f32: small normal numbers */
         p[i] = m.group ? random32() : (random32() & 0x83ff83ffu) | 0x3c003c00u;
     for (size_t i = l.scales / 4; m.group && i < l.bytes / 4; i++)
         p[i] = 0x20002000u;
     m.data = p;
     return m;
+}
+
+static struct lade_matrix matrix(enum lade_type type, int rows, int cols)
+{
+    return matrix_in(NULL, type, rows, cols);
 }
 
 struct bench {
@@ -241,9 +249,13 @@ struct experts {
 
 enum { TURNS = 64 };
 
-static struct lade_expert one_expert(enum lade_type type)
+static struct lade_expert one_expert(char **arena, enum lade_type type)
 {
-    return (struct lade_expert){matrix(type, FF, DIM), matrix(type, FF, DIM), matrix(type, DIM, FF)};
+    struct lade_expert e;
+    e.gate = matrix_in(arena, type, FF, DIM);
+    e.up = matrix_in(arena, type, FF, DIM);
+    e.down = matrix_in(arena, type, DIM, FF);
+    return e;
 }
 
 static void call_experts(struct lade_device *dev, void *ctx, int round)
@@ -263,9 +275,10 @@ static void bench_experts(void)
     if (filter && !strstr("moe int4", filter))
         return;
     static struct experts e;
+    char *block = get((size_t)(EXPERTS + 2) * (2 << 20)), *arena = block;
     for (int i = 0; i < EXPERTS; i++)
-        e.expert[i] = one_expert(LADE_Q4);
-    e.shared = one_expert(LADE_Q8);
+        e.expert[i] = one_expert(&arena, LADE_Q4);
+    e.shared = one_expert(&arena, LADE_Q8);
     double bytes = (double)(2 * matrix_bytes(&e.expert[0].gate) + matrix_bytes(&e.expert[0].down));
     double shared = (double)(2 * matrix_bytes(&e.shared.gate) + matrix_bytes(&e.shared.down));
     for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++) {
@@ -290,11 +303,7 @@ static void bench_experts(void)
         ops->free(device[0], e.weights);
         ops->free(device[0], e.ids);
     }
-    for (int i = 0; i < EXPERTS; i++) {
-        ops->free(device[0], (void *)e.expert[i].gate.data);
-        ops->free(device[0], (void *)e.expert[i].up.data);
-        ops->free(device[0], (void *)e.expert[i].down.data);
-    }
+    ops->free(device[0], block);
 }
 
 /* --- mixers ----------------------------------------------------------------------------- */
