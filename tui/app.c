@@ -165,10 +165,15 @@ static void read_engine(struct app *a)
     }
 }
 
+static double tick(const struct app *a)
+{
+    return chat_is_busy(&a->chat) ? TICK_BUSY : TICK_IDLE;
+}
+
 /* Seconds until something must be done without anything happening. */
 static double wait_time(const struct app *a, double now)
 {
-    double wait = a->ticked + (chat_is_busy(&a->chat) ? TICK_BUSY : TICK_IDLE) - now;
+    double wait = a->ticked + tick(a) - now;
     double keys = keys_wait(&a->keys, now), frame = a->drawn + FRAME - now;
     if (keys >= 0 && keys < wait)
         wait = keys;
@@ -203,7 +208,7 @@ static void run(struct app *a)
         if (fds[2].revents)
             read_engine(a);
         now = chat_now();
-        if (now - a->ticked >= (chat_is_busy(&a->chat) ? TICK_BUSY : TICK_IDLE)) {
+        if (a->chat.tick_now || now - a->ticked >= tick(a)) {
             chat_tick(&a->chat, now);
             a->ticked = now;
         }

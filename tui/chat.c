@@ -9,6 +9,7 @@
 
 #include "tui/input.h"
 #include "tui/slash/slash.h"
+#include "tui/text/width.h"
 
 double chat_now(void)
 {
@@ -282,9 +283,12 @@ static void ready_event(struct chat *c, const struct lade_event *ev)
     c->have_info = lade_engine_info(c->engine, &c->info);
     board_ready(&c->board, ev->seconds);
     status_model(&c->status, &c->info);
-    chat_say(c, ENTRY_NOTICE, "%s is ready: %s in %s, %s, on %s. Type a message; / shows the commands.",
-             c->info.name, units_file(size, (double)c->info.bytes),
-             units_seconds(time, ev->seconds), c->info.strategy, c->info.device);
+    const char *dot = width_utf8() ? " · " : ", ";
+    chat_say(c, ENTRY_INFO, "**%s** is ready\n%s in %s%s%s%s%s\n\n%s", c->info.name,
+             units_file(size, (double)c->info.bytes), units_seconds(time, ev->seconds), dot,
+             c->info.strategy, dot, c->info.device,
+             c->transcript.n ? "" : "Type a message. / shows the commands, /resume the earlier "
+                                    "conversations.");
     send_waiting(c);
 }
 
@@ -292,6 +296,7 @@ void chat_event(struct chat *c, const struct lade_event *ev)
 {
     bool mine = c->answer.entry && ev->request == c->answer.request;
     c->dirty = true;
+    c->tick_now |= ev->kind != LADE_EV_TEXT && ev->kind != LADE_EV_SHARD;
     switch (ev->kind) {
     case LADE_EV_MODEL:
         c->have_info = lade_engine_info(c->engine, &c->info);
@@ -331,6 +336,9 @@ void chat_tick(struct chat *c, double now)
         board_tick(&c->board, &stats, now);
         c->dirty = true;
     }
+    if (c->tick_now)
+        c->status.tick = NAN;
+    c->tick_now = false;
     c->dirty |= status_tick(&c->status, c->engine ? &stats : NULL, now);
     struct entry *e = c->answer.entry;
     if (!e)

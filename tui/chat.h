@@ -57,6 +57,7 @@ struct chat {
     bool dirty;                 /* the screen must be drawn */
     bool repaint;               /* from nothing: the theme changed, or garbage is on the screen */
     bool quit;
+    bool tick_now;              /* the engine began or ended something: the gauges are old */
 };
 
 /* Monotonic seconds. */

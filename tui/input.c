@@ -22,8 +22,9 @@ static struct {
     void (*submit)(void *user, const char *text);
     void *user;
     FILE *null;
-    bool changed;
-    int top; /* first row shown */
+    bool changed, submitting;
+    char *later; /* the line to show when readline is through with the one submitted */
+    int top;     /* first row shown */
 } in;
 
 /* ---- readline's hooks ------------------------------------------------------------------------ */
@@ -61,12 +62,9 @@ static void no_deprep(void)
 static void line_done(char *line)
 {
     if (line && in.submit) {
-        char *copy = buf_strdup(line);
-        /* readline empties its line only after we return, and submit may set a new one. */
-        rl_replace_line("", 1);
-        rl_point = rl_end = 0;
-        in.submit(in.user, copy);
-        free(copy);
+        in.submitting = true;
+        in.submit(in.user, line);
+        in.submitting = false;
     }
     free(line);
     in.changed = true;
@@ -146,6 +144,12 @@ void input_feed(const char *bytes, size_t n)
     in.n = n;
     while (in.n)
         rl_callback_read_char();
+    if (in.later) {
+        char *text = in.later;
+        in.later = NULL;
+        input_set(text);
+        free(text);
+    }
     in.changed = true;
 }
 
@@ -167,6 +171,12 @@ void input_insert(const char *text, size_t n)
 
 void input_set(const char *text)
 {
+    /* readline empties its line after submit returns. */
+    if (in.submitting) {
+        free(in.later);
+        in.later = buf_strdup(text);
+        return;
+    }
     rl_begin_undo_group();
     rl_delete_text(0, rl_end);
     rl_point = 0;

@@ -39,18 +39,15 @@ static void prefix_make(struct md *md, struct lines *l, bool first)
 void md_begin(struct md *md, struct wrap_prefix *first, struct wrap_prefix *rest)
 {
     prefix_make(md, &md->first, true);
-    bool has_mark = false;
-    for (int i = 0; i < md->levels; i++)
-        has_mark |= *md->level[i].mark != '\0';
     prefix_make(md, &md->rest, false);
     if (md->gap && md->any) {
         lines_new(md->out);
-        if (md->quotes && !has_mark)
+        if (md->quotes && !md->fresh_quote)
             prefix_put(md->out, THEME_BORDER, width_utf8() ? "│" : "|");
     }
     for (int i = 0; i < md->levels; i++)
         md->level[i].mark[0] = '\0';
-    md->gap = false;
+    md->gap = md->fresh_quote = false;
     *first = (struct wrap_prefix){&md->first, lines_cols(&md->first, 0)};
     *rest = (struct wrap_prefix){&md->rest, lines_cols(&md->rest, 0)};
 }
@@ -146,6 +143,7 @@ static int enter_block(MD_BLOCKTYPE type, void *detail, void *user)
     case MD_BLOCK_QUOTE:
         flush(md);
         md->quotes++;
+        md->fresh_quote = true;
         if (md->levels < MD_DEPTH)
             md->level[md->levels++] = (struct md_level){.quote = true, .cols = 2};
         break;

@@ -44,6 +44,7 @@ struct md {
     int levels;
     struct md_list list[MD_DEPTH];
     int lists;
+    bool fresh_quote; /* nothing of the innermost quote was laid out yet */
     int strong, em, code, link, deleted, heading, in_code_block, quotes;
     size_t link_from;    /* glyph bytes of the paragraph where the link's text begins */
     struct md_table table;
