@@ -33,11 +33,13 @@ HISTORY := $(call src,history)
 TUI     := $(filter-out tui/main.c,$(call src,tui))
 TESTS   := $(sort $(wildcard tests/unit/test_*.c tests/golden/test_*.c))
 TEST_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(TESTS))
+SCREEN_C := tests/support/fake_engine.c $(sort $(wildcard tests/screen/*.c))
+SCREEN_PROGRAMS := $(BUILD)/lade-fake $(patsubst %.c,$(BUILD)/%,$(filter tests/screen/%,$(SCREEN_C)))
 SUPPORT := $(sort $(wildcard tests/support/support_*.c))
 FUZZERS := $(patsubst %.c,$(BUILD)/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 LIBS    := $(BUILD)/libtui.a $(BUILD)/libengine.a $(BUILD)/libkernels.a $(BUILD)/libhistory.a
 
-.PHONY: all run check deps deps-check tests asan tsan fuzz bench lint format install clean help
+.PHONY: all run check deps deps-check tests screen-programs asan tsan fuzz bench lint format install clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -61,7 +63,7 @@ run: deps
 	@$(BUILD)/lade
 
 check: deps-check
-	@$(MAKE) --no-print-directory all tests
+	@$(MAKE) --no-print-directory all tests screen-programs
 	@sh tests/run.sh $(BUILD)
 
 # ---- the program --------------------------------------------------------------------------------
@@ -103,6 +105,9 @@ $(BUILD)/tests/unit/test_history%: $(BUILD)/tests/unit/test_history%.o $(BUILD)/
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libsupport.a $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
 
+# What tests/screen runs in a terminal.
+screen-programs: $(SCREEN_PROGRAMS)
+
 tests: $(TEST_PROGRAMS)
 
 asan: deps-check
@@ -135,7 +140,7 @@ bench: deps
 
 # ---- tools --------------------------------------------------------------------------------------
 
-ALL_C = $(KERNELS) $(ENGINE) $(HISTORY) tui/main.c $(TUI) $(TESTS) $(SUPPORT)
+ALL_C = $(KERNELS) $(ENGINE) $(HISTORY) tui/main.c $(TUI) $(TESTS) $(SUPPORT) $(SCREEN_C)
 
 lint: deps-check
 	$(call need,$(DEBIAN_LINT))
