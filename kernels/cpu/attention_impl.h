@@ -8,6 +8,7 @@
  * Lanes are dimensions. HEADS query heads and KEY_STEP keys give VL sums at a time, which
  * sum_lanes() turns into one vector. */
 enum { HEADS = 4, KEY_STEP = VL / HEADS, VALUE_HEADS = VL == 16 ? 8 : 4 };
+enum { AHEAD = 8 << 10 }; /* bytes of keys fetched in advance */
 
 #if defined(SIMD_AVX512)
 #define FOLD8(a, b)                                                                                \
@@ -122,9 +123,16 @@ ALWAYS_INLINE void part_scores(const struct cpu_attend_part *a, int h0, const en
     int n = a->last - a->first, d = a->head_dim, j = 0;
     float *scores = a->scores + h0 * n;
     const float *q = a->q + h0 * d;
-    size_t at = (size_t)a->first * (size_t)d;
-    for (; j + KEY_STEP <= n; j += KEY_STEP)
+    size_t at = (size_t)a->first * (size_t)d, size = type == LADE_F16 ? 2 : 4;
+    for (; j + KEY_STEP <= n; j += KEY_STEP) {
+        /* Keys come in several streams and values later in columns: hardware foresees neither. */
+        size_t from = (at + (size_t)j * (size_t)d) * size, to = from + KEY_STEP * (size_t)d * size;
+        for (; !h0 && from < to; from += 64) {
+            __builtin_prefetch((const char *)a->v + from, 0, 2);
+            __builtin_prefetch((const char *)a->k + from + AHEAD, 0, 3);
+        }
         keys_times(scores + j, n, q, a->k, at + (size_t)j * (size_t)d, d, type, H, KEY_STEP);
+    }
     for (; j < n; j++)
         keys_times(scores + j, n, q, a->k, at + (size_t)j * (size_t)d, d, type, H, 1);
     for (int h = 0; h < H; h++) {
