@@ -140,7 +140,8 @@ static int take_event(struct run *r, struct lade_event *ev, char *err)
 {
     switch (ev->kind) {
     case LADE_EV_MODEL:
-        return ask(r, err);
+        ask(r, NULL); /* where the load has failed already, its event follows */
+        return 0;
     case LADE_EV_SHARD:
     case LADE_EV_PREFILL:
         show_progress(r, ev);
@@ -149,7 +150,7 @@ static int take_event(struct run *r, struct lade_event *ev, char *err)
         clear_progress(r);
         r->load_s = ev->seconds;
         lade_engine_info(r->engine, &r->info); /* only now with the device */
-        return 0;
+        return r->asked ? 0 : ask(r, err);
     case LADE_EV_TEXT:
         return take_text(r, ev, err);
     case LADE_EV_DONE:
@@ -180,7 +181,7 @@ static int serve(struct run *r, const sigset_t *open, char *err)
         if (ppoll(&fd, 1, NULL, open) < 0 && errno != EINTR)
             return lade_fail(err, "waiting for the engine: %s; please report this",
                              strerror(errno));
-        while (lade_engine_next(r->engine, &ev)) {
+        while (!r->done && lade_engine_next(r->engine, &ev)) {
             int rc = take_event(r, &ev, err);
             lade_event_clear(&ev);
             if (rc)

@@ -1,0 +1,268 @@
+#!/bin/sh
+# The built program from outside: sh tests/cli/run.sh BUILD. Prints `ok NAME`, `not ok NAME` and
+# `skip NAME: why` lines, then one line with their numbers.
+set -u
+cd "$(dirname "$0")/../.." || exit 2
+lade=$1/lade
+case $lade in /*) ;; *) lade=$PWD/$lade ;; esac
+fixtures=$PWD/tests/fixtures
+tiny=$fixtures/tiny-int4
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export LADE_HOME="$work/home" LC_ALL=C.UTF-8
+unset NO_COLOR
+passed=0 failed=0 skipped=0
+
+# result NAME STATUS: STATUS 0 is a pass; what was printed is shown otherwise.
+result() {
+    if [ "$2" -eq 0 ]; then
+        passed=$((passed + 1))
+        echo "ok $1"
+    else
+        failed=$((failed + 1))
+        echo "not ok $1"
+        head -c 2000 "$work/out" "$work/err" | sed 's/^/    /'
+    fi
+}
+
+# expect NAME CODE COMMAND...: runs it with output in $work/out and $work/err.
+expect() {
+    name=$1 code=$2
+    shift 2
+    "$@" >"$work/out" 2>"$work/err" </dev/null
+    got=$?
+    [ "$got" -eq "$code" ]
+    result "$name" $?
+}
+
+# The last command's standard output (or error) has a line that matches.
+says() {
+    grep -Eq -- "$2" "$work/out"
+    result "$1" $?
+}
+
+# fails NAME CODE PATTERN COMMAND...: one line on stderr that matches, nothing on stdout.
+fails() {
+    name=$1 code=$2 pattern=$3
+    shift 3
+    "$@" >"$work/out" 2>"$work/err" </dev/null
+    got=$?
+    [ "$got" -eq "$code" ] && [ ! -s "$work/out" ] && [ "$(wc -l <"$work/err")" -eq 1 ] &&
+        grep -Eq "^lade: .*($pattern).*" "$work/err" && grep -q '[;?]' "$work/err"
+    result "$name" $?
+}
+
+# json NAME FIELDS... -- COMMAND...: exit 0, valid JSON with these fields.
+json() {
+    name=$1
+    shift
+    names=
+    while [ "$1" != -- ]; do
+        names="$names $1"
+        shift
+    done
+    shift
+    # shellcheck disable=SC2086
+    "$@" >"$work/out" 2>"$work/err" </dev/null && [ ! -s "$work/err" ] &&
+        python3 tests/cli/check.py fields "$work/out" $names 2>>"$work/err"
+    result "$name" $?
+}
+
+check() {
+    name=$1
+    shift
+    python3 tests/cli/check.py "$@" >"$work/out" 2>"$work/err"
+    result "$name" $?
+}
+
+# ---- usage ----------------------------------------------------------------------------------------
+
+expect "help" 0 "$lade" help
+says "help lists the commands" '^  tokenize '
+expect "--help" 0 "$lade" --help
+expect "--version" 0 "$lade" --version
+says "version" '^lade [0-9]+\.[0-9]+'
+for command in chat run logits tokenize detokenize inspect plan bench history doctor help version; do
+    expect "help $command" 0 "$lade" help "$command"
+done
+fails "unknown command" 2 'did you mean inspect' "$lade" inspct
+fails "unknown option" 2 'did you mean --greedy' "$lade" run --gredy
+fails "missing value" 2 'needs a value' "$lade" run -p
+fails "bad number" 2 'not a number' "$lade" run -n many -p x
+fails "run without a prompt" 2 'needs a prompt' "$lade" run -m "$tiny"
+fails "logits without ids" 2 'needs token ids' "$lade" logits -m "$tiny"
+fails "bench with bad depths" 2 'depth' "$lade" bench -m "$tiny" --depth 1,,2
+fails "no such model" 1 'there is no such file' "$lade" run -m "$work/nowhere" -p x
+fails "chat without a terminal" 1 'terminal' "$lade" -m "$tiny"
+
+# ---- run ------------------------------------------------------------------------------------------
+
+expect "run" 0 "$lade" run -m "$tiny" -p "hello" -n 12 --greedy
+cp "$work/out" "$work/first"
+[ ! -s "$work/err" ]
+result "run is quiet on stderr" $?
+expect "run again" 0 "$lade" run -m "$tiny" -p "hello" -n 12 --greedy
+cp "$work/out" "$work/second"
+expect "greedy repeats itself" 0 cmp "$work/second" "$work/first"
+expect "run with a seed" 0 "$lade" run -m "$tiny" -p "hello" -n 12 --seed 5
+cp "$work/out" "$work/first"
+expect "run with the same seed" 0 "$lade" run -m "$tiny" -p "hello" -n 12 --seed 5
+cp "$work/out" "$work/second"
+expect "a seed repeats itself" 0 cmp "$work/second" "$work/first"
+expect "no escape sequences in a pipe" 1 grep -q "$(printf '\033')" "$work/second"
+printf 'hello\n' | "$lade" run -m "$tiny" -p - -n 12 --seed 5 >"$work/out" 2>"$work/err"
+cmp -s "$work/out" "$work/first"
+result "prompt from standard input" $?
+json "run --json" text reasoning stop prompt_tokens tokens load_s ttft_s prefill_tps decode_tps \
+    rss_peak_bytes vram_peak_bytes strategy -- "$lade" run -m "$tiny" -p hi -n 5 --json
+json "run --json of a thinking model" text reasoning -- \
+    "$lade" run -m "$fixtures/tiny-thinking" -p hi -n 5 --json
+expect "the default model" 0 "$lade" run -p hi -n 3
+expect "run under a system message" 0 "$lade" run -m "$tiny" -p hi -n 3 --system "Be brief."
+fails "unknown instruction set" 1 'mmx' "$lade" run -m "$tiny" -p hi --isa mmx
+fails "unknown strategy" 1 'nowhere' "$lade" run -m "$tiny" -p hi --strategy nowhere
+fails "more context than the model has" 1 'context' "$lade" run -m "$tiny" -p hi --context 9999999
+fails "less memory than the model needs" 1 '.' "$lade" run -m "$tiny" -p hi --cpu-memory 0.0001
+"$lade" run -m "$work/nowhere" -p x --json >"$work/out" 2>"$work/err"
+[ $? -eq 1 ] && [ ! -s "$work/out" ] && python3 tests/cli/check.py fields "$work/err" error
+result "run --json fails as an object" $?
+if [ -w /dev/full ]; then
+    "$lade" run -m "$tiny" -p x -n 5 >/dev/full 2>"$work/err"
+    [ $? -eq 1 ] && [ "$(wc -l <"$work/err")" -eq 1 ]
+    result "a full disk is an error" $?
+else
+    skipped=$((skipped + 1))
+    echo "skip a full disk is an error: there is no /dev/full"
+fi
+"$lade" run -m "$tiny" -p x --seed 1 2>"$work/err" | head -c 1 >"$work/out"
+[ ! -s "$work/err" ]
+result "a closed pipe ends it" $?
+check "Ctrl-C" interrupt "$lade" "$fixtures/tiny-bf16"
+check "Ctrl-C with --json" interrupt_json "$lade" "$fixtures/tiny-bf16"
+
+# ---- logits, tokens -------------------------------------------------------------------------------
+
+for fixture in "$fixtures"/*/; do
+    model=$(basename "$fixture")
+    [ -f "tests/golden/models/$model.json" ] || continue
+    check "logits of $model" logits "$lade" "$fixtures/$model"
+    case $model in
+    *-bf16) check "logits of $model, fast" logits "$lade" "$fixtures/$model" --fast ;;
+    esac
+done
+check "logits in small batches" logits "$lade" "$tiny" --batch 7
+check "logits, portable" logits "$lade" "$tiny" --isa portable --threads 1
+check "logits of the last token" last_row "$lade" "$tiny"
+expect "logits as text" 0 "$lade" logits -m "$tiny" --ids "1 2 3"
+[ "$(wc -l <"$work/out")" -eq 10 ]
+result "ten of them" $?
+expect "logits into a file" 0 "$lade" logits -m "$tiny" --ids "1 2 3" -o "$work/logits"
+expect "of the right size" 0 test "$(wc -c <"$work/logits")" -eq 4096
+json "logits --json" position id top -- "$lade" logits -m "$tiny" --ids "1 2" --all --json
+fails "logits of a wrong id" 1 "'1024' is not a token id" "$lade" logits -m "$tiny" --ids "1 1024"
+fails "logits of words" 1 "'two' is not a token id" "$lade" logits -m "$tiny" --ids "1 two"
+fails "logits of nothing" 1 'no ids' "$lade" logits -m "$tiny" --ids " "
+fails "logits into a missing directory" 1 'No such file' \
+    "$lade" logits -m "$tiny" --ids 1 -o "$work/no/where"
+check "tokenize and detokenize" tokens "$lade" "$fixtures/tiny-bf16"
+mkdir "$work/only"
+cp "$tiny/tokenizer.json" "$work/only"
+expect "tokenize needs only tokenizer.json" 0 "$lade" tokenize -m "$work/only"
+printf '<|im_end|>' | "$lade" tokenize -m "$tiny" --special >"$work/out" 2>"$work/err"
+says "a special token is one" '^[0-9]+$'
+printf '<|im_end|>' | "$lade" tokenize -m "$tiny" >"$work/out" 2>"$work/err"
+says "and without --special it is text" '^[0-9]+ [0-9]+'
+echo 99999 | "$lade" detokenize -m "$tiny" >"$work/out" 2>"$work/err"
+[ $? -eq 1 ] && grep -q 'not a token id' "$work/err"
+result "detokenize of a wrong id" $?
+
+# ---- inspect, bench, doctor, plan -----------------------------------------------------------------
+
+for fixture in "$fixtures"/*/; do
+    [ -f "$fixture/config.json" ] || continue
+    expect "inspect $(basename "$fixture")" 0 "$lade" inspect -m "$fixture"
+done
+says "inspect shows the layers" '^ +[0-9]+  (attention|delta-net)'
+json "inspect --json" name format quantization shape components layers shards -- \
+    "$lade" inspect -m "$tiny" --json
+expect "bench" 0 "$lade" bench -m "$tiny" -p 16 -n 4 -r 2 --depth 0,32
+json "bench --json" model strategy threads depth n_prompt n_gen prefill_tps decode_tps load_s \
+    bytes_per_token gbps peak_gbps rss_peak_bytes -- \
+    "$lade" bench -m "$tiny" -p 16 -n 4 -r 1 --json
+fails "bench beyond the context" 1 'context' "$lade" bench -m "$tiny" -p 100000
+expect "doctor" 0 "$lade" doctor
+says "doctor names the processor" '^ok +processor'
+json "doctor --json" ok checks -- "$lade" doctor --json
+json "plan --json" chosen rows -- "$lade" plan --json
+
+# ---- history --------------------------------------------------------------------------------------
+
+db=$LADE_HOME/history.db
+expect "history of nothing" 0 "$lade" history list
+check "an export to import" conversation "$work/in.json"
+expect "history import" 0 "$lade" history import "$work/in.json"
+says "import says the number" 'imported 1, from number 1 on'
+expect "the database is private" 0 test "$(stat -c %a "$db")" = 600
+expect "its directory too" 0 test "$(stat -c %a "$LADE_HOME")" = 700
+expect "history list" 0 "$lade" history list
+says "list shows title and number" '^ +1 .* 2  Über 北京'
+json "history list --json" id title created updated messages -- "$lade" history list --json
+expect "history show" 0 "$lade" history show 1
+says "show has the question" 'Wo liegt 北京'
+expect "history search" 0 "$lade" history search CHINA
+says "search finds the answer" '^ +1  assistant  In China'
+json "history search --json" conversation message role excerpt -- "$lade" history search 北京 --json
+expect "history rename" 0 "$lade" history rename 1 A new title
+expect "list after rename" 0 "$lade" history list new
+says "it is renamed" 'A new title'
+expect "history export" 0 "$lade" history export -o "$work/a.json"
+expect "import it elsewhere" 0 env LADE_HOME="$work/other" "$lade" history import "$work/a.json"
+expect "and export it there" 0 env LADE_HOME="$work/other" "$lade" history export 1 -o "$work/b.json"
+check "the exports are equal" same_export "$work/a.json" "$work/b.json"
+expect "export as Markdown" 0 "$lade" history export 1 --markdown
+says "with a heading" '^# A new title'
+fails "show of a wrong number" 1 'conversation 9: there is none' "$lade" history show 9
+fails "show of a word" 1 'not the number' "$lade" history show first
+fails "show without a number" 2 'too few' "$lade" history show
+fails "unknown history command" 2 'list, show' "$lade" history erase
+fails "import of no JSON" 1 'is not JSON' "$lade" history import "$tiny/../../cli/run.sh"
+fails "import of other JSON" 1 'not an export' "$lade" history import "$tiny/config.json"
+expect "history delete" 0 "$lade" history delete 1
+fails "delete again" 1 'there is none' "$lade" history delete 1
+printf 'this is no database, but long enough to be taken for one: %0512d' 1 >"$work/garbage"
+for kind in newer junk cut; do
+    home=$work/$kind
+    mkdir -p "$home"
+    cp "$db" "$home/history.db"
+    case $kind in
+    newer) python3 tests/cli/check.py sql "$home/history.db" "PRAGMA user_version = 99" ;;
+    junk) cp "$work/garbage" "$home/history.db" ;;
+    cut) head -c 5000 "$db" >"$home/history.db" ;;
+    esac
+    cp "$home/history.db" "$work/before"
+    fails "history, $kind database" 1 "$kind/history.db" env LADE_HOME="$home" "$lade" history list
+    expect "it is left as it was" 0 cmp "$work/before" "$home/history.db"
+    expect "doctor, $kind database" 1 env LADE_HOME="$home" "$lade" doctor
+    says "doctor says so" '^bad +history'
+done
+
+# ---- broken checkpoints -----------------------------------------------------------------------------
+
+fails "a file is not a model" 1 'config.json' "$lade" inspect -m "$tiny/config.json"
+python3 tests/cli/break_model.py | while IFS="$(printf '\t')" read -r kind pattern; do
+    python3 tests/cli/break_model.py "$tiny" "$work/broken-$kind" "$kind" || exit 2
+    printf '%s\t%s\n' "$kind" "$pattern"
+done >"$work/kinds"
+while IFS="$(printf '\t')" read -r kind pattern <&3; do
+    fails "run, $kind" 1 "$pattern" "$lade" run -m "$work/broken-$kind" -p hi
+done 3<"$work/kinds"
+for kind in missing-shard overlapping-offsets other-architecture; do
+    fails "inspect, $kind" 1 '.' "$lade" inspect -m "$work/broken-$kind"
+    fails "logits, $kind" 1 '.' "$lade" logits -m "$work/broken-$kind" --ids 1
+done
+for kind in no-tokenizer tokenizer-cut tokenizer-of-another-kind; do
+    fails "tokenize, $kind" 1 'tokenizer.json' "$lade" tokenize -m "$work/broken-$kind"
+done
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
