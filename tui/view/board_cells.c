@@ -57,7 +57,7 @@ static int digits(int n)
     return n < 10 ? 1 : n < 100 ? 2 : 3;
 }
 
-/* "model-00003-of-00009.safetensors" without what all have in common with the word "weights". */
+/* "model-00003-of-00009.safetensors" without the suffix, which says nothing here. */
 static void short_name(const char *name, char out[128])
 {
     size_t n = strlen(name), cut = strlen(".safetensors");
