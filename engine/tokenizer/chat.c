@@ -340,8 +340,9 @@ static bool opens_thinking(const char *template)
 static enum lade_chat_family recognise(const char *template)
 {
     const char *prompt = find_last(template, strlen(template), "add_generation_prompt");
-    /* The text may stand before the word: {{ 'x' if add_generation_prompt }}. */
-    while (prompt && prompt > template && prompt[-1] != '\n' && prompt[-1] != '}')
+    /* From the start of its tag: the text may stand before the word, {{ 'x' if ... }}. */
+    while (prompt && prompt > template &&
+           !(prompt[0] == '{' && (prompt[1] == '{' || prompt[1] == '%')))
         prompt--;
     if (prompt && opens_thinking(prompt))
         return LADE_CHAT_THINKING;

@@ -1,11 +1,13 @@
-/* What a person types can never act as a control token; which template is whose. Renderings are
- * checked against transformers in tests/golden/test_golden_tokenizer.c. */
+/* What a person types can never act as a control token; which prefix stays; which template is
+ * whose. Renderings are checked against transformers in tests/golden/test_golden_tokenizer.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -94,6 +96,146 @@ static void test_stable_prefix_is_stable(void **state)
     }
 }
 
+/* ---- random conversations ---- */
+
+static uint32_t seed;
+
+static uint32_t draw(uint32_t n)
+{
+    seed = seed * 1664525u + 1013904223u;
+    return (seed >> 8) % n;
+}
+
+/* Ordinary text: nothing in it is an added token. */
+static void random_text(char *out, size_t size)
+{
+    static const char *const parts[] = {
+        "a",
+        " the",
+        "\n",
+        "\n\n",
+        " ",
+        "  \n",
+        "\t",
+        "'s",
+        "1",
+        "42",
+        "x = ",
+        "!",
+        "...",
+        "e",
+        "\xcc\x81",
+        "\xe4\xbd\xa0",
+        "\xf0\x9f\x98\x80",
+        "user\n",
+        "<",
+        "|",
+        "im_end",
+        "\r\n",
+        "<|",
+        "assistant",
+        "\xff",
+        "\xe4\xbd",
+    };
+    *out = '\0';
+    for (uint32_t n = draw(6); n; n--) {
+        const char *part = parts[draw(sizeof parts / sizeof *parts)];
+        if (strlen(out) + strlen(part) < size)
+            strcat(out, part);
+    }
+}
+
+enum { TURNS = 8, TEXT = 64 };
+
+struct conversation {
+    struct lade_message m[TURNS];
+    char text[TURNS][TEXT], reasoning[TURNS][TEXT];
+};
+
+static void random_turn(struct conversation *c, size_t i, enum lade_chat_role role)
+{
+    random_text(c->text[i], TEXT);
+    random_text(c->reasoning[i], TEXT);
+    c->m[i] = (struct lade_message){role, c->text[i], NULL};
+    if (role == LADE_ASSISTANT && draw(2))
+        c->m[i].reasoning = c->reasoning[i];
+}
+
+/* For ordinary text the ids are those of the rendered text, which is what transformers encodes. */
+static void test_ordinary_text_as_transformers(void **state)
+{
+    (void)state;
+    struct conversation c;
+    seed = 7;
+    for (int round = 0; round < 4000; round++) {
+        enum lade_chat_family family = (enum lade_chat_family)draw(3);
+        size_t n = draw(TURNS + 1), n_want;
+        for (size_t i = 0; i < n; i++)
+            random_turn(&c, i, (enum lade_chat_role)draw(4));
+        struct encoded e = encode(family, c.m, n);
+        char *text = lade_chat_render(family, c.m, n, true, err);
+        int32_t *want;
+        assert_non_null(text);
+        assert_int_equal(
+            lade_tokenizer_encode(tok, text, strlen(text), LADE_ADDED_ALL, &want, &n_want, err), 0);
+        if (e.n != n_want || memcmp(e.ids, want, n_want * sizeof *want) != 0)
+            fail_msg("family %d, round %d: other ids for\n%s", family, round, text);
+        free(want);
+        free(text);
+        free(e.ids);
+    }
+}
+
+/* Whatever was said so far and is said next, the ids up to `stable` come again. */
+static void test_stable_in_random_conversations(void **state)
+{
+    (void)state;
+    struct conversation c;
+    seed = 11;
+    for (int round = 0; round < 4000; round++) {
+        enum lade_chat_family family = (enum lade_chat_family)draw(3);
+        size_t n = 1 + draw(TURNS - 3);
+        for (size_t i = 0; i < n; i++)
+            random_turn(&c, i, (enum lade_chat_role)draw(4));
+        struct encoded now = encode(family, c.m, n);
+        random_turn(&c, n, LADE_ASSISTANT);
+        for (size_t more = n + 1; more <= TURNS; more++) {
+            struct encoded later = encode(family, c.m, more);
+            assert_true(now.stable > 0 && now.stable <= later.n);
+            if (memcmp(now.ids, later.ids, now.stable * sizeof *now.ids) != 0)
+                fail_msg("family %d, round %d: turn %zu changes what was stable at %zu", family,
+                         round, more, n);
+            free(later.ids);
+            if (more < TURNS)
+                random_turn(&c, more, draw(2) ? LADE_USER : LADE_TOOL);
+        }
+        free(now.ids);
+    }
+}
+
+/* Reasoning since the last question is in the prompt, but not for long. */
+static void test_stable_before_passing_reasoning(void **state)
+{
+    (void)state;
+    struct lade_message m[] = {
+        {LADE_USER, "Hi", NULL}, {LADE_ASSISTANT, "calling", "hm"},
+        {LADE_TOOL, "42", NULL}, {LADE_ASSISTANT, "again", "hm hm"},
+        {LADE_TOOL, "43", NULL},
+    };
+    for (int family = LADE_CHAT_INSTRUCT; family <= LADE_CHAT_CODER; family++) {
+        struct encoded one = encode((enum lade_chat_family)family, m, 1);
+        struct encoded all = encode((enum lade_chat_family)family, m, 5);
+        if (family == LADE_CHAT_CODER)
+            assert_true(all.stable > one.stable);
+        else
+            assert_int_equal(all.stable, one.stable);
+        free(one.ids);
+        free(all.ids);
+    }
+}
+
+/* ---- renderings beyond the goldens ---- */
+
 static void renders(enum lade_chat_family family, const struct lade_message *m, size_t n,
                     const char *want)
 {
@@ -119,13 +261,34 @@ static void test_coder(void **state)
     renders(LADE_CHAT_CODER, m, 0, "<|im_start|>assistant\n");
 }
 
-static void test_detection(void **state)
+/* Coder's template leaves answers alone. */
+static void test_coder_raw_answer(void **state)
+{
+    (void)state;
+    struct lade_message m[] = {
+        {LADE_USER, "Hi", NULL},
+        {LADE_ASSISTANT, "<think>\nx\n</think>\n\ny", NULL},
+        {LADE_TOOL, "1", NULL},
+        {LADE_TOOL, "2", NULL},
+    };
+    renders(LADE_CHAT_CODER, m, 4,
+            "<|im_start|>user\nHi<|im_end|>\n"
+            "<|im_start|>assistant\n<think>\nx\n</think>\n\ny<|im_end|>\n"
+            "<|im_start|>user\n<tool_response>\n1\n</tool_response>\n"
+            "<tool_response>\n2\n</tool_response>\n<|im_end|>\n"
+            "<|im_start|>assistant\n");
+}
+
+/* ---- detection ---- */
+
+static void test_detection_of_fixtures(void **state)
 {
     (void)state;
     static const struct {
         const char *dir;
         enum lade_chat_family family;
     } list[] = {{"tests/fixtures/tiny-bf16", LADE_CHAT_INSTRUCT},
+                {"tests/fixtures/tiny8-bf16", LADE_CHAT_INSTRUCT},
                 {"tests/fixtures/tiny-thinking", LADE_CHAT_THINKING},
                 {"tests/fixtures/no-such-directory", LADE_CHAT_INSTRUCT}};
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
@@ -135,13 +298,81 @@ static void test_detection(void **state)
     }
 }
 
+/* Writes one file to a fresh directory and detects. The family, or -1. */
+static int detect(const char *file, const char *text)
+{
+    char dir[] = "/tmp/lade-chat-XXXXXX", path[128];
+    enum lade_chat_family family;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+    int failed = lade_chat_detect(&family, dir, err);
+    unlink(path);
+    rmdir(dir);
+    return failed ? -1 : (int)family;
+}
+
+#define PROMPT "{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n"
+
+static void test_detection_of_templates(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        enum lade_chat_family family;
+    } list[] = {
+        {"", LADE_CHAT_INSTRUCT},
+        {"no prompt at all", LADE_CHAT_INSTRUCT},
+        {PROMPT "' }}\n{%- endif %}", LADE_CHAT_INSTRUCT},
+        {"history: '\\n<think>\\n' + r\n" PROMPT "' }}\n{%- endif %}", LADE_CHAT_INSTRUCT},
+        {PROMPT "<think>\\n' }}\n{%- endif %}", LADE_CHAT_THINKING},
+        {"{{ '<|im_start|>assistant\n<think>\n' if add_generation_prompt }}", LADE_CHAT_THINKING},
+        /* Thinking by switch: the block is only there, closed, where it is off. */
+        {PROMPT "' }}\n    {%- if enable_thinking is false %}\n"
+                "        {{- '<think>\\n\\n</think>\\n\\n' }}\n    {%- endif %}\n{%- endif %}",
+         LADE_CHAT_INSTRUCT},
+        {"<function=name>\n" PROMPT "' }}\n{%- endif %}", LADE_CHAT_CODER},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        assert_int_equal(detect("chat_template.jinja", list[i].text), list[i].family);
+}
+
+static void test_detection_of_configs(void **state)
+{
+    (void)state;
+    static const char file[] = "tokenizer_config.json";
+    assert_int_equal(detect(file, "{}"), LADE_CHAT_INSTRUCT);
+    assert_int_equal(detect(file, "{\"chat_template\": null}"), LADE_CHAT_INSTRUCT);
+    assert_int_equal(detect(file, "{\"chat_template\": \"<function=\"}"), LADE_CHAT_CODER);
+    assert_int_equal(detect(file, "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": "
+                                  "\"<function=\"}, {\"name\": \"default\", \"template\": "
+                                  "\"add_generation_prompt <think>\"}]}"),
+                     LADE_CHAT_THINKING);
+    assert_int_equal(detect(file, "{\"chat_template\": [1, {\"name\": 2}, null]}"),
+                     LADE_CHAT_INSTRUCT);
+    assert_int_equal(detect(file, "{\"chat_template\": 7}"), -1);
+    assert_non_null(strstr(err, "tokenizer_config.json: chat_template"));
+    assert_int_equal(detect(file, "{\"chat_template\""), -1);
+    assert_non_null(strstr(err, "tokenizer_config.json"));
+    assert_int_equal(detect(file, "[]"), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_typed_control_tokens_are_text),
         cmocka_unit_test(test_stable_prefix_is_stable),
+        cmocka_unit_test(test_ordinary_text_as_transformers),
+        cmocka_unit_test(test_stable_in_random_conversations),
+        cmocka_unit_test(test_stable_before_passing_reasoning),
         cmocka_unit_test(test_coder),
-        cmocka_unit_test(test_detection),
+        cmocka_unit_test(test_coder_raw_answer),
+        cmocka_unit_test(test_detection_of_fixtures),
+        cmocka_unit_test(test_detection_of_templates),
+        cmocka_unit_test(test_detection_of_configs),
     };
     return cmocka_run_group_tests(tests, open_tokenizer, close_tokenizer);
 }
