@@ -97,6 +97,8 @@ static bool take_paste(struct keys *k, struct keys_event *ev)
     /* The end mark may be cut by the edge of a read, and so may "\r\n". */
     if (!end)
         safe = n > strlen(paste_end) ? n - strlen(paste_end) : 0;
+    if (!end && safe && s[safe - 1] == '\r')
+        safe--;
     for (size_t i = 0; i < safe; i++) {
         if (s[i] == '\r') {
             buf_add(&k->paste, "\n", 1);

@@ -25,7 +25,7 @@ const struct settings_row settings_rows[] = {
     {"repeat-penalty", "make repetitions less likely; 1 = off", SETTINGS_FLOAT, 0.1, 10,
      AT(sampling.repetition_penalty)},
     {"seed", "the same seed gives the same answer; 0 = from the clock", SETTINGS_SEED, 0,
-     1.8e19, AT(sampling.seed)},
+     1.8446744073709552e19, AT(sampling.seed)},
     {"max-tokens", "end an answer after so many tokens; 0 = no limit", SETTINGS_INT, 0,
      1000000, AT(max_tokens)},
     {"system", "text the model reads before the conversation; none removes it",

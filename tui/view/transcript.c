@@ -173,8 +173,10 @@ void transcript_scroll(struct transcript *t, int rows)
                 t->top_row += rows;
                 break;
             }
-            if (t->top + 1 >= t->n)
+            if (t->top + 1 >= t->n) {
+                t->top_row += left - 1;
                 break;
+            }
             rows -= left;
             t->top++;
             t->top_row = 0;

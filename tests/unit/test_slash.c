@@ -1,0 +1,196 @@
+/* The chat's commands: parsing, completion, settings. */
+#include "tui/slash/slash.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tui/text/width.h"
+
+static struct chat chat;
+
+static int begin(void **state)
+{
+    (void)state;
+    chat_init(&chat, NULL, NULL);
+    chat.transcript.rows = 20;
+    chat.transcript.cols = 80;
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    chat_close(&chat);
+    return 0;
+}
+
+static const struct entry *last(void)
+{
+    assert_true(chat.transcript.n > 0);
+    return chat.transcript.items[chat.transcript.n - 1];
+}
+
+static void what_is_a_command(void **state)
+{
+    (void)state;
+    assert_true(slash_is_command("/help"));
+    assert_true(slash_is_command("/"));
+    assert_true(slash_is_command("/set temperature 1"));
+    assert_false(slash_is_command("//help"));
+    assert_false(slash_is_command("/usr/bin/ls lists files"));
+    assert_false(slash_is_command("/etc/passwd"));
+    assert_false(slash_is_command("hello /help"));
+    assert_false(slash_is_command("/help\nmore"));
+    assert_false(slash_is_command(""));
+}
+
+static void table_is_sound(void **state)
+{
+    (void)state;
+    for (int i = 0; i < slash_count; i++) {
+        const struct slash_command *s = &slash_commands[i];
+        assert_true(*s->name && *s->help && s->args && s->run);
+        assert_ptr_equal(slash_find(s->name, (int)strlen(s->name), NULL), s);
+        if (s->alias)
+            assert_ptr_equal(slash_find(s->alias, (int)strlen(s->alias), NULL), s);
+    }
+}
+
+static void beginnings(void **state)
+{
+    (void)state;
+    char err[LADE_ERR] = "";
+    assert_string_equal(slash_find("qui", 3, err)->name, "quit");
+    assert_string_equal(slash_find("HELP", 4, err)->name, "help");
+    assert_null(slash_find("re", 2, err));
+    assert_non_null(strstr(err, "/resume or /rename"));
+    assert_null(slash_find("nonsense", 8, err));
+    assert_non_null(strstr(err, "/help"));
+}
+
+static void errors_are_said(void **state)
+{
+    (void)state;
+    slash_run(&chat, "/nonsense");
+    assert_int_equal(last()->kind, ENTRY_ERROR);
+    slash_run(&chat, "/quit now");
+    assert_int_equal(last()->kind, ENTRY_ERROR);
+    assert_false(chat.quit);
+    slash_run(&chat, "/rename");
+    assert_int_equal(last()->kind, ENTRY_ERROR);
+    slash_run(&chat, "/resume x");
+    assert_int_equal(last()->kind, ENTRY_ERROR);
+    slash_run(&chat, "/copy");
+    assert_int_equal(last()->kind, ENTRY_ERROR);
+    slash_run(&chat, "/quit");
+    assert_true(chat.quit);
+}
+
+static void help_names_everything(void **state)
+{
+    (void)state;
+    char name[32];
+    slash_run(&chat, "/help");
+    assert_int_equal(last()->kind, ENTRY_INFO);
+    for (int i = 0; i < slash_count; i++) {
+        snprintf(name, sizeof name, "/%s", slash_commands[i].name);
+        assert_non_null(strstr(buf_text(&last()->text), name));
+    }
+    slash_run(&chat, "/help set");
+    assert_non_null(strstr(buf_text(&last()->text), "temperature"));
+}
+
+static void completions(void **state)
+{
+    (void)state;
+    struct menu m = {0};
+    int from;
+    slash_complete(&chat, "/", &m, &from);
+    assert_int_equal(m.n, slash_count);
+    slash_complete(&chat, "/re", &m, &from);
+    assert_int_equal(m.n, 2);
+    assert_int_equal(menu_common(&m), 3);
+    assert_int_equal(m.typed, 3);
+    slash_complete(&chat, "/think f", &m, &from);
+    assert_int_equal(m.n, 1);
+    assert_string_equal(m.items[0].text, "fold");
+    assert_int_equal(from, 7);
+    slash_complete(&chat, "/set t", &m, &from);
+    assert_int_equal(m.n, 3);
+    slash_complete(&chat, "/set top-p 0", &m, &from);
+    assert_int_equal(m.n, 0);
+    slash_complete(&chat, "hello", &m, &from);
+    assert_int_equal(m.n, 0);
+    menu_clear(&m);
+}
+
+static void settings(void **state)
+{
+    (void)state;
+    slash_run(&chat, "/set temperature 0.25");
+    assert_int_equal(last()->kind, ENTRY_NOTICE);
+    assert_true(chat.settings.sampling.temperature == 0.25f);
+    slash_run(&chat, "/set top_k=12");
+    assert_int_equal(chat.settings.sampling.top_k, 12);
+    const char *bad[] = {"/set temperature hot", "/set temperature nan", "/set top-p 1.5",
+                         "/set top-k 1.5",       "/set seed -1",         "/set nothing 1",
+                         "/set temperature",     "/set seed 1x"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        slash_run(&chat, bad[i]);
+        assert_int_equal(last()->kind, ENTRY_ERROR);
+    }
+    assert_true(chat.settings.sampling.temperature == 0.25f);
+    slash_run(&chat, "/set system Answer in verse.");
+    assert_string_equal(chat.settings.system, "Answer in verse.");
+    slash_run(&chat, "/set seed 18446744073709551615");
+    assert_true(chat.settings.sampling.seed == UINT64_MAX);
+}
+
+static void defaults_and_json(void **state)
+{
+    (void)state;
+    struct settings a = {0}, b = {0};
+    struct lade_sampling model = {0.7f, 20, 0.8f, 0.05f, 1.1f, 0};
+    assert_true(settings_set(&a, "top-p", "0.5", NULL) >= 0);
+    assert_true(settings_set(&a, "system", "a \"quoted\"\nline", NULL) >= 0);
+    settings_defaults(&a, &model);
+    assert_true(a.sampling.top_p == 0.5f && a.sampling.top_k == 20);
+    char *json = settings_json(&a);
+    settings_from_json(&b, json);
+    assert_int_equal(a.set, b.set);
+    assert_true(b.sampling.top_p == 0.5f);
+    assert_int_equal(b.sampling.top_k, 0); /* not set by the user: the model's own */
+    assert_string_equal(b.system, a.system);
+    settings_from_json(&b, "not json");
+    settings_from_json(&b, "{\"set\":[1,\"nothing\",\"top-p\"],\"top-p\":99}");
+    assert_true(b.sampling.top_p == 0.5f);
+    assert_true(settings_set(&a, "top-p", "default", NULL) >= 0);
+    settings_defaults(&a, &model);
+    assert_true(a.sampling.top_p == 0.8f);
+    free(json);
+    settings_free(&a);
+    settings_free(&b);
+}
+
+int main(void)
+{
+    width_locale();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_is_a_command, begin, end),
+        cmocka_unit_test_setup_teardown(table_is_sound, begin, end),
+        cmocka_unit_test_setup_teardown(beginnings, begin, end),
+        cmocka_unit_test_setup_teardown(errors_are_said, begin, end),
+        cmocka_unit_test_setup_teardown(help_names_everything, begin, end),
+        cmocka_unit_test_setup_teardown(completions, begin, end),
+        cmocka_unit_test_setup_teardown(settings, begin, end),
+        cmocka_unit_test_setup_teardown(defaults_and_json, begin, end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
