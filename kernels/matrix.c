@@ -1,10 +1,17 @@
 #include "kernels/matrix.h"
 
+#include "kernels/blocks.h"
+
 const struct lade_type_info lade_types[LADE_N_TYPES] = {
     [LADE_F32] = {"f32", 32, 0, 0},  [LADE_F16] = {"f16", 16, 0, 0},
     [LADE_BF16] = {"bf16", 16, 0, 0}, [LADE_Q4] = {"int4", 4, 8, 8},
-    [LADE_Q8] = {"int8", 8, 4, 128},
+    [LADE_Q8] = {"int8", 8, 4, 128}, [LADE_BLOCKS] = {"ggml", 0, 0, 0},
 };
+
+const char *lade_matrix_type(const struct lade_matrix *m)
+{
+    return m->type == LADE_BLOCKS ? lade_blocks[m->block].name : lade_types[m->type].name;
+}
 
 /* *acc = align_up(*acc, 64) + a * b * c, or false on overflow. */
 static bool add_region(size_t *acc, size_t a, size_t b, size_t c)
@@ -23,6 +30,15 @@ int lade_matrix_layout(const struct lade_matrix *m, struct lade_matrix_layout *o
     if (m->rows < 1 || m->cols < 1 || m->type < 0 || m->type >= LADE_N_TYPES)
         return -1;
     const struct lade_type_info *info = &lade_types[m->type];
+    if (m->type == LADE_BLOCKS) {
+        if (m->block >= LADE_N_BLOCKS)
+            return -1;
+        const struct lade_block_info *b = &lade_blocks[m->block];
+        return add_region(&out->bytes, (size_t)m->rows, (size_t)((m->cols - 1) / b->n + 1),
+                          (size_t)b->bytes)
+                   ? 0
+                   : -1;
+    }
     if (!info->per_word) {
         size_t end = 0;
         if (!add_region(&end, (size_t)m->rows, (size_t)m->cols, (size_t)info->bits / 8))

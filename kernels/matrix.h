@@ -18,7 +18,10 @@
  *                                       values 0..16 (Q4) or 0..255 (Q8; 256 is not used)
  *
  * Codes past the last column hold the zero of their group, so that they contribute nothing.
- * A group is a multiple of `per`; the last group of a row may be shorter. */
+ * A group is a multiple of `per`; the last group of a row may be shorter.
+ *
+ * Blocks (LADE_BLOCKS): row-major like ggml has them, each row whole blocks of `block`
+ * (kernels/blocks.h); values of the last block past the last column do not count. */
 #ifndef LADE_KERNELS_MATRIX_H
 #define LADE_KERNELS_MATRIX_H
 
@@ -28,13 +31,13 @@
 
 enum { LADE_TILE = 16, LADE_ALIGN = 64 };
 
-enum lade_type { LADE_F32, LADE_F16, LADE_BF16, LADE_Q4, LADE_Q8, LADE_N_TYPES };
+enum lade_type { LADE_F32, LADE_F16, LADE_BF16, LADE_Q4, LADE_Q8, LADE_BLOCKS, LADE_N_TYPES };
 
 /* One entry per type; the table is lade_types[]. */
 struct lade_type_info {
     const char *name;   /* as shown to people: "int4" */
-    int bits;           /* of one code or value */
-    int per_word;       /* codes in a 32-bit word; 0 for row-major types */
+    int bits;           /* of one code or value; 0 for LADE_BLOCKS */
+    int per_word;       /* codes in a 32-bit word; 0 for row-major types and blocks */
     int zero;           /* the implied zero of a symmetric matrix */
 };
 extern const struct lade_type_info lade_types[LADE_N_TYPES];
@@ -46,6 +49,7 @@ struct lade_matrix {
     int cols;           /* input features */
     int group;          /* inputs that share a scale; 0 for row-major types */
     bool has_zeros;
+    uint8_t block;      /* LADE_BLOCKS: enum lade_block */
     const void *data;   /* on the device that computes; aligned to LADE_ALIGN */
 };
 
@@ -58,5 +62,8 @@ struct lade_matrix_layout {
 /* Computes the layout of m (m->data is not read). Returns -1 where the shape is not valid
  * (sizes below 1, a group that is not a multiple of per_word) or the size overflows. */
 int lade_matrix_layout(const struct lade_matrix *m, struct lade_matrix_layout *out);
+
+/* The type for people: "int4", "bf16", "Q4_K". */
+const char *lade_matrix_type(const struct lade_matrix *m);
 
 #endif

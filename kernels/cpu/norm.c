@@ -1,6 +1,7 @@
 /* Embedding rows and RMS norm. */
 #include <string.h>
 
+#include "kernels/blocks.h"
 #include "kernels/cpu/cpu.h"
 
 static void tiled_row(float *y, const struct lade_matrix *m, const struct lade_matrix_layout *l,
@@ -20,6 +21,19 @@ static void tiled_row(float *y, const struct lade_matrix *m, const struct lade_m
         size_t g = (size_t)(k / m->group) * LADE_TILE;
         int zero = m->has_zeros ? zeros[g] : info->zero;
         y[k] = cpu_half(scales[g]) * (float)(code - zero);
+    }
+}
+
+static void block_row(float *y, const struct lade_matrix *m, int row)
+{
+    const struct lade_block_info *b = &lade_blocks[m->block];
+    size_t per_row = (size_t)((m->cols - 1) / b->n + 1);
+    const uint8_t *at = (const uint8_t *)m->data + (size_t)row * per_row * (size_t)b->bytes;
+    for (int k = 0; k < m->cols; k += b->n, at += b->bytes) {
+        float values[LADE_BLOCK_MAX];
+        int n = cpu_min(b->n, m->cols - k);
+        b->dequantize(at, values);
+        memcpy(y + k, values, (size_t)n * sizeof *y);
     }
 }
 
@@ -47,6 +61,9 @@ int cpu_embed(struct lade_device *dev, float *y, const struct lade_matrix *table
         case LADE_BF16:
             for (size_t k = 0; k < cols; k++)
                 y[k] = cpu_bf16(((const uint16_t *)table->data)[at + k]);
+            break;
+        case LADE_BLOCKS:
+            block_row(y, table, ids[t]);
             break;
         default:
             tiled_row(y, table, &l, ids[t]);

@@ -19,6 +19,7 @@
 
 #include <cmocka.h>
 
+#include "kernels/blocks.h"
 #include "kernels/kernels.h"
 
 #define EACH_ISA(fn)                                                                               \
@@ -217,11 +218,34 @@ static inline void fill_tiled(struct test_matrix *t, const struct lade_matrix_la
     }
 }
 
+/* Random blocks of values that are numbers and not huge. */
+static inline void fill_blocks(struct test_matrix *t, uint8_t *data)
+{
+    const struct lade_block_info *b = &lade_blocks[t->m.block];
+    for (int r = 0; r < t->m.rows; r++)
+        for (int k = 0; k < t->m.cols; k += b->n, data += b->bytes) {
+            float values[LADE_BLOCK_MAX];
+            bool good;
+            do {
+                good = true;
+                for (int i = 0; i < b->bytes; i++)
+                    data[i] = (uint8_t)rng_int(0, 255);
+                b->dequantize(data, values);
+                for (int i = 0; i < b->n; i++)
+                    good &= fabsf(values[i]) < 1e4f;
+            } while (!good);
+            for (int i = 0; i < b->n && k + i < t->m.cols; i++)
+                t->w[(size_t)r * (size_t)t->m.cols + (size_t)(k + i)] = (double)values[i];
+        }
+}
+
 static inline struct test_matrix random_matrix(enum lade_type type, int rows, int cols, int group,
                                                bool has_zeros)
 {
     struct test_matrix t = {.m = {.type = type, .rows = rows, .cols = cols, .group = group,
                                   .has_zeros = has_zeros}};
+    if (type == LADE_BLOCKS)
+        t.m.block = (uint8_t)rng_int(0, LADE_N_BLOCKS - 1);
     struct lade_matrix_layout l;
     assert_int_equal(lade_matrix_layout(&t.m, &l), 0);
     char *data = guard_alloc(l.bytes);
@@ -229,9 +253,11 @@ static inline struct test_matrix random_matrix(enum lade_type type, int rows, in
     t.w = malloc(n * sizeof(*t.w));
     assert_non_null(t.w);
     memset(data, 0, l.bytes);
-    if (lade_types[type].per_word)
+    if (type == LADE_BLOCKS)
+        fill_blocks(&t, (uint8_t *)data);
+    else if (lade_types[type].per_word)
         fill_tiled(&t, &l, data);
-    for (size_t i = 0; !lade_types[type].per_word && i < n; i++) {
+    for (size_t i = 0; lade_types[type].bits >= 16 && i < n; i++) {
         float x = 0.05f * rng_normal();
         uint32_t bits;
         if (type == LADE_F16) {

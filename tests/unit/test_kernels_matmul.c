@@ -38,7 +38,7 @@ static void check_shape(struct lade_device *dev, const struct test_matrix *t, in
         multiply_size(want + (size_t)i * rows, size + (size_t)i * rows, t, xd + (size_t)i * cols);
     float *y = run(dev, t, x, n);
     char what[100];
-    snprintf(what, sizeof(what), "%s %dx%d group %d zeros %d, n=%d", lade_types[t->m.type].name,
+    snprintf(what, sizeof(what), "%s %dx%d group %d zeros %d, n=%d", lade_matrix_type(&t->m),
              t->m.rows, t->m.cols, t->m.group, t->m.has_zeros, n);
     assert_within(what, y, want, size, all, limit);
     /* The same tokens in two parts. */
