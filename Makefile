@@ -33,8 +33,8 @@ HISTORY := $(call src,history)
 TUI     := $(filter-out tui/main.c,$(call src,tui))
 TESTS   := $(sort $(wildcard tests/unit/test_*.c tests/golden/test_*.c))
 TEST_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(TESTS))
-SCREEN_C := tests/support/fake_engine.c $(sort $(wildcard tests/screen/*.c))
-SCREEN_PROGRAMS := $(BUILD)/lade-fake $(patsubst %.c,$(BUILD)/%,$(filter tests/screen/%,$(SCREEN_C)))
+SCREEN_C := tests/support/fake_engine.c $(sort $(wildcard tests/views/*.c))
+SCREEN_PROGRAMS := $(BUILD)/lade-fake $(patsubst %.c,$(BUILD)/%,$(filter tests/views/%,$(SCREEN_C)))
 SUPPORT := $(sort $(wildcard tests/support/support_*.c))
 FUZZERS := $(patsubst %.c,$(BUILD)/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 LIBS    := $(BUILD)/libtui.a $(BUILD)/libengine.a $(BUILD)/libkernels.a $(BUILD)/libhistory.a
@@ -105,10 +105,10 @@ $(BUILD)/tests/unit/test_history%: $(BUILD)/tests/unit/test_history%.o $(BUILD)/
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libsupport.a $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
 
-# What tests/screen runs in a terminal.
+# What tests/screen and tests/views run in a terminal.
 screen-programs: $(SCREEN_PROGRAMS)
 
-tests: $(TEST_PROGRAMS)
+tests: $(TEST_PROGRAMS) $(BUILD)/lade-fake
 
 asan: deps-check
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan OPT=-O1 \

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Pictures of the load board, the status lines and the side panel, as a terminal shows them, against
-# tests/screen/views/*.txt. Called by run.sh: sh tests/screen/views.sh BUILD. With GENERATE=1 the
-# pictures are written anew; look at them before committing them.
+# The load board, the status lines and the side panel as a terminal (tmux) shows them, against
+# tests/views/*.txt: sh tests/views/run.sh BUILD. With GENERATE=1 the pictures are written anew; look
+# at them before committing them.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
-show=$1/tests/screen/show_views
-pictures=tests/screen/views
+show=$1/tests/views/show_views
+pictures=tests/views
 if ! command -v tmux >/dev/null; then
     echo "skip views: tmux is not installed"
     exit 0
@@ -41,7 +41,6 @@ picture() {
     done
     $tmux kill-session -t "$name"
     if [ "${GENERATE:-0}" = 1 ]; then
-        mkdir -p "$pictures"
         cp "$run/last" "$pictures/$name.txt"
     fi
     if diff -u "$pictures/$name.txt" "$run/last" >"$run/diff" 2>&1; then
