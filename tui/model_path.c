@@ -8,13 +8,13 @@
 
 #include "tui/paths.h"
 
-/* From the program's own directory, so that a build tree and a moved installation find theirs from
- * any working directory; then from the working directory, for a build folder elsewhere. The last
- * resort is the tests' model: noise, but through the real path. */
+/* '@' is the program's own directory, '%' the prefix it was made for. The former, so that a build
+ * tree and a moved installation find theirs from any working directory; then the working directory,
+ * for a build folder elsewhere. The last resort is the tests' model: noise, but through the real path. */
 static const char *const bundled[] = {
     "@/../engine/bundled",
     "@/../share/lade/bundled",
-    LADE_PREFIX "/share/lade/bundled",
+    "%/share/lade/bundled",
     "engine/bundled",
     "@/../tests/fixtures/tiny8-int4-mixed",
     "tests/fixtures/tiny8-int4-mixed",
@@ -41,11 +41,11 @@ bool model_path_bundled(char out[PATH_MAX])
     if (slash)
         *slash = '\0';
     for (size_t i = 0; i < sizeof(bundled) / sizeof(*bundled); i++) {
-        bool beside = bundled[i][0] == '@';
+        bool beside = bundled[i][0] == '@', installed = bundled[i][0] == '%';
+        const char *root = beside ? program : installed ? LADE_PREFIX : "";
         if (beside && !slash)
             continue;
-        if (snprintf(out, PATH_MAX, "%s%s", beside ? program : "", bundled[i] + beside) <
-                PATH_MAX &&
+        if (snprintf(out, PATH_MAX, "%s%s", root, bundled[i] + (beside || installed)) < PATH_MAX &&
             is_model(out)) {
             char real[PATH_MAX];
             if (realpath(out, real))

@@ -65,13 +65,14 @@ enum option_kind {
 };
 
 /* Sets of commands. */
-#define IN(c)    (1U << COMMAND_##c)
-#define EVERY    ((1U << N_COMMANDS) - 1)
-#define LOADS    (IN(CHAT) | IN(RUN) | IN(LOGITS) | IN(BENCH))
-#define PLANS    (LOADS | IN(PLAN))
-#define NAMES    (PLANS | IN(TOKENIZE) | IN(DETOKENIZE) | IN(INSPECT))
-#define ASKS     (IN(CHAT) | IN(RUN))
-#define HAS_JSON (IN(RUN) | IN(LOGITS) | IN(PLAN) | IN(INSPECT) | IN(BENCH) | IN(HISTORY) | IN(DOCTOR))
+#define IN(c) (1U << COMMAND_##c)
+#define EVERY ((1U << N_COMMANDS) - 1)
+#define LOADS (IN(CHAT) | IN(RUN) | IN(LOGITS) | IN(BENCH))
+#define PLANS (LOADS | IN(PLAN))
+#define NAMES (PLANS | IN(TOKENIZE) | IN(DETOKENIZE) | IN(INSPECT))
+#define ASKS  (IN(CHAT) | IN(RUN))
+#define HAS_JSON                                                                                   \
+    (IN(RUN) | IN(LOGITS) | IN(PLAN) | IN(INSPECT) | IN(BENCH) | IN(HISTORY) | IN(DOCTOR))
 
 struct option_row {
     const char *name;
@@ -318,6 +319,7 @@ static bool takes_value(const struct option_row *row)
            row->kind == OPTION_TEXT || row->kind == OPTION_LOAD_STRATEGY;
 }
 
+/* `text` is "" where there is no value. */
 static int store(struct options *o, const struct option_row *row, const char *text, char *err)
 {
     void *field = (char *)o + row->field;
@@ -351,7 +353,7 @@ static int store(struct options *o, const struct option_row *row, const char *te
         return 0;
     case OPTION_RESUME:
         o->resume = true;
-        return text ? parse_u64(row, text, (uint64_t *)&o->resume_id, err) : 0;
+        return *text ? parse_u64(row, text, (uint64_t *)&o->resume_id, err) : 0;
     case OPTION_LOAD_STRATEGY:
         return parse_load_strategy(o, text, err);
     }
@@ -402,7 +404,7 @@ static int read_option(struct options *o, struct line *l, const struct option_ro
         return lade_fail(err, "--%s: takes no value; see lade help %s", row->name,
                          commands[l->command].name);
     }
-    return store(o, row, attached, err);
+    return store(o, row, attached ? attached : "", err);
 }
 
 static int read_long(struct options *o, struct line *l, const char *name, char *err)

@@ -122,7 +122,8 @@ static int print_json(const struct work *w, const float *rows, size_t n, char *e
     json_t *list = json_array();
     for (size_t i = 0; list && i < n; i++)
         json_array_append_new(
-            list, json_pack("{s:I, s:i, s:o}", "position", (json_int_t)(w->n - n + i), "id",
+            list, json_pack("{s:I, s:i, s:o}", "position",
+                            (json_int_t)w->n - (json_int_t)n + (json_int_t)i, "id",
                             (int)w->ids[w->n - n + i], "top",
                             top_json(tok, rows + i * (size_t)vocab_of(w), vocab_of(w))));
     return output_json(list, err);
