@@ -34,10 +34,9 @@ int lade_matrix_layout(const struct lade_matrix *m, struct lade_matrix_layout *o
         if (m->block >= LADE_N_BLOCKS)
             return -1;
         const struct lade_block_info *b = &lade_blocks[m->block];
-        return add_region(&out->bytes, (size_t)m->rows, (size_t)((m->cols - 1) / b->n + 1),
-                          (size_t)b->bytes)
-                   ? 0
-                   : -1;
+        int per_row = (m->cols - 1) / b->n + 1;
+        bool fits = add_region(&out->bytes, (size_t)m->rows, (size_t)per_row, (size_t)b->bytes);
+        return fits ? 0 : -1;
     }
     if (!info->per_word) {
         size_t end = 0;

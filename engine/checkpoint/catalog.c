@@ -11,6 +11,7 @@
 #include "engine/checkpoint/build.h"
 #include "engine/checkpoint/file.h"
 #include "engine/checkpoint/scan.h"
+#include "kernels/blocks.h"
 
 /* ---- what a piece is made of ----------------------------------------------------------------- */
 
@@ -171,31 +172,30 @@ static int add_pieces(struct lade_build *b, char *err)
     return 0;
 }
 
-/* "int4+int8 g128" from the matrices' types; what always becomes F32 does not count. */
+/* "int4+int8 g128" or "Q4_K+Q6_K" from the matrices' types, where any is quantized only those;
+ * what always becomes F32 does not count. */
 static void describe_quant(struct lade_catalog *cat)
 {
-    bool types[LADE_N_TYPES] = {0}, quantized = false;
-    int group = 0; /* 0: none seen, -1: several */
+    enum { KINDS = LADE_N_TYPES + LADE_N_BLOCKS };
+    const char *names[KINDS] = {0};
+    int group = 0, first = 0; /* group: 0 = none seen, -1 = several */
     for (int i = 0; i < cat->n_tensors; i++) {
-        const struct lade_matrix *m = &cat->tensors[i].packed;
-        if (m->rows == 1 || cat->tensors[i].role == LADE_ROUTER ||
-            cat->tensors[i].role == LADE_DELTA_CONV)
+        const struct lade_tensor *t = &cat->tensors[i];
+        const struct lade_matrix *m = &t->packed;
+        if (m->rows == 1 || t->role == LADE_ROUTER || t->role == LADE_DELTA_CONV)
             continue;
-        types[m->type] = true;
-        if (!m->group)
-            continue;
-        quantized = true;
-        group = group == 0 || group == m->group ? m->group : -1;
+        names[m->type == LADE_BLOCKS ? LADE_N_TYPES + m->block : (int)m->type] =
+            lade_matrix_type(m);
+        if (m->type > LADE_BF16)
+            first = LADE_BF16 + 1;
+        if (m->group)
+            group = group == 0 || group == m->group ? m->group : -1;
     }
     size_t n = 0;
-    for (int i = LADE_Q4; i != LADE_Q4 + LADE_N_TYPES; i++) {
-        int type = i % LADE_N_TYPES; /* the quantized types first */
-        if (!types[type] || (quantized && !lade_types[type].per_word) || n >= sizeof cat->quant)
-            continue;
-        n += (size_t)snprintf(cat->quant + n, sizeof cat->quant - n, "%s%s", n ? "+" : "",
-                              lade_types[type].name);
-    }
-    if (group > 0 && n < sizeof cat->quant)
+    for (int i = first; i < KINDS; i++)
+        if (names[i] && n + strlen(names[i]) + 2 < sizeof cat->quant)
+            n += (size_t)sprintf(cat->quant + n, "%s%s", n ? "+" : "", names[i]);
+    if (group > 0)
         snprintf(cat->quant + n, sizeof cat->quant - n, " g%d", group);
 }
 

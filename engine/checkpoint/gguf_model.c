@@ -13,6 +13,7 @@
 #include "engine/checkpoint/file.h"
 #include "engine/checkpoint/gguf.h"
 #include "engine/checkpoint/scan.h"
+#include "kernels/blocks.h"
 
 enum { NAME = 128 };
 #define ARCH "qwen3next"
@@ -391,15 +392,35 @@ static void gguf_tensor_name(const struct lade_tensor *t, int layer, int expert,
 
 /* ---- binding --------------------------------------------------------------------------------- */
 
-/* How the types of tensors are taken over. Row-major types may be cut and joined by rows. */
-static const struct {
-    uint8_t known, source, packed, group;
+/* How the types of tensors are taken over. All are row-major: they may be cut and joined by rows. */
+static const struct type {
+    uint8_t known, source, packed, group, block;
 } types[LADE_N_DTYPES] = {
-    [LADE_DT_F32] = {1, LADE_SRC_F32, LADE_F32, 0},
-    [LADE_DT_F16] = {1, LADE_SRC_F16, LADE_F16, 0},
-    [LADE_DT_BF16] = {1, LADE_SRC_BF16, LADE_BF16, 0},
-    [LADE_DT_Q4_0] = {1, LADE_SRC_Q4_0, LADE_Q4, 32},
-    [LADE_DT_Q8_0] = {1, LADE_SRC_Q8_0, LADE_Q8, 32},
+#define BLOCKS(name) [LADE_DT_##name] = {1, LADE_SRC_BLOCKS, LADE_BLOCKS, 0, LADE_BLOCK_##name}
+    [LADE_DT_F32] = {1, LADE_SRC_F32, LADE_F32, 0, 0},
+    [LADE_DT_F16] = {1, LADE_SRC_F16, LADE_F16, 0, 0},
+    [LADE_DT_BF16] = {1, LADE_SRC_BF16, LADE_BF16, 0, 0},
+    [LADE_DT_Q4_0] = {1, LADE_SRC_Q4_0, LADE_Q4, 32, 0},
+    [LADE_DT_Q8_0] = {1, LADE_SRC_Q8_0, LADE_Q8, 32, 0},
+    BLOCKS(Q4_1),
+    BLOCKS(Q5_0),
+    BLOCKS(Q5_1),
+    BLOCKS(Q2_K),
+    BLOCKS(Q3_K),
+    BLOCKS(Q4_K),
+    BLOCKS(Q5_K),
+    BLOCKS(Q6_K),
+    BLOCKS(IQ1_S),
+    BLOCKS(IQ1_M),
+    BLOCKS(IQ2_XXS),
+    BLOCKS(IQ2_XS),
+    BLOCKS(IQ2_S),
+    BLOCKS(IQ3_XXS),
+    BLOCKS(IQ3_S),
+    BLOCKS(IQ4_NL),
+    BLOCKS(IQ4_XS),
+    BLOCKS(MXFP4),
+#undef BLOCKS
 };
 
 static struct lade_raw *find_raw(struct lade_build *b, enum lade_role role, enum naming naming,
@@ -445,20 +466,22 @@ static int take_rows(struct lade_build *b, struct lade_tensor *t, struct lade_ra
                      const char *name, uint64_t first, uint64_t rows, uint64_t all, char *err)
 {
     const char *dtype = lade_dtypes[raw->dtype].name;
-    bool f32 = roles[t->role].f32;
-    if (!types[raw->dtype].known || (f32 && types[raw->dtype].group))
+    const struct type *type = &types[raw->dtype];
+    bool f32 = roles[t->role].f32, is_float = type->packed <= LADE_BF16;
+    if (!type->known || (f32 && !is_float))
         return lade_fail(err,
-                         "%s: tensor '%s' has type %s, which is not supported%s; get a file "
-                         "with Q8_0, Q4_0 or 16-bit weights",
+                         "%s: tensor '%s' has type %s, which is not supported%s; get another "
+                         "quantization of the model",
                          lade_raw_file(b, raw), name, dtype, f32 ? " there" : "");
-    if (t->n_parts && t->source != types[raw->dtype].source)
+    if (t->n_parts && (t->source != type->source || t->packed.block != type->block))
         return lade_fail(err,
                          "%s: tensor '%s' has type %s, another one than its other half; get "
                          "another quantization of the model",
                          lade_raw_file(b, raw), name, dtype);
-    t->source = types[raw->dtype].source;
-    t->packed.type = f32 ? LADE_F32 : types[raw->dtype].packed;
-    t->packed.group = types[raw->dtype].group;
+    t->source = type->source;
+    t->packed.type = f32 ? LADE_F32 : type->packed;
+    t->packed.group = type->group;
+    t->packed.block = type->block;
     uint64_t row_bytes = raw->bytes / all;
     raw->used = true;
     t->parts[t->n_parts++] =

@@ -286,12 +286,13 @@ static int pack_to_f32(const struct job *j)
     return 0;
 }
 
+/* Rows as they are, in the packed order. */
 static int pack_plain(const struct job *j)
 {
     const struct lade_matrix *m = &j->t->packed;
     if (m->type == LADE_F32 && (j->t->source != LADE_SRC_F32 || j->t->value != LADE_VALUE_SAME))
         return pack_to_f32(j);
-    const size_t row_bytes = (size_t)m->cols * (size_t)lade_types[m->type].bits / 8;
+    const size_t row_bytes = j->layout.bytes / (size_t)m->rows;
     for (int r = j->first, end = j->first + j->rows; r < end;) {
         struct run run = run_at(j, r);
         int n = run.n < end - r ? run.n : end - r;
@@ -306,12 +307,16 @@ static int pack_plain(const struct job *j)
 
 static const struct source {
     int (*pack)(const struct job *);
-    int same;               /* packed type that has the very bytes of the source, or -1 */
-    int block, block_bytes; /* of a row; 0 where parts are no runs of rows */
+    int same;     /* packed type that has the very bytes of the source, or -1 */
+    bool by_rows; /* parts are runs of rows */
 } sources[LADE_N_SOURCES] = {
-    [LADE_SRC_F32] = {pack_plain, LADE_F32, 1, 4},   [LADE_SRC_F16] = {pack_plain, LADE_F16, 1, 2},
-    [LADE_SRC_BF16] = {pack_plain, LADE_BF16, 1, 2}, [LADE_SRC_GPTQ] = {pack_gptq, -1, 0, 0},
-    [LADE_SRC_Q4_0] = {pack_blocks, -1, 32, 18},     [LADE_SRC_Q8_0] = {pack_blocks, -1, 32, 34},
+    [LADE_SRC_F32] = {pack_plain, LADE_F32, true},
+    [LADE_SRC_F16] = {pack_plain, LADE_F16, true},
+    [LADE_SRC_BF16] = {pack_plain, LADE_BF16, true},
+    [LADE_SRC_GPTQ] = {pack_gptq, -1, false},
+    [LADE_SRC_Q4_0] = {pack_blocks, -1, true},
+    [LADE_SRC_Q8_0] = {pack_blocks, -1, true},
+    [LADE_SRC_BLOCKS] = {pack_plain, LADE_BLOCKS, true},
 };
 
 bool lade_pack_is_copy(const struct lade_tensor *t)
@@ -320,17 +325,19 @@ bool lade_pack_is_copy(const struct lade_tensor *t)
            t->value == LADE_VALUE_SAME && t->n_parts == 1;
 }
 
-/* Where the rows of a part begin, and how many it has. */
+/* Where the rows of a part begin, and how many it has: as its share of all bytes. */
 static void find_rows(struct job *j)
 {
-    const struct source *s = &sources[j->t->source];
+    uint64_t all = 0, before = 0, rows = (uint64_t)j->t->packed.rows;
     j->rows = j->t->packed.rows;
-    if (!s->block || j->t->n_parts == 1)
+    for (int i = 0; i < j->t->n_parts; i++) {
+        before += i < j->part ? j->t->parts[i].bytes : 0;
+        all += j->t->parts[i].bytes;
+    }
+    if (!sources[j->t->source].by_rows || j->t->n_parts == 1 || !all)
         return;
-    const uint64_t row_bytes = (uint64_t)(j->t->packed.cols / s->block) * (uint64_t)s->block_bytes;
-    for (int i = 0; i < j->part; i++)
-        j->first += (int)(j->t->parts[i].bytes / row_bytes);
-    j->rows = (int)(j->t->parts[j->part].bytes / row_bytes);
+    j->first = (int)(before * rows / all);
+    j->rows = (int)(j->t->parts[j->part].bytes * rows / all);
 }
 
 int lade_pack(const struct lade_catalog *cat, const struct lade_tensor *t, int part,

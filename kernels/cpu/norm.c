@@ -27,8 +27,8 @@ static void tiled_row(float *y, const struct lade_matrix *m, const struct lade_m
 static void block_row(float *y, const struct lade_matrix *m, int row)
 {
     const struct lade_block_info *b = &lade_blocks[m->block];
-    size_t per_row = (size_t)((m->cols - 1) / b->n + 1);
-    const uint8_t *at = (const uint8_t *)m->data + (size_t)row * per_row * (size_t)b->bytes;
+    int per_row = (m->cols - 1) / b->n + 1;
+    const uint8_t *at = (const uint8_t *)m->data + (size_t)row * (size_t)per_row * (size_t)b->bytes;
     for (int k = 0; k < m->cols; k += b->n, at += b->bytes) {
         float values[LADE_BLOCK_MAX];
         int n = cpu_min(b->n, m->cols - k);

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "engine/checkpoint/pack.h"
+#include "kernels/blocks.h"
 #include "tests/support/support_gguf.h"
 
 /* ---- the container --------------------------------------------------------------------------- */
@@ -361,6 +362,38 @@ static void blocks_keep_their_values(void **state)
     }
 }
 
+/* All other blocks stay as they are, whatever part they come in; only their rows may move. */
+static void other_blocks_stay(void **state)
+{
+    (void)state;
+    enum { ROWS = 12, COLS = 512, ROW = 2 * 144 };
+    static unsigned char src[ROWS * ROW], dst[ROWS * ROW];
+    struct lade_catalog cat = {
+        .shape = {.key_heads = 2, .value_heads = 4, .key_dim = 1, .value_dim = 1}};
+    struct lade_tensor t = {
+        .source = LADE_SRC_BLOCKS,
+        .n_parts = 2,
+        .parts = {{0, 0, 5 * ROW}, {0, 0, 7 * ROW}},
+        .packed = {.type = LADE_BLOCKS, .block = LADE_BLOCK_Q4_K, .rows = ROWS, .cols = COLS}};
+    char err[LADE_ERR] = "";
+    for (size_t i = 0; i < sizeof src; i++)
+        src[i] = (unsigned char)(i * 31 % 255);
+    assert_int_equal(lade_pack(&cat, &t, 1, src + 5 * ROW, dst, err), 0);
+    assert_int_equal(lade_pack(&cat, &t, 0, src, dst, err), 0);
+    assert_memory_equal(src, dst, sizeof src);
+    assert_false(lade_pack_is_copy(&t));
+
+    t.n_parts = 1;
+    t.parts[0].bytes = sizeof src;
+    assert_true(lade_pack_is_copy(&t));
+    t.rows = LADE_ROWS_QKVZ; /* per key head q, k, v v, z z: to q q, k k, v v v v, z z z z */
+    static const int from[ROWS] = {0, 6, 1, 7, 2, 3, 8, 9, 4, 5, 10, 11};
+    assert_false(lade_pack_is_copy(&t));
+    assert_int_equal(lade_pack(&cat, &t, 0, src, dst, err), 0);
+    for (int r = 0; r < ROWS; r++)
+        assert_memory_equal(dst + (size_t)r * ROW, src + (size_t)from[r] * ROW, ROW);
+}
+
 /* A value of a packed matrix of any type. */
 static float value_at(const struct lade_matrix *m, const unsigned char *data, int row, int k)
 {
@@ -539,6 +572,7 @@ int main(void)
         cmocka_unit_test(parts_are_named_by_any_of_them),
         cmocka_unit_test(every_layout_equals_the_checkpoint),
         cmocka_unit_test(blocks_keep_their_values),
+        cmocka_unit_test(other_blocks_stay),
         cmocka_unit_test(the_converter_agrees),
         cmocka_unit_test(broken_models_are_refused),
         cmocka_unit_test(broken_splits_are_refused),
