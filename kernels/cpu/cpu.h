@@ -7,7 +7,7 @@
 #ifndef LADE_KERNELS_CPU_CPU_H
 #define LADE_KERNELS_CPU_CPU_H
 
-#include "kernels/cpu/int8.h"
+#include "kernels/cpu/int16.h"
 #include "kernels/cpu/pool.h"
 #include "kernels/kernels.h"
 
@@ -93,7 +93,7 @@ struct cpu_isa {
                        float decay, float beta, int key_dim, int value_dim);
     void (*delta_chunk)(const struct cpu_delta_chunk *c);
 
-    const struct cpu_int8 *int8;   /* NULL: this instruction set is always exact */
+    const struct cpu_int16 *int16;   /* NULL: this instruction set is always exact */
 
     void (*to_f16)(uint16_t *y, const float *x, int n);
     void (*attend_part)(const struct cpu_attend_part *a);
@@ -157,10 +157,10 @@ static inline float cpu_bf16(uint16_t h)
     return v.f;
 }
 
-/* Whether products with w may round their inputs to 8 bits. */
+/* Whether products with w may round their inputs to 16 bits. */
 static inline bool cpu_fast(const struct lade_device *dev, const struct lade_matrix *w)
 {
-    return !dev->exact && dev->isa->int8 && cpu_int8_takes(w);
+    return !dev->exact && dev->isa->int16 && cpu_int16_takes(w);
 }
 
 static inline int cpu_min(int a, int b)

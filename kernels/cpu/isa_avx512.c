@@ -6,5 +6,5 @@
 #include "kernels/cpu/attention_impl.h"
 #include "kernels/cpu/isa_table_impl.h"
 
-const struct cpu_isa cpu_isa_avx512 = ISA_TABLE("avx512", "AVX-512", &cpu_int8_avx512);
+const struct cpu_isa cpu_isa_avx512 = ISA_TABLE("avx512", "AVX-512", &cpu_int16_avx512);
 #endif

@@ -3,7 +3,7 @@
  * GEMV    a few tokens: each weight is read once from memory and used for all in registers
  * PACKED  many tokens: panels of the matrix become floats in the cache and go through a
  *         register-blocked product, with the inputs packed once beforehand
- * INT8    devices that need not be exact: inputs are rounded to 8 bits once, products are integer
+ * INT16   devices that need not be exact: inputs are rounded to 16 bits once, products are integer
  */
 #include "kernels/cpu/cpu.h"
 
@@ -13,20 +13,20 @@ enum {
     PACK_ROWS = 48,          /* tokens of one packing unit, a multiple of every nr */
     QUANTIZE_ROWS = 4,
     PANEL_TOKENS = 96,       /* tokens that share one panel where there are few panels */
-    INT8_TOKENS = 128,       /* of one unit: their inputs stay in the second cache */
-    INT8_TILES = 8,
+    INT16_TOKENS = 128,       /* of one unit: their inputs stay in the second cache */
+    INT16_TILES = 8,
 };
 
-enum form { GEMV, PACKED, INT8 };
+enum form { GEMV, PACKED, INT16 };
 
 /* Inputs in the form a kernel wants; jobs that read the same ones share them. */
 struct input {
     enum form form;
-    enum lade_type type;     /* INT8: of the matrices */
+    enum lade_type type;     /* INT16: of the matrices */
     const float *x;
     int cols, first_unit;
-    char *data;              /* PACKED: packed floats; INT8: quantized rows */
-    const void **rows;       /* INT8: each token's row in data */
+    char *data;              /* PACKED: packed floats; INT16: quantized rows */
+    const void **rows;       /* INT16: each token's row in data */
 };
 
 struct job {
@@ -67,8 +67,8 @@ static void prepare_unit(void *ctx, int unit, int thread)
     }
     int first = (unit - in->first_unit) * QUANTIZE_ROWS;
     for (int t = first; t < cpu_min(first + QUANTIZE_ROWS, r->n); t++) {
-        in->rows[t] = in->data + (size_t)t * cpu_int8_bytes(in->cols);
-        r->isa->int8->quantize((void *)in->rows[t], in->x + (size_t)t * k, in->cols, in->type);
+        in->rows[t] = in->data + (size_t)t * cpu_int16_bytes(in->cols);
+        r->isa->int16->quantize((void *)in->rows[t], in->x + (size_t)t * k, in->cols, in->type);
     }
 }
 
@@ -87,8 +87,8 @@ static void product_unit(void *ctx, int unit, int thread)
     float *y = j->m.y + (size_t)t * rows + (size_t)first * LADE_TILE;
     if (j->form == GEMV)
         r->isa->gemv(y, rows, w, &j->l, j->m.x, cols, n, first, last);
-    else if (j->form == INT8)
-        r->isa->int8->gemm(y, rows, w, &j->l, in->rows + t, n, first, last);
+    else if (j->form == INT16)
+        r->isa->int16->gemm(y, rows, w, &j->l, in->rows + t, n, first, last);
     else
         r->isa->gemm(y, rows, w, &j->l, first * LADE_TILE, (const float *)in->data + (size_t)t * cols,
                      n, r->panel + (size_t)thread * r->panel_size);
@@ -102,7 +102,7 @@ static int input_of(struct run *r, const struct job *j)
     for (; i < r->n_inputs; i++) {
         const struct input *in = &r->input[i];
         if (in->x == j->m.x && in->cols == j->m.w->cols && in->form == j->form &&
-            (j->form != INT8 || in->type == type))
+            (j->form != INT16 || in->type == type))
             return i;
     }
     r->input[r->n_inputs++] =
@@ -122,13 +122,13 @@ static int plan(struct lade_device *dev, struct run *r, const struct lade_matmul
         size_t tile_bytes = j->l.bytes / (size_t)tiles + 1;
         int some = tile_bytes >= GEMV_BYTES / 2 ? 2 : (int)(GEMV_BYTES / tile_bytes) / 2 * 2;
         bool few = r->n <= CPU_DIRECT_N;
-        j->form = cpu_fast(dev, j->m.w) ? INT8 : few ? GEMV : PACKED;
+        j->form = cpu_fast(dev, j->m.w) ? INT16 : few ? GEMV : PACKED;
         j->input = j->form == GEMV ? 0 : input_of(r, j);
         j->tokens = r->n;
         j->tiles = some;
-        if (j->form == INT8 && !few) {
-            j->tiles = INT8_TILES;
-            j->tokens = cpu_min(r->n, INT8_TOKENS);
+        if (j->form == INT16 && !few) {
+            j->tiles = INT16_TILES;
+            j->tokens = cpu_min(r->n, INT16_TOKENS);
         } else if (j->form == PACKED) {
             int panels = (j->m.w->rows - 1) / r->isa->pw + 1;
             size_t size = (size_t)j->m.w->cols * (size_t)r->isa->pw;
@@ -151,11 +151,11 @@ static int prepare_inputs(struct lade_device *dev, struct run *r, char *err)
     for (int i = 0; i < r->n_inputs; i++) {
         struct input *in = &r->input[i];
         size_t n = (size_t)r->n, packed = n + (size_t)r->isa->nr; /* whole blocks */
-        bool int8 = in->form == INT8;
-        int step = int8 ? QUANTIZE_ROWS : PACK_ROWS;
-        cpu_carve_add(&c, (void **)&in->data, int8 ? n : packed * sizeof(float),
-                      int8 ? cpu_int8_bytes(in->cols) : (size_t)in->cols);
-        cpu_carve_add(&c, (void **)&in->rows, int8 ? n : 0, sizeof(*in->rows));
+        bool int16 = in->form == INT16;
+        int step = int16 ? QUANTIZE_ROWS : PACK_ROWS;
+        cpu_carve_add(&c, (void **)&in->data, int16 ? n : packed * sizeof(float),
+                      int16 ? cpu_int16_bytes(in->cols) : (size_t)in->cols);
+        cpu_carve_add(&c, (void **)&in->rows, int16 ? n : 0, sizeof(*in->rows));
         in->first_unit = units;
         units += (r->n - 1) / step + 1;
     }

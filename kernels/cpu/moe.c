@@ -12,13 +12,13 @@
 
 enum {
     PACKED_TOKENS = 48,   /* most tokens of a group: a multiple of every nr; the packed inputs stay */
-    INT8_TOKENS = 192,    /* in the second cache */
+    INT16_TOKENS = 192,    /* in the second cache */
     HIDDEN_TILES = 8,     /* of gate and up in one unit of the first run */
     OUT_ROWS = 64,        /* output columns of one unit of the second run, a multiple of every pw */
     QUANTIZE_ROWS = 4,
 };
 
-enum form { GEMV, PACKED, INT8 };
+enum form { GEMV, PACKED, INT16 };
 
 struct group {
     const struct lade_expert *e;
@@ -39,9 +39,9 @@ struct run {
     int32_t *count, *place;    /* [n_experts + 1]: routes and next free place of each */
     float *hidden;             /* rows of each group; PACKED: packed */
     size_t hidden_floats;
-    bool q4, q8;               /* INT8: which orders of the inputs are needed */
-    char *x_q4, *x_q8;         /* INT8: [n] quantized inputs */
-    char *h;                   /* INT8: [routes] quantized hidden values */
+    bool q4, q8;               /* INT16: which orders of the inputs are needed */
+    char *x_q4, *x_q8;         /* INT16: [n] quantized inputs */
+    char *h;                   /* INT16: [routes] quantized hidden values */
     size_t h_bytes;            /* of one row of h */
     const void **x_rows, **h_rows; /* [routes] */
     float *work;               /* [threads][work_size] */
@@ -117,8 +117,8 @@ static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
     size_t ff = (size_t)e->gate.rows, dim = (size_t)m->dim, pw = (size_t)r->isa->pw, work = 0;
     bool fast = cpu_fast(dev, &e->gate) && cpu_fast(dev, &e->up) && cpu_fast(dev, &e->down) &&
                 e->gate.type == e->up.type;
-    g.form = fast ? INT8 : r->count[id] <= CPU_DIRECT_N ? GEMV : PACKED;
-    int most = fast ? INT8_TOKENS : PACKED_TOKENS;
+    g.form = fast ? INT16 : r->count[id] <= CPU_DIRECT_N ? GEMV : PACKED;
+    int most = fast ? INT16_TOKENS : PACKED_TOKENS;
     int nr = g.form == PACKED ? r->isa->nr : 1;
     for (int done = 0; done < r->count[id]; done += most) {
         g.first = r->place[id] - r->count[id] + done;
@@ -132,9 +132,9 @@ static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
     if (fast) {
         r->q4 |= e->gate.type == LADE_Q4;
         r->q8 |= e->gate.type == LADE_Q8;
-        size_t bytes = cpu_int8_bytes(e->gate.rows);
+        size_t bytes = cpu_int16_bytes(e->gate.rows);
         r->h_bytes = bytes > r->h_bytes ? bytes : r->h_bytes;
-        work = (size_t)INT8_TOKENS * HIDDEN_TILES * LADE_TILE;
+        work = (size_t)INT16_TOKENS * HIDDEN_TILES * LADE_TILE;
     } else if (g.form == GEMV) {
         work = CPU_DIRECT_N * (dim + HIDDEN_TILES * LADE_TILE);
     } else { /* hidden_packed() and out_group() */
@@ -146,7 +146,7 @@ static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
     return 0;
 }
 
-/* Few tokens or int8: some rows of gate and up of one group. */
+/* Few tokens or int16: some rows of gate and up of one group. */
 static void hidden_rows(const struct run *r, const struct group *g, int unit, float *work)
 {
     const struct lade_moe *m = r->m;
@@ -154,10 +154,10 @@ static void hidden_rows(const struct run *r, const struct group *g, int unit, fl
     int first = unit * HIDDEN_TILES, last = cpu_min(first + HIDDEN_TILES, tiles(g->e->gate.rows));
     int row0 = first * LADE_TILE, rows = cpu_min(HIDDEN_TILES * LADE_TILE, g->e->gate.rows - row0);
     float *gate = r->hidden + g->hidden + row0, *up = work;
-    if (g->form == INT8) {
+    if (g->form == INT16) {
         const void *const *x = r->x_rows + g->first;
-        r->isa->int8->gemm(gate, ff, &g->e->gate, &g->gate, x, g->n, first, last);
-        r->isa->int8->gemm(up, (size_t)rows, &g->e->up, &g->up, x, g->n, first, last);
+        r->isa->int16->gemm(gate, ff, &g->e->gate, &g->gate, x, g->n, first, last);
+        r->isa->int16->gemm(up, (size_t)rows, &g->e->up, &g->up, x, g->n, first, last);
     } else {
         const float *x = m->x + (size_t)r->token[g->first] * dim;
         float *copy = work + CPU_DIRECT_N * HIDDEN_TILES * LADE_TILE;
@@ -213,8 +213,8 @@ static void out_group(const struct run *r, const struct group *g, int row0, int 
     const float *h = r->hidden + g->hidden;
     int first = row0 / LADE_TILE, last = first + tiles(rows);
     size_t ldy = (size_t)rows;
-    if (g->form == INT8)
-        r->isa->int8->gemm(out, ldy, down, &g->down, r->h_rows + g->first, g->n, first, last);
+    if (g->form == INT16)
+        r->isa->int16->gemm(out, ldy, down, &g->down, r->h_rows + g->first, g->n, first, last);
     else if (g->form == GEMV)
         r->isa->gemv(out, ldy, down, &g->down, h, (size_t)down->cols, g->n, first, last);
     else
@@ -241,13 +241,13 @@ static void quantize_inputs(void *ctx, int unit, int thread)
     (void)thread;
     const struct run *r = ctx;
     const struct lade_moe *m = r->m;
-    size_t bytes = cpu_int8_bytes(m->dim);
+    size_t bytes = cpu_int16_bytes(m->dim);
     for (int t = unit * QUANTIZE_ROWS; t < cpu_min(m->n, (unit + 1) * QUANTIZE_ROWS); t++) {
         const float *x = m->x + (size_t)t * (size_t)m->dim;
         if (r->q4)
-            r->isa->int8->quantize(r->x_q4 + (size_t)t * bytes, x, m->dim, LADE_Q4);
+            r->isa->int16->quantize(r->x_q4 + (size_t)t * bytes, x, m->dim, LADE_Q4);
         if (r->q8)
-            r->isa->int8->quantize(r->x_q8 + (size_t)t * bytes, x, m->dim, LADE_Q8);
+            r->isa->int16->quantize(r->x_q8 + (size_t)t * bytes, x, m->dim, LADE_Q8);
     }
 }
 
@@ -257,9 +257,9 @@ static void quantize_hidden(void *ctx, int unit, int thread)
     const struct run *r = ctx;
     const struct group *g = &r->group[unit];
     int ff = g->e->gate.rows;
-    for (int i = 0; g->form == INT8 && i < g->n; i++) {
+    for (int i = 0; g->form == INT16 && i < g->n; i++) {
         char *row = r->h + (size_t)(g->first + i) * r->h_bytes;
-        r->isa->int8->quantize(row, r->hidden + g->hidden + (size_t)i * (size_t)ff, ff,
+        r->isa->int16->quantize(row, r->hidden + g->hidden + (size_t)i * (size_t)ff, ff,
                                g->e->down.type);
         r->h_rows[g->first + i] = row;
     }
@@ -299,8 +299,8 @@ static int prepare(struct lade_device *dev, struct run *r, char *err)
     r->work_size = (r->work_size + 15) / 16 * 16;
     cpu_carve_add(&c, (void **)&r->hidden, r->hidden_floats, sizeof(float));
     cpu_carve_add(&c, (void **)&r->work, (size_t)dev->threads, r->work_size * sizeof(float));
-    cpu_carve_add(&c, (void **)&r->x_q4, r->q4 ? n : 0, cpu_int8_bytes(m->dim));
-    cpu_carve_add(&c, (void **)&r->x_q8, r->q8 ? n : 0, cpu_int8_bytes(m->dim));
+    cpu_carve_add(&c, (void **)&r->x_q4, r->q4 ? n : 0, cpu_int16_bytes(m->dim));
+    cpu_carve_add(&c, (void **)&r->x_q8, r->q8 ? n : 0, cpu_int16_bytes(m->dim));
     cpu_carve_add(&c, (void **)&r->h, fast ? routes : 0, r->h_bytes);
     cpu_carve_add(&c, (void **)&r->x_rows, fast ? routes : 0, sizeof(*r->x_rows));
     cpu_carve_add(&c, (void **)&r->h_rows, fast ? routes : 0, sizeof(*r->h_rows));
@@ -309,8 +309,8 @@ static int prepare(struct lade_device *dev, struct run *r, char *err)
     for (int i = 0; i < r->n_groups; i++) {
         const struct group *g = &r->group[i];
         const char *rows = g->e->gate.type == LADE_Q4 ? r->x_q4 : r->x_q8;
-        for (int t = g->first; g->form == INT8 && t < g->first + g->n; t++)
-            r->x_rows[t] = rows + (size_t)r->token[t] * cpu_int8_bytes(m->dim);
+        for (int t = g->first; g->form == INT16 && t < g->first + g->n; t++)
+            r->x_rows[t] = rows + (size_t)r->token[t] * cpu_int16_bytes(m->dim);
     }
     return 0;
 }

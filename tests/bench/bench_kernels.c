@@ -4,7 +4,7 @@
  *
  * Decode shapes are quoted in GB/s of weights beside the memory's own read speed, prefill shapes
  * in GFLOP/s. Matrices rotate through more memory than any cache holds. Each line is the median
- * of several rounds; --ab alternates rounds with a second instruction set, or with the int8 path
+ * of several rounds; --ab alternates rounds with a second instruction set, or with the int16 path
  * for "--ab fast", and adds the ratio, which is what noise of other programs spares. --cpu-time
  * counts the seconds this process computed, for one thread on a machine that others use too. */
 #include <math.h>

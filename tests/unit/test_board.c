@@ -84,17 +84,24 @@ static void test_speed_and_eta(void **state)
     assert_true(isnan(board.shard[1].gbps));
     /* A stall: the speed falls smoothly and the ETA grows, neither jumps. */
     double last = board.gbps;
-    for (int i = 41; i <= 60; i++) {
+    for (int i = 41; i < 60; i++) {
         board_tick(&board, NULL, i * 0.25);
         assert_true(board.gbps < last && board.gbps > last * 0.8);
         last = board.gbps;
     }
     assert_true(board.eta > 60);
     /* Called too soon, nothing moves. */
-    board_tick(&board, NULL, 15.01);
+    board_tick(&board, NULL, 14.76);
     assert_float_equal(board.gbps, last, 0);
+    /* After five seconds it stands still and says so; then it goes on. */
+    board_tick(&board, NULL, 15);
+    assert_float_equal(board.gbps, 0, 0);
+    assert_true(isnan(board.eta));
+    event(1, 250000000, 10250000000, 15.2);
+    board_tick(&board, NULL, 15.25);
+    assert_true(board.gbps > 0.1 && !isnan(board.eta));
     struct lade_stats st = {.load_s = 15, .weights = 5 << 20};
-    board_tick(&board, &st, 15.3);
+    board_tick(&board, &st, 15.5);
     assert_float_equal(board.elapsed, 15, 0);
     assert_int_equal(board.n_tiers, 1);
     board_ready(&board, 20);

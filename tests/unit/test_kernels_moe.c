@@ -132,10 +132,10 @@ static void each_batch(void **state)
     batches(*state, true, 3e-6);
 }
 
-/* Rounded to 8 bits twice, before each product. */
+/* Rounded to 16 bits twice, before each product. */
 static void fast(void **state)
 {
-    batches(*state, false, 2.5e-2);
+    batches(*state, false, 1e-4);
 }
 
 /* An answer must not depend on what else is in the batch. */

@@ -199,11 +199,12 @@ static void reads_an_index(void **state)
                                  &r, &files, &n, err),
                      0);
     assert_int_equal(n, 2);
-    assert_string_equal(files[0], "b.safetensors");
-    assert_string_equal(files[1], "a.safetensors");
+    assert_string_equal(files[0], "a.safetensors");
+    assert_string_equal(files[1], "b.safetensors");
     assert_int_equal(r.n, 3);
-    assert_int_equal(r.items[1].shard, 1);
-    assert_int_equal(r.items[2].shard, 0);
+    assert_int_equal(r.items[0].shard, 1);
+    assert_int_equal(r.items[1].shard, 0);
+    assert_int_equal(r.items[2].shard, 1);
     assert_false(r.items[0].found);
     free(files);
     lade_raws_free(&r);

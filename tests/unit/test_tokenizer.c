@@ -339,6 +339,81 @@ static void test_unusual_added_tokens(void **state)
     lade_tokenizer_close(t);
 }
 
+/* The bytes of the ids of a text. */
+static void assert_normalized(const char *text, const char *want)
+{
+    int32_t *ids;
+    size_t n, at = 0;
+    assert_int_equal(lade_tokenizer_encode(tok, text, strlen(text), LADE_ADDED_ALL, &ids, &n, err),
+                     0);
+    for (size_t i = 0; i < n; i++) {
+        size_t len;
+        const char *piece = lade_tokenizer_piece(tok, ids[i], &len);
+        assert_true(at + len <= strlen(want));
+        assert_memory_equal(want + at, piece, len);
+        at += len;
+    }
+    assert_int_equal(at, strlen(want));
+    free(ids);
+}
+
+/* NFC is that of Unicode 9: what came later neither moves nor composes, nor lets others do so over
+ * it, whatever version utf8proc has. */
+static void test_normalization(void **state)
+{
+    (void)state;
+    assert_normalized("e\xcc\x81", "\xc3\xa9");
+    assert_normalized("e\xcc\xa7\xcc\x81", "\xc8\xa9\xcc\x81");
+    assert_normalized("e\xcc\x81\xcc\xa7", "\xc8\xa9\xcc\x81"); /* sorted first */
+    assert_normalized("\xe1\x84\x92\xe1\x85\xa1\xe1\x86\xab", "\xed\x95\x9c");
+    assert_normalized("\xe2\x84\xab", "\xc3\x85");                       /* the Angstrom sign */
+    assert_normalized("e\xe1\xb7\xb6\xcc\x81", "e\xe1\xb7\xb6\xcc\x81"); /* U+1DF6, of 10 */
+    assert_normalized("e\xcc\x81\xe1\xb7\xb6", "\xc3\xa9\xe1\xb7\xb6");
+    assert_normalized("\xf0\x91\xa4\xb5\xf0\x91\xa4\xb0", /* U+11935 11930, 13 */
+                      "\xf0\x91\xa4\xb5\xf0\x91\xa4\xb0");
+    assert_normalized("\xe1\xb7\xb6", "\xe1\xb7\xb6");
+    assert_normalized("\xe1\xb7\xb6\xe1\xb7\xb7"
+                      "e\xcc\x81\xe1\xb7\xb6", /* at both ends */
+                      "\xe1\xb7\xb6\xe1\xb7\xb7\xc3\xa9\xe1\xb7\xb6");
+}
+
+/* Letters and digits are those of Unicode 16: "X'll" is cut before the apostrophe where X is a
+ * letter, and behind it where it is no letter. */
+static void test_newer_letters(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool letter;
+    } list[] = {
+        {"a'll", true},
+        {"\xe4\xbd\xa0'll", true},
+        {"\xf0\x94\x82\x9b'll", true},  /* U+1409B, of 16 */
+        {"\xf0\xae\xaf\xb0'll", true},  /* U+2EBF0, of 15.1 */
+        {"\xf0\xb1\x8d\x90'll", true},  /* U+31350, of 15 */
+        {"\xf0\x91\xaf\xb0'll", true},  /* U+11BF0, a digit of 16 */
+        {"\xf0\x9f\x98\x80'll", false}, /* an emoji */
+        {"\xcc\x81'll", false},         /* a mark */
+    };
+    json_t *root = fixture();
+    json_t *model = json_object_get(root, "model");
+    json_object_set_new(model, "merges", json_pack("[[ss]]", "'", "l"));
+    json_object_set_new(json_object_get(model, "vocab"), "'l", json_integer(3000));
+    struct lade_tokenizer *t = accepts(root, 0);
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        int32_t *ids;
+        size_t n;
+        assert_int_equal(lade_tokenizer_encode(t, list[i].text, strlen(list[i].text),
+                                               LADE_ADDED_ALL, &ids, &n, err),
+                         0);
+        assert_true(n >= 2);
+        if ((ids[n - 2] == 3000) != list[i].letter)
+            fail_msg("%s is cut at another place", list[i].text);
+        free(ids);
+    }
+    lade_tokenizer_close(t);
+}
+
 /* A regex that could run for years is stopped with an error. */
 static void test_slow_regex(void **state)
 {
@@ -426,6 +501,8 @@ int main(void)
         cmocka_unit_test(test_merges_as_pairs_or_strings),
         cmocka_unit_test(test_repeated_merge),
         cmocka_unit_test(test_unusual_added_tokens),
+        cmocka_unit_test(test_normalization),
+        cmocka_unit_test(test_newer_letters),
         cmocka_unit_test(test_slow_regex),
         cmocka_unit_test(test_added_tokens_by_choice),
         cmocka_unit_test(test_long_words),

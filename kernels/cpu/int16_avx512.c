@@ -1,7 +1,7 @@
-/* The int8 path with AVX-512 VNNI: vpdpbusd multiplies four codes with four inputs per lane. */
+/* The int16 path with AVX-512 VNNI: vpdpbusd multiplies four codes with four halves of inputs. */
 #if defined(__x86_64__)
 
-#include "kernels/cpu/int8.h"
+#include "kernels/cpu/int16.h"
 
 #include <immintrin.h>
 #include <string.h>
@@ -18,39 +18,47 @@
 
 enum { TOKENS = 4, TILES = 2 }; /* of one inner block: 8 sums of each kind in registers */
 
-/* One block of 32 inputs; returns what to add to the sum of its codes. */
+#define LARGEST 32512.0f /* 127 * 256: the high half stays within 8 bits */
+
+/* Sixteen inputs: q gets the words of their halves, in turns. Returns the sum of the integers. */
+ALWAYS_INLINE int32_t quantize_part(int8_t *q, __m512 x, __m512 inverse, enum lade_type type)
+{
+    __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse));
+    __m512i high = _mm512_srai_epi32(_mm512_add_epi32(v, _mm512_set1_epi32(128)), 8);
+    __m128i h = _mm512_cvtepi32_epi8(high), l = _mm512_cvtepi32_epi8(v); /* low bytes: v mod 256 */
+    if (type == LADE_Q4) {
+        const __m128i order = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+        h = _mm_shuffle_epi8(h, order);
+        l = _mm_shuffle_epi8(l, order);
+    }
+    _mm_storeu_si128((__m128i *)q, _mm_unpacklo_epi32(h, l));
+    _mm_storeu_si128((__m128i *)(q + 16), _mm_unpackhi_epi32(h, l));
+    return _mm512_reduce_add_epi32(v);
+}
+
 static void quantize_block(int8_t *q, float *scale, int32_t *bias, const float *x,
                            enum lade_type type)
 {
     __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
     float max = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
-    __m512 inverse = _mm512_set1_ps(max > 0 ? 127.0f / max : 0.0f);
-    __m512i i = _mm512_cvtps_epi32(_mm512_mul_ps(a, inverse));
-    __m512i j = _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse));
-    __m128i lo = _mm512_cvtepi32_epi8(i), hi = _mm512_cvtepi32_epi8(j);
-    if (type == LADE_Q4) {
-        const __m128i order = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
-        lo = _mm_shuffle_epi8(lo, order);
-        hi = _mm_shuffle_epi8(hi, order);
-    }
-    _mm_storeu_si128((__m128i *)q, lo);
-    _mm_storeu_si128((__m128i *)(q + 16), hi);
-    *scale = max / 127.0f;
-    *bias = -lade_types[type].zero * _mm512_reduce_add_epi32(_mm512_add_epi32(i, j));
+    __m512 inverse = _mm512_set1_ps(max > 0 ? LARGEST / max : 0.0f);
+    int32_t sum = quantize_part(q, a, inverse, type) + quantize_part(q + 32, b, inverse, type);
+    *scale = max / LARGEST;
+    *bias = -lade_types[type].zero * sum;
 }
 
 static void quantize(void *row, const float *x, int k, enum lade_type type)
 {
-    size_t blocks = cpu_int8_blocks(k), full = (size_t)k / CPU_BLOCK;
+    size_t blocks = cpu_int16_blocks(k), full = (size_t)k / CPU_BLOCK;
     int8_t *q = row;
-    float *scale = (float *)(q + blocks * CPU_BLOCK);
+    float *scale = (float *)(q + blocks * 2 * CPU_BLOCK);
     int32_t *bias = (int32_t *)(scale + blocks);
     for (size_t b = 0; b < full; b++)
-        quantize_block(q + b * CPU_BLOCK, scale + b, bias + b, x + b * CPU_BLOCK, type);
+        quantize_block(q + b * 2 * CPU_BLOCK, scale + b, bias + b, x + b * CPU_BLOCK, type);
     if (full < blocks) {
         float part[CPU_BLOCK] = {0};
         memcpy(part, x + full * CPU_BLOCK, ((size_t)k - full * CPU_BLOCK) * sizeof(float));
-        quantize_block(q + full * CPU_BLOCK, scale + full, bias + full, part, type);
+        quantize_block(q + full * 2 * CPU_BLOCK, scale + full, bias + full, part, type);
     }
 }
 
@@ -61,34 +69,38 @@ struct operand {
 };
 
 struct input {
-    const int32_t *q;        /* four inputs each */
+    const int32_t *q;        /* high and low halves of four inputs, in turns */
     const float *scale;
     const int32_t *bias;
 };
 
+/* Four codes of each lane times four inputs of M tokens. */
+ALWAYS_INLINE void codes_times(__m512i *high, __m512i *low, __m512i codes, const struct input *x,
+                               int at, const int M)
+{
+    UNROLL
+    for (int m = 0; m < M; m++) {
+        high[m] = _mm512_dpbusd_epi32(high[m], codes, _mm512_set1_epi32(x[m].q[2 * at]));
+        low[m] = _mm512_dpbusd_epi32(low[m], codes, _mm512_set1_epi32(x[m].q[2 * at + 1]));
+    }
+}
+
 /* One word of every tile times the inputs it stands for. */
-ALWAYS_INLINE void word_times(__m512i *acc, const struct operand *w, const struct input *x, int word,
-                              const enum lade_type type, const int T, const int M)
+ALWAYS_INLINE void word_times(__m512i *high, __m512i *low, const struct operand *w,
+                              const struct input *x, int word, const enum lade_type type,
+                              const int T, const int M)
 {
     const __m512i nibbles = _mm512_set1_epi32(0x0f0f0f0f);
     UNROLL
     for (int t = 0; t < T; t++) {
         __m512i c = _mm512_loadu_si512(w[t].words + (size_t)word * LADE_TILE);
         if (type == LADE_Q8) {
-            UNROLL
-            for (int m = 0; m < M; m++)
-                acc[t * M + m] =
-                    _mm512_dpbusd_epi32(acc[t * M + m], c, _mm512_set1_epi32(x[m].q[word]));
+            codes_times(high + t * M, low + t * M, c, x, word, M);
             continue;
         }
-        __m512i even = _mm512_and_si512(c, nibbles);
         __m512i odd = _mm512_and_si512(_mm512_srli_epi32(c, 4), nibbles);
-        UNROLL
-        for (int m = 0; m < M; m++) {
-            __m512i s = acc[t * M + m];
-            s = _mm512_dpbusd_epi32(s, even, _mm512_set1_epi32(x[m].q[2 * word]));
-            acc[t * M + m] = _mm512_dpbusd_epi32(s, odd, _mm512_set1_epi32(x[m].q[2 * word + 1]));
-        }
+        codes_times(high + t * M, low + t * M, _mm512_and_si512(c, nibbles), x, 2 * word, M);
+        codes_times(high + t * M, low + t * M, odd, x, 2 * word + 1, M);
     }
 }
 
@@ -100,7 +112,7 @@ ALWAYS_INLINE void tiles_times(__m512 *out, const struct operand *w, const struc
 {
     const int per = type == LADE_Q4 ? 8 : 4, block_words = CPU_BLOCK / per;
     const float implied = type == LADE_Q4 ? 8.0f : 128.0f;
-    int blocks = (int)cpu_int8_blocks(m->cols), step = m->group / CPU_BLOCK;
+    int blocks = (int)cpu_int16_blocks(m->cols), step = m->group / CPU_BLOCK;
     __m512 total[TILES * TOKENS];
     UNROLL
     for (int i = 0; i < T * M; i++)
@@ -112,23 +124,27 @@ ALWAYS_INLINE void tiles_times(__m512 *out, const struct operand *w, const struc
         for (int i = 0; i < T * M; i++)
             sum[i] = _mm512_setzero_ps();
         for (int last = l->groups - g > 1 ? (g + 1) * step : blocks; b < last; b++) {
-            __m512i acc[TILES * TOKENS];
+            __m512i high[TILES * TOKENS], low[TILES * TOKENS];
             UNROLL
-            for (int i = 0; i < T * M; i++)
-                acc[i] = _mm512_set1_epi32(x[i % M].bias[b]);
+            for (int i = 0; i < T * M; i++) {
+                high[i] = _mm512_setzero_si512();
+                low[i] = _mm512_set1_epi32(x[i % M].bias[b]);
+            }
             int first = b * block_words;
             if (first + block_words <= l->words) {
                 UNROLL
                 for (int i = 0; i < block_words; i++)
-                    word_times(acc, w, x, first + i, type, T, M);
+                    word_times(high, low, w, x, first + i, type, T, M);
             } else {
                 for (int i = first; i < l->words; i++)
-                    word_times(acc, w, x, i, type, T, M);
+                    word_times(high, low, w, x, i, type, T, M);
             }
             UNROLL
-            for (int i = 0; i < T * M; i++)
-                sum[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[i]),
+            for (int i = 0; i < T * M; i++) {
+                __m512i all = _mm512_add_epi32(_mm512_slli_epi32(high[i], 8), low[i]);
+                sum[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(all),
                                          _mm512_set1_ps(x[i % M].scale[b]), sum[i]);
+            }
             if (zeros) {
                 UNROLL
                 for (int j = 0; j < M; j++)
@@ -201,7 +217,7 @@ static void gemm(float *y, size_t ldy, const struct lade_matrix *m,
                  int last)
 {
     const char *base = m->data;
-    size_t blocks = cpu_int8_blocks(m->cols);
+    size_t blocks = cpu_int16_blocks(m->cols);
     for (int t = first; t < last; t += TILES) {
         struct operand w[TILES];
         int tiles = cpu_min(TILES, last - t);
@@ -217,7 +233,7 @@ static void gemm(float *y, size_t ldy, const struct lade_matrix *m,
             int tokens = cpu_min(TOKENS, n - b);
             for (int i = 0; i < tokens; i++) {
                 x[i].q = rows[b + i];
-                x[i].scale = (const float *)((const int8_t *)rows[b + i] + blocks * CPU_BLOCK);
+                x[i].scale = (const float *)((const int8_t *)rows[b + i] + blocks * 2 * CPU_BLOCK);
                 x[i].bias = (const int32_t *)(x[i].scale + blocks);
             }
             variants[m->type == LADE_Q8][m->has_zeros][tiles - 1][tokens - 1](out, w, x, m, l);
@@ -230,6 +246,6 @@ static void gemm(float *y, size_t ldy, const struct lade_matrix *m,
     }
 }
 
-const struct cpu_int8 cpu_int8_avx512 = {quantize, gemm};
+const struct cpu_int16 cpu_int16_avx512 = {quantize, gemm};
 
 #endif
