@@ -19,6 +19,8 @@ run=$(mktemp -d)
 tmux="tmux -L lade-views-$$ -f /dev/null -u"
 trap '$tmux kill-server 2>/dev/null; rm -rf "$run"' EXIT
 status=0
+# The server ends with its last session, and a session that starts just then is lost.
+$tmux new-session -d -s anchor 'exec sleep 1000'
 
 # picture NAME COLSxROWS "ENVIRONMENT" ARGUMENTS...
 picture() {

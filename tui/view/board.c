@@ -12,7 +12,7 @@ static const double BATCH = 0.1;
 
 void board_init(struct board *b)
 {
-    *b = (struct board){.gbps = NAN, .eta = NAN, .tick = NAN};
+    *b = (struct board){.gbps = NAN, .eta = NAN, .tick = NAN, .moved = NAN};
 }
 
 void board_model(struct board *b, const struct lade_model_info *info)
@@ -60,13 +60,18 @@ static double smooth(double old, double sample, double dt)
     return isnan(old) ? sample : old + (sample - old) * (1 - exp(-dt / SMOOTH));
 }
 
+/* Smoothing never gets to zero; a load that stands still for so many seconds has no speed, and
+ * nobody knows when it ends. */
+static const double STALLED = 5.0;
+
 static void tick_shards(struct board *b, double dt, double now)
 {
+    bool stalled = now - b->moved >= STALLED;
     for (int i = 0; i < b->n; i++) {
         struct board_shard *s = &b->shard[i];
         if (!isnan(s->began) && s->done < s->bytes) {
             double moved = s->done > s->tick_done ? (double)(s->done - s->tick_done) : 0;
-            s->gbps = smooth(s->gbps, moved / dt * 1e-9, dt);
+            s->gbps = stalled ? 0 : smooth(s->gbps, moved / dt * 1e-9, dt);
             s->seconds = now - s->began;
         }
         s->tick_done = s->done;
@@ -89,9 +94,11 @@ void board_tick(struct board *b, const struct lade_stats *stats, double now)
     if (dt > 0) {
         double moved = b->done > b->tick_done ? (double)(b->done - b->tick_done) : 0;
         double sample = moved / dt * 1e-9;
+        if (moved > 0 || isnan(b->moved))
+            b->moved = now;
         /* Before the first byte there is no speed to speak of. */
         if (b->done) {
-            b->gbps = smooth(b->gbps, sample, dt);
+            b->gbps = now - b->moved >= STALLED ? 0 : smooth(b->gbps, sample, dt);
             ring_push(&b->speed, (float)sample);
         }
         tick_shards(b, dt, now);

@@ -42,6 +42,7 @@ struct board {
     int n_tiers;
     bool ready;         /* loading is over */
     double tick;        /* private: time of the last one; NAN = none */
+    double moved;       /* private: time of the last tick that saw new bytes */
     uint64_t tick_done; /* private: done then */
 };
 
