@@ -10,7 +10,7 @@
 
 /* '@' is the program's own directory, '%' the prefix it was made for. The former, so that a build
  * tree and a moved installation find theirs from any working directory; then the working directory,
- * for a build folder elsewhere. The last resort is the tests' model: noise, but through the real path. */
+ * for a build folder elsewhere. The last resort is the tests' model: noise, but on the real path. */
 static const char *const bundled[] = {
     "@/../engine/bundled",
     "@/../share/lade/bundled",

@@ -379,12 +379,49 @@ static int read_index(struct reader *r, struct lade_raws *out, struct files *fil
     return 0;
 }
 
+struct named {
+    char *name;
+    int was;
+};
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct named *)a)->name, ((const struct named *)b)->name);
+}
+
+/* Numbers the files by name: an index sorted by tensors names them in any order, and a person who
+ * watches them load expects 1, 2, 3. */
+static int sort_files(struct files *f, struct lade_raws *out, size_t first, const char *file,
+                      char *err)
+{
+    struct named *sorted = calloc((size_t)f->n, sizeof *sorted);
+    uint16_t *now = calloc((size_t)f->n, sizeof *now);
+    int rc = 0;
+    if (!sorted || !now) {
+        rc = lade_fail(err, "%s: no memory for %d file names; free some", file, f->n);
+    } else {
+        for (int i = 0; i < f->n; i++)
+            sorted[i] = (struct named){f->names[i], i};
+        qsort(sorted, (size_t)f->n, sizeof *sorted, by_name);
+        for (int i = 0; i < f->n; i++) {
+            f->names[i] = sorted[i].name;
+            now[sorted[i].was] = (uint16_t)i;
+        }
+        for (size_t i = first; i < out->n; i++)
+            out->items[i].shard = now[out->items[i].shard];
+    }
+    free(sorted);
+    free(now);
+    return rc;
+}
+
 int lade_index_parse(struct lade_raws *out, char *text, size_t n, char ***files, int *n_files,
                      const char *file, char *err)
 {
     struct reader r = {.scan = {text, text + n}, .start = text, .file = file, .err = err};
     struct files found = {0};
-    if (read_index(&r, out, &found)) {
+    size_t first = out->n;
+    if (read_index(&r, out, &found) || sort_files(&found, out, first, file, err)) {
         free(found.names);
         return -1;
     }

@@ -24,8 +24,8 @@ int lade_safetensors_read(struct lade_raws *out, const char *path, int shard, ch
                           uint64_t *file_bytes, char *err);
 
 /* Parses model.safetensors.index.json (changed in place): appends one item with found = false per
- * member of weight_map, and the shards' file names in order of first mention to *files, an array
- * of *n_files strings that point into `text` and are terminated there. The caller frees the
+ * member of weight_map, and the shards' file names, sorted, to *files, an array of
+ * *n_files strings that point into `text` and are terminated there. The caller frees the
  * array, not the strings. File names that leave the directory are refused. */
 int lade_index_parse(struct lade_raws *out, char *text, size_t n, char ***files, int *n_files,
                      const char *file, char *err);
