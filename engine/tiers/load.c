@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "engine/checkpoint/pack.h"
@@ -13,19 +14,35 @@
  * share the work evenly and a cancel is felt at once. */
 enum { READ_BYTES = 4 << 20, MAX_GAP = 128 << 10, MAX_THREADS = 16 };
 
+/* Direct reads start, end and land on multiples of the drive's block; this suits all known. */
+enum { DIRECT_ALIGN = 4096 };
+
 /* A span with what it belongs to. */
 struct item {
     const struct lade_span *span;
     int tensor, part;
 };
 
-/* A run of one shard that one thread reads at once: either whole spans, read to a staging buffer
- * and packed, or a slice of a large span that needs no repacking, read straight into place. */
+/* A run of one shard that one thread reads at once: either whole spans, which are packed, or a
+ * slice of a large span that needs no repacking and is copied to `place`. */
 struct batch {
     int shard;
     int first, n_items;
     uint64_t offset, bytes;
-    unsigned char *direct; /* destination, or NULL for a staged batch */
+    unsigned char *place; /* NULL: whole spans */
+};
+
+/* A thread's buffer, aligned for direct reads. */
+struct stage {
+    unsigned char *data;
+    size_t room;
+};
+
+/* One shard, opened twice. What the page cache holds is taken from there; the rest is read past
+ * it, which is faster where the drive is not (no copy, no read-ahead to guess) and leaves the cache
+ * to others. direct is -1 where the file system knows no direct reads. */
+struct shard_files {
+    int cached, direct;
 };
 
 struct load {
@@ -36,7 +53,7 @@ struct load {
     int n_items;
     struct batch *batches;
     size_t n_batches, cap_batches;
-    int *fds;
+    struct shard_files *files;
     atomic_size_t next;
     atomic_bool failed;
     const atomic_bool *cancel;
@@ -96,8 +113,8 @@ static unsigned char *destination(const struct load *l, const struct lade_tensor
     return l->arena + l->place[t->piece] + t->offset;
 }
 
-/* Cuts one large span into slices that are read straight to their place. */
-static int add_direct(struct load *l, const struct item *it, char *err)
+/* Cuts one large span into slices that are copied to their place. */
+static int add_slices(struct load *l, const struct item *it, char *err)
 {
     for (uint64_t done = 0; done < it->span->bytes;) {
         struct batch *b = add_batch(l, err);
@@ -107,7 +124,7 @@ static int add_direct(struct load *l, const struct item *it, char *err)
         b->shard = it->span->shard;
         b->offset = it->span->offset + done;
         b->bytes = left < READ_BYTES ? left : READ_BYTES;
-        b->direct = destination(l, &l->cat->tensors[it->tensor]) + done;
+        b->place = destination(l, &l->cat->tensors[it->tensor]) + done;
         done += b->bytes;
     }
     return 0;
@@ -119,7 +136,7 @@ static int make_batches(struct load *l, char *err)
         const struct item *it = &l->items[i];
         if (it->span->bytes > READ_BYTES &&
             lade_pack_is_copy(&l->cat->tensors[it->tensor])) {
-            if (add_direct(l, it, err))
+            if (add_slices(l, it, err))
                 return -1;
             i++;
             continue;
@@ -158,47 +175,90 @@ static void fail_once(struct load *l, const char *text)
     atomic_store(&l->failed, true);
 }
 
-static int read_all(const struct load *l, int shard, unsigned char *dst, uint64_t bytes,
-                    uint64_t offset, char *err)
+static int reserve_stage(struct stage *st, size_t bytes, const char *path, char *err)
 {
-    while (bytes) {
-        ssize_t got = pread(l->fds[shard], dst, bytes, (off_t)offset);
+    if (bytes <= st->room)
+        return 0;
+    free(st->data);
+    st->room = 0;
+    st->data = aligned_alloc(DIRECT_ALIGN, bytes);
+    if (!st->data)
+        return lade_fail(err, "%s: out of memory for a buffer of %zu bytes; close other programs",
+                         path, bytes);
+    st->room = bytes;
+    return 0;
+}
+
+/* What the page cache holds from `offset` on, without waiting for the drive. */
+static size_t read_cached(int fd, unsigned char *dst, size_t bytes, uint64_t offset)
+{
+    size_t done = 0;
+    while (done < bytes) {
+        struct iovec v = {dst + done, bytes - done};
+        ssize_t got = preadv2(fd, &v, 1, (off_t)(offset + done), RWF_NOWAIT);
+        if (got <= 0)
+            break;
+        done += (size_t)got;
+    }
+    return done;
+}
+
+/* Reads until at least `need` bytes are there; `ask` may go beyond the end of the file. */
+static int read_drive(const struct shard_files *f, const char *path, unsigned char *dst, size_t need,
+                      size_t ask, uint64_t offset, char *err)
+{
+    bool direct = f->direct >= 0;
+    for (size_t done = 0; done < need;) {
+        ssize_t got = pread(direct ? f->direct : f->cached, dst + done, ask - done,
+                            (off_t)(offset + done));
         if (got < 0 && errno == EINTR)
             continue;
+        if (got < 0 && errno == EINVAL && direct) {
+            direct = false; /* a block size or file system that wants otherwise */
+            continue;
+        }
         if (got < 0)
-            return lade_fail(err, "%s: read error at byte %llu: %s; check the drive",
-                             l->cat->shards[shard].path, (unsigned long long)offset,
-                             strerror(errno));
+            return lade_fail(err, "%s: read error at byte %llu: %s; check the drive", path,
+                             (unsigned long long)(offset + done), strerror(errno));
         if (got == 0)
             return lade_fail(err, "%s: ended at byte %llu while being read; download it again",
-                             l->cat->shards[shard].path, (unsigned long long)offset);
-        dst += got;
-        bytes -= (uint64_t)got;
-        offset += (uint64_t)got;
+                             path, (unsigned long long)(offset + done));
+        done += (size_t)got;
+        direct = direct && done % DIRECT_ALIGN == 0; /* a short read ends the alignment */
     }
     return 0;
 }
 
-static int run_batch(struct load *l, const struct batch *b, unsigned char **stage, size_t *room,
-                     char *err)
+/* Brings bytes offset..offset+bytes of a shard to the stage; *data points at the first. */
+static int read_shard(const struct load *l, const struct batch *b, struct stage *st,
+                      const unsigned char **data, char *err)
 {
-    if (b->direct)
-        return read_all(l, b->shard, b->direct, b->bytes, b->offset, err);
-    if (b->bytes > *room) {
-        unsigned char *grown = realloc(*stage, b->bytes);
-        if (!grown)
-            return lade_fail(err, "%s: out of memory for a buffer of %llu bytes; close other "
-                             "programs", l->cat->shards[b->shard].path,
-                             (unsigned long long)b->bytes);
-        *stage = grown;
-        *room = b->bytes;
-    }
-    if (read_all(l, b->shard, *stage, b->bytes, b->offset, err))
+    const char *path = l->cat->shards[b->shard].path;
+    const struct shard_files *f = &l->files[b->shard];
+    uint64_t from = b->offset / DIRECT_ALIGN * DIRECT_ALIGN;
+    size_t need = (size_t)(b->offset + b->bytes - from);
+    size_t ask = (need + DIRECT_ALIGN - 1) / DIRECT_ALIGN * DIRECT_ALIGN;
+    if (reserve_stage(st, ask, path, err))
         return -1;
+    *data = st->data + (b->offset - from);
+    size_t have = read_cached(f->cached, st->data, ask, from);
+    if (have >= need)
+        return 0;
+    have = have / DIRECT_ALIGN * DIRECT_ALIGN;
+    return read_drive(f, path, st->data + have, need - have, ask - have, from + have, err);
+}
+
+static int run_batch(struct load *l, const struct batch *b, struct stage *st, char *err)
+{
+    const unsigned char *data;
+    if (read_shard(l, b, st, &data, err))
+        return -1;
+    if (b->place)
+        memcpy(b->place, data, b->bytes);
     for (int i = b->first; i < b->first + b->n_items; i++) {
         const struct item *it = &l->items[i];
         const struct lade_tensor *t = &l->cat->tensors[it->tensor];
-        if (lade_pack(l->cat, t, it->part, *stage + (it->span->offset - b->offset),
+        if (lade_pack(l->cat, t, it->part, data + (it->span->offset - b->offset),
                       destination(l, t), err))
             return -1;
     }
@@ -208,7 +268,7 @@ static int run_batch(struct load *l, const struct batch *b, unsigned char **stag
 /* Counts only wanted bytes: gaps that were read over belong to nobody. */
 static uint64_t useful_bytes(const struct load *l, const struct batch *b)
 {
-    if (b->direct)
+    if (b->place)
         return b->bytes;
     uint64_t sum = 0;
     for (int i = b->first; i < b->first + b->n_items; i++)
@@ -236,8 +296,7 @@ static void report(struct load *l, const struct batch *b)
 static void *worker(void *arg)
 {
     struct load *l = arg;
-    unsigned char *stage = NULL;
-    size_t room = 0;
+    struct stage stage = {0};
     char err[LADE_ERR];
     for (;;) {
         if (l->cancel && atomic_load(l->cancel))
@@ -245,41 +304,45 @@ static void *worker(void *arg)
         size_t i = atomic_fetch_add(&l->next, 1);
         if (i >= l->n_batches || atomic_load(&l->failed))
             break;
-        if (run_batch(l, &l->batches[i], &stage, &room, err)) {
+        if (run_batch(l, &l->batches[i], &stage, err)) {
             fail_once(l, err);
             break;
         }
         report(l, &l->batches[i]);
     }
-    free(stage);
+    free(stage.data);
     return NULL;
 }
 
 static int open_shards(struct load *l, char *err)
 {
     size_t n = (unsigned)l->cat->n_shards; /* positive: an empty catalog does not open */
-    l->fds = malloc(n * sizeof *l->fds);
-    for (size_t i = 0; l->fds && i < n; i++)
-        l->fds[i] = -1;
+    l->files = malloc(n * sizeof *l->files);
+    for (size_t i = 0; l->files && i < n; i++)
+        l->files[i] = (struct shard_files){-1, -1};
     l->shard_done = calloc(n, sizeof *l->shard_done);
-    if (!l->fds || !l->shard_done)
+    if (!l->files || !l->shard_done)
         return lade_fail(err, "%s: out of memory; close other programs", l->cat->path);
     for (size_t i = 0; i < n; i++) {
-        l->fds[i] = open(l->cat->shards[i].path, O_RDONLY | O_CLOEXEC);
-        if (l->fds[i] < 0)
+        const char *path = l->cat->shards[i].path;
+        l->files[i].cached = open(path, O_RDONLY | O_CLOEXEC);
+        if (l->files[i].cached < 0)
             return lade_fail(err, "%s: cannot be opened: %s; check the file and its permissions",
-                             l->cat->shards[i].path, strerror(errno));
-        posix_fadvise(l->fds[i], 0, 0, POSIX_FADV_SEQUENTIAL);
+                             path, strerror(errno));
+        l->files[i].direct = open(path, O_RDONLY | O_CLOEXEC | O_DIRECT);
     }
     return 0;
 }
 
 static void close_shards(struct load *l)
 {
-    for (int i = 0; l->fds && i < l->cat->n_shards; i++)
-        if (l->fds[i] >= 0)
-            close(l->fds[i]);
-    free(l->fds);
+    for (int i = 0; l->files && i < l->cat->n_shards; i++) {
+        if (l->files[i].cached >= 0)
+            close(l->files[i].cached);
+        if (l->files[i].direct >= 0)
+            close(l->files[i].direct);
+    }
+    free(l->files);
     free(l->shard_done);
 }
 
