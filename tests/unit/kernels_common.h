@@ -218,22 +218,22 @@ static inline void fill_tiled(struct test_matrix *t, const struct lade_matrix_la
     }
 }
 
-/* Random blocks of values that are numbers and not huge. */
+/* Random blocks whose largest value is of the size that weights have. */
 static inline void fill_blocks(struct test_matrix *t, uint8_t *data)
 {
     const struct lade_block_info *b = &lade_blocks[t->m.block];
     for (int r = 0; r < t->m.rows; r++)
         for (int k = 0; k < t->m.cols; k += b->n, data += b->bytes) {
             float values[LADE_BLOCK_MAX];
-            bool good;
+            float most;
             do {
-                good = true;
+                most = 0;
                 for (int i = 0; i < b->bytes; i++)
                     data[i] = (uint8_t)rng_int(0, 255);
                 b->dequantize(data, values);
                 for (int i = 0; i < b->n; i++)
-                    good &= fabsf(values[i]) < 1e4f;
-            } while (!good);
+                    most = isfinite(values[i]) ? fmaxf(most, fabsf(values[i])) : INFINITY;
+            } while (!(most > 0.01f && most < 0.2f));
             for (int i = 0; i < b->n && k + i < t->m.cols; i++)
                 t->w[(size_t)r * (size_t)t->m.cols + (size_t)(k + i)] = (double)values[i];
         }
