@@ -114,9 +114,9 @@ void input_start(const char *history, void (*submit)(void *user, const char *tex
     rl_initialize();
     bind();
     rl_callback_handler_install("", line_done);
-    using_history();
     stifle_history(INPUT_HISTORY);
     input_history_load(history);
+    using_history(); /* Up begins at the end of what was read */
 }
 
 void input_stop(void)

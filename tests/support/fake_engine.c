@@ -10,6 +10,7 @@
  *     hold FRACTION        the load stops there and waits for ever
  *     fail TEXT            the load fails with this line when it gets to `hold` or the end
  *     prefill TOKENS SECONDS                    rate TOKENS/S
+ *     stderr TEXT          printed there while loading, as libraries do
  *     think / answer / error                    blocks of text up to a line "."
  *     pause                (inside a block) waits there until cancelled
  *
@@ -37,7 +38,7 @@ struct lade_engine {
     struct lade_stats stats;
     double speed, hold, rate, prefill_s;
     int prefill;
-    char *fail;
+    char *fail, *noise;
     struct reply replies[REPLIES];
     int n_replies, next_reply;
 
@@ -103,6 +104,8 @@ static void directive(struct lade_engine *e, FILE *f, char *line)
         e->rate = strtod(rest, NULL);
     else if (!strcmp(line, "hold"))
         e->hold = strtod(rest, NULL);
+    else if (!strcmp(line, "stderr"))
+        e->noise = strdup(rest);
     else if (!strcmp(line, "fail"))
         e->fail = strdup(rest);
     else if (!strcmp(line, "prefill"))
@@ -299,6 +302,8 @@ static void *run(void *arg)
     pthread_mutex_unlock(&e->lock);
     if (e->have_info)
         put(e, (struct lade_event){.kind = LADE_EV_MODEL, .n_shards = e->info.n_shards});
+    if (e->noise)
+        fprintf(stderr, "%s\n", e->noise);
     if (!load(e)) {
         phase(e, LADE_PHASE_FAILED);
         put(e, (struct lade_event){.kind = LADE_EV_FAILED, .text = strdup(e->fail)});
@@ -355,6 +360,7 @@ void lade_engine_stop(struct lade_engine *e)
     }
     free(e->events);
     free(e->fail);
+    free(e->noise);
     close(e->pipe[0]);
     close(e->pipe[1]);
     free(e);

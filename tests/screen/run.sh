@@ -1,0 +1,345 @@
+#!/bin/sh
+# The chat screen in a real terminal (tmux), with a scripted engine: sh tests/screen/run.sh BUILD
+#
+# Prints "ok NAME", "not ok NAME" or "skip NAME: why", and ends with "N passed, N failed, N skipped".
+# Goldens are in tests/screen/golden; GENERATE=1 rewrites them. ONLY=NAME runs the tests whose names
+# contain NAME. What depends on the machine or on time is taken out before comparing (see mask).
+set -u
+cd "$(dirname "$0")/../.." || exit 2
+build=${1:-build}
+case $build in /*) ;; *) build=$PWD/$build ;; esac
+here=$PWD/tests/screen
+passed=0 failed=0 skipped=0
+work=$(mktemp -d)
+unset TMUX NO_COLOR LADE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_CACHE_HOME
+LC_ALL=C.UTF-8
+export LC_ALL
+
+# Every terminal is a server of its own: one that is ending cannot take the next one with it.
+terminal=0
+tmux_() { tmux -L "lade-test-$$-$terminal" -f /dev/null "$@"; }
+new_terminal() {
+    tmux_ kill-server 2>/dev/null
+    terminal=$((terminal + 1))
+}
+cleanup() {
+    tmux_ kill-server 2>/dev/null
+    rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+# ---- what tests use ------------------------------------------------------------------------------
+
+# start SCRIPT COLS ROWS [ARGS]: a chat in a new terminal; history is kept in $work/home.
+start() {
+    script=$1 cols=$2 rows=$3
+    shift 3
+    new_terminal
+    tmux_ new-session -d -x "$cols" -y "$rows" \
+        "env LADE_HOME=$work/home TERM=tmux-256color ${RUN_ENV:-} sh -c 'echo \$\$ >$work/pid; \
+exec $build/lade-fake chat -m $here/scripts/$script.script $*'; echo EXIT \$?; stty -a; sleep 1000" \; \
+        set -g escape-time 0 \; set -g status off \; set -g window-size manual || return 1
+}
+keys() { tmux_ send-keys "$@"; }
+shot() { tmux_ capture-pane -p "$@" 2>/dev/null; }
+
+# until_ COMMAND...: waits until it succeeds, at most 20 s.
+until_() {
+    n=0
+    while ! "$@"; do
+        [ $n -ge 400 ] && { echo "# waited in vain: $*"; shot | sed 's/^/#   /'; return 1; }
+        sleep 0.05
+        n=$((n + 1))
+    done
+}
+shows() { shot | grep -qF -- "$1"; }
+lacks() { ! shows "$1"; }
+see() { until_ shows "$1"; }
+gone() { until_ lacks "$1"; }
+# The screen is what it was a moment ago.
+still() {
+    a=$(shot)
+    sleep 0.3
+    [ "$a" = "$(shot)" ]
+}
+settle() { until_ still; }
+alive() { kill -0 "$(cat "$work/pid")" 2>/dev/null; }
+
+# mask ROWS COLS: the captured screen without the status area and without times.
+mask() {
+    lines=2
+    [ "$1" -lt 20 ] && lines=1
+    panel='' # the side panel is whatever is right of the last frame line
+    [ "$2" -ge 160 ] && panel='s/ *│[^│]*$//' && lines=1
+    head -n $(($1 - lines)) | sed -E -e "$panel" \
+        -e 's/[0-9]+:[0-9]{2}( elapsed)/T\1/; s/ready in ([0-9]+:[0-9]{2}|–)/ready in T/' \
+        -e 's/[0-9.]+ [GM]B\/s( +([0-9.:]+( m?s)?|–))?/S/g; /elapsed/s/[▁▂▃▄▅▆▇█]+//g; /model-/s/[━╸─]{5,}/BAR/' \
+        -e 's/thought for [0-9.]+ m?s/thought for T/; s/about [0-9]+ tokens/about N tokens/' \
+        -e 's/GB in [0-9.]+ m?s/GB in T/; s/today [0-9]+:[0-9]+|yesterday/DAY/; s/ +$//; s/  +/  /g'
+}
+
+# golden NAME ROWS COLS: compares the screen.
+golden() {
+    file=$here/golden/$1.txt
+    shot | mask "$2" "$3" >"$work/now"
+    if [ "${GENERATE:-0}" = 1 ]; then
+        mkdir -p "$here/golden"
+        cp "$work/now" "$file"
+    fi
+    diff -u "$file" "$work/now" | sed 's/^/# /' >"$work/diff"
+    cat "$work/diff"
+    [ ! -s "$work/diff" ] && [ -s "$file" ]
+}
+
+fresh() { rm -rf "$work/home"; }
+
+# ---- tests ---------------------------------------------------------------------------------------
+
+board() { # ROWS COLS
+    fresh
+    start board "$2" "$1" && see '42%' && see '✓ 3' && settle_board && golden "board-$2x$1" "$1" "$2"
+}
+# Speeds go on changing; the bars stand still when the script holds the load.
+settle_board() { until_ same_bars; }
+same_bars() {
+    a=$(shot | mask 24 80)
+    sleep 0.4
+    [ "$a" = "$(shot | mask 24 80)" ]
+}
+test_board_80x24() { board 24 80; }
+test_board_120x40() { board 40 120; }
+test_board_200x60() { board 60 200; }
+
+chat() { # ROWS COLS
+    fresh
+    start chat "$2" "$1" && see 'is ready' && keys 'Why do ships float?' Enter && see 'tokens/s' &&
+        see 'idle' && settle && golden "chat-$2x$1" "$1" "$2"
+}
+test_chat_80x24() { chat 24 80; }
+test_chat_120x40() { chat 40 120; }
+test_chat_200x60() { chat 60 200; }
+test_chat_40x10() { chat 10 40; }
+
+test_typing_while_loading() {
+    fresh
+    start board 80 24 && see '42%' && keys 'Hello' && see '❯ Hello' && keys Enter &&
+        see 'will be sent when ready' && see 'loading 42%' && keys Escape &&
+        gone 'will be sent' && see '❯ Hello'
+}
+
+test_load_failure_is_a_message() {
+    fresh
+    start fail 80 24 && see 'download the shard again' && see 'load failed' && alive &&
+        keys '/help' Enter && see 'Ctrl-T' && keys C-d && see 'EXIT 0'
+}
+
+test_error_is_a_message() {
+    fresh
+    start error 80 24 && see 'is ready' && keys 'one' Enter && see 'check the drive' &&
+        keys 'two' Enter && see 'Still here.' && see 'idle' && settle && golden error-80x24 24 80
+}
+
+test_scrolling_stops_following() {
+    fresh
+    start stream 80 24 && see 'is ready' && keys 'Go' Enter && see 'Paragraph 9' &&
+        keys PPage && see 'new lines · End follows' || return 1
+    top=$(shot | head -3)
+    rule=$(shot | grep 'End follows')
+    until_ lacks "$rule"
+    [ "$top" = "$(shot | head -3)" ] || return 1
+    keys End && gone 'End follows' && keys Escape && see 'stopped ·' && see 'idle'
+}
+
+test_wheel_scrolls() {
+    fresh
+    start stream 80 24 && see 'is ready' && keys 'Go' Enter && see 'Paragraph 12' &&
+        keys Escape && see 'stopped ·' || return 1
+    n=0
+    while [ $n -lt 5 ]; do
+        printf '\033[<64;10;5M' | tmux_ load-buffer - && tmux_ paste-buffer -r
+        n=$((n + 1))
+    done
+    see 'lines below · End follows'
+}
+
+test_thinking_folds() {
+    fresh
+    start think 80 24 && see 'is ready' && keys 'Think' Enter && see 'Thought 12' &&
+        lacks 'Thought 2 ' && keys C-t && see 'Thought 2 ' && keys C-t && gone 'Thought 2 ' &&
+        keys Escape && see '▸ thought for'
+}
+
+test_paste_of_lines_is_one_message() {
+    fresh
+    start chat 80 24 && see 'is ready' || return 1
+    printf 'first line\nsecond 日本語\n\nfourth 🚢' | tmux_ load-buffer - && tmux_ paste-buffer -p
+    see 'fourth 🚢' && see '❯ first line' && lacks 'thought' && keys M-Enter && keys 'fifth' &&
+        see '  fifth' && golden paste-80x24 24 80 && keys Enter && see 'tokens/s' && see 'idle' &&
+        [ "$(tmux_ capture-pane -p -S - | grep -c 'tokens/s')" = 1 ]
+}
+
+test_history_of_input() {
+    fresh
+    start error 80 24 && see 'is ready' && keys 'first message' Enter && see 'check the drive' &&
+        keys 'second message' Enter && see 'Still here.' && keys Up && see '❯ second message' &&
+        keys Up && see '❯ first message' && keys Down Down && see '❯ Message, or' && keys C-r && keys 'irst' && see "(reverse-i-search)\`irst': first message" && keys C-g &&
+        gone 'reverse-i' && keys C-d && see 'EXIT 0' &&
+        start error 80 24 && see 'is ready' && keys Up && see '❯ second message'
+}
+
+test_completion() {
+    fresh
+    start chat 80 24 && see 'is ready' && keys '/' && see 'go on with a saved conversation' &&
+        keys 'th' && gone 'go on with' && see 'whether the model reasons' && keys 'e' Tab &&
+        see 'monochrome' && keys 'mono' Tab && see '❯ /theme monochrome' && keys Enter &&
+        gone '/theme monochrome' && keys '/re' && see '/rename' && keys Down && keys Down &&
+        keys Tab && see '❯ /rename' && keys 'x' && see '❯ /rename x'
+}
+
+picker() { # ROWS COLS
+    start chat "$2" "$1" && see 'is ready' && keys '/resume' Enter && see 'type to filter' &&
+        settle && golden "picker-$2x$1" "$1" "$2"
+}
+three_conversations() {
+    [ -d "$work/home" ] && [ -f "$work/three" ] && return
+    fresh
+    start error 80 24 && see 'is ready' && keys 'About the sea' Enter && see 'check the drive' &&
+        keys '/new' Enter && gone 'check the drive' && keys 'Über die Schiffe 船 🚢' Enter &&
+        see 'Still here.' && keys '/new' Enter && gone 'Still here.' &&
+        keys 'A rather long first message that will not fit into a narrow list of titles at all' \
+            Enter && see 'check the drive' && keys C-d && see 'EXIT 0' && touch "$work/three"
+}
+test_picker_80x24() { rm -f "$work/three"; three_conversations && picker 24 80; }
+test_picker_120x40() { three_conversations && picker 40 120; }
+test_picker_200x60() { three_conversations && picker 60 200; }
+test_picker_chooses_and_deletes() {
+    three_conversations && start chat 80 24 && see 'is ready' && keys '/resume' Enter &&
+        see 'type to filter' && keys 'sea' && see '1 of 3' && keys Enter && gone 'filter' &&
+        see '❯ About the sea' && see 'interrupted here' && keys '/resume' Enter &&
+        see 'type to filter' && keys Up Up d && see 'for good?' && keys n && gone 'for good?' &&
+        see 'A rather long' && keys d && see 'for good?' && keys y && gone 'A rather long' &&
+        keys Escape && see '❯ About the sea'
+    status=$?
+    rm -f "$work/three"
+    return $status
+}
+
+test_resize_storm() {
+    fresh
+    start chat 80 24 && see 'is ready' && keys 'Why do ships float?' Enter || return 1
+    n=0
+    while [ $n -lt 200 ]; do
+        tmux_ resize-window -x $((20 + n * 37 % 180)) -y $((4 + n * 17 % 60)) || return 1
+        n=$((n + 1))
+    done
+    tmux_ resize-window -x 80 -y 24
+    see 'tokens/s' && see 'idle' && keys End && settle && alive && golden chat-80x24 24 80
+}
+
+test_too_small_and_back() {
+    fresh
+    start chat 80 24 && see 'is ready' && keys 'typed before' && see 'typed before' &&
+        tmux_ resize-window -x 39 -y 9 && see 'too small: 39x9' && see 'needs 40x10' &&
+        tmux_ resize-window -x 3 -y 2 && settle && tmux_ resize-window -x 80 -y 24 &&
+        see '❯ typed before' && lacks 'too small'
+}
+
+test_no_color() {
+    fresh
+    RUN_ENV='NO_COLOR=1'
+    start chat 80 24 && see 'is ready' && keys 'Why?' Enter && see 'tokens/s' && settle
+    status=$?
+    RUN_ENV=
+    [ $status = 0 ] && ! shot -e | grep -qE "$(printf '\033')\[([0-9]+;)*(3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]" &&
+        shot -e | grep -q "$(printf '\033')\[1m"
+}
+
+test_colours() {
+    fresh
+    start chat 80 24 && see 'is ready' && shot -e | grep -qE "$(printf '\033')\[[0-9;]*38;5;"
+}
+
+test_theme_picker_previews() {
+    fresh
+    start chat 80 24 && see 'is ready' && keys '/theme' Enter && see 'monochrome' && settle || return 1
+    before=$(shot -e | tail -1)
+    keys Down && settle && [ "$before" != "$(shot -e | tail -1)" ] && keys Escape &&
+        gone 'type to filter' && settle && [ "$before" = "$(shot -e | tail -1)" ] &&
+        keys '/theme light' Enter && settle && [ "$before" != "$(shot -e | tail -1)" ] &&
+        keys C-d && see 'EXIT 0' && grep -q '"theme": "light"' "$work/home/settings.json"
+}
+
+test_kill_and_resume() {
+    fresh
+    start stream 80 24 && see 'is ready' && keys 'A long story' Enter && see 'Paragraph 7:' &&
+        sleep 0.5 && kill -9 "$(cat "$work/pid")" && see 'EXIT 137' &&
+        start stream 80 24 --resume && see 'interrupted here' && see 'Paragraph 7:' &&
+        see 'A long story' && keys 'And now?' Enter && see '❯ And now?' && see 'Paragraph 2:' &&
+        keys Escape && see 'stopped ·'
+}
+
+test_control_characters_stay_text() {
+    fresh
+    start hostile 100 24 && see 'is ready' && keys 'x' Enter && see 'tokens/s' &&
+        see 'red ␛[31mtext␛[0m bell ␇ title ␛]0;owned␇ eight-bit \x9B31m bad \xFF\xFE end' &&
+        lacks 'OpenBLAS' && grep -q 'OpenBLAS warning' "$work/home/cache/lade.log" &&
+        keys C-d && see 'EXIT 0' && lacks 'OpenBLAS'
+}
+
+test_crash_restores_the_terminal() {
+    fresh
+    start chat 80 24 && see 'is ready' && kill -SEGV "$(cat "$work/pid")" &&
+        see 'lade: the program failed (signal 11)' && see ' icanon ' && see ' echo ' &&
+        lacks 'is ready'
+}
+
+test_terminate_saves() {
+    fresh
+    start stream 80 24 && see 'is ready' && keys 'A long story' Enter && see 'Paragraph 3:' &&
+        kill -TERM "$(cat "$work/pid")" && see 'EXIT 143' && see ' icanon ' &&
+        start stream 80 24 --resume && see 'Paragraph 3:' && see 'stopped'
+}
+
+test_suspend() {
+    fresh
+    new_terminal
+    tmux_ new-session -d -x 80 -y 24 "env LADE_HOME=$work/home PS1='shell> ' bash --norc --noprofile -i" \; \
+        set -g escape-time 0 \; set -g status off
+    see 'shell>' && keys "$build/lade-fake -m $here/scripts/chat.script" Enter && see 'is ready' &&
+        keys 'half' && see '❯ half' && keys C-z && see 'Stopped' && keys 'fg' Enter && see '❯ half' &&
+        keys ' done' && see '❯ half done'
+}
+
+test_idle_costs_nothing() {
+    fresh
+    start chat 80 24 && see 'is ready' && settle || return 1
+    before=$(awk '{print $14 + $15}' "/proc/$(cat "$work/pid")/stat")
+    sleep 4
+    used=$(($(awk '{print $14 + $15}' "/proc/$(cat "$work/pid")/stat") - before))
+    # Of a scripted engine's thread too, which wakes up 100 times a second.
+    echo "# $used hundredths of a second in 4 s"
+    [ "$used" -le 8 ]
+}
+
+# ---- the run -------------------------------------------------------------------------------------
+
+tests=$(sed -n 's/^test_\([a-z0-9_]*\)() .*/\1/p' "$0")
+for t in $tests; do
+    case $t in *${ONLY:-}*) ;; *) continue ;; esac
+    if ! command -v tmux >/dev/null; then
+        echo "skip $t: tmux is not installed"
+        skipped=$((skipped + 1))
+        continue
+    fi
+    if "test_$t" >"$work/log" 2>&1; then
+        echo "ok $t"
+        passed=$((passed + 1))
+    else
+        echo "not ok $t"
+        sed 's/^/    /' "$work/log"
+        failed=$((failed + 1))
+    fi
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
