@@ -2,8 +2,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utf8proc.h>
-
 #include "engine/tokenizer/utf8.h"
 #include "engine/tokenizer/vocab.h"
 
@@ -197,20 +195,6 @@ static int encode_words(struct encoder *e, const char *text, size_t len)
     if (!failed && at < len)
         failed = encode_word(e, bytes + at, len - at);
     return failed ? -1 : 0;
-}
-
-/* ---- normalising ---- */
-
-char *lade_nfc(const char *text, size_t len, size_t *out_len, const char **why)
-{
-    utf8proc_uint8_t *composed = NULL;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)len,
-                                      &composed, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    if (n < 0)
-        *why = utf8proc_errmsg(n);
-    else
-        *out_len = (size_t)n;
-    return (char *)composed;
 }
 
 static bool is_ascii(const char *text, size_t len)

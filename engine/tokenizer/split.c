@@ -5,12 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_REGEX = 16384, MAX_GROWTH = 32 };
+#include "engine/tokenizer/unicode.h"
+
+/* A property's name of five bytes grows most. */
+enum { MAX_REGEX = 4096, MAX_GROWTH = sizeof LADE_NEWER_L / 4 };
 
 /* White_Space as the inside of a character class. */
 #define SPACE "\\x{9}-\\x{d}\\x{85}\\p{Z}"
 
-/* The escaped letters that mean the same to both libraries (\s and \S are spelled out). */
+/* The escaped letters that mean the same to both libraries (\s and \p are spelled out). */
 #define SHARED "rntfpPdDwWbBxsS"
 
 struct speller {
@@ -27,6 +30,39 @@ static bool refuse(struct speller *s, const char *what)
     return false;
 }
 
+/* Writes a class, or in a class what is inside of it. */
+static void put_class(struct speller *s, bool negated, const char *inside)
+{
+    if (!s->in_class)
+        s->out = stpcpy(s->out, negated ? "[^" : "[");
+    s->out = stpcpy(s->out, inside);
+    if (!s->in_class)
+        *s->out++ = ']';
+}
+
+/* \p{L} and the like, with the characters that PCRE2 does not know yet; s->in is at the backslash. */
+static bool spell_property(struct speller *s)
+{
+    static const struct {
+        const char *name, *inside;
+    } grown[] = {{"{L}", "\\p{L}" LADE_NEWER_L},
+                 {"{M}", "\\p{M}" LADE_NEWER_M},
+                 {"{N}", "\\p{N}" LADE_NEWER_N}};
+    bool negated = s->in[1] == 'P';
+    for (size_t i = 0; i < sizeof grown / sizeof *grown; i++) {
+        if (strncmp(s->in + 2, grown[i].name, 3) != 0)
+            continue;
+        if (negated && s->in_class)
+            return refuse(s, "\\P in a class");
+        put_class(s, negated, grown[i].inside);
+        s->in += 5;
+        return true;
+    }
+    s->out = stpcpy(s->out, negated ? "\\P" : "\\p");
+    s->in += 2;
+    return true;
+}
+
 /* An escape; s->in is at the backslash. */
 static bool spell_escape(struct speller *s)
 {
@@ -35,11 +71,11 @@ static bool spell_escape(struct speller *s)
     if ((letter && !strchr(SHARED, c)) || (c >= '0' && c <= '9') || (c == 'S' && s->in_class) ||
         (unsigned char)c >= 0x7f || (unsigned char)c < 0x20)
         return refuse(s, letter ? what : "an escape");
+    if (c == 'p' || c == 'P')
+        return spell_property(s);
     s->in += 2;
-    if (c == 's')
-        s->out = stpcpy(s->out, s->in_class ? SPACE : "[" SPACE "]");
-    else if (c == 'S')
-        s->out = stpcpy(s->out, "[^" SPACE "]");
+    if (c == 's' || c == 'S')
+        put_class(s, c == 'S', SPACE);
     else
         s->out = stpcpy(s->out, what);
     return true;
@@ -63,7 +99,7 @@ static bool spell_bracket(struct speller *s)
     return true;
 }
 
-/* Copies the regex with every \s and \S spelled out and refuses what the two libraries read
+/* Copies the regex with classes spelled out and refuses what the two libraries read
  * differently. `out` holds MAX_GROWTH bytes per byte of input. */
 static bool spell_out(struct speller *s)
 {

@@ -61,7 +61,7 @@ struct lade_tokenizer {
 const struct lade_merge *lade_merge_find(const struct lade_tokenizer *tok, int32_t left,
                                          int32_t right);
 
-/* NFC of valid UTF-8: malloc'ed, or NULL with `why` set. */
+/* NFC of valid UTF-8, by Unicode 9: malloc'ed, or NULL with `why` set. */
 char *lade_nfc(const char *text, size_t len, size_t *out_len, const char **why);
 
 /* ---- loading ---- */
