@@ -74,7 +74,7 @@ mask() {
     [ "$2" -ge 160 ] && panel='s/ *│[^│]*$//' && lines=1
     head -n $(($1 - lines)) | sed -E -e "$panel" \
         -e 's/[0-9]+:[0-9]{2}( elapsed)/T\1/; s/ready in ([0-9]+:[0-9]{2}|–)/ready in T/' \
-        -e 's/[0-9.]+ [GM]B\/s( +([0-9.:]+( m?s)?|–))?/S/g; /elapsed/s/[▁▂▃▄▅▆▇█]+//g; /model-/s/[━╸─]{5,}/BAR/' \
+        -e 's/[0-9.]+ [GM]B\/s( +([0-9.:]+( m?s)?|–))?/S/g; /elapsed/s/[▁▂▃▄▅▆▇█]+//g; /model-/s/[━╸─]{5,}/BAR/; /model-/s/([0-9] GB) +S$/\1/' \
         -e 's/thought for [0-9.]+ m?s/thought for T/; s/about [0-9]+ tokens/about N tokens/' \
         -e 's/GB in [0-9.]+ m?s/GB in T/; s/today [0-9]+:[0-9]+|yesterday/DAY/; s/ +$//; s/  +/  /g'
 }
@@ -113,7 +113,7 @@ test_board_200x60() { board 60 200; }
 
 chat() { # ROWS COLS
     fresh
-    start chat "$2" "$1" && see 'is ready' && keys 'Why do ships float?' Enter && see 'tokens/s' &&
+    start chat "$2" "$1" && see 'Thinking is ready' && keys 'Why do ships float?' Enter && see 'tokens/s' &&
         see 'idle' && settle && golden "chat-$2x$1" "$1" "$2"
 }
 test_chat_80x24() { chat 24 80; }
@@ -136,13 +136,13 @@ test_load_failure_is_a_message() {
 
 test_error_is_a_message() {
     fresh
-    start error 80 24 && see 'is ready' && keys 'one' Enter && see 'check the drive' &&
+    start error 80 24 && see 'Thinking is ready' && keys 'one' Enter && see 'check the drive' &&
         keys 'two' Enter && see 'Still here.' && see 'idle' && settle && golden error-80x24 24 80
 }
 
 test_scrolling_stops_following() {
     fresh
-    start stream 80 24 && see 'is ready' && keys 'Go' Enter && see 'Paragraph 9' &&
+    start stream 80 24 && see 'Thinking is ready' && keys 'Go' Enter && see 'Paragraph 9' &&
         keys PPage && see 'new lines · End follows' || return 1
     top=$(shot | head -3)
     rule=$(shot | grep 'End follows')
@@ -153,7 +153,7 @@ test_scrolling_stops_following() {
 
 test_wheel_scrolls() {
     fresh
-    start stream 80 24 && see 'is ready' && keys 'Go' Enter && see 'Paragraph 12' &&
+    start stream 80 24 && see 'Thinking is ready' && keys 'Go' Enter && see 'Paragraph 12' &&
         keys Escape && see 'stopped ·' || return 1
     n=0
     while [ $n -lt 5 ]; do
@@ -165,14 +165,14 @@ test_wheel_scrolls() {
 
 test_thinking_folds() {
     fresh
-    start think 80 24 && see 'is ready' && keys 'Think' Enter && see 'Thought 12' &&
+    start think 80 24 && see 'Thinking is ready' && keys 'Think' Enter && see 'Thought 12' &&
         lacks 'Thought 2 ' && keys C-t && see 'Thought 2 ' && keys C-t && gone 'Thought 2 ' &&
         keys Escape && see '▸ thought for'
 }
 
 test_paste_of_lines_is_one_message() {
     fresh
-    start chat 80 24 && see 'is ready' || return 1
+    start chat 80 24 && see 'Thinking is ready' || return 1
     printf 'first line\nsecond 日本語\n\nfourth 🚢' | tmux_ load-buffer - && tmux_ paste-buffer -p
     see 'fourth 🚢' && see '❯ first line' && lacks 'thought' && keys M-Enter && keys 'fifth' &&
         see '  fifth' && golden paste-80x24 24 80 && keys Enter && see 'tokens/s' && see 'idle' &&
@@ -181,16 +181,16 @@ test_paste_of_lines_is_one_message() {
 
 test_history_of_input() {
     fresh
-    start error 80 24 && see 'is ready' && keys 'first message' Enter && see 'check the drive' &&
+    start error 80 24 && see 'Thinking is ready' && keys 'first message' Enter && see 'check the drive' &&
         keys 'second message' Enter && see 'Still here.' && keys Up && see '❯ second message' &&
         keys Up && see '❯ first message' && keys Down Down && see '❯ Message, or' && keys C-r && keys 'irst' && see "(reverse-i-search)\`irst': first message" && keys C-g &&
         gone 'reverse-i' && keys C-d && see 'EXIT 0' &&
-        start error 80 24 && see 'is ready' && keys Up && see '❯ second message'
+        start error 80 24 && see 'Thinking is ready' && keys Up && see '❯ second message'
 }
 
 test_completion() {
     fresh
-    start chat 80 24 && see 'is ready' && keys '/' && see 'go on with a saved conversation' &&
+    start chat 80 24 && see 'Thinking is ready' && keys '/' && see 'go on with a saved conversation' &&
         keys 'th' && gone 'go on with' && see 'whether the model reasons' && keys 'e' Tab &&
         see 'monochrome' && keys 'mono' Tab && see '❯ /theme monochrome' && keys Enter &&
         gone '/theme monochrome' && keys '/re' && see '/rename' && keys Down && keys Down &&
@@ -198,13 +198,13 @@ test_completion() {
 }
 
 picker() { # ROWS COLS
-    start chat "$2" "$1" && see 'is ready' && keys '/resume' Enter && see 'type to filter' &&
+    start chat "$2" "$1" && see 'Thinking is ready' && keys '/resume' Enter && see 'type to filter' &&
         settle && golden "picker-$2x$1" "$1" "$2"
 }
 three_conversations() {
     [ -d "$work/home" ] && [ -f "$work/three" ] && return
     fresh
-    start error 80 24 && see 'is ready' && keys 'About the sea' Enter && see 'check the drive' &&
+    start error 80 24 && see 'Thinking is ready' && keys 'About the sea' Enter && see 'check the drive' &&
         keys '/new' Enter && gone 'check the drive' && keys 'Über die Schiffe 船 🚢' Enter &&
         see 'Still here.' && keys '/new' Enter && gone 'Still here.' &&
         keys 'A rather long first message that will not fit into a narrow list of titles at all' \
@@ -214,7 +214,7 @@ test_picker_80x24() { rm -f "$work/three"; three_conversations && picker 24 80; 
 test_picker_120x40() { three_conversations && picker 40 120; }
 test_picker_200x60() { three_conversations && picker 60 200; }
 test_picker_chooses_and_deletes() {
-    three_conversations && start chat 80 24 && see 'is ready' && keys '/resume' Enter &&
+    three_conversations && start chat 80 24 && see 'Thinking is ready' && keys '/resume' Enter &&
         see 'type to filter' && keys 'sea' && see '1 of 3' && keys Enter && gone 'filter' &&
         see '❯ About the sea' && see 'interrupted here' && keys '/resume' Enter &&
         see 'type to filter' && keys Up Up d && see 'for good?' && keys n && gone 'for good?' &&
@@ -227,7 +227,7 @@ test_picker_chooses_and_deletes() {
 
 test_resize_storm() {
     fresh
-    start chat 80 24 && see 'is ready' && keys 'Why do ships float?' Enter || return 1
+    start chat 80 24 && see 'Thinking is ready' && keys 'Why do ships float?' Enter || return 1
     n=0
     while [ $n -lt 200 ]; do
         tmux_ resize-window -x $((20 + n * 37 % 180)) -y $((4 + n * 17 % 60)) || return 1
@@ -239,7 +239,7 @@ test_resize_storm() {
 
 test_too_small_and_back() {
     fresh
-    start chat 80 24 && see 'is ready' && keys 'typed before' && see 'typed before' &&
+    start chat 80 24 && see 'Thinking is ready' && keys 'typed before' && see 'typed before' &&
         tmux_ resize-window -x 39 -y 9 && see 'too small: 39x9' && see 'needs 40x10' &&
         tmux_ resize-window -x 3 -y 2 && settle && tmux_ resize-window -x 80 -y 24 &&
         see '❯ typed before' && lacks 'too small'
@@ -248,7 +248,7 @@ test_too_small_and_back() {
 test_no_color() {
     fresh
     RUN_ENV='NO_COLOR=1'
-    start chat 80 24 && see 'is ready' && keys 'Why?' Enter && see 'tokens/s' && settle
+    start chat 80 24 && see 'Thinking is ready' && keys 'Why?' Enter && see 'tokens/s' && settle
     status=$?
     RUN_ENV=
     [ $status = 0 ] && ! shot -e | grep -qE "$(printf '\033')\[([0-9]+;)*(3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]" &&
@@ -257,12 +257,12 @@ test_no_color() {
 
 test_colours() {
     fresh
-    start chat 80 24 && see 'is ready' && shot -e | grep -qE "$(printf '\033')\[[0-9;]*38;5;"
+    start chat 80 24 && see 'Thinking is ready' && shot -e | grep -qE "$(printf '\033')\[[0-9;]*38;5;"
 }
 
 test_theme_picker_previews() {
     fresh
-    start chat 80 24 && see 'is ready' && keys '/theme' Enter && see 'monochrome' && settle || return 1
+    start chat 80 24 && see 'Thinking is ready' && keys '/theme' Enter && see 'monochrome' && settle || return 1
     before=$(shot -e | tail -1)
     keys Down && settle && [ "$before" != "$(shot -e | tail -1)" ] && keys Escape &&
         gone 'type to filter' && settle && [ "$before" = "$(shot -e | tail -1)" ] &&
@@ -272,7 +272,7 @@ test_theme_picker_previews() {
 
 test_kill_and_resume() {
     fresh
-    start stream 80 24 && see 'is ready' && keys 'A long story' Enter && see 'Paragraph 7:' &&
+    start stream 80 24 && see 'Thinking is ready' && keys 'A long story' Enter && see 'Paragraph 7:' &&
         sleep 0.5 && kill -9 "$(cat "$work/pid")" && see 'EXIT 137' &&
         start stream 80 24 --resume && see 'interrupted here' && see 'Paragraph 7:' &&
         see 'A long story' && keys 'And now?' Enter && see '❯ And now?' && see 'Paragraph 2:' &&
@@ -281,7 +281,7 @@ test_kill_and_resume() {
 
 test_control_characters_stay_text() {
     fresh
-    start hostile 100 24 && see 'is ready' && keys 'x' Enter && see 'tokens/s' &&
+    start hostile 100 24 && see 'Thinking is ready' && keys 'x' Enter && see 'tokens/s' &&
         see 'red ␛[31mtext␛[0m bell ␇ title ␛]0;owned␇ eight-bit \x9B31m bad \xFF\xFE end' &&
         lacks 'OpenBLAS' && grep -q 'OpenBLAS warning' "$work/home/cache/lade.log" &&
         keys C-d && see 'EXIT 0' && lacks 'OpenBLAS'
@@ -289,14 +289,14 @@ test_control_characters_stay_text() {
 
 test_crash_restores_the_terminal() {
     fresh
-    start chat 80 24 && see 'is ready' && kill -SEGV "$(cat "$work/pid")" &&
+    start chat 80 24 && see 'Thinking is ready' && kill -SEGV "$(cat "$work/pid")" &&
         see 'lade: the program failed (signal 11)' && see ' icanon ' && see ' echo ' &&
-        lacks 'is ready'
+        lacks 'Thinking is ready'
 }
 
 test_terminate_saves() {
     fresh
-    start stream 80 24 && see 'is ready' && keys 'A long story' Enter && see 'Paragraph 3:' &&
+    start stream 80 24 && see 'Thinking is ready' && keys 'A long story' Enter && see 'Paragraph 3:' &&
         kill -TERM "$(cat "$work/pid")" && see 'EXIT 143' && see ' icanon ' &&
         start stream 80 24 --resume && see 'Paragraph 3:' && see 'stopped'
 }
@@ -306,14 +306,14 @@ test_suspend() {
     new_terminal
     tmux_ new-session -d -x 80 -y 24 "env LADE_HOME=$work/home PS1='shell> ' bash --norc --noprofile -i" \; \
         set -g escape-time 0 \; set -g status off
-    see 'shell>' && keys "$build/lade-fake -m $here/scripts/chat.script" Enter && see 'is ready' &&
+    see 'shell>' && keys "$build/lade-fake -m $here/scripts/chat.script" Enter && see 'Thinking is ready' &&
         keys 'half' && see '❯ half' && keys C-z && see 'Stopped' && keys 'fg' Enter && see '❯ half' &&
         keys ' done' && see '❯ half done'
 }
 
 test_idle_costs_nothing() {
     fresh
-    start chat 80 24 && see 'is ready' && settle || return 1
+    start chat 80 24 && see 'Thinking is ready' && settle || return 1
     before=$(awk '{print $14 + $15}' "/proc/$(cat "$work/pid")/stat")
     sleep 4
     used=$(($(awk '{print $14 + $15}' "/proc/$(cat "$work/pid")/stat") - before))
