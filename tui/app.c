@@ -271,6 +271,7 @@ int chat_main(const struct options *opt)
     begin(&app, opt);
     run(&app);
     bool failed = app.chat.failed;
+    long long saved = app.chat.history_failed ? 0 : (long long)app.chat.conversation;
     screen_close(&app.screen);
     input_stop();
     term_stop();
@@ -278,5 +279,7 @@ int chat_main(const struct options *opt)
     keys_free(&app.keys);
     if (failed || app.signal)
         term_replay(STDERR_FILENO, 10);
+    if (saved && app.signal != SIGHUP)
+        printf("Saved as conversation %lld; go on with: lade chat --resume %lld\n", saved, saved);
     return app.signal ? 128 + app.signal : EXIT_DONE;
 }

@@ -11,6 +11,9 @@
 #include "tui/slash/slash.h"
 #include "tui/text/width.h"
 
+/* Seconds; with ticks of a quarter of a second nothing older than half a second is unsaved. */
+#define SAVE_EVERY 0.2
+
 double chat_now(void)
 {
     struct timespec t;
@@ -345,7 +348,7 @@ void chat_tick(struct chat *c, double now)
         return;
     if (e->thinking)
         think_clock(c, e, now);
-    if (now - c->answer.saved >= 0.3)
+    if (now - c->answer.saved >= SAVE_EVERY)
         chat_save_progress(c);
     c->dirty = true;
 }
