@@ -77,7 +77,8 @@ struct lade_tensor {
     uint8_t source;                  /* enum lade_source */
     uint8_t rows;                    /* enum lade_row_order */
     uint8_t value;                   /* enum lade_value */
-    uint8_t n_parts;                 /* GPTQ: 0 qweight, 1 qzeros, 2 scales; others: runs of rows */
+    uint8_t n_parts;                 /* GPTQ: 0 qweight, 1 qzeros, 2 scales, maybe 3 g_idx;
+                                        others: runs of rows */
     uint8_t zero_offset;             /* GPTQ: what is added to a stored zero (1 for gptq v1) */
     uint8_t naming;                  /* which of the names its role may have; see tensor_name */
     int piece;

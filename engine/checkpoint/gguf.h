@@ -3,7 +3,8 @@
  * A file is: "GGUF", u32 version, u64 tensors, u64 metadata entries; the entries (key, type,
  * value); the tensors (name, dimensions with the contiguous one first, type, offset); then, at the
  * next multiple of general.alignment, the data. All numbers are little-endian. Large models are
- * split over files PREFIX-00001-of-00003.gguf, each with its own header; metadata is in the first. */
+ * split over files PREFIX-00001-of-00003.gguf, each with its own header; the first has the
+ * metadata. */
 #ifndef LADE_CHECKPOINT_GGUF_H
 #define LADE_CHECKPOINT_GGUF_H
 

@@ -392,7 +392,7 @@ static void gguf_tensor_name(const struct lade_tensor *t, int layer, int expert,
 
 /* ---- binding --------------------------------------------------------------------------------- */
 
-/* How the types of tensors are taken over. All are row-major: they may be cut and joined by rows. */
+/* How the types of tensors are taken over. All are row-major and may be cut and joined by rows. */
 static const struct type {
     uint8_t known, source, packed, group, block;
 } types[LADE_N_DTYPES] = {

@@ -260,7 +260,7 @@ static size_t module_name(enum lade_role role, int layer, int expert, char *buf,
     return (size_t)n;
 }
 
-static const char *const gptq_parts[] = {".qweight", ".qzeros", ".scales"};
+static const char *const gptq_parts[] = {".qweight", ".qzeros", ".scales", ".g_idx"};
 static const char *const stack_names[] = {"gate_up_proj", "down_proj"};
 
 static void stack_name(int layer, int down, char *buf, size_t size)
@@ -406,6 +406,23 @@ static int gptq_type(const struct lade_build *b, struct lade_tensor *t,
     return 0;
 }
 
+/* GPTQ's g_idx, the group of each input: its values are checked when they are read. */
+static int bind_order(struct lade_build *b, struct lade_tensor *t, char *name, size_t module_len,
+                      char *err)
+{
+    const uint64_t want[] = {(uint64_t)t->packed.cols};
+    struct lade_raw *raw = find_part(b, name, module_len, gptq_parts[3]);
+    if (!raw)
+        return 0;
+    if (raw->dtype != LADE_DT_I32)
+        return wrong_dtype(b, raw, name, lade_dtypes[LADE_DT_I32].name, err);
+    if (!same_dims(raw, want, 1))
+        return wrong_shape(b, raw, name, want, 1, "config.json", err);
+    t->n_parts = 4;
+    take(t, 3, raw);
+    return 0;
+}
+
 static int bind_gptq(struct lade_build *b, struct lade_tensor *t, char *name, size_t module_len,
                      char *err)
 {
@@ -451,13 +468,7 @@ static int bind_gptq(struct lade_build *b, struct lade_tensor *t, char *name, si
         }
         take(t, i, raw);
     }
-    struct lade_raw *order = find_part(b, name, module_len, ".g_idx");
-    if (order)
-        return lade_fail(err,
-                         "%s: tensor '%s' reorders the inputs, which is not supported; get a "
-                         "checkpoint without act-order",
-                         lade_raw_file(b, order), name);
-    return 0;
+    return bind_order(b, t, name, module_len, err);
 }
 
 /* One expert's slice of the layer's fused tensors: gate_up [experts][2 * ff][hidden] with the

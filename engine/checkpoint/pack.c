@@ -1,6 +1,7 @@
 #include "engine/checkpoint/pack.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/checkpoint/file.h"
@@ -17,12 +18,20 @@ struct job {
     char *err;
 };
 
-static int bad_value(const struct job *j, const char *why)
+/* "FILE: tensor 'NAME'" of the part. */
+static const char *part_name(const struct job *j, char *buf, size_t size)
 {
     char name[256];
     lade_catalog_tensor_name(j->cat, j->t, j->part, name, sizeof name);
-    return lade_fail(j->err, "%s: tensor '%s': %s; download the file again",
-                     lade_path_base(j->cat->shards[j->t->parts[j->part].shard].path), name, why);
+    snprintf(buf, size, "%s: tensor '%s'",
+             lade_path_base(j->cat->shards[j->t->parts[j->part].shard].path), name);
+    return buf;
+}
+
+static int bad_value(const struct job *j, const char *why)
+{
+    return lade_fail(j->err, "%s: %s; download the file again", part_name(j, (char[512]){0}, 512),
+                     why);
 }
 
 /* ---- row order ------------------------------------------------------------------------------- */
@@ -57,7 +66,7 @@ static struct run run_at(const struct job *j, int r)
 /* ---- tiles ----------------------------------------------------------------------------------- */
 
 /* From [lines][rows] to [tiles][lines][LADE_TILE], elements of `size` bytes. The source is read
- * by blocks of lines, so that its rows stay in the first caches while all tiles take their share. */
+ * by blocks of lines, so that its rows stay in the caches while all tiles take their share. */
 static inline __attribute__((always_inline)) void tile(const struct job *j, size_t lines,
                                                        size_t size, unsigned char *dst)
 {
@@ -157,9 +166,26 @@ static int pack_zeros(const struct job *j)
     return 0;
 }
 
+/* g_idx i32 [cols]: the group of each input must be the one it lies in. */
+static int check_order(const struct job *j)
+{
+    const struct lade_matrix *m = &j->t->packed;
+    for (int k = 0; k < m->cols; k++) {
+        int32_t group;
+        memcpy(&group, j->src + 4 * (size_t)k, 4);
+        if (group != k / m->group)
+            return lade_fail(j->err,
+                             "%s: its inputs are reordered (desc_act), which is not supported; get "
+                             "a checkpoint without it",
+                             part_name(j, (char[512]){0}, 512));
+    }
+    return 0;
+}
+
 static int pack_gptq(const struct job *j)
 {
-    static int (*const parts[])(const struct job *) = {pack_codes, pack_zeros, pack_scales};
+    static int (*const parts[])(const struct job *) = {pack_codes, pack_zeros, pack_scales,
+                                                       check_order};
     return parts[j->part](j);
 }
 

@@ -13,12 +13,27 @@
 enum { MAX_REGEXES = 4096, NAME = 160 };
 
 /* The packings that are stored like GPTQ, and what each adds to a stored zero. */
-static const struct packing {
+struct packing {
     const char *name;
     int zero_offset;
-} packings[] = {
+};
+static const struct packing autoround_packings[] = {
     {"auto_round:auto_gptq", 1}, {"auto_round:gptq", 1},      {"auto", 1},
-    {"auto_round", 0},           {"auto_round:gptqmodel", 0},
+    {"auto_round", 0},           {"auto_round:gptqmodel", 0}, {0},
+};
+static const struct packing gptq_packings[] = {{"gptq", 1}, {"gptq_v2", 0}, {0}};
+
+/* Who made the checkpoint, and where its config says what. */
+static const struct method {
+    const char *name;               /* quant_method contains it */
+    const char *packing_keys[2];    /* the first one that is there; else the first packing */
+    const struct packing *packings; /* up to a nameless one */
+    const char *overrides;          /* settings of single modules */
+    bool prefixed;                  /* their keys are "+:regex" or "-:regex", which must match from
+                                     * the start of the name */
+} methods[] = {
+    {"auto-round", {"packing_format", NULL}, autoround_packings, "extra_config", false},
+    {"gptq", {"checkpoint_format", "format"}, gptq_packings, "dynamic", true},
 };
 
 struct regex {
@@ -31,7 +46,8 @@ struct regex {
 struct lade_quant {
     char *file;
     json_t *root;  /* quantization_config */
-    json_t *extra; /* its extra_config or NULL */
+    json_t *extra; /* its overrides or NULL */
+    const struct method *method;
     struct lade_quant_spec base;
     struct regex *regexes;
     size_t n_regexes;
@@ -83,39 +99,71 @@ static int read_spec(json_t *config, struct lade_quant_spec *spec, const char *w
     return 0;
 }
 
-/* "'a', 'b' and 'c'" of the packing table. */
-static void packing_list(char *buf, size_t size)
+/* "a, b, c" of a packing table. */
+static void packing_list(const struct packing *p, char *buf, size_t size)
 {
     size_t n = 0;
-    for (size_t i = 0; i < sizeof packings / sizeof *packings && n < size; i++)
-        n += (size_t)snprintf(buf + n, size - n, "%s%s", i ? ", " : "", packings[i].name);
+    for (bool first = true; p->name && n < size; p++, first = false)
+        n += (size_t)snprintf(buf + n, size - n, "%s%s", first ? "" : ", ", p->name);
 }
 
-static int read_method(struct lade_quant *q, char *err)
+static int read_packing(struct lade_quant *q, char *err)
 {
-    json_t *method_value = json_object_get(q->root, "quant_method");
-    const char *method = json_string_value(method_value);
-    const char *packing = json_string_value(json_object_get(q->root, "packing_format"));
-    if (!method)
-        return lade_fail(
-            err, "%s: quantization_config has no quant_method; download the file again", q->file);
-    if (!strstr(method, "auto-round"))
-        return lade_fail(err,
-                         "%s: quant_method '%s' is not supported; get a BF16 or an "
-                         "AutoRound (auto_round:auto_gptq) checkpoint",
-                         q->file, lade_printable((char[64]){0}, 64, method, strlen(method)));
-    if (!packing)
-        packing = packings[0].name;
-    for (size_t i = 0; i < sizeof packings / sizeof *packings; i++) {
-        if (!strcmp(packing, packings[i].name)) {
-            q->base.zero_offset = packings[i].zero_offset;
+    const struct method *m = q->method;
+    const char *key = m->packing_keys[0];
+    json_t *value = json_object_get(q->root, key);
+    if (!value && m->packing_keys[1])
+        value = json_object_get(q->root, key = m->packing_keys[1]);
+    const char *name = value ? json_string_value(value) : m->packings[0].name;
+    if (!name)
+        name = "?";
+    for (const struct packing *p = m->packings; p->name; p++) {
+        if (!strcmp(name, p->name)) {
+            q->base.zero_offset = p->zero_offset;
             return 0;
         }
     }
     char known[160];
-    packing_list(known, sizeof known);
-    return lade_fail(err, "%s: packing_format '%s' is not supported; lade reads %s", q->file,
-                     lade_printable((char[64]){0}, 64, packing, strlen(packing)), known);
+    packing_list(m->packings, known, sizeof known);
+    return lade_fail(err, "%s: %s '%s' is not supported; lade reads %s", q->file, key,
+                     lade_printable((char[64]){0}, 64, name, strlen(name)), known);
+}
+
+static int read_method(struct lade_quant *q, char *err)
+{
+    const char *name = json_string_value(json_object_get(q->root, "quant_method"));
+    if (!name)
+        return lade_fail(
+            err, "%s: quantization_config has no quant_method; download the file again", q->file);
+    for (size_t i = 0; i < sizeof methods / sizeof *methods && !q->method; i++)
+        if (strstr(name, methods[i].name))
+            q->method = &methods[i];
+    if (!q->method)
+        return lade_fail(err,
+                         "%s: quant_method '%s' is not supported; get a BF16, an AutoRound "
+                         "(auto_round:auto_gptq) or a GPTQ checkpoint",
+                         q->file, lade_printable((char[64]){0}, 64, name, strlen(name)));
+    return read_packing(q, err);
+}
+
+/* desc_act gives each input a group of its own choice, which no kernel here can follow. */
+static int check_order(const struct lade_quant *q, char *err)
+{
+    if (json_is_true(json_object_get(q->root, "desc_act")) && q->base.group != -1)
+        return lade_fail(err,
+                         "%s: desc_act is true, which reorders the inputs and is not supported; "
+                         "get a checkpoint without it",
+                         q->file);
+    return 0;
+}
+
+static int read_overrides(struct lade_quant *q, char *err)
+{
+    q->extra = json_object_get(q->root, q->method->overrides);
+    if (q->extra && !json_is_object(q->extra) && !json_is_null(q->extra))
+        return lade_fail(err, "%s: %s is not an object; download the file again", q->file,
+                         q->method->overrides);
+    return 0;
 }
 
 int lade_quant_parse(struct lade_quant **out, const char *text, size_t len, bool whole_file,
@@ -139,12 +187,10 @@ int lade_quant_parse(struct lade_quant **out, const char *text, size_t len, bool
     q->root = json_incref(config);
     json_decref(root);
     q->base.sym = true;
-    q->extra = json_object_get(config, "extra_config");
     if (!json_is_object(config)) {
         lade_fail(err, "%s: quantization_config is not an object; download the file again", path);
-    } else if (q->extra && !json_is_object(q->extra) && !json_is_null(q->extra)) {
-        lade_fail(err, "%s: extra_config is not an object; download the file again", path);
-    } else if (!read_method(q, err) && !read_spec(config, &q->base, path, err)) {
+    } else if (!read_method(q, err) && !read_overrides(q, err) &&
+               !read_spec(config, &q->base, path, err) && !check_order(q, err)) {
         *out = q;
         return 0;
     }
@@ -152,7 +198,7 @@ int lade_quant_parse(struct lade_quant **out, const char *text, size_t len, bool
     return -1;
 }
 
-/* ---- extra_config ---------------------------------------------------------------------------- */
+/* ---- settings of single modules ------------------------------------------------------------- */
 
 static bool is_module(const struct lade_raws *raws, const char *key, size_t len)
 {
@@ -186,6 +232,34 @@ static bool plain_search(const char *key, size_t key_len, const char *text, size
     return false;
 }
 
+/* Keeps a key as a pattern. */
+static int add_pattern(struct lade_quant *q, const char *key, json_t *config, char *err)
+{
+    struct regex r = {.key = key, .len = strlen(key), .config = config};
+    if (q->method->prefixed && !strncmp(key, "-:", 2))
+        return 0; /* its modules are plain, which their tensors say */
+    if (q->method->prefixed || !is_plain(key)) {
+        int code;
+        PCRE2_SIZE at;
+        if (!strncmp(key, "+:", 2))
+            key += 2;
+        r.code = pcre2_compile((PCRE2_SPTR)key, PCRE2_ZERO_TERMINATED,
+                               q->method->prefixed ? PCRE2_ANCHORED : 0, &code, &at, NULL);
+        if (!r.code)
+            return 0; /* AutoRound ignores what is no regular expression, too */
+    }
+    struct regex *grown = realloc(q->regexes, (q->n_regexes + 1) * sizeof *grown);
+    if (grown)
+        q->regexes = grown;
+    if (!grown || q->n_regexes == MAX_REGEXES) {
+        pcre2_code_free(r.code);
+        return lade_fail(err, "%s: %s has more than %d patterns; the file is damaged", q->file,
+                         q->method->overrides, MAX_REGEXES);
+    }
+    q->regexes[q->n_regexes++] = r;
+    return 0;
+}
+
 int lade_quant_bind(struct lade_quant *q, const struct lade_raws *raws, char *err)
 {
     const char *key;
@@ -199,27 +273,11 @@ int lade_quant_bind(struct lade_quant *q, const struct lade_raws *raws, char *er
     {
         size_t len = strlen(key);
         if (!json_is_object(config))
-            return lade_fail(err, "%s: extra_config '%s' is not an object; download the file again",
-                             q->file, lade_printable((char[NAME]){0}, NAME, key, len));
-        if (is_module(raws, key, len) || !json_object_size(config))
-            continue;
-        struct regex r = {.key = key, .len = len, .config = config};
-        if (!is_plain(key)) {
-            int code;
-            PCRE2_SIZE at;
-            r.code = pcre2_compile((PCRE2_SPTR)key, len, 0, &code, &at, NULL);
-            if (!r.code)
-                continue; /* AutoRound ignores what is no regular expression, too */
-        }
-        struct regex *grown = realloc(q->regexes, (q->n_regexes + 1) * sizeof *grown);
-        if (!grown || q->n_regexes == MAX_REGEXES) {
-            q->regexes = grown ? grown : q->regexes;
-            pcre2_code_free(r.code);
-            return lade_fail(err, "%s: extra_config has more than %d patterns; the file is damaged",
-                             q->file, MAX_REGEXES);
-        }
-        q->regexes = grown;
-        q->regexes[q->n_regexes++] = r;
+            return lade_fail(err, "%s: %s '%s' is not an object; download the file again", q->file,
+                             q->method->overrides, lade_printable((char[NAME]){0}, NAME, key, len));
+        if (!is_module(raws, key, len) && json_object_size(config) &&
+            add_pattern(q, key, config, err))
+            return -1;
     }
     return 0;
 }
@@ -241,9 +299,10 @@ static int search(const struct lade_quant *q, const char *module, size_t len, js
             *config = r->config;
         else if (rc != PCRE2_ERROR_NOMATCH)
             return lade_fail(err,
-                             "%s: extra_config pattern '%s' takes too long to match; replace "
-                             "it by module names",
-                             q->file, lade_printable((char[NAME]){0}, NAME, r->key, r->len));
+                             "%s: %s pattern '%s' takes too long to match; replace it by "
+                             "module names",
+                             q->file, q->method->overrides,
+                             lade_printable((char[NAME]){0}, NAME, r->key, r->len));
     }
     return 0;
 }
@@ -258,7 +317,7 @@ int lade_quant_module(const struct lade_quant *q, const char *module, size_t len
     if (!config)
         return 0;
     char where[NAME + 256];
-    snprintf(where, sizeof where, "%s: extra_config of %.*s", q->file,
+    snprintf(where, sizeof where, "%s: %s of %.*s", q->file, q->method->overrides,
              (int)(len < NAME ? len : NAME), module);
     return read_spec(config, spec, where, err);
 }

@@ -1,7 +1,8 @@
 /* quant.h - quantization_config: how each module of a Hugging Face checkpoint is quantized.
  *
  * The tensors decide whether a module is quantized at all; this says how to read it. Known:
- * AutoRound in the packings that lie like GPTQ. Everything else is refused by name. */
+ * AutoRound in the packings that lie like GPTQ, and GPTQ itself (v1 and v2) without reordered
+ * inputs. Everything else is refused by name. */
 #ifndef LADE_CHECKPOINT_QUANT_H
 #define LADE_CHECKPOINT_QUANT_H
 
@@ -25,8 +26,9 @@ int lade_quant_parse(struct lade_quant **out, const char *text, size_t len, bool
                      const char *path, char *err);
 void lade_quant_free(struct lade_quant *q);
 
-/* Sorts the keys of extra_config: those that are modules of `raws` hold for that module, the rest
- * are regular expressions. Call once, before lade_quant_module. */
+/* Sorts the settings of single modules (AutoRound: extra_config, GPTQ: dynamic): keys that are
+ * modules of `raws` hold for that module, the rest are regular expressions. Call once, before
+ * lade_quant_module. */
 int lade_quant_bind(struct lade_quant *q, const struct lade_raws *raws, char *err);
 
 /* The specification of a quantized module, by name. */

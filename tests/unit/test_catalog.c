@@ -398,9 +398,40 @@ static void slow_pattern(struct support_checkpoint *c)
     support_set(json_object_get(c->config, "quantization_config"), "extra_config",
                 "{\"^([a-z_.0-9]+)+[A-Z]\": {\"bits\": 8}}");
 }
+static void gptq(struct support_checkpoint *c)
+{
+    json_t *config = json_object_get(c->config, "quantization_config");
+    support_set(config, "quant_method", "\"gptq\"");
+    support_set(config, "checkpoint_format", "\"gptq\"");
+    support_set(config, "dynamic",
+                "{\"+:.*(linear_attn|self_attn|shared_expert)\": {\"bits\": 8}}");
+}
 static void act_order(struct support_checkpoint *c)
 {
-    support_add(c, "model.layers.0.mlp.experts.0.up_proj.g_idx", "I32", 1, (uint64_t[]){32});
+    gptq(c);
+    support_set(json_object_get(c->config, "quantization_config"), "desc_act", "true");
+}
+static void short_order(struct support_checkpoint *c)
+{
+    gptq(c);
+    support_add(c, "model.layers.0.mlp.experts.0.up_proj.g_idx", "I32", 1, (uint64_t[]){31});
+}
+static void marlin(struct support_checkpoint *c)
+{
+    gptq(c);
+    support_set(json_object_get(c->config, "quantization_config"), "checkpoint_format",
+                "\"marlin\"");
+}
+static void strange_dynamic(struct support_checkpoint *c)
+{
+    gptq(c);
+    support_set(json_object_get(c->config, "quantization_config"), "dynamic", "[1]");
+}
+static void anchored_dynamic(struct support_checkpoint *c)
+{
+    gptq(c);
+    support_set(json_object_get(c->config, "quantization_config"), "dynamic",
+                "{\"linear_attn\": {\"bits\": 8}}");
 }
 static void unknown_packing(struct support_checkpoint *c)
 {
@@ -460,7 +491,11 @@ static const struct bad_model {
     {"strange extra_config", strange_extra, "config.json",
      "extra_config 'model.layers.0.mlp.experts.0.up_proj' is not an object"},
     {"slow pattern", slow_pattern, "config.json", "takes too long to match"},
-    {"act order", act_order, "model-0000", "up_proj.g_idx' reorders the inputs"},
+    {"act order", act_order, "config.json", "desc_act is true"},
+    {"order of other inputs", short_order, "model-0000", "up_proj.g_idx' has shape [31]"},
+    {"marlin", marlin, "config.json", "checkpoint_format 'marlin' is not supported"},
+    {"strange dynamic", strange_dynamic, "config.json", "dynamic is not an object"},
+    {"dynamic matches from the start", anchored_dynamic, "model-0000", "by 4 bits"},
     {"compressed tensors", unknown_packing, "model-0000",
      "up_proj.weight_packed' belongs to a packing that is not supported"},
     {"half a fused layer", half_fused, "index.json",

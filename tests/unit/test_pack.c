@@ -273,6 +273,41 @@ static void asymmetric_checkpoints(void **state)
     }
 }
 
+/* GPTQ's own config: v1 and v2 zeros, patterns of `dynamic`, and g_idx where nothing is reordered. */
+static void gptq_checkpoints(void **state)
+{
+    (void)state;
+    for (int version = 1; version <= 2; version++) {
+        struct support_checkpoint c;
+        char name[128];
+        support_new(&c);
+        support_add_plain(&c, "F16");
+        support_quantize_mixed(&c);
+        support_set(c.config, "quantization_config",
+                    "{\"bits\": 4, \"group_size\": 16, \"sym\": true, \"desc_act\": false,"
+                    " \"quant_method\": \"gptq\", \"dynamic\": {\"-:lm_head\": {},"
+                    " \"+:.*(linear_attn|self_attn|shared_expert)\": {\"bits\": 8}}}");
+        support_set(json_object_get(c.config, "quantization_config"), "format",
+                    version == 1 ? "\"gptq\"" : "\"gptq_v2\"");
+        for (int i = 0; i < c.n; i++) {
+            struct support_tensor *t = &c.tensors[i];
+            if (version == 2 && strstr(t->name, ".qzeros"))
+                memset(t->data, strstr(t->name, ".experts.") ? 0x88 : 0x80, t->bytes);
+        }
+        for (int e = 0; e < 3; e++) {
+            snprintf(name, sizeof name, "model.layers.1.mlp.experts.%d.up_proj.g_idx", e);
+            struct support_tensor *t = support_add(&c, name, "I32", 1, (uint64_t[]){32});
+            for (int32_t k = 0; k < 32; k++) {
+                int32_t group = k / 16;
+                memcpy(t->data + 4 * k, &group, 4);
+            }
+        }
+        support_save(&c, 1);
+        check_directory(c.dir);
+        support_free(&c);
+    }
+}
+
 /* A last group that is shorter than the others, and one group for all inputs. */
 static void ragged_groups(void **state)
 {
@@ -382,6 +417,25 @@ static void bad_values_name_the_tensor(void **state)
     }
 }
 
+static void reordered_inputs_are_refused(void **state)
+{
+    (void)state;
+    struct support_checkpoint c;
+    support_new(&c);
+    support_add_plain(&c, "BF16");
+    support_quantize_mixed(&c);
+    struct support_tensor *t =
+        support_add(&c, "model.layers.1.self_attn.o_proj.g_idx", "I32", 1, (uint64_t[]){64});
+    for (int32_t k = 0; k < 64; k++) {
+        int32_t group = k == 17 ? 3 : k / 16;
+        memcpy(t->data + 4 * k, &group, 4);
+    }
+    const char *err = pack_all(&c);
+    assert_non_null(
+        strstr(err, "model.layers.1.self_attn.o_proj.g_idx': its inputs are reordered"));
+    support_free(&c);
+}
+
 static void a_zero_of_256_is_refused(void **state)
 {
     (void)state;
@@ -416,10 +470,16 @@ static void there_is_no_other_part(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plain_checkpoints),          cmocka_unit_test(symmetric_checkpoint),
-        cmocka_unit_test(asymmetric_checkpoints),     cmocka_unit_test(ragged_groups),
-        cmocka_unit_test(fused_checkpoint),           cmocka_unit_test(fixtures),
-        cmocka_unit_test(bad_values_name_the_tensor), cmocka_unit_test(a_zero_of_256_is_refused),
+        cmocka_unit_test(plain_checkpoints),
+        cmocka_unit_test(symmetric_checkpoint),
+        cmocka_unit_test(asymmetric_checkpoints),
+        cmocka_unit_test(gptq_checkpoints),
+        cmocka_unit_test(ragged_groups),
+        cmocka_unit_test(fused_checkpoint),
+        cmocka_unit_test(fixtures),
+        cmocka_unit_test(bad_values_name_the_tensor),
+        cmocka_unit_test(reordered_inputs_are_refused),
+        cmocka_unit_test(a_zero_of_256_is_refused),
         cmocka_unit_test(there_is_no_other_part),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
