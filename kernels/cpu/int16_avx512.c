@@ -74,14 +74,19 @@ struct input {
     const int32_t *bias;
 };
 
-/* Four codes of each lane times four inputs of M tokens. */
-ALWAYS_INLINE void codes_times(__m512i *high, __m512i *low, __m512i codes, const struct input *x,
-                               int at, const int M)
+/* Four codes of each lane times four inputs of M tokens. An input is spread over the lanes once
+ * for all tiles. */
+ALWAYS_INLINE void codes_times(__m512i *high, __m512i *low, const __m512i *codes,
+                               const struct input *x, int at, const int T, const int M)
 {
     UNROLL
     for (int m = 0; m < M; m++) {
-        high[m] = _mm512_dpbusd_epi32(high[m], codes, _mm512_set1_epi32(x[m].q[2 * at]));
-        low[m] = _mm512_dpbusd_epi32(low[m], codes, _mm512_set1_epi32(x[m].q[2 * at + 1]));
+        __m512i h = _mm512_set1_epi32(x[m].q[2 * at]), l = _mm512_set1_epi32(x[m].q[2 * at + 1]);
+        UNROLL
+        for (int t = 0; t < T; t++) {
+            high[t * M + m] = _mm512_dpbusd_epi32(high[t * M + m], codes[t], h);
+            low[t * M + m] = _mm512_dpbusd_epi32(low[t * M + m], codes[t], l);
+        }
     }
 }
 
@@ -91,17 +96,21 @@ ALWAYS_INLINE void word_times(__m512i *high, __m512i *low, const struct operand 
                               const int T, const int M)
 {
     const __m512i nibbles = _mm512_set1_epi32(0x0f0f0f0f);
+    __m512i c[TILES], odd[TILES];
+    UNROLL
+    for (int t = 0; t < T; t++)
+        c[t] = _mm512_loadu_si512(w[t].words + (size_t)word * LADE_TILE);
+    if (type == LADE_Q8) {
+        codes_times(high, low, c, x, word, T, M);
+        return;
+    }
     UNROLL
     for (int t = 0; t < T; t++) {
-        __m512i c = _mm512_loadu_si512(w[t].words + (size_t)word * LADE_TILE);
-        if (type == LADE_Q8) {
-            codes_times(high + t * M, low + t * M, c, x, word, M);
-            continue;
-        }
-        __m512i odd = _mm512_and_si512(_mm512_srli_epi32(c, 4), nibbles);
-        codes_times(high + t * M, low + t * M, _mm512_and_si512(c, nibbles), x, 2 * word, M);
-        codes_times(high + t * M, low + t * M, odd, x, 2 * word + 1, M);
+        odd[t] = _mm512_and_si512(_mm512_srli_epi32(c[t], 4), nibbles);
+        c[t] = _mm512_and_si512(c[t], nibbles);
     }
+    codes_times(high, low, c, x, 2 * word, T, M);
+    codes_times(high, low, odd, x, 2 * word + 1, T, M);
 }
 
 /* out[t * M + m] = 16 rows of tile t times token m */
