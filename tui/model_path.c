@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/hub/find.h"
 #include "tui/paths.h"
 
 /* '@' is the program's own directory, '%' the prefix it was made for. The former, so that a build
@@ -56,6 +57,18 @@ bool model_path_bundled(char out[PATH_MAX])
     return false;
 }
 
+/* The model that `lade models` calls so. */
+static int find_by_name(const char *name, const char *models, char out[PATH_MAX], char *err)
+{
+    struct lade_found_list list;
+    if (lade_find_models(&list, models, err))
+        return -1;
+    const struct lade_found *f = lade_found_resolve(&list, name, err);
+    int n = f ? snprintf(out, PATH_MAX, "%s", f->path) : 0;
+    lade_found_free(&list);
+    return f && n < PATH_MAX ? 0 : -1;
+}
+
 int model_path_resolve(const char *name, char out[PATH_MAX], char *err)
 {
     char models[PATH_MAX];
@@ -76,11 +89,14 @@ int model_path_resolve(const char *name, char out[PATH_MAX], char *err)
     }
     if (paths_file(PATHS_DATA, "models", models, err))
         return -1;
-    if (*name && name[0] != '/' && name[0] != '.' &&
-        snprintf(out, PATH_MAX, "%s/%s", models, name) < PATH_MAX && exists(out))
-        return 0;
-    return lade_fail(err,
-                     "%s: there is no such file or directory, nor one in %.200s; give the "
-                     "directory of a checkpoint",
-                     *name ? name : "-m", models);
+    if (*name && name[0] != '/' && name[0] != '.') {
+        if (snprintf(out, PATH_MAX, "%s/%s", models, name) < PATH_MAX && exists(out))
+            return 0;
+        return find_by_name(name, models, out, err);
+    }
+    return lade_fail(
+        err,
+        "%s: there is no such file or directory; give the directory of a checkpoint, a "
+        ".gguf file, or a name that lade models lists",
+        *name ? name : "-m");
 }

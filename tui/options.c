@@ -33,6 +33,18 @@ static const struct command_row commands[N_COMMANDS] = {
     [COMMAND_INSPECT] = {"inspect", "", "what a checkpoint holds, without loading it", 0, NULL},
     [COMMAND_PLAN] = {"plan", "", "which strategy fits a machine, with predicted numbers", 0,
                       "Without -m: the INT4-mixed 80B. Without --vram and --ram: this machine.\n"},
+    [COMMAND_MODELS] = {"models", "", "the models that this machine has, by name", 0,
+                        "Looks into lade's own models directory, the Hugging Face hub cache, and\n"
+                        "those of llama.cpp, LM Studio and ollama. Each name, or a beginning that\n"
+                        "only one has, stands for MODEL everywhere.\n"},
+    [COMMAND_PULL] =
+        {"pull", "ORG/NAME[:QUANT|:FILE]", "fetch a model from the Hugging Face hub", 1,
+         "  pull ORG/NAME               safetensors, or the only GGUF model\n"
+         "  pull ORG/NAME:Q4_K_M        a GGUF model by its quantization\n"
+         "  pull ORG/NAME:FILE.gguf     or by a file (all parts of a split come)\n"
+         "Into the models directory; the path goes to standard output. What was interrupted\n"
+         "goes on where it stopped; every file is checked. HF_TOKEN opens private and gated\n"
+         "repositories, HF_ENDPOINT names another server.\n"},
     [COMMAND_BENCH] = {"bench", "", "measure loading, prefill and decode", 0, NULL},
     [COMMAND_HISTORY] =
         {"history", "list|show|search|rename|export|import|delete [ARGS]", "saved conversations",
@@ -72,7 +84,8 @@ enum option_kind {
 #define NAMES (PLANS | IN(TOKENIZE) | IN(DETOKENIZE) | IN(INSPECT))
 #define ASKS  (IN(CHAT) | IN(RUN))
 #define HAS_JSON                                                                                   \
-    (IN(RUN) | IN(LOGITS) | IN(PLAN) | IN(INSPECT) | IN(BENCH) | IN(HISTORY) | IN(DOCTOR))
+    (IN(RUN) | IN(LOGITS) | IN(PLAN) | IN(MODELS) | IN(PULL) | IN(INSPECT) | IN(BENCH) |           \
+     IN(HISTORY) | IN(DOCTOR))
 
 struct option_row {
     const char *name;
@@ -92,7 +105,7 @@ struct option_row {
 
 static const struct option_row rows[] = {
     {"model", 'm', OPTION_TEXT, NAMES, FIELD(model), "MODEL",
-     "directory of a checkpoint, or a name in the models directory", 0, 0, 0, 0},
+     "directory or .gguf file, or a name that lade models lists", 0, 0, 0, 0},
 
     {"prompt", 'p', OPTION_TEXT, IN(RUN), FIELD(prompt), "TEXT|-",
      "what to ask; - reads standard input", 0, 0, 0, 0},
@@ -122,6 +135,12 @@ static const struct option_row rows[] = {
     {"ids", 0, OPTION_TEXT, IN(LOGITS), FIELD(ids), "\"1 2 3\"", "token ids", 0, 0, 0, 0},
     {"all", 0, OPTION_FLAG, IN(LOGITS), FIELD(all), NULL, "every position, not only the last", 0, 0,
      0, 0},
+    {"all", 0, OPTION_FLAG, IN(MODELS), FIELD(all), NULL, "also those that lade cannot run", 0, 0,
+     0, 0},
+    {"revision", 0, OPTION_TEXT, IN(PULL), FIELD(revision), "REV",
+     "branch, tag or commit; default main", 0, 0, 0, 0},
+    {"connections", 0, OPTION_INT, IN(PULL), FIELD(connections), "N", "files at a time", 1, 16, 4,
+     0},
     {"special", 0, OPTION_FLAG, IN(TOKENIZE), FIELD(special), NULL,
      "special tokens written in the text are tokens", 0, 0, 0, 0},
 

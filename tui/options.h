@@ -20,6 +20,8 @@ enum command {
     COMMAND_DETOKENIZE,
     COMMAND_INSPECT,
     COMMAND_PLAN,
+    COMMAND_MODELS,
+    COMMAND_PULL,
     COMMAND_BENCH,
     COMMAND_HISTORY,
     COMMAND_DOCTOR,
@@ -60,7 +62,7 @@ struct options {
     bool show_thinking, json;
 
     const char *ids;    /* logits: "1 2 3" */
-    bool all;           /* logits: every position */
+    bool all;           /* logits: every position; models: other architectures too */
     const char *output; /* -o: NULL = none, "-" = stdout */
     bool special;       /* tokenize: special tokens in the text are tokens */
 
@@ -69,6 +71,9 @@ struct options {
 
     int prefill, repeat; /* bench */
     const char *depths;  /* bench: "0,4096" */
+
+    const char *revision; /* pull: NULL = main */
+    int connections;      /* pull: files at a time */
 
     bool resume;       /* chat: go on with a conversation */
     int64_t resume_id; /* 0 = the last */

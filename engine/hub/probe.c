@@ -327,6 +327,8 @@ struct lade_found *lade_found_resolve(struct lade_found_list *list, const char *
                   c.list);
     else if (c.broken)
         lade_fail(err, "%s: is not complete: %.380s", shown, c.broken->problem);
+    else if (c.other && !*c.other->architecture && *c.other->problem)
+        lade_fail(err, "%s: %.440s", shown, c.other->problem);
     else if (c.other)
         lade_fail(err,
                   "%s: %.100s has the architecture '%s', but lade runs Qwen3-Next only; see lade "

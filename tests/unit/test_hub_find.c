@@ -22,7 +22,7 @@ static char home[64], own[128];
 
 static const char *at(const char *path)
 {
-    static char full[2][512];
+    static char full[2][1024];
     static int turn;
     turn ^= 1;
     snprintf(full[turn], sizeof full[turn], "%s/%s", home, path);
@@ -31,7 +31,7 @@ static const char *at(const char *path)
 
 static void make_parents(const char *path)
 {
-    char dir[512];
+    char dir[1024];
     snprintf(dir, sizeof dir, "%s", path);
     for (char *p = dir + 1; (p = strchr(p, '/')); p++) {
         *p = '\0';

@@ -120,6 +120,37 @@ static void test_models(void **state)
     rmdir(dir);
 }
 
+/* A name that `lade models` lists, or its only beginning, is a model too. */
+static void test_model_by_name(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/lade-paths-XXXXXX", out[PATH_MAX], wanted[PATH_MAX], fixture[PATH_MAX];
+    assert_non_null(mkdtemp(dir));
+    assert_non_null(realpath("tests/fixtures/tiny-bf16", fixture));
+    setenv("LADE_HOME", dir, 1);
+    setenv("HF_HUB_CACHE", dir, 1);
+    snprintf(wanted, sizeof(wanted), "%s/models", dir);
+    mkdir(wanted, 0700);
+    snprintf(wanted, sizeof(wanted), "%s/models/Org", dir);
+    mkdir(wanted, 0700);
+    snprintf(wanted, sizeof(wanted), "%s/models/Org/Tiny-bf16", dir);
+    assert_int_equal(symlink(fixture, wanted), 0);
+    static const char *const names[] = {"Org/Tiny-bf16", "org/tiny", "tiny-b", "TINY"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        assert_int_equal(model_path_resolve(names[i], out, err), 0);
+        assert_string_equal(out, wanted);
+    }
+    assert_int_equal(model_path_resolve("tiny-c", out, err), -1);
+    assert_int_equal(model_path_resolve("./tiny", out, err), -1);
+    unlink(wanted);
+    for (int i = 0; i < 2; i++) {
+        *strrchr(wanted, '/') = '\0';
+        rmdir(wanted);
+    }
+    rmdir(dir);
+    unsetenv("HF_HUB_CACHE");
+}
+
 static void test_bundled(void **state)
 {
     (void)state;
@@ -135,8 +166,8 @@ static void test_bundled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_home),     TEST(test_xdg),    TEST(test_lade_home), TEST(test_no_home),
-        TEST(test_too_long), TEST(test_models), TEST(test_bundled),
+        TEST(test_home),     TEST(test_xdg),    TEST(test_lade_home),     TEST(test_no_home),
+        TEST(test_too_long), TEST(test_models), TEST(test_model_by_name), TEST(test_bundled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

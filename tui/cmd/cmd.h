@@ -11,6 +11,8 @@ int cmd_tokenize(const struct options *o);
 int cmd_detokenize(const struct options *o);
 int cmd_inspect(const struct options *o);
 int cmd_plan(const struct options *o);
+int cmd_models(const struct options *o);
+int cmd_pull(const struct options *o);
 int cmd_bench(const struct options *o);
 int cmd_history(const struct options *o);
 int cmd_doctor(const struct options *o);
