@@ -33,7 +33,7 @@ static void cut_name(char out[PULL_LINE], const char *name, int columns)
             from++;
         while (((unsigned char)*from & 0xC0) == 0x80);
     memmove(out + 2, from, strlen(from) + 1);
-    memcpy(out, "..", 2);
+    out[0] = out[1] = '.';
 }
 
 /* Appends a character of the basic plane. */

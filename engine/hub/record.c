@@ -60,17 +60,17 @@ static void read_file(struct lade_listing *l, json_t *entry)
 
 void lade_record_read(struct lade_listing *l, int dirfd)
 {
-    size_t len, i;
+    size_t len;
     char *text = read_text(dirfd, &len);
-    json_t *root = text ? json_loadb(text, len, 0, NULL) : NULL, *entry;
+    json_t *root = text ? json_loadb(text, len, 0, NULL) : NULL;
     json_t *files = json_object_get(root, "files");
     const char *repo = json_string_value(json_object_get(root, "repo"));
     *l = (struct lade_listing){0};
     snprintf(l->repo, sizeof l->repo, "%s", repo ? repo : "");
     l->room = json_array_size(files);
     l->files = l->room ? calloc(l->room, sizeof *l->files) : NULL;
-    if (l->files)
-        json_array_foreach(files, i, entry) read_file(l, entry);
+    for (size_t i = 0; l->files && i < json_array_size(files); i++)
+        read_file(l, json_array_get(files, i));
     json_decref(root);
     free(text);
 }
