@@ -36,6 +36,10 @@ struct lade_format {
 
 extern const struct lade_format lade_format_hf, lade_format_gguf;
 
+/* Their `read` (hf_files.c, gguf_files.c). */
+int lade_hf_read(struct lade_build *b, const char *path, char *err);
+int lade_gguf_read(struct lade_build *b, const char *path, char *err);
+
 /* "FILE" of a raw tensor for messages. */
 const char *lade_raw_file(const struct lade_build *b, const struct lade_raw *raw);
 
