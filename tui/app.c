@@ -63,7 +63,7 @@ static int choose_theme(const struct options *opt, char out[64], char *err)
     /* A saved name that no longer exists is no reason to stop. */
     prefs_get("theme", out, 64);
     if (!*out || theme_check(out, NULL) != 0)
-        strcpy(out, THEME_DEFAULT);
+        snprintf(out, 64, "%s", THEME_DEFAULT);
     return 0;
 }
 

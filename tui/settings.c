@@ -33,9 +33,9 @@ const struct settings_row settings_rows[] = {
 };
 const int settings_count = sizeof settings_rows / sizeof *settings_rows;
 
-static void *field(const struct settings *s, int i)
+static void *field(struct settings *s, int i)
 {
-    return (char *)(uintptr_t)s + settings_rows[i].offset;
+    return (char *)s + settings_rows[i].offset;
 }
 
 void settings_defaults(struct settings *s, const struct lade_sampling *of_model)
@@ -131,7 +131,7 @@ int settings_set(struct settings *s, const char *name, const char *value, char *
     return i;
 }
 
-char *settings_value(const struct settings *s, int i, char *out, int n)
+char *settings_value(struct settings *s, int i, char *out, int n)
 {
     const char *text;
     switch (settings_rows[i].type) {
@@ -152,7 +152,7 @@ char *settings_value(const struct settings *s, int i, char *out, int n)
     return out;
 }
 
-char *settings_json(const struct settings *s)
+char *settings_json(struct settings *s)
 {
     json_t *all = json_object(), *by_user = json_array();
     for (int i = 0; i < settings_count; i++) {
@@ -185,14 +185,15 @@ void settings_from_json(struct settings *s, const char *json)
         const char *key = json_string_value(name);
         json_t *v = key ? json_object_get(all, key) : NULL;
         char number[64];
-        if (json_is_string(v))
-            settings_set(s, key, json_string_value(v), NULL);
-        else if (json_is_integer(v) &&
-                 snprintf(number, sizeof number, "%lld", (long long)json_integer_value(v)) > 0)
-            settings_set(s, key, number, NULL);
-        else if (json_is_real(v) &&
-                 snprintf(number, sizeof number, "%.9g", json_real_value(v)) > 0)
-            settings_set(s, key, number, NULL);
+        const char *value = json_string_value(v);
+        if (json_is_integer(v))
+            snprintf(number, sizeof number, "%lld", (long long)json_integer_value(v));
+        else
+            snprintf(number, sizeof number, "%.9g", json_number_value(v));
+        if (json_is_number(v))
+            value = number;
+        if (key && value)
+            settings_set(s, key, value, NULL);
     }
     json_decref(all);
 }

@@ -34,10 +34,10 @@ void settings_defaults(struct settings *s, const struct lade_sampling *of_model)
 int settings_set(struct settings *s, const char *name, const char *value, char *err);
 
 /* The value of row i as text ("0.7", "off", "" for no text); out holds n bytes. */
-char *settings_value(const struct settings *s, int i, char *out, int n);
+char *settings_value(struct settings *s, int i, char *out, int n);
 
 /* The rows the user set, and what was used, as a JSON object; malloc'ed. */
-char *settings_json(const struct settings *s);
+char *settings_json(struct settings *s);
 
 /* Takes the rows that such an object says the user set. Anything else in it is ignored. */
 void settings_from_json(struct settings *s, const char *json);

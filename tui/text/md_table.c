@@ -143,7 +143,7 @@ void md_table_out(struct md *md)
 {
     struct md_table *t = &md->table;
     struct wrap_prefix first, rest;
-    int w[MD_COLUMNS];
+    int w[MD_COLUMNS] = {0};
     if (t->columns > 0 && t->n >= t->columns) {
         md_begin(md, &first, &rest);
         int available = md->width - rest.cols - SEPARATOR * (t->columns - 1);

@@ -32,7 +32,10 @@ struct entry *transcript_add(struct transcript *t, enum entry_kind kind, const c
     struct entry *e = buf_realloc(NULL, 1, sizeof *e);
     *e = (struct entry){.kind = kind, .think_s = -1, .think_tokens = -1, .changed = true};
     buf_puts(&e->text, text ? text : "");
-    BUF_GROW(t->items, t->n, t->cap);
+    if (t->n == t->cap) {
+        t->cap = t->cap ? 2 * t->cap : 64;
+        t->items = buf_realloc(t->items, (size_t)t->cap, sizeof(void *));
+    }
     t->items[t->n++] = e;
     return e;
 }
@@ -43,8 +46,9 @@ void transcript_remove(struct transcript *t, struct entry *e)
         if (t->items[i] != e)
             continue;
         entry_free(e);
-        memmove(t->items + i, t->items + i + 1, (size_t)(t->n - i - 1) * sizeof *t->items);
         t->n--;
+        for (int k = i; k < t->n; k++)
+            t->items[k] = t->items[k + 1];
         if (t->top > i)
             t->top--;
         else if (t->top == i)
