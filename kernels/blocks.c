@@ -112,35 +112,44 @@ static void mxfp4(const uint8_t *b, float *y)
 
 /* ---- blocks of 256 with scales of scales ----------------------------------------------------- */
 
-/* Two halves of 128 values. In each, the four 2-bit fields of 32 bytes are 32 values each; a scale
- * (low nibble) and a minimum (high) serve 16. */
+/* Where group g of 16 values lies in the formats with fields of 2 bits: two halves of 128 values, in
+ * each the four fields of 32 bytes are 32 values each. */
+struct field {
+    int part, shift, byte;
+};
+
+static struct field field_of(int g)
+{
+    return (struct field){g / 8, g / 2 % 4 * 2, g % 2 * 16};
+}
+
+/* A scale (low nibble) and a minimum (high) serve a group. */
 static void q2_k(const uint8_t *b, float *y)
 {
-    const uint8_t *scales = b, *qs = b + 16;
     const float d = half(b + 80), min = half(b + 82);
-    for (int i = 0; i < 256; i++) {
-        int part = i / 128, field = i / 32 % 4, l = i % 32;
-        uint8_t sc = scales[i / 16];
-        y[i] = d * (float)(sc & 15) * (float)(qs[32 * part + l] >> 2 * field & 3) -
-               min * (float)(sc >> 4);
+    for (int g = 0; g < 16; g++, y += 16) {
+        const struct field f = field_of(g);
+        const uint8_t *qs = b + 16 + 32 * f.part + f.byte;
+        const float dl = d * (float)(b[g] & 15), ml = min * (float)(b[g] >> 4);
+        for (int k = 0; k < 16; k++)
+            y[k] = dl * (float)(qs[k] >> f.shift & 3) - ml;
     }
 }
 
 /* As Q2_K with a third bit, which subtracts 4 where it is not set, and 6-bit scales less 32. */
 static void q3_k(const uint8_t *b, float *y)
 {
-    const uint8_t *hmask = b, *qs = b + 32, *packed = b + 96;
+    const uint8_t *packed = b + 96;
     const float d = half(b + 108);
-    for (int g = 0; g < 16; g++) {
-        int low = g < 8 ? packed[g] & 15 : packed[g - 8] >> 4;
-        int scale = (low | (packed[8 + g % 4] >> 2 * (g / 4) & 3) << 4) - 32;
-        float dl = d * (float)scale;
-        for (int k = 0; k < 16; k++) {
-            int i = 16 * g + k, part = i / 128, field = i / 32 % 4, l = i % 32;
-            int q =
-                (qs[32 * part + l] >> 2 * field & 3) - (hmask[l] >> (4 * part + field) & 1 ? 0 : 4);
-            y[i] = dl * (float)q;
-        }
+    for (int g = 0; g < 16; g++, y += 16) {
+        const struct field f = field_of(g);
+        const uint8_t *hmask = b + f.byte, *qs = b + 32 + 32 * f.part + f.byte;
+        const int low = g < 8 ? packed[g] & 15 : packed[g - 8] >> 4;
+        const int scale = (low | (packed[8 + g % 4] >> 2 * (g / 4) & 3) << 4) - 32;
+        const int bit = 4 * f.part + f.shift / 2;
+        const float dl = d * (float)scale;
+        for (int k = 0; k < 16; k++)
+            y[k] = dl * (float)((qs[k] >> f.shift & 3) + (hmask[k] >> bit & 1) * 4 - 4);
     }
 }
 
@@ -180,18 +189,19 @@ static void q5_k(const uint8_t *b, float *y)
     q45_k(b, b + 16, b + 48, y);
 }
 
-/* Two halves of 128 values: 64 low nibbles twice, 2 high bits from four fields of 32 bytes. */
+/* Low nibbles: in each half 64 bytes, all low halves first. The two high bits are fields. */
 static void q6_k(const uint8_t *b, float *y)
 {
-    const uint8_t *ql = b, *qh = b + 128;
     const int8_t *scales = (const int8_t *)b + 192;
     const float d = half(b + 208);
-    for (int i = 0; i < 256; i++) {
-        int part = i / 128, field = i / 32 % 4, l = i % 32;
-        int low = ql[64 * part + 32 * (field % 2) + l] >> 4 * (field / 2) & 15;
-        int q = low | (qh[32 * part + l] >> 2 * field & 3) << 4;
-        int8_t scale = scales[i / 16];
-        y[i] = d * (float)scale * (float)(q - 32);
+    for (int g = 0; g < 16; g++, y += 16) {
+        const struct field f = field_of(g);
+        const uint8_t *ql = b + 64 * f.part + (f.shift & 2) * 16 + f.byte;
+        const uint8_t *qh = b + 128 + 32 * f.part + f.byte;
+        const int low_shift = f.shift & 4;
+        const float dl = d * (float)scales[g];
+        for (int k = 0; k < 16; k++)
+            y[k] = dl * (float)(((ql[k] >> low_shift & 15) | (qh[k] >> f.shift & 3) << 4) - 32);
     }
 }
 
