@@ -402,8 +402,9 @@ static void test_unicode_and_big(void **state)
 {
     struct history *h = open_or_die(*state);
     int64_t c = new_conversation(h), id;
-    const char *mixed = "日本語 👩‍👩‍👧 e\u0301 \x1b[31m العربية\r\n'; DROP TABLE messages; "
-                        "--";
+    const char *mixed =
+        "日本語 👩‍👩‍👧 e\u0301 \x1b[31m العربية\r\n'; DROP TABLE messages; "
+        "--";
     add(h, c, HISTORY_USER, mixed);
     add(h, c, HISTORY_USER, "broken \xf0\x9f\x98 and \xc0\xaf");
     size_t size = 8 << 20;

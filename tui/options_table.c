@@ -1,0 +1,162 @@
+#include "tui/options_table.h"
+
+#include <math.h>
+
+const struct command_row options_commands[N_COMMANDS] = {
+    [COMMAND_CHAT] = {"chat", "", "talk with a model on the whole screen (the default)", 0, NULL},
+    [COMMAND_RUN] = {"run", "-p TEXT|-", "one answer to standard output", 0,
+                     "The answer alone goes to standard output. Reasoning is left out unless\n"
+                     "--show-thinking; then it comes between <think> and </think>.\n"
+                     "Ctrl-C stops the answer and ends with code 130.\n"},
+    [COMMAND_LOGITS] = {"logits", "--ids \"1 2 3\"", "float32 logits of the last or of all tokens",
+                        0,
+                        "With -o: raw little-endian float32, [vocabulary] or with --all\n"
+                        "[tokens][vocabulary]. Without: the ten highest, as text.\n"
+                        "Arithmetic is exact unless --fast.\n"},
+    [COMMAND_TOKENIZE] = {"tokenize", "", "text on standard input to ids", 0, NULL},
+    [COMMAND_DETOKENIZE] = {"detokenize", "", "ids on standard input to text", 0, NULL},
+    [COMMAND_INSPECT] = {"inspect", "", "what a checkpoint holds, without loading it", 0, NULL},
+    [COMMAND_PLAN] = {"plan", "", "which strategy fits a machine, with predicted numbers", 0,
+                      "Without -m: the INT4-mixed 80B. Without --vram and --ram: this machine.\n"},
+    [COMMAND_MODELS] = {"models", "", "the models that this machine has, by name", 0,
+                        "Looks into lade's own models directory, the Hugging Face hub cache, and\n"
+                        "those of llama.cpp, LM Studio and ollama. Each name, or a beginning that\n"
+                        "only one has, stands for MODEL everywhere.\n"},
+    [COMMAND_PULL] =
+        {"pull", "ORG/NAME[:QUANT|:FILE]", "fetch a model from the Hugging Face hub", 1,
+         "  pull ORG/NAME               safetensors, or the only GGUF model\n"
+         "  pull ORG/NAME:Q4_K_M        a GGUF model by its quantization\n"
+         "  pull ORG/NAME:FILE.gguf     or by a file (all parts of a split come)\n"
+         "Into the models directory; the path goes to standard output. What was interrupted\n"
+         "goes on where it stopped; every file is checked. HF_TOKEN opens private and gated\n"
+         "repositories, HF_ENDPOINT names another server.\n"},
+    [COMMAND_BENCH] = {"bench", "", "measure loading, prefill and decode", 0, NULL},
+    [COMMAND_HISTORY] =
+        {"history", "list|show|search|rename|export|import|delete [ARGS]", "saved conversations",
+         ANY_ARGS,
+         "  list [TITLE]        newest first; only those whose title has TITLE in it\n"
+         "  show ID             the conversation as text\n"
+         "  search WORDS        messages and titles that have all the words\n"
+         "  rename ID TITLE\n"
+         "  export [ID]         as JSON (or --markdown); all without ID\n"
+         "  import FILE|-       an exported JSON file\n"
+         "  delete ID...        for good\n"},
+    [COMMAND_DOCTOR] = {"doctor", "", "what this machine has and what is missing", 0, NULL},
+    [COMMAND_HELP] = {"help", "[COMMAND]", "this text, or that of a command", 1, NULL},
+    [COMMAND_VERSION] = {"version", "", "version and build", 0, NULL},
+};
+
+/* Sets of commands. */
+#define IN(c) (1U << COMMAND_##c)
+#define EVERY ((1U << N_COMMANDS) - 1)
+#define LOADS (IN(CHAT) | IN(RUN) | IN(LOGITS) | IN(BENCH))
+#define PLANS (LOADS | IN(PLAN))
+#define NAMES (PLANS | IN(TOKENIZE) | IN(DETOKENIZE) | IN(INSPECT))
+#define ASKS  (IN(CHAT) | IN(RUN))
+#define HAS_JSON                                                                                   \
+    (IN(RUN) | IN(LOGITS) | IN(PLAN) | IN(MODELS) | IN(PULL) | IN(INSPECT) | IN(BENCH) |           \
+     IN(HISTORY) | IN(DOCTOR))
+
+#define FIELD(f) offsetof(struct options, f)
+#define GIB_MAX  1048576.0
+
+const struct option_row options_rows[] = {
+    {"model", 'm', OPTION_TEXT, NAMES, FIELD(model), "MODEL",
+     "directory or .gguf file, or a name that lade models lists", 0, 0, 0, 0},
+
+    {"prompt", 'p', OPTION_TEXT, IN(RUN), FIELD(prompt), "TEXT|-",
+     "what to ask; - reads standard input", 0, 0, 0, 0},
+    {"system", 's', OPTION_TEXT, ASKS, FIELD(system), "TEXT", "system message", 0, 0, 0, 0},
+    {"tokens", 'n', OPTION_INT, ASKS, FIELD(tokens), "N",
+     "at most N tokens an answer; 0 = until it stops by itself", 0, 1e9, 0, 0},
+    {"greedy", 0, OPTION_FLAG, ASKS, FIELD(greedy), NULL, "always the likeliest token", 0, 0, 0, 0},
+    {"seed", 0, OPTION_U64, ASKS, FIELD(seed), "S", "of the sampling; 0 = from the clock", 0, 0, 0,
+     0},
+    {"temperature", 't', OPTION_REAL, ASKS, FIELD(temperature), "T",
+     "0 = greedy; default the model's own", 0, 100, NAN, 0},
+    {"top-k", 0, OPTION_INT, ASKS, FIELD(top_k), "K", "from the K likeliest; 0 = all", 0, 1e9, -1,
+     0},
+    {"top-p", 0, OPTION_REAL, ASKS, FIELD(top_p), "P", "from the likeliest that make up P", 0, 1,
+     NAN, 0},
+    {"min-p", 0, OPTION_REAL, ASKS, FIELD(min_p), "P",
+     "from those at least P times as likely as the first", 0, 1, NAN, 0},
+    {"repetition-penalty", 0, OPTION_REAL, ASKS, FIELD(repetition_penalty), "R",
+     "against repeating; 1 = off", 0.1, 10, NAN, 0},
+    {"think", 0, OPTION_SET, ASKS, FIELD(think), NULL, "let the model reason first, if it can", 0,
+     0, 0, THINK_YES},
+    {"no-think", 0, OPTION_SET, ASKS, FIELD(think), NULL, "do not let it reason", 0, 0, 0,
+     THINK_NO},
+    {"show-thinking", 0, OPTION_FLAG, IN(RUN), FIELD(show_thinking), NULL,
+     "print the reasoning too", 0, 0, 0, 0},
+
+    {"ids", 0, OPTION_TEXT, IN(LOGITS), FIELD(ids), "\"1 2 3\"", "token ids", 0, 0, 0, 0},
+    {"all", 0, OPTION_FLAG, IN(LOGITS), FIELD(all), NULL, "every position, not only the last", 0, 0,
+     0, 0},
+    {"all", 0, OPTION_FLAG, IN(MODELS), FIELD(all), NULL, "also those that lade cannot run", 0, 0,
+     0, 0},
+    {"revision", 0, OPTION_TEXT, IN(PULL), FIELD(revision), "REV",
+     "branch, tag or commit; default main", 0, 0, 0, 0},
+    {"connections", 0, OPTION_INT, IN(PULL), FIELD(connections), "N", "files at a time", 1, 16, 4,
+     0},
+    {"special", 0, OPTION_FLAG, IN(TOKENIZE), FIELD(special), NULL,
+     "special tokens written in the text are tokens", 0, 0, 0, 0},
+
+    {"vram", 0, OPTION_REAL, IN(PLAN), FIELD(vram), "GiB", "plan for this much VRAM", 0, GIB_MAX,
+     NAN, 0},
+    {"ram", 0, OPTION_REAL, IN(PLAN), FIELD(ram), "GiB", "plan for this much RAM", 0, GIB_MAX, NAN,
+     0},
+    {"storage", 0, OPTION_TEXT, IN(PLAN), FIELD(storage), "KIND", "nvme, ssd, hdd or raid0", 0, 0,
+     0, 0},
+
+    {"prefill", 'p', OPTION_INT, IN(BENCH), FIELD(prefill), "N", "tokens to prefill; 0 = none", 0,
+     1e7, 512, 0},
+    {"tokens", 'n', OPTION_INT, IN(BENCH), FIELD(tokens), "N", "tokens to decode; 0 = none", 0, 1e7,
+     64, 0},
+    {"repeat", 'r', OPTION_INT, IN(BENCH), FIELD(repeat), "R", "repetitions", 1, 1000, 3, 0},
+    {"depth", 'd', OPTION_TEXT, IN(BENCH), FIELD(depths), "N[,N...]",
+     "tokens on the timeline before each measurement", 0, 0, 0, 0},
+
+    {"resume", 'r', OPTION_RESUME, IN(CHAT), FIELD(resume_id), "[ID]",
+     "go on with conversation ID, or with the last", 0, 0, 0, 0},
+    {"theme", 0, OPTION_TEXT, IN(CHAT), FIELD(theme), "NAME", "colours", 0, 0, 0, 0},
+
+    {"output", 'o', OPTION_TEXT, IN(LOGITS) | IN(HISTORY), FIELD(output), "FILE|-",
+     "write to FILE; - is standard output", 0, 0, 0, 0},
+    {"markdown", 0, OPTION_FLAG, IN(HISTORY), FIELD(markdown), NULL, "export for people to read", 0,
+     0, 0, 0},
+    {"limit", 'l', OPTION_INT, IN(HISTORY), FIELD(limit), "N", "list or find at most N; -1 = all",
+     -1, 1e9, 20, 0},
+    {"json", 0, OPTION_FLAG, HAS_JSON, FIELD(json), NULL, "print JSON", 0, 0, 0, 0},
+
+    {"strategy", 0, OPTION_TEXT, PLANS, FIELD(strategy), "NAME|auto", "where the weights live", 0,
+     0, 0, 0},
+    {"gpu-memory", 0, OPTION_REAL, LOADS, FIELD(gpu_memory), "GiB",
+     "use at most this much of the GPU's; default all that is free", 0, GIB_MAX, 0, 0},
+    {"cpu-memory", 0, OPTION_REAL, LOADS, FIELD(cpu_memory), "GiB",
+     "use at most this much RAM; default all that is free", 0, GIB_MAX, 0, 0},
+    {"cpu", 0, OPTION_FLAG, LOADS, FIELD(cpu), NULL, "do not use a GPU", 0, 0, 0, 0},
+    {"context", 'c', OPTION_INT, PLANS, FIELD(context), "N",
+     "tokens a conversation may have; 0 = what model and memory allow", 0, 1e9, 0, 0},
+    {"threads", 0, OPTION_INT, LOADS, FIELD(threads), "N", "default: the physical cores", 0, 4096,
+     0, 0},
+    {"batch", 0, OPTION_INT, LOADS, FIELD(batch), "N", "tokens of a prompt computed at once", 0,
+     1e6, 0, 0},
+    {"isa", 0, OPTION_TEXT, LOADS, FIELD(isa), "NAME",
+     "instruction set: portable, avx2, avx512; default the best", 0, 0, 0, 0},
+    {"exact", 0, OPTION_SET, LOADS, FIELD(precision), NULL, "32-bit floats everywhere", 0, 0, 0,
+     PRECISION_EXACT},
+    {"fast", 0, OPTION_SET, LOADS, FIELD(precision), NULL,
+     "rounded activations where that is faster", 0, 0, 0, PRECISION_FAST},
+    {"help", 'h', OPTION_FLAG, EVERY, FIELD(help), NULL, "this text", 0, 0, 0, 0},
+
+    /* Other spellings, so that command lines of other programs for this model work. */
+    {"max-tokens", 0, OPTION_INT, ASKS, FIELD(tokens), "N", NULL, 0, 1e9, 0, 0},
+    {"thinking", 0, OPTION_SET, ASKS, FIELD(think), NULL, NULL, 0, 0, 0, THINK_YES},
+    {"load-strategy", 0, OPTION_LOAD_STRATEGY, LOADS, FIELD(strategy), "no-gpu|min-gpu|max-gpu",
+     NULL, 0, 0, 0, 0},
+    {"use-gptq", 0, OPTION_IGNORED, LOADS, 0, NULL, NULL, 0, 0, 0, 0},
+    {"dry-run", 0, OPTION_COMMAND, LOADS, 0, NULL, NULL, 0, 0, 0, COMMAND_PLAN},
+    {"check", 0, OPTION_COMMAND, IN(CHAT), 0, NULL, NULL, 0, 0, 0, COMMAND_DOCTOR},
+    {"version", 'V', OPTION_COMMAND, IN(CHAT), 0, NULL, NULL, 0, 0, 0, COMMAND_VERSION},
+};
+const int options_n_rows = sizeof(options_rows) / sizeof(*options_rows);
