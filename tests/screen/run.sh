@@ -255,6 +255,16 @@ test_no_color() {
         shot -e | grep -q "$(printf '\033')\[1m"
 }
 
+test_no_locale() {
+    fresh
+    RUN_ENV='LC_ALL=C'
+    start chat 80 24 && see 'is ready' && keys '日本 🚢' && see '❯ 日本 🚢' && keys BSpace BSpace &&
+        gone '🚢' && see '❯ 日本'
+    status=$?
+    RUN_ENV=
+    return $status
+}
+
 test_colours() {
     fresh
     start chat 80 24 && see 'Thinking is ready' && shot -e | grep -qE "$(printf '\033')\[[0-9;]*38;5;"

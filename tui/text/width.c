@@ -3,6 +3,7 @@
 #include <langinfo.h>
 #include <locale.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
 #include <wchar.h>
@@ -22,8 +23,8 @@ void width_locale(void)
     setlocale(LC_ALL, "");
     const char *now = setlocale(LC_CTYPE, NULL);
     if (now && (strcmp(now, "C") == 0 || strcmp(now, "POSIX") == 0) &&
-        !setlocale(LC_CTYPE, "C.UTF-8"))
-        setlocale(LC_CTYPE, "C.utf8");
+        setlocale(LC_CTYPE, "C.UTF-8"))
+        setenv("LC_ALL", "C.UTF-8", 1); /* readline asks the environment again */
     /* Numbers are printed and read with a point everywhere in lade. */
     setlocale(LC_NUMERIC, "C");
 }
