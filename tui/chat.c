@@ -39,6 +39,7 @@ void chat_close(struct chat *c)
         c->answer.entry->state = ENTRY_STOPPED;
         chat_save_end(c);
     }
+    slash_pull_end(c);
     lade_engine_stop(c->engine);
     history_close(c->history);
     status_close(&c->status);
@@ -72,7 +73,7 @@ bool chat_is_loading(const struct chat *c)
 
 bool chat_is_busy(const struct chat *c)
 {
-    return chat_is_loading(c) || c->answer.entry;
+    return chat_is_loading(c) || c->answer.entry || c->pull;
 }
 
 /* ---- asking ---------------------------------------------------------------------------------- */
@@ -343,6 +344,7 @@ void chat_tick(struct chat *c, double now)
         c->status.tick = NAN;
     c->tick_now = false;
     c->dirty |= status_tick(&c->status, c->engine ? &stats : NULL, now);
+    slash_pull_tick(c);
     struct entry *e = c->answer.entry;
     if (!e)
         return;

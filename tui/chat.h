@@ -48,6 +48,9 @@ struct chat {
     struct board board;
     struct status status;
 
+    struct pull_job *pull;      /* a download that runs; NULL = none */
+    struct entry *pull_entry;   /* its bars; in the transcript or gone with it */
+
     struct menu menu;           /* completions of what is typed */
     char *menu_for;             /* the text they are for; owned */
     struct picker picker;

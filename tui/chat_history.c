@@ -126,6 +126,7 @@ void chat_new(struct chat *c)
         c->answer = (struct chat_answer){0};
     }
     transcript_clear(&c->transcript);
+    c->pull_entry = NULL;
     c->conversation = 0;
     c->title[0] = '\0';
     c->dirty = true;

@@ -8,7 +8,14 @@
 #include "tui/meters/units.h"
 #include "tui/view/cells.h"
 
-enum { LEAST_BAR = 6, MOST_BAR = 30, LEAST_NAME = 26, MOST_NAME = 44, NARROW = 64 };
+enum {
+    LEAST_BAR = 6,
+    MOST_BAR = 30,
+    LEAST_NAME = 26,
+    MOST_NAME = 44,
+    NARROW = 64,
+    MOST_LINES = 16
+};
 
 void pull_clean(char *text)
 {
@@ -105,6 +112,28 @@ void pull_sum_line(char out[PULL_LINE], const struct lade_fetch_progress *p, dou
     else
         snprintf(right, sizeof right, "%s", size);
     put_line(out, name, fraction_of(p->done, p->bytes), right, width, utf8);
+}
+
+int pull_lines(char *out, size_t size, const struct lade_fetch_progress *p, double rate, int width,
+               bool utf8)
+{
+    char line[PULL_LINE];
+    size_t used = 0;
+    int n = 0;
+    for (int i = 0; i < p->n_files && n < MOST_LINES; i++) {
+        const struct lade_fetch_file *f = &p->files[i];
+        bool paused = f->state == LADE_FETCH_WAITING && f->done;
+        if (f->state != LADE_FETCH_RUNNING && f->state != LADE_FETCH_CHECKING && !paused)
+            continue;
+        pull_file_line(line, f, width, utf8);
+        if (used + strlen(line) + 1 + PULL_LINE >= size)
+            break;
+        used += (size_t)snprintf(out + used, size - used, "%s\n", line);
+        n++;
+    }
+    pull_sum_line(line, p, rate, width, utf8);
+    snprintf(out + used, size - used, "%s", line);
+    return n + 1;
 }
 
 double pull_rate_add(struct pull_rate *r, uint64_t bytes, double now)

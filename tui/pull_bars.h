@@ -18,6 +18,11 @@ void pull_file_line(char out[PULL_LINE], const struct lade_fetch_file *f, int wi
 void pull_sum_line(char out[PULL_LINE], const struct lade_fetch_progress *p, double rate, int width,
                    bool utf8);
 
+/* A line for each file that is under way (16 at most) and the sum, joined by newlines. Returns how
+ * many lines. */
+int pull_lines(char *out, size_t size, const struct lade_fetch_progress *p, double rate, int width,
+               bool utf8);
+
 /* Control characters, which names of files may hold, become '?'. */
 void pull_clean(char *text);
 

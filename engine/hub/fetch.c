@@ -119,7 +119,7 @@ static int make_directories(const char *path, char *err)
             continue;
         char cut = *p;
         *p = '\0';
-        if (mkdir(at, 0777) && errno != EEXIST)
+        if (mkdir(at, 0700) && errno != EEXIST)
             return lade_fail(err, "%.300s: %s; check its permissions, or set LADE_HOME", at,
                              strerror(errno));
         if (!cut)

@@ -8,9 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
+#include "tests/support/support_hub.h"
 #include "tui/text/width.h"
 
 static struct chat chat;
@@ -73,6 +75,67 @@ static void beginnings(void **state)
     assert_non_null(strstr(err, "/resume or /rename"));
     assert_null(slash_find("nonsense", 8, err));
     assert_non_null(strstr(err, "/help"));
+}
+
+/* Waits until the transcript's last entry is of that kind, ticking as the loop does. */
+static const struct entry *tick_until(enum entry_kind kind)
+{
+    for (int i = 0; i < 400 && (chat.pull || last()->kind != kind); i++) {
+        chat_tick(&chat, chat_now());
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    }
+    assert_null(chat.pull);
+    assert_int_equal(last()->kind, kind);
+    return last();
+}
+
+static void pull_beside_the_chat(void **state)
+{
+    (void)state;
+    struct support_hub hub;
+    char home[128];
+    if (!support_hub_start(&hub)) {
+        print_message("skip: there is no python3\n");
+        skip();
+    }
+    snprintf(home, sizeof home, "%s/home", hub.root);
+    setenv("LADE_HOME", home, 1);
+    setenv("HF_ENDPOINT", hub.endpoint, 1);
+    support_hub_put(&hub, "Org/Next/config.json", "{}", 2);
+    support_hub_fill(&hub, "Org/Next/model.safetensors", 300000, 1);
+
+    slash_run(&chat, "/pull");
+    assert_non_null(strstr(buf_text(&last()->text), "needs a repository"));
+    slash_run(&chat, "/pull stop");
+    assert_non_null(strstr(buf_text(&last()->text), "nothing is being fetched"));
+    slash_run(&chat, "/pull Org/None");
+    assert_true(chat_is_busy(&chat));
+    assert_non_null(strstr(buf_text(&tick_until(ENTRY_ERROR)->text), "404"));
+
+    support_hub_rules(&hub, "[{\"match\": \"model\", \"pace\": 0.3}]");
+    slash_run(&chat, "/pull Org/Next");
+    for (int i = 0; i < 400 && !strstr(buf_text(&last()->text), "66 of 300 kB"); i++) {
+        chat_tick(&chat, chat_now());
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    }
+    assert_non_null(strstr(buf_text(&last()->text), "model.safetensors"));
+    slash_run(&chat, "/pull Org/Other");
+    assert_non_null(strstr(buf_text(&last()->text), "one at a time"));
+    chat_new(&chat); /* the notice goes, the download does not */
+    assert_int_equal(chat.transcript.n, 0);
+    chat_tick(&chat, chat_now());
+    assert_int_equal(chat.transcript.n, 1);
+    slash_run(&chat, "/pull stop");
+    assert_non_null(strstr(buf_text(&tick_until(ENTRY_ERROR)->text), "cancelled"));
+
+    support_hub_rules(&hub, "[]");
+    slash_run(&chat, "/pull Org/Next");
+    assert_non_null(strstr(buf_text(&tick_until(ENTRY_NOTICE)->text), "models/Org/Next"));
+    support_hub_rules(&hub, "[{\"match\": \"/\", \"delay\": 5}]");
+    slash_run(&chat, "/pull Org/Next"); /* and leaving in the middle */
+    support_hub_stop(&hub);
+    unsetenv("LADE_HOME");
+    unsetenv("HF_ENDPOINT");
 }
 
 static void errors_are_said(void **state)
@@ -186,6 +249,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_a_command, begin, end),
         cmocka_unit_test_setup_teardown(table_is_sound, begin, end),
         cmocka_unit_test_setup_teardown(beginnings, begin, end),
+        cmocka_unit_test_setup_teardown(pull_beside_the_chat, begin, end),
         cmocka_unit_test_setup_teardown(errors_are_said, begin, end),
         cmocka_unit_test_setup_teardown(help_names_everything, begin, end),
         cmocka_unit_test_setup_teardown(completions, begin, end),

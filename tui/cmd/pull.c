@@ -1,6 +1,5 @@
 /* lade pull: a model from the hub into the models directory. Bars on a terminal, else a line per
  * file; both on stderr. The path of the model goes to stdout. */
-#include <langinfo.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -13,9 +12,10 @@
 #include "tui/cmd/cmd.h"
 #include "tui/meters/units.h"
 #include "tui/output.h"
-#include "tui/paths.h"
 #include "tui/pull_bars.h"
+#include "tui/pull_job.h"
 #include "tui/report.h"
+#include "tui/text/width.h"
 
 static atomic_bool interrupted;
 
@@ -90,21 +90,10 @@ static void say_done(struct view *v, const struct lade_fetch_progress *p)
 
 static void draw(struct view *v, const struct lade_fetch_progress *p)
 {
-    char line[PULL_LINE];
-    int width = columns() - 1;
+    char text[PULL_TEXT];
     double rate = pull_rate_add(&v->rate, p->fetched, now());
-    for (int i = 0; i < p->n_files; i++) {
-        const struct lade_fetch_file *f = &p->files[i];
-        bool paused = f->state == LADE_FETCH_WAITING && f->done;
-        if (f->state != LADE_FETCH_RUNNING && f->state != LADE_FETCH_CHECKING && !paused)
-            continue;
-        pull_file_line(line, f, width, v->utf8);
-        fprintf(stderr, "%s\n", line);
-        v->drawn++;
-    }
-    pull_sum_line(line, p, rate, width, v->utf8);
-    fprintf(stderr, "%s\n", line);
-    v->drawn++;
+    v->drawn = pull_lines(text, sizeof text, p, rate, columns() - 1, v->utf8);
+    fprintf(stderr, "%s\n", text);
 }
 
 static void show(void *user, const struct lade_fetch_progress *p)
@@ -148,26 +137,20 @@ static int print_result(const struct options *o, const struct view *v, const cha
 int cmd_pull(const struct options *o)
 {
     struct view v = {.bars = isatty(STDERR_FILENO), .quiet = o->json};
-    char models[PATH_MAX], path[PATH_MAX], err[LADE_ERR];
+    struct lade_fetch_options fetch;
+    char models[PATH_MAX], path[PATH_MAX], err[LADE_ERR], *token;
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESETHAND};
     if (o->n_args != 1)
         return report_usage(o->json, "pull: needs a repository; give ORG/NAME, ORG/NAME:Q4_K_M or "
                                      "ORG/NAME:FILE.gguf");
-    if (paths_file(PATHS_DATA, "models", models, err))
+    if (pull_settings(&fetch, models, &token, err))
         return report_failed(o->json, err);
-    v.utf8 = !strcmp(nl_langinfo(CODESET), "UTF-8");
+    fetch.what = o->args[0];
+    fetch.revision = o->revision;
+    fetch.connections = o->connections;
+    v.utf8 = width_utf8();
     sigaction(SIGINT, &action, NULL); /* a second one ends the program at once: nothing is lost */
     sigaction(SIGTERM, &action, NULL);
-    const char *endpoint = getenv("HF_ENDPOINT");
-    char *token = lade_hub_token();
-    struct lade_fetch_options fetch = {
-        .what = o->args[0],
-        .revision = o->revision,
-        .dir = models,
-        .endpoint = endpoint && *endpoint ? endpoint : NULL,
-        .token = token,
-        .connections = o->connections,
-    };
     double start = now();
     int rc = lade_fetch(&fetch, show, &v, &interrupted, path, err);
     if (!v.quiet)

@@ -41,6 +41,7 @@ void slash_complete(struct chat *c, const char *line, struct menu *out, int *fro
 
 int slash_help(struct chat *c, const char *args, char *err);
 int slash_stats(struct chat *c, const char *args, char *err);
+int slash_pull(struct chat *c, const char *args, char *err);
 int slash_copy(struct chat *c, const char *args, char *err);
 int slash_mouse(struct chat *c, const char *args, char *err);
 int slash_quit(struct chat *c, const char *args, char *err);
@@ -62,6 +63,10 @@ void slash_mouse_complete(struct chat *c, const char *args, struct menu *out);
 /* Shows a theme; errors are said in the transcript. Makes the one shown the default. */
 void slash_theme_show(struct chat *c, const char *name);
 void slash_theme_keep(struct chat *c);
+
+/* Shows how far the download is, if there is one; stops it and takes its notice away. */
+void slash_pull_tick(struct chat *c);
+void slash_pull_end(struct chat *c);
 
 /* Keys while a picker is open; see picker.h. */
 void slash_picker_key(struct chat *c, const struct keys_event *ev, int page);

@@ -20,6 +20,8 @@ const struct slash_command slash_commands[] = {
     {"think", NULL, "[on|off|fold|show]", "whether the model reasons, and whether it is shown",
      slash_think, slash_think_complete},
     {"stats", NULL, "", "the model, the machine and the last answer in numbers", slash_stats, NULL},
+    {"pull", NULL, "ORG/NAME[:QUANT]|stop", "fetch a model while the chat goes on", slash_pull,
+     NULL},
     {"copy", NULL, "[answer|code|all]", "put the last answer on the clipboard", slash_copy,
      slash_copy_complete},
     {"theme", NULL, "[NAME]", "the colours of the screen", slash_theme, slash_theme_complete},
@@ -67,8 +69,10 @@ const struct slash_command *slash_find(const char *name, int n, char *err)
     if (hits)
         lade_fail(err, "/%.*s: could be more than one command; choose %s", n, name, names);
     else
-        lade_fail(err, "/%.*s: there is no such command; /help lists them, // sends a text that "
-                       "begins with /", n, name);
+        lade_fail(err,
+                  "/%.*s: there is no such command; /help lists them, // sends a text that "
+                  "begins with /",
+                  n, name);
     return NULL;
 }
 
