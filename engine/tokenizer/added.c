@@ -39,17 +39,18 @@ static int claim_id(struct lade_loader *l, const struct lade_added_token *t, con
                     size_t len, const char *shown)
 {
     struct lade_tokenizer *tok = l->tok;
-    const struct lade_piece_text *p = t->id < tok->size ? &tok->pieces[t->id] : NULL;
-    bool taken = p && p->len;
-    if (taken && (p->added || p->len != len || memcmp(tok->text + p->at, text, len) != 0))
+    if (t->id >= tok->size || !tok->pieces[t->id].len) {
+        if (lade_load_piece(l, t->id, text, len))
+            return -1;
+    }
+    struct lade_piece_text *p = &tok->pieces[t->id];
+    if (p->added || p->len != len || memcmp(tok->text + p->at, text, len) != 0)
         return lade_fail(l->err,
                          "%s: added token '%s' has id %d, which another token has; " LADE_AGAIN,
                          l->file, shown, t->id);
-    if (!taken && lade_load_piece(l, t->id, text, len))
-        return -1;
-    tok->pieces[t->id].added = true;
-    tok->pieces[t->id].special = t->special;
-    tok->pieces[t->id].literal = false;
+    p->added = true;
+    p->special = t->special;
+    p->literal = false;
     return 0;
 }
 
@@ -86,7 +87,7 @@ static int add_token(struct lade_loader *l, json_t *entry, size_t i)
             return lade_fail(l->err,
                              "%s: added token '%s': %s is neither true nor false; " LADE_AGAIN,
                              l->file, shown, flags[f]);
-        if (set[f] && f < 3)
+        if (f < 3 && set[f])
             return lade_fail(l->err,
                              "%s: added token '%s' has %s set, which Qwen's do not; " LADE_OWN,
                              l->file, shown, flags[f]);

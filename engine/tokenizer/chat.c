@@ -302,7 +302,7 @@ int lade_chat_encode(const struct lade_tokenizer *tok, enum lade_chat_family fam
                      size_t *n_ids, size_t *stable, char *err)
 {
     struct page p = {0};
-    size_t unused;
+    size_t unused = 0;
     *ids = NULL;
     *n_ids = 0;
     stable = stable ? stable : &unused;
@@ -315,6 +315,7 @@ int lade_chat_encode(const struct lade_tokenizer *tok, enum lade_chat_family fam
     if (failed) {
         free(*ids);
         *ids = NULL;
+        *n_ids = 0;
     }
     return failed;
 }

@@ -65,6 +65,8 @@ static char *compose(const char *text, size_t len, size_t *out_len, const char *
 /* Appends to a growing text. */
 static bool append(char **out, size_t *used, size_t *cap, const char *text, size_t len)
 {
+    if (len == 0)
+        return true;
     if (*used + len > *cap) {
         char *grown = realloc(*out, 2 * (*used + len));
         if (!grown)

@@ -254,8 +254,7 @@ static int reserve_merges(struct lade_loader *l, size_t n)
     struct lade_merge *old = tok->merges, *grown = malloc(slots * sizeof *grown);
     if (!grown)
         return no_memory(l);
-    for (size_t i = 0; i < slots; i++)
-        grown[i].left = -1;
+    memset(grown, 0xff, slots * sizeof *grown); /* left is -1 */
     tok->merges = grown;
     tok->merge_mask = (uint32_t)(slots - 1);
     for (size_t i = 0; i < old_n; i++)
@@ -315,7 +314,7 @@ static int add_merge(struct lade_loader *l, size_t i, const struct span *left,
     int32_t b = m > 0 ? find_id(l, l->scratch + n, (size_t)m) : -1;
     if (b < 0)
         return unknown_token(l, i, right);
-    int32_t c = find_id(l, l->scratch, (size_t)(n + m));
+    int32_t c = find_id(l, l->scratch, (size_t)n + (size_t)m);
     if (c < 0) {
         char x[SHOWN / 2], y[SHOWN / 2];
         return lade_fail(
