@@ -9,21 +9,21 @@
 #include "kernels/cpu/cpu.h"
 
 enum {
-    PART_KEYS = 256,    /* positions of one unit at decode */
-    PART_TOKENS = 8,    /* fewer tokens than this attend in parts */
-    BLOCK_ROWS = 96,    /* query rows of one unit at prefill */
+    PART_KEYS = 256, /* positions of one unit at decode */
+    PART_TOKENS = 8, /* fewer tokens than this attend in parts */
+    BLOCK_ROWS = 96, /* query rows of one unit at prefill */
 };
 
 struct run {
     const struct lade_attention *a;
     const struct cpu_isa *isa;
-    int group;                  /* query heads of one key head */
-    float *q;                   /* [kv_heads][n * group][head_dim], normalised and scaled */
-    float *work;                /* [threads][work_size] */
+    int group;   /* query heads of one key head */
+    float *q;    /* [kv_heads][n * group][head_dim], normalised and scaled */
+    float *work; /* [threads][work_size] */
     size_t work_size;
-    int parts;                  /* decode: stretches of positions */
-    float *max, *sum, *acc;     /* decode: [n][kv_heads][parts][group] (and [head_dim]) */
-    int block;                  /* prefill: tokens of one unit */
+    int parts;              /* decode: stretches of positions */
+    float *max, *sum, *acc; /* decode: [n][kv_heads][parts][group] (and [head_dim]) */
+    int block;              /* prefill: tokens of one unit */
 };
 
 static void rope(const struct lade_attention *a, float *x, const float *cs)
@@ -162,8 +162,8 @@ static void block_unit(void *ctx, int unit, int thread)
         .work = work,
     });
     for (int i = 0; i < rows; i++) {
-        size_t head = (size_t)(t0 + i / r->group) * (size_t)a->heads +
-                      (size_t)(g * r->group + i % r->group);
+        size_t head =
+            (size_t)(t0 + i / r->group) * (size_t)a->heads + (size_t)(g * r->group + i % r->group);
         float *y = a->out + head * (size_t)d;
         memcpy(y, out + (size_t)i * (size_t)d, (size_t)d * sizeof(float));
         r->isa->mul_sigmoid(y, a->q + head * 2 * (size_t)d + d, d);
@@ -180,12 +180,14 @@ size_t cpu_attend_block_floats(int rows, int head_dim)
 static int check(const struct lade_attention *a, char *err)
 {
     if (a->n < 0 || a->pos < 0 || a->pos > a->capacity - a->n)
-        return lade_fail(err, "attention: positions %d to %d do not fit in a cache of %d; start a "
+        return lade_fail(err,
+                         "attention: positions %d to %d do not fit in a cache of %d; start a "
                          "new conversation or use a larger context",
                          a->pos, a->pos + a->n - 1, a->capacity);
     if (a->kv_heads < 1 || a->heads % a->kv_heads || a->head_dim < 1 || a->rotary_dim % 2 ||
         a->rotary_dim > a->head_dim)
-        return lade_fail(err, "attention: %d heads, %d key heads of %d, rotary %d; check the "
+        return lade_fail(err,
+                         "attention: %d heads, %d key heads of %d, rotary %d; check the "
                          "configuration",
                          a->heads, a->kv_heads, a->head_dim, a->rotary_dim);
     if (a->cache_type != LADE_F16 && a->cache_type != LADE_F32)

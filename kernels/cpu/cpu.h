@@ -12,23 +12,23 @@
 #include "kernels/kernels.h"
 
 enum {
-    CPU_DIRECT_N = 4,       /* most tokens gemv() takes */
-    CPU_CHUNK = 32,         /* tokens of one step of the chunked delta rule */
-    CPU_KEYS = 48,          /* positions of one step of flash attention, a multiple of every nr */
-    CPU_ROW_PAD = 96,       /* query rows are padded to this, a multiple of every nr and pw */
-    CPU_MAX_NR = 16,        /* upper bounds of cpu_isa.nr and .pw */
+    CPU_DIRECT_N = 4, /* most tokens gemv() takes */
+    CPU_CHUNK = 32,   /* tokens of one step of the chunked delta rule */
+    CPU_KEYS = 48,    /* positions of one step of flash attention, a multiple of every nr */
+    CPU_ROW_PAD = 96, /* query rows are padded to this, a multiple of every nr and pw */
+    CPU_MAX_NR = 16,  /* upper bounds of cpu_isa.nr and .pw */
     CPU_MAX_PW = 32,
 };
 
 /* One chunk of one value head; all arrays row-major and read only except state, v and out.
  * Work space is delta_chunk_floats() floats. */
 struct cpu_delta_chunk {
-    int n, key_dim, value_dim;     /* n <= CPU_CHUNK */
-    const float *q, *k;            /* [n][key_dim], normalised, q already scaled */
-    const float *v;                /* [n][value_dim] */
-    const float *g, *beta;         /* [n]: log decay (<= 0), step size */
-    float *state;                  /* [key_dim][value_dim] */
-    float *out;                    /* [n][value_dim] */
+    int n, key_dim, value_dim; /* n <= CPU_CHUNK */
+    const float *q, *k;        /* [n][key_dim], normalised, q already scaled */
+    const float *v;            /* [n][value_dim] */
+    const float *g, *beta;     /* [n]: log decay (<= 0), step size */
+    float *state;              /* [key_dim][value_dim] */
+    float *out;                /* [n][value_dim] */
     float *work;
 };
 
@@ -36,40 +36,40 @@ struct cpu_delta_chunk {
  * Leaves max, sum of exp and the unnormalised sum over values. */
 struct cpu_attend_part {
     int heads, head_dim, first, last;
-    const float *q;                /* [heads][head_dim], scaled */
+    const float *q; /* [heads][head_dim], scaled */
     enum lade_type cache_type;
-    const void *k, *v;             /* of this key head: [capacity][head_dim] */
-    float *max, *sum;              /* [heads] */
-    float *acc;                    /* [heads][head_dim] */
-    float *scores;                 /* work space [heads][last - first] */
+    const void *k, *v; /* of this key head: [capacity][head_dim] */
+    float *max, *sum;  /* [heads] */
+    float *acc;        /* [heads][head_dim] */
+    float *scores;     /* work space [heads][last - first] */
 };
 
 /* Flash attention of `rows` query rows (several tokens times the heads of one key head). Row i
  * sees positions [0, limit[i]); limits do not decrease. */
 struct cpu_attend_block {
     int rows, head_dim;
-    const float *q;                /* [rows][head_dim], scaled */
-    const int *limit;              /* [rows] */
+    const float *q;   /* [rows][head_dim], scaled */
+    const int *limit; /* [rows] */
     enum lade_type cache_type;
     const void *k, *v;
-    float *out;                    /* [rows][head_dim], normalised */
-    float *work;                   /* attend_block_floats(rows, head_dim) */
+    float *out;  /* [rows][head_dim], normalised */
+    float *work; /* attend_block_floats(rows, head_dim) */
 };
 
 /* The kernels of one instruction set. n counts tokens, t tiles, x and y have a row per token. */
 struct cpu_isa {
-    const char *name;              /* as in lade_device_config.isa */
-    const char *title;             /* for people */
-    int nr, pw;                    /* tokens and rows of the matrix product's inner block */
+    const char *name;  /* as in lade_device_config.isa */
+    const char *title; /* for people */
+    int nr, pw;        /* tokens and rows of the matrix product's inner block */
 
     float (*dot)(const float *a, const float *b, int n);
-    void (*axpy)(float *y, float a, const float *x, int n);          /* y += a * x */
+    void (*axpy)(float *y, float a, const float *x, int n); /* y += a * x */
     void (*rmsnorm)(float *y, const float *x, const float *w, int dim, float eps);
     void (*gated_norm)(float *y, const float *x, const float *z, const float *w, int dim,
-                       float eps);                                   /* rmsnorm * silu(z) */
+                       float eps); /* rmsnorm * silu(z) */
     void (*swiglu)(float *h, const float *gate, const float *up, int n);
-    void (*mul_sigmoid)(float *y, const float *gate, int n);         /* y *= sigmoid(gate) */
-    float (*exp_sum)(float *p, const float *x, float max, int n);    /* p = exp(x - max) */
+    void (*mul_sigmoid)(float *y, const float *gate, int n);      /* y *= sigmoid(gate) */
+    float (*exp_sum)(float *p, const float *x, float max, int n); /* p = exp(x - max) */
 
     /* The rows of tiles [first, last) times n <= CPU_DIRECT_N tokens; y begins with the first of
      * these rows. Row-major matrices count tiles of LADE_TILE rows too. */
@@ -93,7 +93,7 @@ struct cpu_isa {
                        float decay, float beta, int key_dim, int value_dim);
     void (*delta_chunk)(const struct cpu_delta_chunk *c);
 
-    const struct cpu_int16 *int16;   /* NULL: this instruction set is always exact */
+    const struct cpu_int16 *int16; /* NULL: this instruction set is always exact */
 
     void (*to_f16)(uint16_t *y, const float *x, int n);
     void (*attend_part)(const struct cpu_attend_part *a);
@@ -114,7 +114,7 @@ struct lade_device {
     struct cpu_pool *pool;
     bool exact;
     int threads;
-    void *scratch;                 /* grows to what the largest op needs, then stays */
+    void *scratch; /* grows to what the largest op needs, then stays */
     size_t scratch_bytes;
     char title[80];
 };

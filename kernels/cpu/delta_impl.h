@@ -69,12 +69,12 @@ _Static_assert(CHUNK_LD >= (CPU_CHUNK + NR - 1) / NR * NR, "blocks of NR stay in
 _Static_assert(CPU_CHUNK % PW == 0, "blocks of PW stay in a row");
 
 struct chunk_work {
-    int kp, vp;                     /* padded key_dim and value_dim */
-    float *kt, *qt;                 /* [key_dim][CHUNK_LD] */
-    float *kd;                      /* [CPU_CHUNK][kp]: e^(G_C - G_i) k_i */
-    float *a, *p;                   /* [CPU_CHUNK][CHUNK_LD]: A; (QK' * D)' */
-    float *n, *o;                   /* [CPU_CHUNK][vp] */
-    float *state;                   /* [key_dim][vp], or the caller's own where vp == value_dim */
+    int kp, vp;     /* padded key_dim and value_dim */
+    float *kt, *qt; /* [key_dim][CHUNK_LD] */
+    float *kd;      /* [CPU_CHUNK][kp]: e^(G_C - G_i) k_i */
+    float *a, *p;   /* [CPU_CHUNK][CHUNK_LD]: A; (QK' * D)' */
+    float *n, *o;   /* [CPU_CHUNK][vp] */
+    float *state;   /* [key_dim][vp], or the caller's own where vp == value_dim */
     float gsum[CHUNK_LD], eg[CHUNK_LD]; /* G and e^G; G of the last token repeats in the padding */
 };
 
@@ -209,8 +209,8 @@ static void chunk_finish(struct chunk_work *w, const struct cpu_delta_chunk *c)
             for (int t = 0; t < rows; t++) {
                 float *s = w->state + (size_t)(b + t) * (size_t)w->vp + col;
                 for (int r = 0; r < PW; r += VL)
-                    vf_store(s + r, vf_fma(vf_load(s + r), vf_set1(decay),
-                                           vf_load(out + t * PW + r)));
+                    vf_store(s + r,
+                             vf_fma(vf_load(s + r), vf_set1(decay), vf_load(out + t * PW + r)));
             }
         }
     }

@@ -10,27 +10,27 @@ enum { STEP_TOKENS = 8 }; /* the last tokens of a batch, up to this many, go one
 struct run {
     const struct lade_deltanet *d;
     const struct cpu_isa *isa;
-    int share;              /* value heads of one key head */
-    int width;              /* channels of one unit: q, k and its value heads */
-    float *work;            /* [threads][work_size] */
+    int share;   /* value heads of one key head */
+    int width;   /* channels of one unit: q, k and its value heads */
+    float *work; /* [threads][work_size] */
     size_t work_size;
 };
 
 /* The channels of a unit are three stretches of the input row. */
 struct stretch {
-    int from, at, n;        /* channel, place in the unit, length */
+    int from, at, n; /* channel, place in the unit, length */
 };
 
 struct unit {
     const struct run *r;
     int head;
     struct stretch part[3];
-    float *weights;         /* [kernel][width] */
-    float *conv;            /* [CPU_CHUNK][width]: q | k | v after the convolution */
-    float *q, *k;           /* [CPU_CHUNK][key_dim] */
-    float *v, *o;           /* [CPU_CHUNK][value_dim], of one value head */
-    float *g, *beta;        /* [CPU_CHUNK] */
-    float *chunk;           /* work space of delta_chunk */
+    float *weights;  /* [kernel][width] */
+    float *conv;     /* [CPU_CHUNK][width]: q | k | v after the convolution */
+    float *q, *k;    /* [CPU_CHUNK][key_dim] */
+    float *v, *o;    /* [CPU_CHUNK][value_dim], of one value head */
+    float *g, *beta; /* [CPU_CHUNK] */
+    float *chunk;    /* work space of delta_chunk */
 };
 
 static size_t qkv_channels(const struct lade_deltanet *d)
@@ -113,8 +113,8 @@ static void unit_keys(const struct unit *u, int n)
     for (int t = 0; t < n; t++) {
         const float *in = u->conv + t * u->r->width;
         float *q = u->q + t * d->key_dim, *k = u->k + t * d->key_dim;
-        float qs = 1.0f / sqrtf(u->r->isa->dot(in, in, d->key_dim) + 1e-6f) /
-                   sqrtf((float)d->key_dim);
+        float qs =
+            1.0f / sqrtf(u->r->isa->dot(in, in, d->key_dim) + 1e-6f) / sqrtf((float)d->key_dim);
         for (int i = 0; i < d->key_dim; i++)
             q[i] = in[i] * qs;
         in += d->key_dim;
@@ -139,14 +139,22 @@ static void unit_value_head(const struct unit *u, int s, int t0, int n, bool chu
         const float *ba = d->ba + (size_t)(t0 + t) * 2 * (size_t)d->value_heads;
         u->beta[t] = 1.0f / (1.0f + expf(-ba[h]));
         u->g[t] = d->decay[h] * softplus(ba[d->value_heads + h] + d->dt_bias[h]);
-        memcpy(u->v + t * d->value_dim, u->conv + t * u->r->width + 2 * d->key_dim +
-               s * d->value_dim, (size_t)d->value_dim * sizeof(float));
+        memcpy(u->v + t * d->value_dim,
+               u->conv + t * u->r->width + 2 * d->key_dim + s * d->value_dim,
+               (size_t)d->value_dim * sizeof(float));
     }
     if (chunked)
-        isa->delta_chunk(&(struct cpu_delta_chunk){
-            .n = n, .key_dim = d->key_dim, .value_dim = d->value_dim, .q = u->q, .k = u->k,
-            .v = u->v, .g = u->g, .beta = u->beta, .state = state, .out = u->o,
-            .work = u->chunk});
+        isa->delta_chunk(&(struct cpu_delta_chunk){.n = n,
+                                                   .key_dim = d->key_dim,
+                                                   .value_dim = d->value_dim,
+                                                   .q = u->q,
+                                                   .k = u->k,
+                                                   .v = u->v,
+                                                   .g = u->g,
+                                                   .beta = u->beta,
+                                                   .state = state,
+                                                   .out = u->o,
+                                                   .work = u->chunk});
     else
         for (int t = 0; t < n; t++)
             isa->delta_step(state, u->o + t * d->value_dim, u->q + t * d->key_dim,
@@ -200,7 +208,8 @@ int cpu_deltanet(struct lade_device *dev, const struct lade_deltanet *d, char *e
 {
     if (d->key_heads < 1 || d->value_heads % d->key_heads || d->key_dim < 1 || d->value_dim < 1 ||
         d->kernel < 1 || d->kernel > 16)
-        return lade_fail(err, "deltanet: %d key heads of %d, %d value heads of %d, kernel %d; "
+        return lade_fail(err,
+                         "deltanet: %d key heads of %d, %d value heads of %d, kernel %d; "
                          "check the configuration",
                          d->key_heads, d->key_dim, d->value_heads, d->value_dim, d->kernel);
     if (d->n < 1)

@@ -9,7 +9,7 @@ enum { HUGE_PAGE = 2 << 20, HEADER = LADE_ALIGN };
 
 /* In front of every allocation, so that free() needs no table and any thread may allocate. */
 struct header {
-    void *map;      /* NULL: from aligned_alloc */
+    void *map; /* NULL: from aligned_alloc */
     size_t bytes;
 };
 _Static_assert(sizeof(struct header) <= HEADER, "the header keeps the data aligned");
@@ -66,21 +66,24 @@ static void *map_block(size_t bytes)
     return base + HEADER;
 }
 
+static void *heap_block(size_t bytes)
+{
+    size_t total;
+    if (__builtin_add_overflow(bytes, (size_t)2 * HEADER - 1, &total))
+        return NULL;
+    total = total / HEADER * HEADER;
+    char *base = aligned_alloc(HEADER, total);
+    if (!base)
+        return NULL;
+    memset(base, 0, total);
+    *(struct header *)base = (struct header){NULL, total};
+    return base + HEADER;
+}
+
 static int cpu_alloc(struct lade_device *dev, void **addr, size_t bytes, char *err)
 {
     (void)dev;
-    *addr = NULL;
-    size_t total;
-    if (bytes >= HUGE_PAGE) {
-        *addr = map_block(bytes);
-    } else if (!__builtin_add_overflow(bytes, (size_t)2 * HEADER - 1, &total)) {
-        char *base = aligned_alloc(HEADER, total / HEADER * HEADER);
-        if (base) {
-            memset(base, 0, total / HEADER * HEADER);
-            *(struct header *)base = (struct header){NULL, total};
-            *addr = base + HEADER;
-        }
-    }
+    *addr = bytes >= HUGE_PAGE ? map_block(bytes) : heap_block(bytes);
     if (!*addr)
         return lade_fail(err, "memory: cannot get %.2f GiB; free memory or use a smaller model",
                          (double)bytes / (1 << 30));

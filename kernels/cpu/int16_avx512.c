@@ -8,7 +8,7 @@
 
 #include "kernels/cpu/cpu.h"
 
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define ALWAYS_INLINE    static inline __attribute__((always_inline))
 #define UNROLL_PRAGMA(x) _Pragma(#x)
 #if defined(__clang__)
 #define UNROLL UNROLL_PRAGMA(clang loop unroll(full))
@@ -63,13 +63,13 @@ static void quantize(void *row, const float *x, int k, enum lade_type type)
 }
 
 struct operand {
-    const int32_t *words;    /* of the tile: [words][16] */
-    const uint16_t *scales;  /* [groups][16] */
+    const int32_t *words;   /* of the tile: [words][16] */
+    const uint16_t *scales; /* [groups][16] */
     const uint8_t *zeros;
 };
 
 struct input {
-    const int32_t *q;        /* high and low halves of four inputs, in turns */
+    const int32_t *q; /* high and low halves of four inputs, in turns */
     const float *scale;
     const int32_t *bias;
 };
@@ -151,8 +151,8 @@ ALWAYS_INLINE void tiles_times(__m512 *out, const struct operand *w, const struc
             UNROLL
             for (int i = 0; i < T * M; i++) {
                 __m512i all = _mm512_add_epi32(_mm512_slli_epi32(high[i], 8), low[i]);
-                sum[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(all),
-                                         _mm512_set1_ps(x[i % M].scale[b]), sum[i]);
+                sum[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(all), _mm512_set1_ps(x[i % M].scale[b]),
+                                         sum[i]);
             }
             if (zeros) {
                 UNROLL

@@ -8,12 +8,12 @@
 #include "kernels/cpu/cpu.h"
 
 enum {
-    MAX_JOBS = 7,            /* jobs of one run; more go in turns */
-    GEMV_BYTES = 48 << 10,   /* of weights in one unit: long reads, yet many units */
-    PACK_ROWS = 48,          /* tokens of one packing unit, a multiple of every nr */
+    MAX_JOBS = 7,          /* jobs of one run; more go in turns */
+    GEMV_BYTES = 48 << 10, /* of weights in one unit: long reads, yet many units */
+    PACK_ROWS = 48,        /* tokens of one packing unit, a multiple of every nr */
     QUANTIZE_ROWS = 4,
-    PANEL_TOKENS = 96,       /* tokens that share one panel where there are few panels */
-    INT16_TOKENS = 128,       /* of one unit: their inputs stay in the second cache */
+    PANEL_TOKENS = 96,  /* tokens that share one panel where there are few panels */
+    INT16_TOKENS = 128, /* of one unit: their inputs stay in the second cache */
     INT16_TILES = 8,
 };
 
@@ -22,11 +22,11 @@ enum form { GEMV, PACKED, INT16 };
 /* Inputs in the form a kernel wants; jobs that read the same ones share them. */
 struct input {
     enum form form;
-    enum lade_type type;     /* INT16: of the matrices */
+    enum lade_type type; /* INT16: of the matrices */
     const float *x;
     int cols, first_unit;
-    char *data;              /* PACKED: packed floats; INT16: quantized rows */
-    const void **rows;       /* INT16: each token's row in data */
+    char *data;        /* PACKED: packed floats; INT16: quantized rows */
+    const void **rows; /* INT16: each token's row in data */
 };
 
 struct job {
@@ -42,7 +42,7 @@ struct run {
     struct job job[MAX_JOBS];
     struct input input[MAX_JOBS];
     int n_jobs, n_inputs, n, units;
-    float *panel;            /* [threads][panel_size] */
+    float *panel; /* [threads][panel_size] */
     size_t panel_size;
 };
 
@@ -90,8 +90,9 @@ static void product_unit(void *ctx, int unit, int thread)
     else if (j->form == INT16)
         r->isa->int16->gemm(y, rows, w, &j->l, in->rows + t, n, first, last);
     else
-        r->isa->gemm(y, rows, w, &j->l, first * LADE_TILE, (const float *)in->data + (size_t)t * cols,
-                     n, r->panel + (size_t)thread * r->panel_size);
+        r->isa->gemm(y, rows, w, &j->l, first * LADE_TILE,
+                     (const float *)in->data + (size_t)t * cols, n,
+                     r->panel + (size_t)thread * r->panel_size);
 }
 
 /* Finds or adds the inputs of a job. */

@@ -23,7 +23,8 @@ ALWAYS_INLINE void zero_terms(vf z[ZERO_TERMS], vf zero, const enum lade_type ty
 {
 #if defined(SIMD_AVX512)
     for (int j = 0; j < ZERO_TERMS; j++)
-        z[j] = zero + (type == LADE_Q4 ? (float)(1 << 23 >> 4 * j) : (float)(1 << 23 >> 8 * (j % 2)));
+        z[j] =
+            zero + (type == LADE_Q4 ? (float)(1 << 23 >> 4 * j) : (float)(1 << 23 >> 8 * (j % 2)));
 #else
     z[0] = (zero - (type == LADE_Q4 ? 8.0f : 128.0f)) * (type == LADE_Q4 ? 0x1p28f : 0x1p24f);
 #endif
@@ -116,8 +117,9 @@ ALWAYS_INLINE void tile_times(float (*out)[LADE_TILE], const struct tile t,
         vf acc[4 * TILE_VECS] = {0}, z[TILE_VECS][ZERO_TERMS];
         UNROLL(4)
         for (int v = 0; v < TILE_VECS; v++)
-            zero_terms(z[v], zeros ? vf_load_u8(t.zeros + g * LADE_TILE + v * VL)
-                                   : vf_set1(implied), type);
+            zero_terms(z[v],
+                       zeros ? vf_load_u8(t.zeros + g * LADE_TILE + v * VL) : vf_set1(implied),
+                       type);
         int last = l->groups - g > 1 ? (g + 1) * step : l->words;
         for (; w < cpu_min(last, full); w++)
             word_times(acc, t.codes + (size_t)w * LADE_TILE, z, x + (size_t)w * per, ldx, type,
@@ -149,7 +151,7 @@ ALWAYS_INLINE void tile_times(float (*out)[LADE_TILE], const struct tile t,
 }
 
 #define TILES(name, type, zeros)                                                                   \
-    static void name(float (*out)[LADE_TILE], const struct tile t, const struct lade_matrix *m,    \
+    static void name(float(*out)[LADE_TILE], const struct tile t, const struct lade_matrix *m,     \
                      const struct lade_matrix_layout *l, const float *x, size_t ldx, int n)        \
     {                                                                                              \
         if (n == 1)                                                                                \
@@ -176,11 +178,11 @@ ALWAYS_INLINE void row_times(float *y, size_t ldy, const void *row, const float 
     for (; i + A * VL <= cols; i += A * VL) {
         UNROLL(4)
         for (int a = 0; a < A; a++) {
-            vf w = vf_load_type(type, row, (size_t)(i + a * VL));
+            vf w = vf_load_type(type, row, (size_t)i + (size_t)a * VL);
             UNROLL(4)
             for (int t = 0; t < N; t++)
-                acc[t * A + a] = vf_fma(w, vf_load(x + (size_t)t * ldx + i + a * VL),
-                                        acc[t * A + a]);
+                acc[t * A + a] =
+                    vf_fma(w, vf_load(x + (size_t)t * ldx + i + a * VL), acc[t * A + a]);
         }
     }
     float tail[CPU_DIRECT_N] = {0};
@@ -219,9 +221,9 @@ ALWAYS_INLINE void rows_times(float *y, size_t ldy, const struct lade_matrix *m,
 static int block_floats(float *out, const struct lade_matrix *m, int row, int k0)
 {
     const struct lade_block_info *b = &lade_blocks[m->block];
-    size_t per_row = (size_t)((m->cols - 1) / b->n + 1);
-    const uint8_t *at = (const uint8_t *)m->data +
-                        ((size_t)row * per_row + (size_t)(k0 / b->n)) * (size_t)b->bytes;
+    size_t per_row = (size_t)(m->cols - 1) / (size_t)b->n + 1;
+    const uint8_t *at =
+        (const uint8_t *)m->data + ((size_t)row * per_row + (size_t)(k0 / b->n)) * (size_t)b->bytes;
     int n = cpu_min(LADE_BLOCK_MAX, m->cols - k0);
     for (int k = 0; k < n; k += b->n, at += b->bytes)
         b->dequantize(at, out + k);
@@ -351,8 +353,9 @@ ALWAYS_INLINE void tile_panel(float *panel, const struct tile t, const struct la
         UNROLL(4)
         for (int v = 0; v < TILE_VECS; v++) {
             scale[v] = vf_load_f16(t.scales + g * LADE_TILE + v * VL) * CODE_SCALE(type);
-            zero_terms(z[v], zeros ? vf_load_u8(t.zeros + g * LADE_TILE + v * VL)
-                                   : vf_set1(implied), type);
+            zero_terms(z[v],
+                       zeros ? vf_load_u8(t.zeros + g * LADE_TILE + v * VL) : vf_set1(implied),
+                       type);
         }
         for (int last = l->groups - g > 1 ? (g + 1) * step : l->words; w < last; w++) {
             float *to = panel + (size_t)(w * per) * PW;

@@ -11,10 +11,10 @@
 #include "kernels/cpu/cpu.h"
 
 enum {
-    PACKED_TOKENS = 48,   /* most tokens of a group: a multiple of every nr; the packed inputs stay */
-    INT16_TOKENS = 192,    /* in the second cache */
-    HIDDEN_TILES = 8,     /* of gate and up in one unit of the first run */
-    OUT_ROWS = 64,        /* output columns of one unit of the second run, a multiple of every pw */
+    PACKED_TOKENS = 48, /* most tokens of a group: a multiple of every nr; the packed inputs stay */
+    INT16_TOKENS = 192, /* in the second cache */
+    HIDDEN_TILES = 8,   /* of gate and up in one unit of the first run */
+    OUT_ROWS = 64,      /* output columns of one unit of the second run, a multiple of every pw */
     QUANTIZE_ROWS = 4,
 };
 
@@ -24,9 +24,9 @@ struct group {
     const struct lade_expert *e;
     struct lade_matrix_layout gate, up, down;
     enum form form;
-    int first, n;         /* its routes: [first, first + n) of the sorted ones */
-    int first_unit;       /* of the first run */
-    size_t hidden;        /* where its hidden values begin, in floats */
+    int first, n;   /* its routes: [first, first + n) of the sorted ones */
+    int first_unit; /* of the first run */
+    size_t hidden;  /* where its hidden values begin, in floats */
 };
 
 struct run {
@@ -34,17 +34,17 @@ struct run {
     const struct cpu_isa *isa;
     struct group *group;
     int n_groups, units;
-    int32_t *token;            /* [routes], sorted by group */
-    float *weight;             /* [routes] */
-    int32_t *count, *place;    /* [n_experts + 1]: routes and next free place of each */
-    float *hidden;             /* rows of each group; PACKED: packed */
+    int32_t *token;         /* [routes], sorted by group */
+    float *weight;          /* [routes] */
+    int32_t *count, *place; /* [n_experts + 1]: routes and next free place of each */
+    float *hidden;          /* rows of each group; PACKED: packed */
     size_t hidden_floats;
-    bool q4, q8;               /* INT16: which orders of the inputs are needed */
-    char *x_q4, *x_q8;         /* INT16: [n] quantized inputs */
-    char *h;                   /* INT16: [routes] quantized hidden values */
-    size_t h_bytes;            /* of one row of h */
+    bool q4, q8;                   /* INT16: which orders of the inputs are needed */
+    char *x_q4, *x_q8;             /* INT16: [n] quantized inputs */
+    char *h;                       /* INT16: [routes] quantized hidden values */
+    size_t h_bytes;                /* of one row of h */
     const void **x_rows, **h_rows; /* [routes] */
-    float *work;               /* [threads][work_size] */
+    float *work;                   /* [threads][work_size] */
     size_t work_size;
 };
 
@@ -99,7 +99,8 @@ static int check_expert(const struct lade_moe *m, struct group *g, char *err)
         return cpu_bad_matrix("moe down", &e->down, err);
     if (e->gate.cols != m->dim || e->up.cols != m->dim || e->down.rows != m->dim ||
         e->up.rows != e->gate.rows || e->down.cols != e->gate.rows)
-        return lade_fail(err, "moe: gate %d x %d, up %d x %d, down %d x %d do not fit; check the "
+        return lade_fail(err,
+                         "moe: gate %d x %d, up %d x %d, down %d x %d do not fit; check the "
                          "checkpoint",
                          e->gate.rows, e->gate.cols, e->up.rows, e->up.cols, e->down.rows,
                          e->down.cols);
@@ -111,6 +112,8 @@ static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
 {
     const struct lade_moe *m = r->m;
     struct group g = {.e = expert(m, id)};
+    if (!g.e)
+        return 0; /* no shared expert */
     if (check_expert(m, &g, err))
         return -1;
     const struct lade_expert *e = g.e;
@@ -232,7 +235,8 @@ static void out_unit(void *ctx, int unit, int thread)
         float *out = r->work + (size_t)thread * r->work_size;
         out_group(r, g, row0, rows, out, out + PACKED_TOKENS * OUT_ROWS);
         for (int t = g->first; t < g->first + g->n; t++, out += rows)
-            r->isa->axpy(m->y + (size_t)r->token[t] * (size_t)m->dim + row0, r->weight[t], out, rows);
+            r->isa->axpy(m->y + (size_t)r->token[t] * (size_t)m->dim + row0, r->weight[t], out,
+                         rows);
     }
 }
 
@@ -260,7 +264,7 @@ static void quantize_hidden(void *ctx, int unit, int thread)
     for (int i = 0; g->form == INT16 && i < g->n; i++) {
         char *row = r->h + (size_t)(g->first + i) * r->h_bytes;
         r->isa->int16->quantize(row, r->hidden + g->hidden + (size_t)i * (size_t)ff, ff,
-                               g->e->down.type);
+                                g->e->down.type);
         r->h_rows[g->first + i] = row;
     }
 }

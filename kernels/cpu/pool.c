@@ -41,9 +41,9 @@ struct cpu_pool {
     int threads;
 
     _Alignas(64) atomic_bool stop;
-    atomic_int parked;        /* workers asleep or about to be */
+    atomic_int parked; /* workers asleep or about to be */
     atomic_bool caller_parked;
-    pthread_mutex_t lock;     /* only for sleeping and waking */
+    pthread_mutex_t lock; /* only for sleeping and waking */
     pthread_cond_t work, done;
     int started;
     pthread_t *ids;

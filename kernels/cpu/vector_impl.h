@@ -45,8 +45,7 @@ static void gated_norm(float *y, const float *x, const float *z, const float *w,
     for (int i = 0; i < dim; i += VL) {
         int k = cpu_min(VL, dim - i);
         if (k == VL)
-            vf_store(y + i,
-                     vf_load(x + i) * scale * vf_load(w + i) * vf_silu(vf_load(z + i)));
+            vf_store(y + i, vf_load(x + i) * scale * vf_load(w + i) * vf_silu(vf_load(z + i)));
         else
             vf_store_part(y + i,
                           vf_load_part(x + i, k) * scale * vf_load_part(w + i, k) *

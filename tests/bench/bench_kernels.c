@@ -71,8 +71,8 @@ static size_t matrix_bytes(const struct lade_matrix *m)
 /* A random matrix, in memory of its own or (arena) in the next bytes of a larger block. */
 static struct lade_matrix matrix_in(char **arena, enum lade_type type, int rows, int cols)
 {
-    struct lade_matrix m = {.type = type, .rows = rows, .cols = cols,
-                            .group = lade_types[type].per_word ? 128 : 0};
+    struct lade_matrix m = {
+        .type = type, .rows = rows, .cols = cols, .group = lade_types[type].per_word ? 128 : 0};
     struct lade_matrix_layout l;
     if (lade_matrix_layout(&m, &l))
         abort();
@@ -94,7 +94,7 @@ static struct lade_matrix matrix(enum lade_type type, int rows, int cols)
 
 struct bench {
     const char *name;
-    double bytes, flops;      /* of one call; either may be 0 */
+    double bytes, flops; /* of one call; either may be 0 */
     void (*call)(struct lade_device *dev, void *ctx, int round);
     void *ctx;
 };
@@ -262,10 +262,17 @@ static void call_experts(struct lade_device *dev, void *ctx, int round)
 {
     struct experts *e = ctx;
     char err[LADE_ERR];
-    struct lade_moe m = {.n = e->n, .dim = DIM, .k = TOP, .n_experts = EXPERTS, .x = e->x,
+    struct lade_moe m = {.n = e->n,
+                         .dim = DIM,
+                         .k = TOP,
+                         .n_experts = EXPERTS,
+                         .x = e->x,
                          .ids = e->ids + (size_t)(round % TURNS) * (size_t)(e->n * TOP),
-                         .weights = e->weights, .experts = e->expert, .shared = &e->shared,
-                         .shared_gate = e->gate, .y = e->y};
+                         .weights = e->weights,
+                         .experts = e->expert,
+                         .shared = &e->shared,
+                         .shared_gate = e->gate,
+                         .y = e->y};
     ops->moe(dev, &m, err);
 }
 
@@ -322,8 +329,13 @@ static void call_deltanet(struct lade_device *dev, void *ctx, int round)
 static void bench_deltanet(int n)
 {
     char label[64];
-    struct lade_deltanet d = {.n = n, .key_heads = 16, .value_heads = 32, .key_dim = 128,
-                              .value_dim = 128, .kernel = 4, .eps = 1e-6f};
+    struct lade_deltanet d = {.n = n,
+                              .key_heads = 16,
+                              .value_heads = 32,
+                              .key_dim = 128,
+                              .value_dim = 128,
+                              .kernel = 4,
+                              .eps = 1e-6f};
     size_t state = 32 * 128 * 128;
     snprintf(label, sizeof(label), "deltanet n=%d", n);
     if (filter && !strstr(label, filter))
@@ -343,8 +355,8 @@ static void bench_deltanet(int n)
     struct bench b = {label, n == 1 ? 2.0 * 4 * (double)state : 0,
                       n > 1 ? 8.0 * n * (double)state : 0, call_deltanet, &d};
     measure(&b);
-    const float *all[] = {d.qkvz, d.ba, d.conv, d.decay, d.dt_bias, d.norm, d.conv_state, d.state,
-                          d.out};
+    const float *all[] = {d.qkvz, d.ba,         d.conv,  d.decay, d.dt_bias,
+                          d.norm, d.conv_state, d.state, d.out};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         ops->free(device[0], (void *)all[i]);
 }
@@ -362,9 +374,16 @@ static void call_attention(struct lade_device *dev, void *ctx, int round)
 static void bench_attention(int n, int pos)
 {
     char label[64];
-    struct lade_attention a = {.n = n, .pos = pos, .heads = 16, .kv_heads = 2, .head_dim = 256,
-                               .rotary_dim = 64, .eps = 1e-6f, .rope_scale = 1,
-                               .cache_type = LADE_F16, .capacity = pos + n};
+    struct lade_attention a = {.n = n,
+                               .pos = pos,
+                               .heads = 16,
+                               .kv_heads = 2,
+                               .head_dim = 256,
+                               .rotary_dim = 64,
+                               .eps = 1e-6f,
+                               .rope_scale = 1,
+                               .cache_type = LADE_F16,
+                               .capacity = pos + n};
     snprintf(label, sizeof(label), "attention n=%d depth=%d", n, pos);
     if (filter && !strstr(label, filter))
         return;
@@ -381,10 +400,11 @@ static void bench_attention(int n, int pos)
     memset(a.v_cache, 0x30, 4 * cache * 2);
     a.out = floats(tokens * 4096);
     double pairs = n * (pos + (n + 1) / 2.0);
-    struct bench b = {label, n == 1 ? 4.0 * (double)cache : 0,
-                      n > 1 ? 4.0 * pairs * 4096 : 0, call_attention, &a};
+    struct bench b = {label, n == 1 ? 4.0 * (double)cache : 0, n > 1 ? 4.0 * pairs * 4096 : 0,
+                      call_attention, &a};
     measure(&b);
-    const void *all[] = {a.q, a.k, a.v, a.q_norm, a.k_norm, a.inv_freq, a.k_cache, a.v_cache, a.out};
+    const void *all[] = {a.q,        a.k,       a.v,       a.q_norm, a.k_norm,
+                         a.inv_freq, a.k_cache, a.v_cache, a.out};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         ops->free(device[0], (void *)all[i]);
 }

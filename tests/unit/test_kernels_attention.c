@@ -6,7 +6,7 @@ struct shape {
     int tokens, heads, kv_heads, head_dim, rotary_dim;
 };
 static const struct shape shapes[] = {
-    {5, 2, 1, 8, 4},   {40, 4, 2, 16, 8},   {70, 6, 2, 24, 6},  {33, 3, 3, 10, 2},
+    {5, 2, 1, 8, 4},    {40, 4, 2, 16, 8},    {70, 6, 2, 24, 6},   {33, 3, 3, 10, 2},
     {300, 8, 2, 32, 8}, {150, 16, 2, 64, 16}, {20, 1, 1, 256, 64}, {9, 5, 1, 7, 0},
 };
 
@@ -43,11 +43,12 @@ static void reference(struct inputs *in)
     assert_true(keys && query && p);
     for (int t = 0; t < s.tokens; t++)
         for (int g = 0; g < s.kv_heads; g++)
-            norm_rope(keys + (size_t)t * kvs + (size_t)g * d, in->k + (size_t)t * kvs + (size_t)g * d,
-                      in->k_norm, in, t);
+            norm_rope(keys + (size_t)t * kvs + (size_t)g * d,
+                      in->k + (size_t)t * kvs + (size_t)g * d, in->k_norm, in, t);
     for (int t = 0; t < s.tokens; t++) {
         for (int h = 0; h < s.heads; h++) {
-            size_t head = (size_t)t * (size_t)s.heads + (size_t)h, g = (size_t)(h / (s.heads / s.kv_heads));
+            size_t head = (size_t)t * (size_t)s.heads + (size_t)h,
+                   g = (size_t)(h / (s.heads / s.kv_heads));
             const float *gate = in->q + head * 2 * d + d;
             double *out = in->want + head * d, max = -INFINITY, sum = 0;
             norm_rope(query, in->q + head * 2 * d, in->q_norm, in, t);
@@ -118,22 +119,32 @@ static void run(struct lade_device *dev, const struct inputs *in, enum lade_type
     for (int t = 0, i = 0; t < s.tokens; i++) {
         int n = pieces[i % n_pieces];
         n = n < s.tokens - t ? n : s.tokens - t;
-        struct lade_attention a = {
-            .n = n, .pos = t, .heads = s.heads, .kv_heads = s.kv_heads, .head_dim = s.head_dim,
-            .rotary_dim = s.rotary_dim, .q = in->q + (size_t)t * (size_t)s.heads * 2 * d,
-            .k = in->k + (size_t)t * (size_t)s.kv_heads * d,
-            .v = in->v + (size_t)t * (size_t)s.kv_heads * d, .q_norm = in->q_norm,
-            .k_norm = in->k_norm, .eps = eps, .inv_freq = in->inv_freq, .rope_scale = rope_scale,
-            .cache_type = cache, .k_cache = k_cache, .v_cache = v_cache, .capacity = capacity,
-            .out = out + (size_t)t * (size_t)s.heads * d};
+        struct lade_attention a = {.n = n,
+                                   .pos = t,
+                                   .heads = s.heads,
+                                   .kv_heads = s.kv_heads,
+                                   .head_dim = s.head_dim,
+                                   .rotary_dim = s.rotary_dim,
+                                   .q = in->q + (size_t)t * (size_t)s.heads * 2 * d,
+                                   .k = in->k + (size_t)t * (size_t)s.kv_heads * d,
+                                   .v = in->v + (size_t)t * (size_t)s.kv_heads * d,
+                                   .q_norm = in->q_norm,
+                                   .k_norm = in->k_norm,
+                                   .eps = eps,
+                                   .inv_freq = in->inv_freq,
+                                   .rope_scale = rope_scale,
+                                   .cache_type = cache,
+                                   .k_cache = k_cache,
+                                   .v_cache = v_cache,
+                                   .capacity = capacity,
+                                   .out = out + (size_t)t * (size_t)s.heads * d};
         assert_int_equal(lade_cpu_ops()->attention(dev, &a, err), 0);
         t += n;
     }
     char what[100];
-    snprintf(what, sizeof(what), "%d tokens, %d/%d heads of %d, %s, pieces of %d", s.tokens, s.heads,
-             s.kv_heads, s.head_dim, lade_types[cache].name, pieces[0]);
-    assert_near(what, out, in->want, (size_t)s.tokens * (size_t)s.heads * d,
-                limit);
+    snprintf(what, sizeof(what), "%d tokens, %d/%d heads of %d, %s, pieces of %d", s.tokens,
+             s.heads, s.kv_heads, s.head_dim, lade_types[cache].name, pieces[0]);
+    assert_near(what, out, in->want, (size_t)s.tokens * (size_t)s.heads * d, limit);
     guard_free(k_cache);
     guard_free(v_cache);
     guard_free(out);
@@ -179,8 +190,13 @@ static void cache_full(void **state)
 {
     struct lade_device *dev = open_device(*state, 1, true);
     char err[LADE_ERR] = "";
-    struct lade_attention a = {.n = 2, .pos = 3, .heads = 1, .kv_heads = 1, .head_dim = 8,
-                               .cache_type = LADE_F32, .capacity = 4};
+    struct lade_attention a = {.n = 2,
+                               .pos = 3,
+                               .heads = 1,
+                               .kv_heads = 1,
+                               .head_dim = 8,
+                               .cache_type = LADE_F32,
+                               .capacity = 4};
     assert_int_equal(lade_cpu_ops()->attention(dev, &a, err), -1);
     assert_non_null(strstr(err, "cache of 4"));
     close_device(dev);

@@ -159,7 +159,8 @@ static void rmsnorm(void **state)
                         want[t + i] = sum[t + i] / sqrt(mean + 1e-6) * w[i];
                 }
                 assert_int_equal(lade_cpu_ops()->rmsnorm(dev, y, x, with ? add : NULL, w, n,
-                                                         dims[s], 1e-6f, err), 0);
+                                                         dims[s], 1e-6f, err),
+                                 0);
                 assert_near("norm", y, want, all, 1e-6);
                 assert_near("residual", x, sum, all, 1e-6);
             }
@@ -214,9 +215,12 @@ static void route(void **state)
         float *weights = poison(n * (size_t)sizes[s].k);
         int32_t *ids = guard_alloc(n * (size_t)sizes[s].k * sizeof(*ids));
         for (int renormalize = 0; renormalize < 2; renormalize++) {
-            check_route(dev, &(struct lade_route){.n = sizes[s].n, .experts = sizes[s].experts,
-                                                  .k = sizes[s].k, .renormalize = renormalize,
-                                                  .logits = logits, .ids = ids,
+            check_route(dev, &(struct lade_route){.n = sizes[s].n,
+                                                  .experts = sizes[s].experts,
+                                                  .k = sizes[s].k,
+                                                  .renormalize = renormalize,
+                                                  .logits = logits,
+                                                  .ids = ids,
                                                   .weights = weights});
         }
         guard_free(logits);
@@ -233,8 +237,8 @@ static void route_not_a_number(void **state)
     float logits[6] = {NAN, 1, NAN, 2, NAN, NAN}, weights[3];
     int32_t ids[3] = {-1, -1, -1};
     char err[LADE_ERR];
-    struct lade_route r = {.n = 1, .experts = 6, .k = 3, .logits = logits, .ids = ids,
-                           .weights = weights};
+    struct lade_route r = {
+        .n = 1, .experts = 6, .k = 3, .logits = logits, .ids = ids, .weights = weights};
     assert_int_equal(lade_cpu_ops()->route(dev, &r, err), 0);
     for (int j = 0; j < 3; j++)
         assert_in_range(ids[j], 0, 5);

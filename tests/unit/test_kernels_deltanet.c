@@ -7,8 +7,8 @@ struct shape {
     float decay; /* size of the log decay */
 };
 static const struct shape shapes[] = {
-    {3, 1, 1, 4, 4, 4, 1},      {100, 2, 4, 16, 16, 4, 1},  {65, 2, 2, 24, 20, 3, 0.2f},
-    {70, 1, 3, 10, 7, 2, 3},    {130, 2, 4, 128, 128, 4, 1}, {40, 4, 4, 32, 64, 4, 30},
+    {3, 1, 1, 4, 4, 4, 1},       {100, 2, 4, 16, 16, 4, 1},   {65, 2, 2, 24, 20, 3, 0.2f},
+    {70, 1, 3, 10, 7, 2, 3},     {130, 2, 4, 128, 128, 4, 1}, {40, 4, 4, 32, 64, 4, 30},
     {33, 1, 2, 5, 33, 1, 0.01f},
 };
 
@@ -66,8 +66,9 @@ static void reference(struct inputs *in)
             double sum = 0;
             for (int j = 0; j < s.kernel; j++) {
                 int from = t - (s.kernel - 1) + j;
-                double x = from >= 0 ? in->qkvz[(size_t)from * in->row + c]
-                                     : in->conv_state[(size_t)(from + s.kernel - 1) * in->channels + c];
+                double x = from >= 0
+                               ? in->qkvz[(size_t)from * in->row + c]
+                               : in->conv_state[(size_t)(from + s.kernel - 1) * in->channels + c];
                 sum += x * in->conv[c * (size_t)s.kernel + (size_t)j];
             }
             y[c] = silu(sum);
@@ -108,8 +109,8 @@ static struct inputs make_inputs(struct shape s)
 
 static void free_inputs(struct inputs *in)
 {
-    float *all[] = {in->qkvz, in->ba, in->conv, in->decay, in->dt_bias, in->norm, in->conv_state,
-                    in->state};
+    float *all[] = {in->qkvz,    in->ba,   in->conv,       in->decay,
+                    in->dt_bias, in->norm, in->conv_state, in->state};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         guard_free(all[i]);
     free(in->want);
@@ -140,12 +141,22 @@ static void run(struct lade_device *dev, const struct inputs *in, const int *pie
     for (int t = 0, i = 0; t < s.tokens; i++) {
         int n = pieces[i % n_pieces];
         n = n < s.tokens - t ? n : s.tokens - t;
-        struct lade_deltanet d = {
-            .n = n, .key_heads = s.key_heads, .value_heads = s.value_heads, .key_dim = s.key_dim,
-            .value_dim = s.value_dim, .kernel = s.kernel, .qkvz = in->qkvz + (size_t)t * in->row,
-            .ba = in->ba + t * 2 * s.value_heads, .conv = in->conv, .decay = in->decay,
-            .dt_bias = in->dt_bias, .norm = in->norm, .eps = eps, .conv_state = conv_state,
-            .state = state, .out = out + (size_t)t * values};
+        struct lade_deltanet d = {.n = n,
+                                  .key_heads = s.key_heads,
+                                  .value_heads = s.value_heads,
+                                  .key_dim = s.key_dim,
+                                  .value_dim = s.value_dim,
+                                  .kernel = s.kernel,
+                                  .qkvz = in->qkvz + (size_t)t * in->row,
+                                  .ba = in->ba + t * 2 * s.value_heads,
+                                  .conv = in->conv,
+                                  .decay = in->decay,
+                                  .dt_bias = in->dt_bias,
+                                  .norm = in->norm,
+                                  .eps = eps,
+                                  .conv_state = conv_state,
+                                  .state = state,
+                                  .out = out + (size_t)t * values};
         assert_int_equal(lade_cpu_ops()->deltanet(dev, &d, err), 0);
         t += n;
     }

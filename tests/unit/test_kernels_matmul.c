@@ -6,14 +6,12 @@ static const struct {
     int rows, cols, group;
     bool zeros;
 } shapes[] = {
-    {LADE_F32, 1, 1, 0, false},         {LADE_F32, 37, 100, 0, false},
-    {LADE_F16, 33, 129, 0, false},      {LADE_BF16, 64, 256, 0, false},
-    {LADE_BF16, 5, 77, 0, false},       {LADE_Q4, 16, 128, 128, false},
-    {LADE_Q4, 48, 256, 32, true},       {LADE_Q4, 21, 131, 32, true},
-    {LADE_Q4, 50, 96, 96, false},       {LADE_Q4, 3, 5, 8, true},
-    {LADE_Q4, 100, 520, 128, true},     {LADE_Q8, 16, 128, 128, false},
-    {LADE_Q8, 35, 130, 64, true},       {LADE_Q8, 64, 384, 128, false},
-    {LADE_Q8, 1, 3, 4, true},           {LADE_Q8, 130, 250, 252, false},
+    {LADE_F32, 1, 1, 0, false},      {LADE_F32, 37, 100, 0, false},  {LADE_F16, 33, 129, 0, false},
+    {LADE_BF16, 64, 256, 0, false},  {LADE_BF16, 5, 77, 0, false},   {LADE_Q4, 16, 128, 128, false},
+    {LADE_Q4, 48, 256, 32, true},    {LADE_Q4, 21, 131, 32, true},   {LADE_Q4, 50, 96, 96, false},
+    {LADE_Q4, 3, 5, 8, true},        {LADE_Q4, 100, 520, 128, true}, {LADE_Q8, 16, 128, 128, false},
+    {LADE_Q8, 35, 130, 64, true},    {LADE_Q8, 64, 384, 128, false}, {LADE_Q8, 1, 3, 4, true},
+    {LADE_Q8, 130, 250, 252, false},
 };
 static const int tokens[] = {1, 2, 3, 4, 5, 7, 12, 13, 30, 100};
 
@@ -182,8 +180,8 @@ static void bad_matrix(void **state)
 int main(int argc, char **argv)
 {
     rng_start(argc, argv);
-    const struct CMUnitTest tests[] = {EACH_ISA(each_type), EACH_ISA(random_shapes), EACH_ISA(fast),
-                                       EACH_ISA(many_jobs), EACH_ISA(same_bits),
-                                       EACH_ISA(bad_matrix)};
+    const struct CMUnitTest tests[] = {EACH_ISA(each_type), EACH_ISA(random_shapes),
+                                       EACH_ISA(fast),      EACH_ISA(many_jobs),
+                                       EACH_ISA(same_bits), EACH_ISA(bad_matrix)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

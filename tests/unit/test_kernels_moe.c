@@ -50,7 +50,8 @@ static void free_layer(struct layer *l)
 static void add_expert(double *y, const struct layer *l, int e, const double *x, double weight)
 {
     int ff = l->gate[e].m.rows;
-    double *h = malloc((size_t)ff * 2 * sizeof(double)), *out = malloc((size_t)l->dim * sizeof(double));
+    double *h = malloc((size_t)ff * 2 * sizeof(double)),
+           *out = malloc((size_t)l->dim * sizeof(double));
     assert_true(h && out);
     multiply(h, &l->gate[e], x);
     multiply(h + ff, &l->up[e], x);
@@ -92,10 +93,17 @@ static void check(struct lade_device *dev, const struct layer *l, int n, bool sh
             add_expert(want + (size_t)t * dim, l, l->n_experts, xd + (size_t)t * dim,
                        gated ? 1 / (1 + exp(-dot)) : 1);
     }
-    struct lade_moe m = {.n = n, .dim = l->dim, .k = l->k, .n_experts = l->n_experts, .x = x,
-                         .ids = ids, .weights = weights, .experts = l->experts,
+    struct lade_moe m = {.n = n,
+                         .dim = l->dim,
+                         .k = l->k,
+                         .n_experts = l->n_experts,
+                         .x = x,
+                         .ids = ids,
+                         .weights = weights,
+                         .experts = l->experts,
                          .shared = shared ? &l->experts[l->n_experts] : NULL,
-                         .shared_gate = gated ? l->shared_gate : NULL, .y = y};
+                         .shared_gate = gated ? l->shared_gate : NULL,
+                         .y = y};
     char err[LADE_ERR], what[80];
     assert_int_equal(lade_cpu_ops()->moe(dev, &m, err), 0);
     snprintf(what, sizeof(what), "%d tokens, %d of %d experts, shared %d", n, l->k, l->n_experts,
@@ -144,7 +152,8 @@ static void batch_equals_single(void **state)
     enum { N = 20 };
     struct lade_device *dev = open_device(*state, 2, true);
     struct layer *l = make_layer(96, 12, 3, 40);
-    float *x = random_floats(N * 96, 1), *all = random_floats(N * 96, 0), *one = random_floats(N * 96, 0);
+    float *x = random_floats(N * 96, 1), *all = random_floats(N * 96, 0),
+          *one = random_floats(N * 96, 0);
     float weights[N * 3];
     int32_t ids[N * 3];
     char err[LADE_ERR];
@@ -152,9 +161,17 @@ static void batch_equals_single(void **state)
         weights[i] = rng_normal();
         ids[i] = (i % 3) * 4 + rng_int(0, 3);
     }
-    struct lade_moe m = {.n = N, .dim = 96, .k = 3, .n_experts = 12, .x = x, .ids = ids,
-                         .weights = weights, .experts = l->experts, .shared = &l->experts[12],
-                         .shared_gate = l->shared_gate, .y = all};
+    struct lade_moe m = {.n = N,
+                         .dim = 96,
+                         .k = 3,
+                         .n_experts = 12,
+                         .x = x,
+                         .ids = ids,
+                         .weights = weights,
+                         .experts = l->experts,
+                         .shared = &l->experts[12],
+                         .shared_gate = l->shared_gate,
+                         .y = all};
     assert_int_equal(lade_cpu_ops()->moe(dev, &m, err), 0);
     for (int t = 0; t < N; t++) {
         m.n = 1;
@@ -181,8 +198,15 @@ static void bad_route(void **state)
     float x[16] = {0}, y[16] = {0}, weight = 1;
     int32_t id = 2;
     char err[LADE_ERR] = "";
-    struct lade_moe m = {.n = 1, .dim = 16, .k = 1, .n_experts = 2, .x = x, .ids = &id,
-                         .weights = &weight, .experts = l->experts, .y = y};
+    struct lade_moe m = {.n = 1,
+                         .dim = 16,
+                         .k = 1,
+                         .n_experts = 2,
+                         .x = x,
+                         .ids = &id,
+                         .weights = &weight,
+                         .experts = l->experts,
+                         .y = y};
     assert_int_equal(lade_cpu_ops()->moe(dev, &m, err), -1);
     assert_non_null(strstr(err, "expert 2"));
     id = 1;
@@ -196,7 +220,7 @@ static void bad_route(void **state)
 int main(int argc, char **argv)
 {
     rng_start(argc, argv);
-    const struct CMUnitTest tests[] = {EACH_ISA(each_batch), EACH_ISA(fast), EACH_ISA(batch_equals_single),
-                                       EACH_ISA(bad_route)};
+    const struct CMUnitTest tests[] = {EACH_ISA(each_batch), EACH_ISA(fast),
+                                       EACH_ISA(batch_equals_single), EACH_ISA(bad_route)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
