@@ -167,8 +167,8 @@ def named_turn(rng: random.Random, state: State) -> Turn:
     return topic_turn(rng, topic, ask, state)
 
 
-KINDS = [(0.27, strategy_turn), (0.05, ask_back_turn), (0.13, _from(LADE)), (0.09, named_turn), (0.14, _from(COMMANDS)), (0.05, _from(ERRORS)),
-         (0.04, _from(SELF)), (0.05, _from(TALK, True)), (0.09, sum_turn), (0.035, unit_turn), (0.095, refusal_turn), (0.02, name_turn)]
+KINDS = [(0.17, strategy_turn), (0.03, ask_back_turn), (0.19, _from(LADE)), (0.09, named_turn), (0.21, _from(COMMANDS)), (0.09, _from(ERRORS)),
+         (0.05, _from(SELF)), (0.07, _from(TALK, True)), (0.09, sum_turn), (0.02, unit_turn), (0.08, refusal_turn), (0.02, name_turn)]
 
 
 def fresh_turn(rng: random.Random, state: State) -> Turn:
@@ -183,7 +183,7 @@ def fresh_turn(rng: random.Random, state: State) -> Turn:
 def conversation(rng: random.Random, long: bool = False) -> tuple[str, list[Turn], bool]:
     """(system prompt or "", turns, whether the last turn thinks)."""
     roll = rng.random()
-    count = 1 if roll < 0.52 else 2 if roll < 0.76 else 3 if roll < 0.87 else 4 if roll < 0.94 else 5 + int(rng.random() * 2)
+    count = 1 if roll < 0.86 else 2 if roll < 0.95 else 3 if roll < 0.98 else 4 if roll < 0.99 else 5 + int(rng.random() * 2)
     if long:
         count = 6 + int(rng.random() * 7)
     state, turns = State(), []
