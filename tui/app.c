@@ -241,6 +241,13 @@ static void open_history(struct chat *c)
     }
 }
 
+/* Before the terminal is taken, which turns wheel reports on. */
+static void take_mouse(void)
+{
+    char value[16];
+    term_mouse(strcmp(prefs_get("mouse", value, sizeof value), "off") != 0);
+}
+
 static void begin(struct app *a, const struct options *opt)
 {
     char path[PATH_MAX], err[LADE_ERR];
@@ -248,6 +255,8 @@ static void begin(struct app *a, const struct options *opt)
     chat_init(&a->chat, engine, NULL);
     open_history(&a->chat);
     take_options(&a->chat, opt);
+    char value[16];
+    a->chat.transcript.fold = strcmp(prefs_get("thinking", value, sizeof value), "show") != 0;
     if (!engine)
         chat_say(&a->chat, ENTRY_ERROR, "%s", err);
     if (opt->resume && chat_resume(&a->chat, opt->resume_id, err) != 0)
@@ -260,6 +269,7 @@ int chat_main(const struct options *opt)
     static struct app app;
     char err[LADE_ERR], theme[64], log[PATH_MAX];
     width_locale();
+    take_mouse();
     if (choose_theme(opt, theme, err) != 0 ||
         term_start(file_in(PATHS_CACHE, "lade.log", log), err) != 0) {
         fprintf(stderr, "lade: %s\n", err);

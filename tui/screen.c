@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tui/input.h"
+#include "tui/term.h"
 #include "tui/text/width.h"
 #include "tui/theme.h"
 
@@ -203,6 +204,8 @@ void screen_draw(struct screen *s, struct chat *c)
             touchwin((WINDOW *)s->windows[BOARD]);
         draw_parts(s, c);
     }
+    term_frame(true);
     doupdate();
+    term_frame(false);
     c->dirty = false;
 }

@@ -22,6 +22,8 @@
 #define PASTE_OFF "\033[?2004l"
 #define MOUSE_ON "\033[?1000h\033[?1006h"
 #define MOUSE_OFF "\033[?1006l\033[?1000l"
+#define FRAME_BEGIN "\033[?2026h"
+#define FRAME_END "\033[?2026l"
 
 static struct {
     SCREEN *screen;
@@ -81,7 +83,7 @@ int term_start(const char *log, char *err)
     curses_modes();
     modes(true);
     guard_stderr(log);
-    guard_start(&term.saved, MOUSE_OFF PASTE_OFF);
+    guard_start(&term.saved, FRAME_END MOUSE_OFF PASTE_OFF);
     return 0;
 }
 
@@ -131,6 +133,11 @@ int term_signal_fd(void)
 int term_signal(void)
 {
     return guard_next();
+}
+
+void term_frame(bool begin)
+{
+    send(begin ? FRAME_BEGIN : FRAME_END, strlen(FRAME_BEGIN));
 }
 
 void term_mouse(bool on)

@@ -32,7 +32,12 @@ int term_signal(void);
 /* Makes curses take over the terminal's size now. */
 void term_resize(void);
 
-/* Wheel reports on or off. While on, selecting text with the mouse needs the Shift key. */
+/* Around the writing of a frame: terminals that know synchronized updates show it at once, the
+ * others ignore the request. */
+void term_frame(bool begin);
+
+/* Wheel reports on or off. While on, selecting text with the mouse needs the Shift key. May
+ * be called before term_start. */
 void term_mouse(bool on);
 bool term_has_mouse(void);
 

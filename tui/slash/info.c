@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tui/prefs.h"
 #include "tui/term.h"
 #include "tui/view/stats.h"
 
@@ -21,6 +22,7 @@ static void help_of(struct chat *c, const struct slash_command *s)
         buf_puts(&text, "\n`/set NAME default` goes back to the model's own value.");
     }
     chat_say(c, ENTRY_INFO, "%s", buf_text(&text));
+    transcript_to_last(&c->transcript);
     buf_free(&text);
 }
 
@@ -63,6 +65,7 @@ int slash_help(struct chat *c, const char *args, char *err)
     buf_puts(&text, "\nHold Shift to select text with the mouse, or turn wheel scrolling off with "
                     "/mouse off.");
     chat_say(c, ENTRY_INFO, "%s", buf_text(&text));
+    transcript_to_last(&c->transcript);
     buf_free(&text);
     return 0;
 }
@@ -151,6 +154,8 @@ int slash_mouse(struct chat *c, const char *args, char *err)
     if (*args && !on && strcmp(args, "off") != 0)
         return lade_fail(err, "/mouse %.40s: not understood; choose on or off", args);
     term_mouse(on);
+    if (prefs_set("mouse", on ? "on" : "off", err) != 0)
+        return -1;
     chat_say(c, ENTRY_NOTICE, on ? "The wheel scrolls; hold Shift to select text."
                                  : "The mouse selects text; scroll with PgUp and PgDn.");
     return 0;

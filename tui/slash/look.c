@@ -68,7 +68,7 @@ int slash_think(struct chat *c, const char *args, char *err)
     }
     if (strcmp(args, "fold") == 0 || strcmp(args, "show") == 0) {
         transcript_fold(&c->transcript, *args == 'f');
-        return 0;
+        return prefs_set("thinking", args, err);
     }
     if (strcmp(args, "on") != 0 && strcmp(args, "off") != 0)
         return lade_fail(err, "/think %.40s: not understood; choose on, off, fold or show", args);
@@ -107,6 +107,7 @@ static void show_settings(struct chat *c)
                    *value && c->settings.set & 1u << i ? "**" : "", settings_rows[i].help);
     }
     chat_say(c, ENTRY_INFO, "%s", buf_text(&text));
+    transcript_to_last(&c->transcript);
     buf_free(&text);
 }
 

@@ -208,6 +208,18 @@ void transcript_to_end(struct transcript *t)
     settle(t);
 }
 
+void transcript_to_last(struct transcript *t)
+{
+    int fresh;
+    transcript_to_end(t);
+    if (!t->n || height(t, t->n - 1) <= t->rows)
+        return;
+    t->follow = false;
+    t->top = t->n - 1;
+    t->top_row = 0;
+    t->rest = transcript_below(t, &fresh);
+}
+
 void transcript_fold(struct transcript *t, bool fold)
 {
     t->fold = fold;

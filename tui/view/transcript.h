@@ -78,6 +78,9 @@ void transcript_size(struct transcript *t, int rows, int cols);
 void transcript_scroll(struct transcript *t, int rows);
 void transcript_to_top(struct transcript *t);
 void transcript_to_end(struct transcript *t);
+
+/* Shows the last entry from its begin, if it is taller than the window. */
+void transcript_to_last(struct transcript *t);
 void transcript_fold(struct transcript *t, bool fold);
 
 /* Rows below the window, and how many of them came since the user last scrolled. */
