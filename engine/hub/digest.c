@@ -1,6 +1,7 @@
 #include "engine/hub/digest.h"
 
 #include <inttypes.h>
+#include <nettle/version.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -25,14 +26,21 @@ void lade_digest_add(struct lade_digest *d, const void *data, size_t len)
         sha1_update(&d->sha1, len, data);
 }
 
+/* Version 4 always writes the whole digest and takes no length. */
+#if NETTLE_VERSION_MAJOR >= 4
+#define FINISH(algorithm, ctx, n, out) ((void)(n), algorithm##_digest(ctx, out))
+#else
+#define FINISH(algorithm, ctx, n, out) algorithm##_digest(ctx, n, out)
+#endif
+
 void lade_digest_end(struct lade_digest *d, char text[LADE_DIGEST_TEXT])
 {
     uint8_t bytes[SHA256_DIGEST_SIZE];
     size_t n = lade_digest_digits(d->kind) / 2;
     if (d->kind == LADE_DIGEST_SHA256)
-        sha256_digest(&d->sha256, n, bytes);
+        FINISH(nettle_sha256, &d->sha256, n, bytes);
     else
-        sha1_digest(&d->sha1, n, bytes);
+        FINISH(nettle_sha1, &d->sha1, n, bytes);
     for (size_t i = 0; i < n; i++)
         snprintf(text + 2 * i, 3, "%02x", bytes[i]);
 }
