@@ -51,7 +51,6 @@ GOLDEN = HERE.parent / "golden" / "models"
 POSITIONS, GREEDY, ATTEMPTS = 200, 64, 400
 PROMPT_LENGTHS = (1, 7, 33)
 MIN_GREEDY_GAP, MIN_ROUTER_GAP = 2e-3, 1e-4
-FULL_VOCABULARY = ("tiny-bf16",)
 COLUMN_STEP = 4
 
 
@@ -205,7 +204,7 @@ def main():
     for name in args.names or SPECS:
         if name not in SPECS:
             parser.error(f"no fixture {name}; there are {', '.join(SPECS)}")
-        dump(FIXTURES / name, GOLDEN / name, name in FULL_VOCABULARY, SPECS[name].seed, args.trace)
+        dump(FIXTURES / name, GOLDEN / name, False, SPECS[name].seed, args.trace)
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ static void test_kill(void **state)
     int interrupted = 0;
     for (int k = 0; k < KILLS; k++) {
         struct history *h;
-        int64_t conversation;
+        int64_t conversation = 0;
         memset(r, 0, sizeof(*r));
         if (history_open(&h, path, err) ||
             history_conversation_new(h, "", NULL, &conversation, err) ||
