@@ -502,7 +502,7 @@ static void broken_models_are_refused(void **state)
         size_t n;
         const char *say;
     } cases[] = {
-        CASE("\x09\0\0\0\0\0\0\0qwen3next" + 8, "qwen3moe.", "architecture 'qwen3moe.'"),
+        CASE(&"\x09\0\0\0\0\0\0\0qwen3next"[8], "qwen3moe.", "architecture 'qwen3moe.'"),
         CASE("general.architecture", "general.arkitecture?", "'general.architecture' is missing"),
         CASE("qwen3next.block_count", "qwen3next.block_kount",
              "'qwen3next.block_count' is missing"),
