@@ -350,6 +350,8 @@ static void entity(struct md *md, const char *text, size_t n)
 static int text_in(MD_TEXTTYPE type, const MD_CHAR *text, MD_SIZE size, void *user)
 {
     struct md *md = user;
+    if (text >= md->source && text < md->source + md->end && text + size > md->source + md->end)
+        size = (MD_SIZE)(md->source + md->end - text);
     switch (type) {
     case MD_TEXT_BR:
     case MD_TEXT_SOFTBR:
@@ -381,8 +383,19 @@ static void render(struct lines *out, const char *text, size_t n, int width, boo
         .leave_span = leave_span,
         .text = text_in,
     };
+    /* md4c up to 0.4.8 looks past the end of its input in places (an open bracket as the last
+     * character), and goes on as long as it likes what it finds there: it gets a copy that ends in
+     * a line break and zeros. */
+    static const char zeros[64];
+    struct buf copy = {0};
+    buf_add(&copy, text, n);
+    buf_add(&copy, "\n", 1);
     struct md md = {.out = out, .width = width > 1 ? width : 1, .any = any, .gap = any};
-    md_parse(text, (MD_SIZE)n, &parser, &md);
+    md.end = n + 1;
+    buf_add(&copy, zeros, sizeof zeros);
+    md.source = copy.at;
+    md_parse(copy.at, (MD_SIZE)md.end, &parser, &md);
+    buf_free(&copy);
     flush(&md);
     wrap_free(&md.para);
     md_table_clear(&md.table);

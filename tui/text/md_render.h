@@ -36,6 +36,8 @@ struct md_table {
 };
 
 struct md {
+    const char *source; /* what is parsed, `end` bytes */
+    size_t end;
     struct lines *out;
     int width;
     bool any, gap; /* rows were made; the next block wants a blank row before it */
