@@ -33,8 +33,8 @@ void lines_put(struct lines *l, enum theme_role role, const char *text, size_t n
     struct lines_row *row = &l->rows[l->n - 1];
     uint32_t off = (uint32_t)l->text.n;
     buf_add(&l->text, text, n);
-    struct lines_span *last = row->n ? &l->spans[l->n_spans - 1] : NULL;
-    if (last && last->role == role) {
+    if (row->n && l->spans[l->n_spans - 1].role == role) {
+        struct lines_span *last = &l->spans[l->n_spans - 1];
         last->len += (uint32_t)n;
         last->cols = (uint16_t)(last->cols + cols);
         return;
