@@ -54,7 +54,7 @@ def main() -> None:
     logits = model(torch.tensor([prompt])).logits[0]
     gap = dump_goldens.router_gap(trace, model.config.num_experts_per_tok)
     kept = logits[:, ::dump_goldens.COLUMN_STEP].contiguous()
-    entries = [dump_goldens.greedy(model, tokenizer.encode(chat_text([q]), add_special_tokens=False).ids, dump_goldens.GREEDY)
+    entries = [dump_goldens.greedy(model, trace, tokenizer.encode(chat_text([q]), add_special_tokens=False).ids, dump_goldens.GREEDY)
                for q in QUESTIONS]
     golden = {
         "model": args.model.name, "model_sha256": reference_model.digest(args.model), "positions": len(prompt),

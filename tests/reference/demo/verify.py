@@ -1,6 +1,10 @@
 """Prove that model.py computes what transformers computes: same weights, same logits.
 
     python verify.py [--work DIR]     (without --work: random weights)
+
+Trained routers are sharp in places: where the last chosen and the first unchosen expert are closer
+than a router logit's own rounding, two correct programs may choose differently and all later
+positions differ. Positions before the first such tie must agree; the tie is reported.
 """
 
 from __future__ import annotations
@@ -14,9 +18,7 @@ from transformers import Qwen3NextConfig, Qwen3NextForCausalLM
 from model import Model, Shape
 
 
-def relative(a: torch.Tensor, b: torch.Tensor) -> float:
-    """The worst relative L2 distance over positions."""
-    return ((a - b).norm(dim=-1) / b.norm(dim=-1)).max().item()
+TIE = 5e-5  # of router logits in float32
 
 
 def main() -> None:
@@ -39,12 +41,23 @@ def main() -> None:
     if missing or unexpected:
         raise SystemExit(f"missing {missing[:3]}, unexpected {unexpected[:3]}")
     ids = torch.randint(0, model.s.vocab_size, (2, 150))
+    ties = torch.full(ids.shape, torch.inf)
+
+    def watch(_, inputs, logits):
+        best = logits.view(*ids.shape, -1).topk(model.s.num_experts_per_tok + 1).values
+        ties.copy_(torch.minimum(ties, best[..., -2] - best[..., -1]))
+
+    for layer in theirs.model.layers:
+        layer.mlp.gate.register_forward_hook(watch)
     with torch.no_grad():
         ours, _ = model(ids)
         reference = theirs(ids).logits
-    error = relative(ours.view_as(reference), reference)
-    print(f"logits against transformers: worst relative L2 {error:.2e}")
-    if error > 1e-5:
+    error = (ours.view_as(reference) - reference).norm(dim=-1) / reference.norm(dim=-1)
+    clear = (ties > TIE).cummin(dim=1).values
+    worst = error[clear].max().item()
+    print(f"logits against transformers: worst relative L2 {worst:.2e} at {int(clear.sum())} of {clear.numel()} positions "
+          f"before a tie; median of all {error.median().item():.2e}; closest routing {ties.min().item():.1e}")
+    if worst > 1e-5 or clear.sum() < 100:
         raise SystemExit(1)
 
 
