@@ -132,6 +132,9 @@ struct lade_ops {
     int (*moe)(struct lade_device *dev, const struct lade_moe *m, char *err);
 };
 
+/* Physical cores this process may run on, at least 1: what `threads` 0 stands for. Any thread. */
+int lade_cpu_cores(void);
+
 /* The built-in CPU device. */
 const struct lade_ops *lade_cpu_ops(void);
 

@@ -1,13 +1,14 @@
 #include "engine/plan/machine.h"
 
 #include <limits.h>
-#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#include "kernels/kernels.h"
 
 /* First line of a small file, without its newline. */
 static bool read_line(const char *path, char *buf, int size)
@@ -140,24 +141,5 @@ void lade_machine_rss(uint64_t *now, uint64_t *peak)
 
 int lade_machine_cores(void)
 {
-    cpu_set_t set;
-    int cores = 0;
-    if (sched_getaffinity(0, sizeof set, &set))
-        return 1;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &set))
-            continue;
-        char path[96], line[64];
-        snprintf(path, sizeof path,
-                 "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
-        /* The first allowed CPU of a sibling list stands for the core. */
-        bool first = true;
-        if (read_line(path, line, sizeof line)) {
-            int sibling = atoi(line);
-            first = sibling == cpu || sibling < 0 || sibling >= CPU_SETSIZE ||
-                    !CPU_ISSET(sibling, &set);
-        }
-        cores += first;
-    }
-    return cores > 0 ? cores : 1;
+    return lade_cpu_cores();
 }

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/error.h"
+#include "kernels/kernels.h"
 
 #if defined(__x86_64__) || defined(__i386__)
 #define cpu_relax() __builtin_ia32_pause()
@@ -163,9 +163,9 @@ static long read_topology(int cpu, const char *leaf)
     return value;
 }
 
-/* Physical cores among the CPUs this process may use: two threads of one core share the
- * arithmetic units and gain nothing here. Unknown topology counts every CPU. */
-static int physical_cores(void)
+/* Two threads of one core share the arithmetic units and gain nothing here, so only cores count.
+ * Unknown topology counts every CPU. */
+int lade_cpu_cores(void)
 {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof(set), &set))
@@ -221,7 +221,7 @@ int cpu_pool_open(struct cpu_pool **out, int threads, char *err)
 {
     *out = NULL;
     if (threads <= 0)
-        threads = physical_cores();
+        threads = lade_cpu_cores();
     if (threads > MAX_THREADS)
         return lade_fail(err, "threads: %d is more than %d; use fewer", threads, MAX_THREADS);
     struct cpu_pool *p = aligned_alloc(_Alignof(struct cpu_pool), sizeof(*p));
