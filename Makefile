@@ -118,7 +118,7 @@ asan: deps-check
 
 tsan: deps-check
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan OPT=-O1 SAN=-fsanitize=thread tests
-	@TSAN_OPTIONS='halt_on_error=1 suppressions=tests/support/tsan.supp' \
+	@TSAN_OPTIONS=halt_on_error=1 \
 	    sh tests/run.sh --programs $(BUILD)/tsan
 
 FUZZ_SECONDS ?= 60
