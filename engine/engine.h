@@ -60,7 +60,6 @@ void lade_model_close(struct lade_model *m);
 /* Borrowed from the model, valid until it closes. */
 const struct lade_catalog *lade_model_catalog(const struct lade_model *m);
 const struct lade_tokenizer *lade_model_tokenizer(const struct lade_model *m);
-enum lade_chat_family lade_model_family(const struct lade_model *m);
 const char *lade_model_device(const struct lade_model *m);   /* "cpu: AVX-512, 2 threads" */
 const char *lade_model_strategy(const struct lade_model *m); /* the chosen row's name */
 int lade_model_context(const struct lade_model *m);          /* tokens */

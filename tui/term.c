@@ -173,8 +173,3 @@ void term_clipboard(const char *text, size_t n)
     send(out, at);
     free(out);
 }
-
-void term_bell(void)
-{
-    send("\a", 1);
-}

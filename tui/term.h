@@ -44,9 +44,6 @@ bool term_has_mouse(void);
 /* Asks the terminal to put text on the clipboard (OSC 52). Terminals may ignore it. */
 void term_clipboard(const char *text, size_t n);
 
-/* Rings the bell. */
-void term_bell(void);
-
 /* Writes to `fd` the end of what libraries printed to stderr since term_start, at most `lines`
  * lines of it. For use after term_stop, when something went wrong. */
 void term_replay(int fd, int lines);

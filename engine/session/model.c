@@ -154,11 +154,6 @@ const struct lade_tokenizer *lade_model_tokenizer(const struct lade_model *m)
     return m->tok;
 }
 
-enum lade_chat_family lade_model_family(const struct lade_model *m)
-{
-    return m->family;
-}
-
 const char *lade_model_device(const struct lade_model *m)
 {
     return m->device;
