@@ -1,15 +1,31 @@
 /* kernels.h - the op table of a device.
  *
  * The forward pass is written once against this table. The CPU is built in (kernels/cpu); a GPU
- * is a plug-in with the same table. Both may be live at once, because hybrid placement computes
- * some experts on each.
+ * is a plug-in with the same table (kernels/plugin.h). Both may be live at once, because hybrid
+ * placement computes some experts on each.
  *
- * Addresses named `dev` below are device addresses: on the CPU they are ordinary memory.
- * Activations are fp32, row-major, one row per token. Work is queued in order; results are there
- * after download() or sync(). A device is used by one thread at a time (the engine thread); what
- * it runs in parallel is its own business.
+ * Activations are fp32, row-major, one row per token.
  *
- * Every function that returns int returns 0, or -1 with the caller's err filled. */
+ * Memory. Pointers in op arguments are device addresses unless called `host`: on the CPU ordinary
+ * memory, on a GPU memory of its card, which the host must not touch. Structures themselves,
+ * matrix descriptions, job arrays and tables of experts are the host's and may be reused when the
+ * call returns. Memory from host_alloc() serves as both: the host reads and writes it, and every
+ * op takes it in place of device memory, at the speed of the link (KV caches in RAM, tokens and
+ * positions that the host writes, routes that it reads).
+ *
+ * Order. A device has one compute queue and two copy queues, up and down. Ops, upload(),
+ * download(), copy() and zero() go through the compute queue in the order of the calls and the
+ * host does not wait for them, except in download() and sync(). upload_async() and
+ * download_async() go through the copy queues beside it. A *fence* is a point in a queue; it is
+ * reached when all that was queued there before has been done. What a queue shall not overtake is
+ * said with fences: nothing else orders copies and compute. On the CPU every op has finished when
+ * it returns and every fence is 0, the fence that is always reached.
+ *
+ * Threads. A device is used by one thread at a time (the engine thread); what it runs in parallel
+ * is its own business. Functions marked [any thread] may be called by others meanwhile.
+ *
+ * Every function that returns int returns 0, or -1 with the caller's err filled. A lost device
+ * fails every call from then on; only close() and the free functions still do their work. */
 #ifndef LADE_KERNELS_KERNELS_H
 #define LADE_KERNELS_KERNELS_H
 
@@ -27,6 +43,48 @@ struct lade_device_config {
     const char *isa;    /* CPU: "portable", "avx2", "avx512"; NULL = the best this machine has */
     bool exact;         /* fp32 activations everywhere; false allows 16-bit activations where
                            faster (relative L2 error of a product about 2e-5) */
+    int gpu;            /* GPU: which one, as numbered by list() */
+    size_t memory_cap;  /* GPU: most bytes of the card this device may ever hold, all included
+                           (lade_device_memory.used); 0 = what the card has free */
+    size_t reserve;     /* GPU: bytes of alloc() to take in one piece at open, so that later no
+                           other program can have them and alloc() never asks the driver */
+};
+
+/* One GPU, as list() finds it. */
+struct lade_gpu {
+    char name[80];      /* "NVIDIA H200" */
+    char bus[24];       /* PCI address, "0000:3b:00.0"; "" where unknown */
+    int major, minor;   /* compute capability */
+    size_t total, free; /* bytes of memory, of all programs */
+    double memory_rate, link_rate; /* bytes per second by data sheet; 0 where unknown */
+};
+
+/* Bytes of device memory. */
+struct lade_device_memory {
+    size_t total, free; /* of the card, counting all programs */
+    size_t cap;         /* memory_cap, or what was free at open */
+    size_t used, peak;  /* held by this device now and at most so far: the driver's context and
+                           code, work space, the reserve (taken or not) and allocations beyond it */
+    size_t fixed;       /* the part of `used` that was there after open, less the reserve */
+};
+
+/* What was measured, bytes per second. */
+struct lade_device_rates {
+    double memory;           /* read by kernels, from the card */
+    double upload, download; /* over the link, host_alloc() memory, 16 MiB at a time */
+};
+
+/* The largest work that ops will be asked for. */
+struct lade_limits {
+    int batch;               /* tokens of one call */
+    int context;             /* positions of a KV cache */
+    int hidden;              /* lade_moe.dim, lade_rmsnorm dim */
+    int widest;              /* most rows or columns of a matrix, the head's rows not counted */
+    int vocab;
+    int heads, kv_heads, head_dim;
+    int key_heads, value_heads, key_dim, value_dim, kernel;
+    int experts, experts_used;
+    int expert_rows;         /* most rows of gate or up of an expert, the shared one too */
 };
 
 /* y[n][w.rows] = x[n][w.cols] * W^T */
@@ -40,6 +98,8 @@ struct lade_matmul {
  * full factors: 1 + w is already applied). Appends n positions to the cache, then attends. */
 struct lade_attention {
     int n, pos;                  /* tokens in this batch; position of the first */
+    const int32_t *pos_at;       /* NULL, or where the position is read when the op runs; `pos` is
+                                    then the largest that may stand there */
     int heads, kv_heads, head_dim, rotary_dim;
     const float *q;              /* [n][heads][2 * head_dim]: query, then gate */
     const float *k, *v;          /* [n][kv_heads][head_dim] */
@@ -88,41 +148,135 @@ struct lade_expert {
 
 /* y[n][d] += sum_j weights[j] * expert[ids[j]](x) + sigmoid(shared_gate . x) * shared(x).
  * Routes whose expert is not on this device (gate.data == NULL) are skipped: another device adds
- * them. shared == NULL leaves the shared expert out. */
+ * them. shared == NULL leaves the shared expert out.
+ *
+ * A GPU may keep a copy of the table, found by the table's address. It copies again only where
+ * `version` is not the one it has: whoever changes an entry, or puts another table at the same
+ * address, passes a version that this address never had. Types may differ from entry to entry;
+ * a GPU may be slow there. */
 struct lade_moe {
     int n, dim, k, n_experts;
     const float *x;              /* [n][dim] */
     const int32_t *ids;          /* [n][k] */
     const float *weights;        /* [n][k] */
     const struct lade_expert *experts; /* host table [n_experts] */
+    uint64_t version;            /* of the table; the CPU reads the table each time */
     const struct lade_expert *shared;  /* may be NULL */
     const float *shared_gate;    /* [dim], may be NULL: the shared expert then has weight 1 */
     float *y;                    /* [n][dim] */
 };
 
+enum { LADE_TOPK_MAX = 1024 };
+
+/* The k largest of n logits, largest first; equal ones: the lower index first. */
+struct lade_topk {
+    int n, k;                    /* 1 <= k <= n, at most LADE_TOPK_MAX */
+    const float *logits;         /* [n] */
+    float *values;               /* [k] */
+    int32_t *ids;                /* [k] */
+};
+
+typedef uint64_t lade_fence;
+
+struct lade_recording; /* opaque, owned by the device that made it */
+
+/* "NULL on the CPU" below: callers test the pointer and do without. All else is always there. */
 struct lade_ops {
     const char *name;            /* "cpu", "cuda" */
     bool host_memory;            /* device addresses may be read and written by the host */
 
-    int (*open)(struct lade_device **dev, const struct lade_device_config *cfg, char *err);
-    void (*close)(struct lade_device *dev);
-    /* One line for people: "AVX-512, 2 threads". Valid until close. */
-    const char *(*describe)(const struct lade_device *dev);
+    /* ---- devices ---- */
 
-    int (*alloc)(struct lade_device *dev, void **addr, size_t bytes, char *err); /* zeroed */
+    /* The GPUs of this machine: the first `max` to gpus[], how many there are to *n. Fails with
+     * one sentence where there is no driver, a driver too old, or no GPU. Needs no open device.
+     * [any thread] NULL on the CPU. */
+    int (*list)(struct lade_gpu *gpus, int max, int *n, char *err);
+    /* Fails where the device is missing or `memory_cap` or the free memory is too small for what
+     * it needs itself and the reserve. */
+    int (*open)(struct lade_device **dev, const struct lade_device_config *cfg, char *err);
+    void (*close)(struct lade_device *dev); /* frees all; NULL is allowed */
+    /* One line for people: "AVX-512, 2 threads". Valid until close. [any thread] */
+    const char *(*describe)(const struct lade_device *dev);
+    /* [any thread] NULL on the CPU: engine/plan/machine.h knows RAM. */
+    int (*memory)(struct lade_device *dev, struct lade_device_memory *out, char *err);
+    /* Measures, in about 50 ms; needs 32 MiB of device memory for that time. NULL on the CPU. */
+    int (*measure)(struct lade_device *dev, struct lade_device_rates *out, char *err);
+    /* Bytes of work space that ops within the limits need; needs no device. Never too low. NULL on
+     * the CPU. */
+    size_t (*workspace)(const struct lade_limits *limits);
+    /* Takes that work space, so that ops within the limits allocate nothing; frees what an earlier
+     * call took. Without it, or beyond the limits, work space grows when an op needs it. NULL on
+     * the CPU. */
+    int (*prepare)(struct lade_device *dev, const struct lade_limits *limits, char *err);
+
+    /* ---- memory ---- */
+
+    /* Device memory, zeroed, aligned to 256 bytes on a GPU, to LADE_ALIGN on the CPU. Fails with
+     * one line where the cap or the card has no room. free(NULL) is allowed; free() on a GPU does
+     * not wait: no queued work may still use the memory. [any thread] */
+    int (*alloc)(struct lade_device *dev, void **addr, size_t bytes, char *err);
     void (*free)(struct lade_device *dev, void *addr);
+    /* Memory of the host that copies need not stage (pinned, on CUDA) and ops can use as device
+     * memory; zeroed, aligned to 4096 bytes on a GPU. [any thread] */
+    int (*host_alloc)(struct lade_device *dev, void **host, size_t bytes, char *err);
+    void (*host_free)(struct lade_device *dev, void *host);
+
+    /* In the compute queue. `host` may be reused when upload() returns; small uploads (64 KiB)
+     * from any memory do not wait for the device. Ranges of copy() do not overlap. */
     int (*upload)(struct lade_device *dev, void *dst, const void *host, size_t bytes, char *err);
     int (*download)(struct lade_device *dev, void *host, const void *src, size_t bytes, char *err);
     int (*copy)(struct lade_device *dev, void *dst, const void *src, size_t bytes, char *err);
     int (*zero)(struct lade_device *dev, void *dst, size_t bytes, char *err);
-    int (*sync)(struct lade_device *dev, char *err);
+    int (*sync)(struct lade_device *dev, char *err); /* waits for all three queues */
+
+    /* ---- beside compute ---- */
+
+    /* A fence in the compute queue, after all that was queued so far. */
+    int (*mark)(struct lade_device *dev, lade_fence *fence, char *err);
+    /* Copies in the up or down queue, not before `after` is reached (0 = at once); *fence (may be
+     * NULL) is reached when it is done. Until then `host` and the device memory belong to the
+     * copy. `host` should come from host_alloc(); other memory makes the call wait. [any thread] */
+    int (*upload_async)(struct lade_device *dev, void *dst, const void *host, size_t bytes,
+                        lade_fence after, lade_fence *fence, char *err);
+    int (*download_async)(struct lade_device *dev, void *host, const void *src, size_t bytes,
+                          lade_fence after, lade_fence *fence, char *err);
+    /* What is queued for compute from now on waits for the fence; the host does not. */
+    int (*wait)(struct lade_device *dev, lade_fence fence, char *err);
+    /* Whether a fence is reached, at once; or waits until it is. [any thread] */
+    int (*reached)(struct lade_device *dev, lade_fence fence, bool *yes, char *err);
+    int (*finish)(struct lade_device *dev, lade_fence fence, char *err);
+
+    /* ---- recordings: the ops of a token queued with one call (CUDA graphs) ---- */
+
+    /* Between begin and end, the ops below, copy() and zero() are recorded and not run; no other
+     * function of the device may be called. A recording holds the addresses and numbers that it
+     * was given; of expert tables only the address: it uses what table() or moe() saw last. What
+     * changes from token to token is read when it runs: `pos_at`, ids of embed_at(). All tables
+     * and work space must have been in use before (run the ops once, or prepare() and table()).
+     * A failure in between ends the recording. NULL on the CPU, all four. */
+    int (*record_begin)(struct lade_device *dev, char *err);
+    int (*record_end)(struct lade_device *dev, struct lade_recording **out, char *err);
+    int (*replay)(struct lade_device *dev, struct lade_recording *r, char *err);
+    void (*record_free)(struct lade_device *dev, struct lade_recording *r); /* NULL is allowed */
+    /* Brings the device's copy of a table of experts up to date, in the compute queue, as moe()
+     * does; see struct lade_moe. NULL on the CPU. */
+    int (*table)(struct lade_device *dev, const struct lade_expert *experts, int n_experts,
+                 uint64_t version, char *err);
+
+    /* ---- ops ---- */
 
     /* y[n][table.cols] = rows `ids` (host array, each < table.rows) of the table */
     int (*embed)(struct lade_device *dev, float *y, const struct lade_matrix *table,
                  const int32_t *ids, int n, char *err);
+    /* The same with ids in device memory, read when the op runs. An id outside the table gives a
+     * row of zeros on a GPU and fails on the CPU. */
+    int (*embed_at)(struct lade_device *dev, float *y, const struct lade_matrix *table,
+                    const int32_t *ids, int n, char *err);
     /* if (add) x += add; y = x / sqrt(mean(x^2) + eps) * w   per row of `dim` */
     int (*rmsnorm)(struct lade_device *dev, float *y, float *x, const float *add, const float *w,
                    int n, int dim, float eps, char *err);
+    /* y += x, `count` floats: joins the parts of two devices */
+    int (*add)(struct lade_device *dev, float *y, const float *x, size_t count, char *err);
     /* Several products of n rows at once, so that they share threads and inputs. */
     int (*matmul)(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n,
                   char *err);
@@ -130,6 +284,7 @@ struct lade_ops {
     int (*deltanet)(struct lade_device *dev, const struct lade_deltanet *d, char *err);
     int (*route)(struct lade_device *dev, const struct lade_route *r, char *err);
     int (*moe)(struct lade_device *dev, const struct lade_moe *m, char *err);
+    int (*topk)(struct lade_device *dev, const struct lade_topk *t, char *err);
 };
 
 /* Physical cores this process may run on, at least 1: what `threads` 0 stands for. Any thread. */

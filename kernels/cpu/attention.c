@@ -195,8 +195,12 @@ static int check(const struct lade_attention *a, char *err)
     return 0;
 }
 
-int cpu_attention(struct lade_device *dev, const struct lade_attention *a, char *err)
+int cpu_attention(struct lade_device *dev, const struct lade_attention *op, char *err)
 {
+    struct lade_attention now = *op;
+    const struct lade_attention *a = &now;
+    if (op->pos_at)
+        now.pos = *op->pos_at;
     if (check(a, err))
         return -1;
     if (!a->n)

@@ -173,12 +173,14 @@ int cpu_embed(struct lade_device *dev, float *y, const struct lade_matrix *table
               const int32_t *ids, int n, char *err);
 int cpu_rmsnorm(struct lade_device *dev, float *y, float *x, const float *add, const float *w,
                 int n, int dim, float eps, char *err);
+int cpu_add(struct lade_device *dev, float *y, const float *x, size_t count, char *err);
 int cpu_matmul(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n,
                char *err);
 int cpu_attention(struct lade_device *dev, const struct lade_attention *a, char *err);
 int cpu_deltanet(struct lade_device *dev, const struct lade_deltanet *d, char *err);
 int cpu_route(struct lade_device *dev, const struct lade_route *r, char *err);
 int cpu_moe(struct lade_device *dev, const struct lade_moe *m, char *err);
+int cpu_topk(struct lade_device *dev, const struct lade_topk *t, char *err);
 
 /* What an expert or product reports when a matrix has no valid layout. */
 int cpu_bad_matrix(const char *op, const struct lade_matrix *m, char *err);

@@ -125,6 +125,36 @@ static int cpu_sync(struct lade_device *dev, char *err)
     return 0; /* every op has finished when it returns */
 }
 
+/* No queues: what is beside compute elsewhere is done in the call, and fence 0 is always reached. */
+static int cpu_mark(struct lade_device *dev, lade_fence *fence, char *err)
+{
+    (void)dev, (void)err;
+    *fence = 0;
+    return 0;
+}
+
+static int cpu_copy_async(struct lade_device *dev, void *dst, const void *src, size_t bytes,
+                          lade_fence after, lade_fence *fence, char *err)
+{
+    (void)after;
+    if (fence)
+        *fence = 0;
+    return cpu_copy(dev, dst, src, bytes, err);
+}
+
+static int cpu_reached(struct lade_device *dev, lade_fence fence, bool *yes, char *err)
+{
+    (void)dev, (void)fence, (void)err;
+    *yes = true;
+    return 0;
+}
+
+static int cpu_wait(struct lade_device *dev, lade_fence fence, char *err)
+{
+    (void)dev, (void)fence, (void)err;
+    return 0;
+}
+
 void cpu_carve_add(struct cpu_carve *c, void **out, size_t count, size_t size)
 {
     size_t bytes;
@@ -175,18 +205,29 @@ const struct lade_ops *lade_cpu_ops(void)
         .describe = cpu_describe,
         .alloc = cpu_alloc,
         .free = cpu_free,
+        .host_alloc = cpu_alloc,
+        .host_free = cpu_free,
         .upload = cpu_copy,
         .download = cpu_copy,
         .copy = cpu_copy,
         .zero = cpu_zero,
         .sync = cpu_sync,
+        .mark = cpu_mark,
+        .upload_async = cpu_copy_async,
+        .download_async = cpu_copy_async,
+        .wait = cpu_wait,
+        .reached = cpu_reached,
+        .finish = cpu_wait,
         .embed = cpu_embed,
+        .embed_at = cpu_embed,
         .rmsnorm = cpu_rmsnorm,
+        .add = cpu_add,
         .matmul = cpu_matmul,
         .attention = cpu_attention,
         .deltanet = cpu_deltanet,
         .route = cpu_route,
         .moe = cpu_moe,
+        .topk = cpu_topk,
     };
     return &ops;
 }

@@ -119,8 +119,10 @@ static void run(struct lade_device *dev, const struct inputs *in, enum lade_type
     for (int t = 0, i = 0; t < s.tokens; i++) {
         int n = pieces[i % n_pieces];
         n = n < s.tokens - t ? n : s.tokens - t;
+        int32_t where = t;
         struct lade_attention a = {.n = n,
-                                   .pos = t,
+                                   .pos = i % 2 ? s.tokens - n : t,
+                                   .pos_at = i % 2 ? &where : NULL,
                                    .heads = s.heads,
                                    .kv_heads = s.kv_heads,
                                    .head_dim = s.head_dim,

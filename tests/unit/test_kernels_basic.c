@@ -247,6 +247,61 @@ static void route_not_a_number(void **state)
     close_device(dev);
 }
 
+static void add(void **state)
+{
+    struct lade_device *dev = open_device(*state, 2, true);
+    char err[LADE_ERR];
+    for (size_t n = 1; n < 5000; n = n * 3 + 1) {
+        float *x = random_floats(n, 1), *y = random_floats(n, 1);
+        double *want = to_double(y, n);
+        for (size_t i = 0; i < n; i++)
+            want[i] += x[i];
+        assert_int_equal(lade_cpu_ops()->add(dev, y, x, n, err), 0);
+        assert_near("sum", y, want, n, 1e-7);
+        guard_free(x);
+        guard_free(y);
+        free(want);
+    }
+    close_device(dev);
+}
+
+/* Every id that is not among the k comes after the last of them. */
+static void topk(void **state)
+{
+    struct lade_device *dev = open_device(*state, 2, true);
+    static const struct {
+        int n, k;
+    } sizes[] = {{1, 1}, {7, 7}, {1000, 40}, {5003, 1024}, {151936, 64}};
+    char err[LADE_ERR] = "";
+    for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+        int n = sizes[s].n, k = sizes[s].k;
+        float *x = random_floats((size_t)n, 4), *values = poison((size_t)k);
+        int32_t *ids = guard_alloc((size_t)k * sizeof(*ids));
+        for (int i = 0; i < n; i += 2)
+            x[i] = roundf(x[i]); /* many equal values */
+        struct lade_topk t = {.n = n, .k = k, .logits = x, .values = values, .ids = ids};
+        assert_int_equal(lade_cpu_ops()->topk(dev, &t, err), 0);
+        int last = ids[k - 1], not_after = 0;
+        for (int i = 0; i < k; i++) {
+            assert_in_range(ids[i], 0, n - 1);
+            assert_true(values[i] == x[ids[i]]);
+            if (i)
+                assert_true(values[i] < values[i - 1] ||
+                            (values[i] == values[i - 1] && ids[i] > ids[i - 1]));
+        }
+        for (int i = 0; i < n; i++)
+            not_after += x[i] > x[last] || (x[i] == x[last] && i <= last);
+        assert_int_equal(not_after, k);
+        guard_free(x);
+        guard_free(values);
+        guard_free(ids);
+    }
+    struct lade_topk t = {.n = 4, .k = 5};
+    assert_int_equal(lade_cpu_ops()->topk(dev, &t, err), -1);
+    assert_non_null(strstr(err, "5 of 4"));
+    close_device(dev);
+}
+
 int main(int argc, char **argv)
 {
     rng_start(argc, argv);
@@ -260,6 +315,8 @@ int main(int argc, char **argv)
         EACH_ISA(rmsnorm),
         EACH_ISA(route),
         EACH_ISA(route_not_a_number),
+        EACH_ISA(add),
+        EACH_ISA(topk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
