@@ -1,9 +1,10 @@
 /* plan.h - where everything should live: a pure function of the checkpoint, the machine and the
  * caps.
  *
- * A strategy is a row of a table (strategies.c), not code: how much of the experts is in VRAM, how
+ * A strategy is a row of a table (strategies.h), not code: how much of the experts is in VRAM, how
  * much of the rest is in RAM, what happens to what is in neither. Thresholds come from the real
- * sizes of the checkpoint at hand. Sizes are bytes, speeds GB/s (10^9 bytes). */
+ * sizes of the checkpoint at hand. The plan decides once; the tiers obey (struct lade_placement).
+ * Sizes are bytes, speeds GB/s (10^9 bytes). */
 #ifndef LADE_PLAN_PLAN_H
 #define LADE_PLAN_PLAN_H
 
@@ -11,45 +12,81 @@
 #include <stdint.h>
 
 #include "engine/checkpoint/catalog.h"
+#include "engine/plan/strategies.h"
 
-/* What the plan needs to know of a checkpoint. */
+/* ---- what goes in ---- */
+
+/* What the plan needs to know of a checkpoint. Bytes are those in memory, packed, but for `files`. */
 struct lade_plan_model {
     uint64_t base;         /* embedding, head, and all of the layers but routed experts */
     uint64_t base_read;    /* of these, read for every token (the embedding is not) */
     uint64_t experts;      /* all routed experts */
-    uint64_t experts_read; /* of these, read for every token */
+    uint64_t experts_read; /* of these, asked for by every token */
+    uint64_t largest;      /* the largest expert */
     uint64_t state;        /* recurrent state */
-    uint64_t kv_token;     /* KV cache of one token, 16 bit */
+    uint64_t kv_token;     /* KV cache of one token */
     uint64_t buffers;      /* activations of a prefill batch */
+    uint64_t process;      /* RAM of this program beside all that: tables, tokenizer, snapshots */
+    uint64_t files;        /* bytes of the checkpoint that are read to load it */
     double flops_token;    /* multiplications and additions of one token */
-    int layers, max_context;
+    int layers, n_experts, max_context, batch;
 };
 
-enum lade_storage { LADE_STORAGE_NVME, LADE_STORAGE_SSD, LADE_STORAGE_HDD, LADE_STORAGE_RAID0,
-                    LADE_N_STORAGE };
+enum lade_storage {
+    LADE_STORAGE_NVME,
+    LADE_STORAGE_SSD,
+    LADE_STORAGE_HDD,
+    LADE_STORAGE_RAID0,
+    LADE_N_STORAGE
+};
 
-/* What the plan needs to know of a machine; bytes that may be used, not what is built in. */
+/* What the plan needs to know of a machine. */
 struct lade_plan_machine {
-    uint64_t vram, ram;
+    uint64_t vram, ram;                 /* bytes there are, or free, under the caps */
+    uint64_t vram_reserve, ram_reserve; /* of these, left to the driver, system, other programs */
     enum lade_storage storage;
     double vram_gbps, ram_gbps, link_gbps; /* link: RAM to VRAM */
     double disk_gbps, disk_random_gbps;    /* sequential; whole experts at random, deep queue */
     double cpu_gflops, gpu_gflops;
+    bool measured; /* speeds are this machine's, not typical ones */
+};
+
+/* ---- what comes out ---- */
+
+enum lade_tier { LADE_VRAM, LADE_RAM, LADE_DRIVE, LADE_N_TIERS };
+
+/* What the tiers must do. Bytes are promises: a tier never holds more of the kind. A size that is
+ * all of the model's experts means that nothing is ever evicted there. */
+struct lade_placement {
+    enum lade_tier base;          /* embedding, head and every layer's base, computed where it is;
+                                    the recurrent state lies there too */
+    enum lade_tier kv;            /* KV caches; attention is computed beside them */
+    enum lade_tier buffers;       /* activations of a prefill batch */
+    uint64_t vram_experts;        /* bytes of experts in VRAM */
+    uint64_t ram_experts;         /* bytes of experts in RAM */
+    bool vram_is_cache;           /* experts in VRAM come and go with use; else the hottest stay */
+    bool ram_backs_vram;          /* RAM also keeps what VRAM holds, pinned for transfer */
+    enum lade_experts_by rest_by; /* who computes an expert that is not in VRAM */
+    uint64_t staging;             /* bytes of pinned transfer buffers in RAM, beside ram_experts */
+    bool striped;                 /* experts lie on several drives */
+    int context, batch;           /* tokens */
 };
 
 enum lade_plan_status { LADE_PLAN_CHOSEN, LADE_PLAN_POSSIBLE, LADE_PLAN_IMPOSSIBLE };
 
-struct lade_strategy; /* a row of the table */
-
-/* One row's verdict for one machine. */
+/* One row's verdict for one machine. Numbers of an impossible row are 0. */
 struct lade_plan_row {
     const struct lade_strategy *strategy;
     enum lade_plan_status status;
     char reason[200];
-    uint64_t vram_bytes, ram_bytes, disk_bytes; /* weights, caches and buffers in each tier */
+    struct lade_placement place;
+    uint64_t vram_bytes, ram_bytes, disk_bytes; /* all of it: weights, caches, buffers, program;
+                                                   disk: experts that only the drive has */
     double experts_in_vram, experts_in_ram;     /* shares of all experts, 0..1 */
-    double load_s;                /* until everything is home */
-    double ttft_s;                /* first token of a 512-token prompt, once loaded */
+    double read[LADE_N_TIERS];                  /* bytes of weights a token reads from each tier */
+    double load_s;                              /* until everything is home */
+    double first_s; /* from a cold start to the first token of a 16-token prompt */
+    double ttft_s;  /* first token of a 512-token prompt, once loaded */
     double prefill_tps, decode_tps;
 };
 
@@ -57,12 +94,15 @@ enum { LADE_MAX_STRATEGIES = 16 };
 
 struct lade_plan {
     struct lade_plan_row rows[LADE_MAX_STRATEGIES];
-    int n, chosen; /* chosen: index, -1 where nothing works */
-    int context;   /* tokens it was made for */
+    int n, chosen;                    /* chosen: index, -1 where nothing works */
+    struct lade_plan_machine machine; /* it was made for */
+    struct lade_plan_model model;
 };
 
-/* Sizes of an open catalog. */
-void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *cat);
+/* Sizes of an open catalog, for prefill batches of `batch` tokens (0 = 512); `exact` caches take
+ * 32 bits a value, others 16. */
+void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *cat, int batch,
+                        bool exact);
 
 /* The INT4-mixed Qwen3-Next-80B (43,243,415,040 bytes), for people who have not downloaded it. */
 void lade_plan_model_80b(struct lade_plan_model *out);
@@ -73,7 +113,8 @@ void lade_plan_machine_typical(struct lade_plan_machine *out, uint64_t vram, uin
 
 /* Plans. `strategy` NULL or "auto" chooses; a name forces that row. context 0 = what a long chat
  * needs (32,768 tokens or the model's limit). Fails for an unknown name and for a forced row that
- * is impossible. No row possible is not a failure: chosen is then -1 and every reason says why. */
+ * is impossible; *out is filled all the same. No row possible is not a failure: chosen is then -1
+ * and every reason says why. Pure; any thread. */
 int lade_plan(struct lade_plan *out, const struct lade_plan_model *model,
               const struct lade_plan_machine *machine, const char *strategy, int context,
               char *err);
@@ -84,5 +125,22 @@ const char *lade_storage_name(enum lade_storage storage);
 
 /* The storage of that name, or -1. */
 int lade_storage_find(const char *name);
+
+/* ---- this machine ---- */
+
+/* What a person allows. Zero means no wish. */
+struct lade_plan_caps {
+    uint64_t vram, ram;   /* bytes at most: promises, kept at all times */
+    bool cpu_only;        /* as if there were no GPU */
+    const char *strategy; /* NULL or "auto": the best that fits */
+    int context, batch;   /* tokens */
+    bool exact;
+};
+
+/* The plan for an open catalog on this machine, with what is free now and, where they are known,
+ * measured speeds. Fails as lade_plan does, and where no row fits. What `lade plan` shows and what
+ * a load does both come from here. */
+int lade_plan_here(struct lade_plan *out, const struct lade_catalog *cat,
+                   const struct lade_plan_caps *caps, char *err);
 
 #endif

@@ -9,14 +9,14 @@ enum lade_experts_by { LADE_BY_GPU, LADE_BY_CPU };
 
 struct lade_strategy {
     const char *name, *family, *summary;
-    bool gpu;               /* the base is in VRAM and computed there */
+    bool gpu;                  /* the base is in VRAM and computed there */
     double vram_min, vram_max; /* share of the experts in VRAM; max is exclusive unless 1 */
-    bool ram_backs_vram;    /* what VRAM holds is a copy: RAM is asked for all experts, not the rest */
-    double ram_min;         /* of these, the share that RAM must hold; below 1 the drive serves */
-    double ram_slack;       /* RAM wanted: this many times the weights and caches held there */
-    bool kv_in_ram;         /* KV cache and computation buffers beside the CPU */
+    bool ram_backs_vram; /* what VRAM holds is a copy: RAM is asked for all experts, not the rest */
+    double ram_min;      /* of these, the share that RAM must hold; below 1 the drive serves */
+    double ram_slack;    /* RAM wanted: this many times the weights and caches held there */
+    bool kv_in_ram;      /* KV cache and computation buffers beside the CPU */
     enum lade_experts_by rest_by;
-    bool striped;           /* only where experts lie on several drives */
+    bool striped; /* only where experts lie on several drives */
 };
 
 /* Best first: the plan takes the first row that fits. */

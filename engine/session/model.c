@@ -61,7 +61,7 @@ static int choose_strategy(struct lade_model *m, const struct lade_options *opt,
     struct lade_memory memory;
     const char *wanted = opt->strategy && strcmp(opt->strategy, "auto") ? opt->strategy : NULL;
     lade_machine_memory(&memory);
-    lade_plan_model_of(&sizes, m->cat);
+    lade_plan_model_of(&sizes, m->cat, m->batch, opt->exact);
     lade_plan_machine_typical(&machine, 0, opt->ram_cap ? opt->ram_cap : memory.available,
                               LADE_STORAGE_NVME);
     if (lade_plan(&plan, &sizes, &machine, wanted, m->context, err))

@@ -62,7 +62,7 @@ static int describe_model(const struct options *o, struct lade_plan_model *out, 
     }
     if (model_path_resolve(o->model, path, err) || lade_catalog_open(&cat, path, err))
         return -1;
-    lade_plan_model_of(out, cat);
+    lade_plan_model_of(out, cat, o->batch, o->precision == PRECISION_EXACT);
     snprintf(name, size, "%s", cat->name);
     lade_catalog_close(cat);
     return 0;
@@ -101,7 +101,8 @@ static int print_json(const struct lade_plan *plan, const char *name,
     return output_json(json_pack("{s:s?, s:o, s:o, s:I, s:I, s:s, s:i}", "chosen", chosen, "rows",
                                  rows, "model", output_string(name), "vram", (json_int_t)pc->vram,
                                  "ram", (json_int_t)pc->ram, "storage",
-                                 lade_storage_name(pc->storage), "context", plan->context),
+                                 lade_storage_name(pc->storage), "context",
+                                 plan->chosen < 0 ? 0 : plan->rows[plan->chosen].place.context),
                        err);
 }
 
@@ -127,9 +128,9 @@ static void print_text(const struct lade_plan *plan, const char *name,
                        const struct lade_plan_machine *pc)
 {
     char vram[UNITS_MAX], ram[UNITS_MAX];
-    printf("%s on %s of VRAM, %s of RAM, %s, for %d tokens of context\n\n", name,
+    printf("%s on %s of VRAM, %s of RAM, %s\n\n", name,
            pc->vram ? units_memory(vram, (double)pc->vram) : "none",
-           units_memory(ram, (double)pc->ram), lade_storage_name(pc->storage), plan->context);
+           units_memory(ram, (double)pc->ram), lade_storage_name(pc->storage));
     printf("  %-18s %9s %9s %9s %8s %8s %8s %8s\n", "strategy", "VRAM", "RAM", "drive", "load",
            "first", "prefill", "decode");
     for (int i = 0; i < plan->n; i++)

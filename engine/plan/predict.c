@@ -1,0 +1,65 @@
+#include "engine/plan/predict.h"
+
+#include <math.h>
+
+enum { PROMPT = 512, SHORT_PROMPT = 16 };
+
+/* Seconds of moving that many bytes. */
+static double moving(double bytes, double gbps)
+{
+    return bytes > 0 ? bytes / (gbps * 1e9) : 0;
+}
+
+/* The share of all experts that n tokens visit between them, routed uniformly. */
+static double visited(const struct lade_plan_model *m, int n)
+{
+    double per_token = m->experts ? (double)m->experts_read / (double)m->experts : 0;
+    return 1 - pow(1 - fmin(per_token, 1), n);
+}
+
+/* Bytes over speed, for every tier that a token or a load touches. Routes are taken as uniform, so
+ * that a tier serves the share of the experts that it holds; real routing is narrower and caches
+ * do better. */
+void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *m,
+                       const struct lade_plan_machine *pc)
+{
+    const struct lade_placement *p = &row->place;
+    bool gpu = p->base == LADE_VRAM, gpu_rest = gpu && p->rest_by == LADE_BY_GPU;
+    double all = (double)m->experts, read = (double)m->experts_read;
+    double in_vram = row->experts_in_vram;
+    double in_ram = fmin(row->experts_in_ram, 1 - in_vram); /* not counting copies of VRAM's */
+    double on_drive = fmax(1 - in_vram - in_ram, 0);
+
+    row->read[LADE_VRAM] = read * in_vram + (gpu ? (double)m->base_read : 0);
+    row->read[LADE_RAM] = read * in_ram + (gpu ? 0 : (double)m->base_read);
+    row->read[LADE_DRIVE] = read * on_drive;
+
+    double base = moving((double)m->base_read, gpu ? pc->vram_gbps : pc->ram_gbps);
+    double gpu_part = moving(read * in_vram, pc->vram_gbps);
+    double ram_part = moving(read * in_ram, gpu_rest ? pc->link_gbps : pc->ram_gbps);
+    /* The CPU works on its experts while the GPU works on its own. */
+    double token = base + (gpu_rest ? gpu_part + ram_part : fmax(gpu_part, ram_part)) +
+                   moving(read * on_drive, pc->disk_random_gbps);
+    row->decode_tps = 1 / token;
+
+    /* A prompt visits each expert that it needs once, whatever the tier. */
+    double gflops = gpu_rest ? pc->gpu_gflops : pc->cpu_gflops;
+    if (gpu && !gpu_rest)
+        gflops = 1 / (in_vram / pc->gpu_gflops + (1 - in_vram) / pc->cpu_gflops);
+    double compute = PROMPT * m->flops_token / 1e9 / gflops, all_read = all * visited(m, PROMPT);
+    double moved = moving(all_read * on_drive, pc->disk_gbps);
+    if (gpu_rest)
+        moved += moving(all_read * in_ram, pc->link_gbps);
+    double prompt = fmax(compute, moved);
+    row->prefill_tps = PROMPT / prompt;
+    row->ttft_s = prompt + token;
+
+    double home = (double)m->base + (double)p->vram_experts +
+                  (p->ram_backs_vram ? 0 : (double)p->ram_experts);
+    home = fmin(home, (double)m->base + all);
+    double source = (double)m->files / fmax((double)m->base + all, 1);
+    row->load_s = moving(home * source, pc->disk_gbps);
+    /* The base, then the experts of a short prompt, read where they lie. */
+    row->first_s = moving((double)m->base * source, pc->disk_gbps) +
+                   moving(all * visited(m, SHORT_PROMPT) * source, pc->disk_random_gbps) + token;
+}

@@ -1,0 +1,127 @@
+/* sizes.c - what the plan is told: sizes of a checkpoint, typical speeds of a machine. */
+#include <string.h>
+
+#include "engine/model/forward.h"
+#include "engine/model/state.h"
+#include "engine/plan/plan.h"
+
+enum {
+    DEFAULT_BATCH = 512,
+    SNAPSHOTS = 4, /* of the recurrent state, kept by a session (session.c) */
+};
+
+/* Memory of this program before any model: code, libraries, the screen, thread stacks; and of a
+ * tensor: its catalog entry and what parsing its header leaves behind. */
+static const uint64_t PROGRAM = 48u << 20, TENSOR = 512;
+
+void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *cat, int batch,
+                        bool exact)
+{
+    const struct lade_shape *s = &cat->shape;
+    *out = (struct lade_plan_model){.layers = s->layers,
+                                    .n_experts = s->experts * s->layers,
+                                    .max_context = s->max_context,
+                                    .files = cat->source_bytes,
+                                    .batch = batch ? batch : DEFAULT_BATCH};
+    uint64_t embed = 0;
+    for (int i = 0; i < cat->n_pieces; i++) {
+        const struct lade_piece *p = &cat->pieces[i];
+        if (p->kind == LADE_PIECE_EXPERT) {
+            out->experts += p->bytes;
+            out->largest = p->bytes > out->largest ? p->bytes : out->largest;
+            continue;
+        }
+        out->base += p->bytes;
+        if (p->kind == LADE_PIECE_EMBED)
+            embed = p->bytes;
+    }
+    out->base_read = out->base - (s->tied_embeddings ? 0 : embed);
+    out->experts_read = out->largest * (uint64_t)s->experts_used * (uint64_t)s->layers;
+    out->state = lade_state_recurrent_bytes(s);
+    out->kv_token = lade_state_bytes(s, 1, exact ? LADE_F32 : LADE_F16) - out->state;
+    out->buffers = lade_forward_bytes(s, out->batch);
+    out->process = PROGRAM + TENSOR * (uint64_t)cat->n_tensors + SNAPSHOTS * out->state +
+                   sizeof(float) * (uint64_t)s->vocab;
+    for (int i = 0; i < cat->n_tensors; i++) {
+        const struct lade_tensor *t = &cat->tensors[i];
+        double weights = (double)t->packed.rows * t->packed.cols;
+        if (cat->pieces[t->piece].kind == LADE_PIECE_EXPERT)
+            weights *= (double)s->experts_used / s->experts;
+        else if (t->role == LADE_EMBED)
+            weights = 0;
+        out->flops_token += 2 * weights;
+    }
+}
+
+void lade_plan_model_80b(struct lade_plan_model *out)
+{
+    /* Intel's INT4-mixed Instruct: 43,243,415,040 bytes, of which 48 x 512 experts of
+     * 3 x 2048 x 512 weights at 4 bits with a scale (2 bytes) and packed zeros (0.5 byte) per 128;
+     * embedding and head 151,936 x 2048 bf16; 3,563,764,480 weights used per token. */
+    const uint64_t expert = 3145728 / 2 + 3145728 / 128 * 5 / 2;
+    const uint64_t experts = 48 * 512 * expert, total = 43243415040u;
+    const uint64_t state = 36u * (32 * 128 * 128 + 3 * 8192) * 4;
+    *out = (struct lade_plan_model){
+        .base = total - experts,
+        .base_read = total - experts - 151936u * 2048 * 2,
+        .experts = experts,
+        .experts_read = 48 * 10 * expert,
+        .largest = expert,
+        .state = state,
+        .kv_token = 24576,
+        .buffers = 64u << 20,
+        .process = PROGRAM + TENSOR * 74391 + SNAPSHOTS * state + 151936u * 4,
+        .files = total,
+        .flops_token = 2.0 * 3563764480.0,
+        .layers = 48,
+        .n_experts = 48 * 512,
+        .max_context = 262144,
+        .batch = DEFAULT_BATCH,
+    };
+}
+
+/* ---- machines ---- */
+
+/* Typical speeds, GB/s: sequential, and whole experts at random with several reads in flight. */
+static const struct {
+    const char *name;
+    double sequential, random;
+} storages[LADE_N_STORAGE] = {
+    [LADE_STORAGE_NVME] = {"nvme", 3.5, 2.5},
+    [LADE_STORAGE_SSD] = {"ssd", 0.5, 0.4},
+    [LADE_STORAGE_HDD] = {"hdd", 0.15, 0.04},
+    [LADE_STORAGE_RAID0] = {"raid0", 7.0, 5.0},
+};
+
+const char *lade_storage_name(enum lade_storage storage)
+{
+    return storages[storage].name;
+}
+
+int lade_storage_find(const char *name)
+{
+    for (int i = 0; i < LADE_N_STORAGE; i++)
+        if (!strcmp(storages[i].name, name))
+            return i;
+    return -1;
+}
+
+void lade_plan_machine_typical(struct lade_plan_machine *out, uint64_t vram, uint64_t ram,
+                               enum lade_storage storage)
+{
+    *out = (struct lade_plan_machine){
+        .vram = vram,
+        .ram = ram,
+        .storage = storage,
+        /* The driver's context and the libraries' work space; the system and other programs. */
+        .vram_reserve = 1000000000,
+        .ram_reserve = 2500000000,
+        .vram_gbps = 600,
+        .ram_gbps = 45,
+        .link_gbps = 20,
+        .disk_gbps = storages[storage].sequential,
+        .disk_random_gbps = storages[storage].random,
+        .cpu_gflops = 800,
+        .gpu_gflops = 40000,
+    };
+}
