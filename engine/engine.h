@@ -3,7 +3,7 @@
  * It is narrow on purpose. An *engine* is a background thread that owns one model and one
  * session; the caller sends it commands and takes events. Two threads meet here and nowhere else:
  *
- *     UI thread      lade_engine_start, _ask, _cancel, _next, _stats, _stop
+ *     UI thread      lade_engine_start, _ask, _cancel, _strategy, _next, _stats, _stop
  *     engine thread  opens, loads, prefills, decodes; appends events, writes one byte to a pipe
  *
  * so the UI waits in one poll() on the terminal and lade_engine_fd(). Nothing here prints.
@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "engine/checkpoint/catalog.h"
+#include "engine/plan/plan.h"
 #include "engine/tokenizer/chat.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/error.h"
@@ -63,6 +64,29 @@ const struct lade_tokenizer *lade_model_tokenizer(const struct lade_model *m);
 const char *lade_model_device(const struct lade_model *m);   /* "cpu: AVX-512, 2 threads" */
 const char *lade_model_strategy(const struct lade_model *m); /* the chosen row's name */
 int lade_model_context(const struct lade_model *m);          /* tokens */
+
+/* Where the experts of evaluated tokens were when they were asked for, and what that cost: sums
+ * since the model was opened, so that the difference of two is an interval. A visit is one routed
+ * expert of one layer in one batch, however many tokens of the batch use it. */
+struct lade_traffic {
+    uint64_t tokens;                            /* evaluated, prompts included */
+    uint64_t vram_hits, ram_hits, disk_reads;   /* visits, by where the expert was */
+    uint64_t vram_bytes, ram_bytes, disk_bytes; /* packed bytes of these experts */
+    uint64_t link_bytes;                        /* carried over the link for them */
+    double wait_s, compute_s; /* waiting for experts; all other time of the forward pass */
+};
+
+/* Routed experts in one memory. */
+struct lade_residence {
+    uint64_t experts, room; /* there now; how many the plan gives room for */
+    uint64_t bytes;         /* memory that room takes */
+};
+
+/* Of the thread that uses the model. */
+void lade_model_traffic(const struct lade_model *m, struct lade_traffic *out);
+
+/* The plan that chose the strategy; borrowed, valid until the model closes or changes strategy. */
+const struct lade_plan *lade_model_plan(const struct lade_model *m);
 
 /* One mutable timeline of tokens with its caches and recurrent state. */
 struct lade_session;
@@ -113,7 +137,8 @@ void lade_sampling_defaults(struct lade_sampling *s, const struct lade_catalog *
 struct lade_engine;
 
 enum lade_phase {
-    LADE_PHASE_LOADING, LADE_PHASE_IDLE, LADE_PHASE_PREFILL, LADE_PHASE_DECODE,
+    LADE_PHASE_LOADING, /* until asks can be answered (USABLE) */
+    LADE_PHASE_IDLE, LADE_PHASE_PREFILL, LADE_PHASE_DECODE,
     LADE_PHASE_FAILED, /* no model: the load failed or was cancelled; ask fails */
 };
 
@@ -123,7 +148,9 @@ enum lade_stop { LADE_STOP_END, LADE_STOP_LENGTH, LADE_STOP_CONTEXT, LADE_STOP_C
 enum lade_event_kind {
     LADE_EV_MODEL,     /* headers are read: shards and sizes are known (lade_engine_model_info) */
     LADE_EV_SHARD,     /* progress of one shard */
-    LADE_EV_READY,     /* loaded; seconds */
+    LADE_EV_USABLE,    /* asks are answered from now on, while the load goes on; seconds */
+    LADE_EV_READY,     /* every piece is home; seconds */
+    LADE_EV_STRATEGY,  /* lade_engine_strategy took effect (text NULL) or failed (text: the line) */
     LADE_EV_PREFILL,   /* progress of a prompt: done, total tokens */
     LADE_EV_TEXT,      /* a piece of the answer or of the reasoning: whole UTF-8 characters */
     LADE_EV_DONE,      /* the answer ended: stop, result */
@@ -142,18 +169,19 @@ struct lade_result {
 struct lade_event {
     enum lade_event_kind kind;
     int request;                 /* of the ask it belongs to; 0 for loading */
-    char *text;                  /* TEXT, FAILED: malloc'ed, freed by lade_event_clear */
+    char *text;                  /* TEXT, FAILED, STRATEGY: malloc'ed, freed by lade_event_clear */
     bool reasoning;              /* TEXT: between <think> and </think> */
     int shard, n_shards;         /* SHARD */
     uint64_t shard_done, shard_bytes, done_bytes, total_bytes;
     int done, total;             /* PREFILL */
-    double seconds;              /* READY: load time */
+    double seconds;              /* USABLE, READY: since the start */
     struct lade_result result;   /* DONE */
 };
 
 /* Consistent snapshot of the live numbers. */
 struct lade_stats {
     enum lade_phase phase;
+    bool loading;                /* pieces are on their way home: until READY, also while chatting */
     double load_s;               /* so far, or in all */
     uint64_t load_done, load_bytes;
     double load_gbps;            /* GB/s (10^9) over the last second */
@@ -161,6 +189,10 @@ struct lade_stats {
     int context_used, context_size; /* tokens */
     uint64_t rss, rss_peak;      /* of this process */
     uint64_t weights, kv;        /* bytes the engine holds for weights, and for caches + state */
+    uint64_t vram, vram_peak;    /* bytes this process holds on the GPU; 0 without one */
+    struct lade_traffic traffic; /* since the start */
+    struct lade_traffic token;   /* of the last decoded token alone */
+    struct lade_residence in_vram, in_ram;
 };
 
 /* Static facts of the model, copied so that the UI never touches the model. */
@@ -201,6 +233,16 @@ void lade_engine_cancel(struct lade_engine *e);
 
 /* Stops the load itself; the phase becomes FAILED. */
 void lade_engine_cancel_load(struct lade_engine *e);
+
+/* Asks for another strategy ("auto" or a name of the table; copied). Takes effect between two
+ * tokens, in the middle of an answer too, and keeps the conversation; pieces then move to their new
+ * homes in the background. A STRATEGY event tells the outcome; lade_engine_info and _plan are then
+ * those of the new one. A later call replaces one that still waits. Fails where there is no model. */
+int lade_engine_strategy(struct lade_engine *e, const char *name, char *err);
+
+/* The plan the running strategy was chosen from, for this machine and the caps. False until the
+ * MODEL event. */
+bool lade_engine_plan(struct lade_engine *e, struct lade_plan *out);
 
 void lade_engine_stats(struct lade_engine *e, struct lade_stats *out);
 

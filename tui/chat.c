@@ -314,6 +314,11 @@ void chat_event(struct chat *c, const struct lade_event *ev)
     case LADE_EV_READY:
         ready_event(c, ev);
         break;
+    case LADE_EV_USABLE:
+        break;
+    case LADE_EV_STRATEGY:
+        c->have_info = lade_engine_info(c->engine, &c->info);
+        break;
     case LADE_EV_PREFILL:
         prefill_event(c, ev);
         break;

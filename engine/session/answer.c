@@ -189,6 +189,7 @@ static int decode(struct answer *a, char *err)
             a->result.stop = LADE_STOP_CANCELLED;
             return 0;
         }
+        lade_worker_between(a->e);
         int32_t id = lade_sample(&a->sampler, lade_session_logits(s), lade_session_ids(s),
                                  lade_session_length(s));
         if (id < 0)

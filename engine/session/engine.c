@@ -92,6 +92,7 @@ static void publish_info(struct lade_engine *e)
     }
     pthread_mutex_lock(&e->lock);
     e->info = *info;
+    e->plan = m->plan;
     e->has_info = true;
     e->stats.load_bytes = cat->source_bytes;
     e->stats.context_size = m->context;
@@ -139,8 +140,11 @@ static int load(struct lade_engine *e, char *err)
     e->stats.weights = lade_tiers_bytes(e->model->tiers);
     e->stats.kv = lade_state_bytes(&e->model->cat->shape, e->model->context, e->model->cache_type);
     e->stats.phase = LADE_PHASE_IDLE;
+    e->stats.loading = false;
     e->stats.load_s = lade_now() - e->load_started;
-    struct lade_event ev = {.kind = LADE_EV_READY, .seconds = e->stats.load_s};
+    struct lade_event ev = {.kind = LADE_EV_USABLE, .seconds = e->stats.load_s};
+    lade_events_put(&e->events, &ev);
+    ev = (struct lade_event){.kind = LADE_EV_READY, .seconds = e->stats.load_s};
     lade_events_put(&e->events, &ev);
     pthread_mutex_unlock(&e->lock);
     return 0;
@@ -151,6 +155,7 @@ static void fail_load(struct lade_engine *e, const char *text)
 {
     pthread_mutex_lock(&e->lock);
     e->stats.phase = LADE_PHASE_FAILED;
+    e->stats.loading = false;
     e->stats.load_s = lade_now() - e->load_started;
     struct lade_event ev = {.kind = LADE_EV_FAILED, .text = strdup(text)};
     lade_events_put(&e->events, &ev);
@@ -166,6 +171,28 @@ static void fail_load(struct lade_engine *e, const char *text)
     pthread_mutex_unlock(&e->lock);
 }
 
+/* ---- a change of strategy ---- */
+
+void lade_worker_between(struct lade_engine *e)
+{
+    char err[LADE_ERR] = "";
+    pthread_mutex_lock(&e->lock);
+    char *name = e->strategy;
+    e->strategy = NULL;
+    pthread_mutex_unlock(&e->lock);
+    if (!name)
+        return;
+    struct lade_event ev = {.kind = LADE_EV_STRATEGY};
+    if (lade_model_change(e->model, &e->opt, name, err))
+        ev.text = strdup(err);
+    pthread_mutex_lock(&e->lock);
+    snprintf(e->info.strategy, sizeof e->info.strategy, "%s", lade_model_strategy(e->model));
+    e->plan = e->model->plan;
+    lade_events_put(&e->events, &ev);
+    pthread_mutex_unlock(&e->lock);
+    free(name);
+}
+
 /* ---- the thread ---- */
 
 /* Waits for the next request; NULL when the engine stops. */
@@ -173,8 +200,15 @@ static struct lade_request *next_request(struct lade_engine *e)
 {
     pthread_mutex_lock(&e->lock);
     e->running = false;
-    while (!e->stop && !e->first)
-        pthread_cond_wait(&e->wake, &e->lock);
+    while (!e->stop && !e->first) {
+        if (!e->strategy) {
+            pthread_cond_wait(&e->wake, &e->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&e->lock);
+        lade_worker_between(e);
+        pthread_mutex_lock(&e->lock);
+    }
     struct lade_request *r = e->stop ? NULL : e->first;
     if (r) {
         e->first = r->next;
@@ -234,6 +268,7 @@ static void free_engine(struct lade_engine *e)
     pthread_cond_destroy(&e->wake);
     pthread_mutex_destroy(&e->lock);
     free_options(&e->opt);
+    free(e->strategy);
     free(e);
 }
 
@@ -244,6 +279,7 @@ int lade_engine_start(struct lade_engine **out, const struct lade_options *opt, 
     if (!e)
         return lade_fail(err, "engine: out of memory; close other programs");
     e->load_started = lade_now();
+    e->stats.loading = true;
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->wake, NULL);
     int failed = lade_events_open(&e->events, err);
@@ -336,6 +372,25 @@ void lade_engine_cancel_load(struct lade_engine *e)
     atomic_store(&e->cancel_load, true);
 }
 
+int lade_engine_strategy(struct lade_engine *e, const char *name, char *err)
+{
+    char *copy = strdup(name);
+    if (!copy)
+        return lade_fail(err, "--strategy %s: out of memory; close other programs", name);
+    pthread_mutex_lock(&e->lock);
+    bool failed = e->stats.phase == LADE_PHASE_FAILED;
+    if (!failed) {
+        free(e->strategy);
+        e->strategy = copy;
+        pthread_cond_signal(&e->wake);
+    }
+    pthread_mutex_unlock(&e->lock);
+    if (!failed)
+        return 0;
+    free(copy);
+    return lade_fail(err, "no model is loaded: the load failed; open another with -m");
+}
+
 void lade_engine_stats(struct lade_engine *e, struct lade_stats *out)
 {
     pthread_mutex_lock(&e->lock);
@@ -352,6 +407,16 @@ bool lade_engine_info(struct lade_engine *e, struct lade_model_info *out)
     bool has = e->has_info;
     if (has)
         *out = e->info;
+    pthread_mutex_unlock(&e->lock);
+    return has;
+}
+
+bool lade_engine_plan(struct lade_engine *e, struct lade_plan *out)
+{
+    pthread_mutex_lock(&e->lock);
+    bool has = e->has_info;
+    if (has)
+        *out = e->plan;
     pthread_mutex_unlock(&e->lock);
     return has;
 }

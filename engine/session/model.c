@@ -53,17 +53,19 @@ static int choose_sizes(struct lade_model *m, const struct lade_options *opt, ch
 /* Names the row of the strategy table that this load is. Weights have one home today, RAM, so the
  * rows are those of the cpu family; where the plan prefers another, because RAM is short, the load
  * is the tightest of them and the tiers refuse it if it does not fit at all. */
-static int choose_strategy(struct lade_model *m, const struct lade_options *opt, char *err)
+static int choose_strategy(struct lade_model *m, const struct lade_options *opt, const char *name,
+                           char *err)
 {
     struct lade_plan_model sizes;
     struct lade_plan_machine machine;
     struct lade_plan plan;
     struct lade_memory memory;
-    const char *wanted = opt->strategy && strcmp(opt->strategy, "auto") ? opt->strategy : NULL;
+    const char *wanted = name && strcmp(name, "auto") ? name : NULL;
     lade_machine_memory(&memory);
     lade_plan_model_of(&sizes, m->cat, m->batch, opt->exact);
-    lade_plan_machine_typical(&machine, 0, opt->ram_cap ? opt->ram_cap : memory.available,
-                              LADE_STORAGE_NVME);
+    /* What this model itself holds would be there for another plan of it. */
+    size_t ram = memory.available + (m->tiers ? lade_tiers_bytes(m->tiers) : 0);
+    lade_plan_machine_typical(&machine, 0, opt->ram_cap ? opt->ram_cap : ram, LADE_STORAGE_NVME);
     if (lade_plan(&plan, &sizes, &machine, wanted, m->context, err))
         return -1;
     const struct lade_strategy *s = plan.chosen < 0 ? NULL : plan.rows[plan.chosen].strategy;
@@ -74,8 +76,15 @@ static int choose_strategy(struct lade_model *m, const struct lade_options *opt,
         if (!strcmp(lade_strategy_name(plan.rows[i].strategy), "cpu-tight") &&
             (!s || strncmp(lade_strategy_name(s), "cpu-", 4)))
             s = plan.rows[i].strategy;
+    m->plan = plan;
     m->strategy = s;
     return 0;
+}
+
+int lade_model_change(struct lade_model *m, const struct lade_options *opt, const char *name,
+                      char *err)
+{
+    return choose_strategy(m, opt, name, err); /* the homes of these rows are the same */
 }
 
 int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, char *err)
@@ -87,7 +96,7 @@ int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, 
     if (lade_catalog_open(&m->cat, opt->model, err) ||
         lade_tokenizer_open(&m->tok, opt->model, err) ||
         lade_chat_detect(&m->family, opt->model, err) || choose_sizes(m, opt, err) ||
-        choose_strategy(m, opt, err))
+        choose_strategy(m, opt, opt->strategy, err))
         return -1;
     int size = lade_tokenizer_size(m->tok);
     if (size > m->cat->shape.vocab)
@@ -167,4 +176,15 @@ const char *lade_model_strategy(const struct lade_model *m)
 int lade_model_context(const struct lade_model *m)
 {
     return m->context;
+}
+
+const struct lade_plan *lade_model_plan(const struct lade_model *m)
+{
+    return &m->plan;
+}
+
+void lade_model_traffic(const struct lade_model *m, struct lade_traffic *out)
+{
+    (void)m;
+    *out = (struct lade_traffic){0};
 }

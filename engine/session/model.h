@@ -20,7 +20,8 @@ struct lade_model {
     int context, batch;
     enum lade_type cache_type;
     char device[128];
-    const struct lade_strategy *strategy;
+    struct lade_plan plan;
+    const struct lade_strategy *strategy; /* of the plan's table */
 };
 
 /* The two halves of lade_model_open, so that the engine can tell the screen what is to be loaded
@@ -29,5 +30,10 @@ struct lade_model {
 int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, char *err);
 int lade_model_load(struct lade_model *m, const struct lade_options *opt, lade_load_fn *progress,
                     void *user, const atomic_bool *cancel, char *err);
+
+/* Plans again with `name` ("auto" or a row of the table) and moves the pieces to their new homes.
+ * After a failure the model is as it was. */
+int lade_model_change(struct lade_model *m, const struct lade_options *opt, const char *name,
+                      char *err);
 
 #endif

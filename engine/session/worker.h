@@ -33,6 +33,7 @@ struct lade_engine {
     pthread_mutex_t lock;          /* guards everything below */
     pthread_cond_t wake;           /* a request came, or stop */
     bool stop, running;
+    char *strategy;                /* owned: asked for and not tried yet, or NULL */
     int last_number;
     struct lade_request *first, *last;
     struct lade_events events;
@@ -41,12 +42,16 @@ struct lade_engine {
     uint64_t rate_done;
     bool has_info;
     struct lade_model_info info;
+    struct lade_plan plan;
 };
 
 double lade_now(void); /* seconds, monotonic */
 
 /* Appends an event; takes over ev->text. Any thread. */
 void lade_worker_emit(struct lade_engine *e, struct lade_event *ev);
+
+/* Between two tokens, on the engine thread: changes the strategy if that was asked for. */
+void lade_worker_between(struct lade_engine *e);
 
 /* Answers one request on the engine thread: TEXT and PREFILL events, then one DONE or FAILED. */
 void lade_worker_answer(struct lade_engine *e, const struct lade_request *r);

@@ -310,8 +310,10 @@ static void *run(void *arg)
         return NULL;
     }
     phase(e, LADE_PHASE_IDLE);
-    if (!stopped(e))
+    if (!stopped(e)) {
+        put(e, (struct lade_event){.kind = LADE_EV_USABLE, .seconds = now() - began});
         put(e, (struct lade_event){.kind = LADE_EV_READY, .seconds = now() - began});
+    }
     while (!stopped(e)) {
         int request = 0;
         pthread_mutex_lock(&e->lock);
@@ -435,4 +437,25 @@ bool lade_engine_info(struct lade_engine *e, struct lade_model_info *out)
         *out = e->info;
     pthread_mutex_unlock(&e->lock);
     return have;
+}
+
+/* Every name is taken; the plan is the one of a typical machine. */
+int lade_engine_strategy(struct lade_engine *e, const char *name, char *err)
+{
+    (void)err;
+    pthread_mutex_lock(&e->lock);
+    snprintf(e->info.strategy, sizeof e->info.strategy, "%s", name);
+    pthread_mutex_unlock(&e->lock);
+    put(e, (struct lade_event){.kind = LADE_EV_STRATEGY});
+    return 0;
+}
+
+bool lade_engine_plan(struct lade_engine *e, struct lade_plan *out)
+{
+    struct lade_plan_model model;
+    struct lade_plan_machine machine;
+    (void)e;
+    lade_plan_model_80b(&model);
+    lade_plan_machine_typical(&machine, 0, (uint64_t)64 << 30, LADE_STORAGE_NVME);
+    return lade_plan(out, &model, &machine, NULL, 0, NULL) == 0;
 }

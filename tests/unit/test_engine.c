@@ -21,7 +21,7 @@ static char err[LADE_ERR];
 
 /* What came out of an engine, added up. */
 struct seen {
-    int model, ready, shards_done, prefills, done, failed;
+    int model, usable, ready, strategies, shards_done, prefills, done, failed;
     uint64_t shard_done[16], shard_bytes[16], done_bytes;
     char text[1 << 16], reasoning[1 << 16], error[LADE_ERR];
     struct lade_result result;
@@ -42,8 +42,16 @@ static void note(struct seen *s, const struct lade_event *ev)
         s->shard_bytes[ev->shard] = ev->shard_bytes;
         s->done_bytes = ev->done_bytes;
         break;
+    case LADE_EV_USABLE:
+        s->usable++;
+        break;
     case LADE_EV_READY:
+        assert_int_equal(s->usable, 1);
         s->ready++;
+        break;
+    case LADE_EV_STRATEGY:
+        s->strategies++;
+        snprintf(s->error, sizeof s->error, "%s", ev->text ? ev->text : "");
         break;
     case LADE_EV_PREFILL:
         s->prefills++;
@@ -225,6 +233,33 @@ static void test_prompt_too_long(void **state)
     lade_engine_stop(e);
 }
 
+static void test_change_of_strategy(void **state)
+{
+    (void)state;
+    static struct seen s;
+    struct lade_engine *e = start(MODEL);
+    struct lade_model_info info;
+    struct lade_plan plan;
+    wait_for(e, &s, &s.ready);
+    assert_int_equal(lade_engine_strategy(e, "cpu-tight", err), 0);
+    wait_for(e, &s, &s.strategies);
+    assert_string_equal(s.error, "");
+    assert_true(lade_engine_info(e, &info) && lade_engine_plan(e, &plan));
+    assert_string_equal(info.strategy, "cpu-tight");
+    assert_string_equal(lade_strategy_name(plan.rows[plan.chosen].strategy), "cpu-tight");
+    /* In the middle of an answer; a name that does not exist changes nothing. */
+    ask(e, "go on", 40);
+    assert_int_equal(lade_engine_strategy(e, "no-such-row", err), 0);
+    wait_for(e, &s, &s.strategies);
+    assert_non_null(strstr(s.error, "no-such-row"));
+    assert_true(lade_engine_info(e, &info));
+    assert_string_equal(info.strategy, "cpu-tight");
+    if (!s.done)
+        wait_for(e, &s, &s.done);
+    assert_int_equal(s.failed, 0);
+    lade_engine_stop(e);
+}
+
 /* Stopping at any moment: while loading, while answering, with events unread. */
 static void test_stop_any_time(void **state)
 {
@@ -249,6 +284,7 @@ int main(void)
         cmocka_unit_test(test_cancel_running_and_queued),
         cmocka_unit_test(test_failed_load),
         cmocka_unit_test(test_prompt_too_long),
+        cmocka_unit_test(test_change_of_strategy),
         cmocka_unit_test(test_stop_any_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -151,6 +151,9 @@ static int take_event(struct run *r, struct lade_event *ev, char *err)
         r->load_s = ev->seconds;
         lade_engine_info(r->engine, &r->info); /* only now with the device */
         return r->asked ? 0 : ask(r, err);
+    case LADE_EV_USABLE:
+    case LADE_EV_STRATEGY:
+        return 0;
     case LADE_EV_TEXT:
         return take_text(r, ev, err);
     case LADE_EV_DONE:
