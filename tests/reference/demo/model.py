@@ -1,10 +1,12 @@
 """The qwen3_next forward pass for training on short sequences, in plain torch.
 
 Same formulas and same state-dict names as transformers' Qwen3NextForCausalLM (`state_dict_hf`,
-checked by `python verify.py`), but fast on a CPU: experts are evaluated on tokens sorted by expert,
-the delta rule solves its triangular system per chunk in one call, and only positions that carry loss
-reach the head. Weights that will be stored in 4 bits can be trained through the rounding
-(`fake_int4`), so that the shipped model is the one that was trained.
+checked by `python verify.py`), but fast. On a CPU experts are evaluated on tokens sorted by expert;
+on a GPU all experts see all tokens, with weight 0 where they are not chosen: more arithmetic, but few
+and large operations and nothing to wait for. The delta rule inverts its triangular system per chunk
+in one call, and only real tokens reach the experts and the head. Weights that will be stored in 4 or
+8 bits can be trained through the rounding (`set_fake`), so that the shipped model is the one that was
+trained.
 """
 
 from __future__ import annotations
@@ -123,6 +125,23 @@ def l2_norm(x: torch.Tensor) -> torch.Tensor:
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)
 
 
+class _UnitInverse(torch.autograd.Function):
+    """(I + strictly lower part of a)^-1."""
+
+    @staticmethod
+    def forward(ctx, a):
+        eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device).expand_as(a)
+        # solve_triangular with unitriangular reads the strictly lower part only.
+        inverse = torch.linalg.solve_triangular(a, eye, upper=False, unitriangular=True)
+        ctx.save_for_backward(inverse)
+        return inverse
+
+    @staticmethod
+    def backward(ctx, grad):
+        inverse, = ctx.saved_tensors
+        return -(inverse.mT @ grad @ inverse.mT).tril(-1)
+
+
 def delta_rule(q, k, v, g, beta, chunk: int = 32):
     """Chunked gated delta rule. q, k: [B, H, T, dk]; v: [B, H, T, dv]; g, beta: [B, H, T]."""
     batch, heads, length, dk = q.shape
@@ -143,10 +162,7 @@ def delta_rule(q, k, v, g, beta, chunk: int = 32):
     kt = k.transpose(-1, -2)
     a = (beta * k) @ kt * decay
     growth = g.exp().unsqueeze(-1)
-    # solve_triangular with unitriangular reads the strictly lower part only.
-    solved = torch.linalg.solve_triangular(a, torch.cat((beta * v, beta * growth * k), -1),
-                                           upper=False, unitriangular=True)
-    u, w = solved.split((dv, dk), -1)
+    u, w = (_UnitInverse.apply(a) @ torch.cat((beta * v, beta * growth * k), -1)).split((dv, dk), -1)
     scores = q @ kt * decay
     q_in = q * growth
     k_out = (k * (g[..., -1:] - g).exp().unsqueeze(-1)).transpose(-1, -2)
@@ -269,6 +285,7 @@ class MoE(nn.Module):
         self.shared_down = Linear(h, shared, 8, s.group_size)
         self.shared_expert_gate = Linear(1, h)
         self.fake = False
+        self.dense = False  # all experts for all tokens, as always on a GPU
         self.trace = None
 
     def forward(self, x):
@@ -279,15 +296,25 @@ class MoE(nn.Module):
         weight = weight / weight.sum(-1, keepdim=True)
         if self.trace is not None:
             self.trace.append(chosen.detach())
-        flat = chosen.reshape(-1)
-        counts = torch.bincount(flat, minlength=s.num_experts)
-        balance = s.num_experts * (p.mean(0) * (counts / flat.numel())).sum()
-        order = flat.argsort(stable=True)
-        token = order // s.num_experts_per_tok
         gate_up, down = self.gate_up, self.down
         if self.fake:
             gate_up = _FakeQuant.apply(gate_up, 4, s.group_size)
             down = _FakeQuant.apply(down, 4, s.group_size)
+        if x.is_cuda or self.dense:
+            y, share = self.all_experts(x, weight, chosen, gate_up, down)
+        else:
+            y, share = self.chosen_experts(x, weight, chosen, gate_up, down)
+        balance = s.num_experts * (p.mean(0) * share).sum()
+        shared = self.shared_down(F.silu(self.shared_gate(x)) * self.shared_up(x))
+        return y + self.shared_expert_gate(x).sigmoid() * shared, balance
+
+    def chosen_experts(self, x, weight, chosen, gate_up, down):
+        """The routed experts' output [N, hidden], and each expert's share of the choices."""
+        s = self.s
+        flat = chosen.reshape(-1)
+        counts = torch.bincount(flat, minlength=s.num_experts)
+        order = flat.argsort(stable=True)
+        token = order // s.num_experts_per_tok
         parts = x[token].split(counts.tolist())
         outs = []
         for rows, gu, d in zip(parts, gate_up.flatten(1, 2).unbind(0), down.unbind(0)):
@@ -296,9 +323,19 @@ class MoE(nn.Module):
             gate, up = F.linear(rows, gu).chunk(2, -1)
             outs.append(F.linear(F.silu(gate) * up, d))
         out = torch.cat(outs) * weight.reshape(-1)[order].unsqueeze(-1)
-        y = torch.zeros_like(x).index_add(0, token, out)
-        shared = self.shared_down(F.silu(self.shared_gate(x)) * self.shared_up(x))
-        return y + self.shared_expert_gate(x).sigmoid() * shared, balance
+        return torch.zeros_like(x).index_add(0, token, out), counts / flat.numel()
+
+    def all_experts(self, x, weight, chosen, gate_up, down):
+        """The same from dense products, in bfloat16 on a GPU."""
+        s = self.s
+        kind = torch.bfloat16 if x.is_cuda else x.dtype
+        all_weights = torch.zeros(x.shape[0], s.num_experts, device=x.device).scatter(1, chosen, weight)
+        rows = x.to(kind)
+        gate = F.linear(rows, gate_up[:, 0].flatten(0, 1).to(kind))
+        up = F.linear(rows, gate_up[:, 1].flatten(0, 1).to(kind))
+        inner = (F.silu(gate) * up).view(-1, s.num_experts, s.moe_intermediate_size) * all_weights.to(kind).unsqueeze(-1)
+        y = F.linear(inner.flatten(1), down.transpose(0, 1).flatten(1).to(kind))
+        return y.to(x.dtype), (all_weights > 0).float().mean(0) / s.num_experts_per_tok
 
 
 class Layer(nn.Module):
@@ -349,7 +386,7 @@ class Model(nn.Module):
 
     def forward(self, ids, real=None, positions=None):
         """Logits of all positions, or of the flat `positions` only, and the mean balance loss."""
-        x = self.embed[ids]
+        x = F.embedding(ids, self.embed)
         rope = self.rope(ids.shape[1], ids.device)
         total = 0.0
         for layer in self.layers:

@@ -1,11 +1,13 @@
 """Train the bundled model from scratch on generated conversations.
 
-    python train.py --work DIR [--steps N] [--device cpu|cuda] [--resume]
+    python train.py --work DIR [--device cpu|cuda] [--steps N | --seconds S] [--resume]
 
 DIR/tok holds the tokenizer (tokenizer.py). Checkpoints go to DIR; DIR/float.pt is the result. The
-order of the data and the start weights follow from --seed. On several cores take --ranks: processes
-of one thread that average gradients once a step. On a machine with other work this keeps its
-speed, while threads that wait for each other after every operation do not.
+data, their order and the start weights follow from --seed. With --seconds the schedule follows the
+clock: the run ends in time with all of its decay done, and prints the steps that it took, which
+--steps repeats. On several cores take --ranks: processes of one thread that average gradients once
+a step. On a machine with other work this keeps its speed, while threads that wait for each other
+after every operation do not. On a GPU take large batches (--tokens 32768) and --workers for the data.
 """
 
 from __future__ import annotations
@@ -14,90 +16,18 @@ import argparse
 import math
 import os
 import pathlib
-import random
 import time
 
-import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
-from tokenizers import Tokenizer
 
-import dialogue
+import stream
 from model import Model, Shape
 
-TOKENS_PER_STEP = 4096  # of all ranks together
-LONGEST = 640
-CUT = -1.0  # mark of a reply of which only the beginning is kept
-
-
-def encode(tokenizer: Tokenizer, count: int, seed: int, long_share: float = 0.01, cut_share: float = 0.75):
-    """`count` conversations as (ids, weights); weights[i] belongs to the prediction OF token i.
-
-    What is hard is to see what a question asks for, and that is decided in the first tokens of a
-    reply; the rest follows from them. So most conversations end there: more questions for the same
-    work. Thoughts weigh more than answers, whose wording is partly free.
-    """
-    rng = random.Random(seed)
-    rows = []
-    while len(rows) < count:
-        pieces = dialogue.render(*dialogue.conversation(rng, long=rng.random() < long_share))
-        ids, weights = [], []
-        for text, weight in pieces:
-            if weight == 1.0 and "</think>" in text:
-                thought, mark, answer = text.partition("</think>")
-                parts = [(thought + mark, 2.0)]
-                if rng.random() >= cut_share:
-                    parts.append((answer, 0.7))
-            elif weight == 1.0 and rng.random() < cut_share:
-                parts = [(text, CUT)]
-            else:
-                parts = [(text, weight or 0.05)]
-            for piece, share in parts:
-                part = tokenizer.encode(piece, add_special_tokens=False).ids
-                if share == CUT:
-                    part, share = part[:14], 1.0
-                ids += part
-                weights += [share] * len(part)
-            if len(parts) == 1 and weight == 1.0:
-                break
-        if len(ids) <= LONGEST:
-            rows.append((np.array(ids, np.int32), np.array(weights, np.float32)))
-    return rows
-
-
-def batches(rows, seed: int, rank: int, ranks: int):
-    """Endless batches of similar length, of about TOKENS_PER_STEP / ranks real tokens each."""
-    rng = random.Random(seed)
-    share = TOKENS_PER_STEP // ranks
-    order = list(range(len(rows)))
-    while True:
-        rng.shuffle(order)
-        # Sort within windows only, so that every batch still mixes the whole corpus.
-        groups = []
-        for start in range(0, len(order), 4096):
-            window = sorted(order[start:start + 4096], key=lambda i: len(rows[i][0]))
-            group, tokens = [], 0
-            for index in window:
-                group.append(index)
-                tokens += len(rows[index][0])
-                if tokens >= share:
-                    groups.append(group)
-                    group, tokens = [], 0
-        rng.shuffle(groups)
-        for group in groups[rank:len(groups) // ranks * ranks:ranks]:
-            length = max(len(rows[i][0]) for i in group) - 1
-            ids = np.zeros((len(group), length), np.int64)
-            labels = np.zeros_like(ids)
-            weights = np.zeros(ids.shape, np.float32)
-            real = np.zeros(ids.shape, bool)
-            for row, index in enumerate(group):
-                tokens, weight = rows[index]
-                n = len(tokens) - 1
-                ids[row, :n], labels[row, :n] = tokens[:-1], tokens[1:]
-                weights[row, :n], real[row, :n] = weight[1:], True
-            yield tuple(map(torch.from_numpy, (ids, labels, weights, real)))
+BEGAN = time.time()
+REPORT = 10  # steps between lines of the log
 
 
 class Muon(torch.optim.Optimizer):
@@ -119,17 +49,23 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
+            same: dict[torch.Size, list] = {}
             for p in group["params"]:
-                state = self.state[p]
-                if "m" not in state:
-                    state["m"] = torch.zeros_like(p)
-                m = state["m"].lerp_(p.grad, 1 - group["momentum"])
-                update = self.orthogonal(p.grad.lerp(m, group["momentum"]))
-                scale = max(1.0, p.shape[-2] / p.shape[-1]) ** 0.5
-                p.mul_(1 - group["lr"] * group["decay"]).add_(update, alpha=-group["lr"] * scale)
+                same.setdefault(p.shape, []).append(p)
+            for shape, params in same.items():  # one call for all layers: most of the cost is calls
+                for p in params:
+                    if not self.state[p]:
+                        self.state[p]["m"] = torch.zeros_like(p)
+                grads, momenta = [p.grad for p in params], [self.state[p]["m"] for p in params]
+                torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
+                mixed = torch._foreach_lerp(grads, momenta, group["momentum"])
+                updates = self.orthogonal(torch.stack(mixed)).unbind(0)
+                scale = max(1.0, shape[-2] / shape[-1]) ** 0.5
+                torch._foreach_mul_(params, 1 - group["lr"] * group["decay"])
+                torch._foreach_add_(params, updates, alpha=-group["lr"] * scale)
 
 
-def optimizers(model: Model):
+def optimizers(model: Model, rate: float):
     matrices, vectors, tables = [], [], []
     for name, p in model.named_parameters():
         if name in ("embed", "lm_head"):
@@ -140,7 +76,7 @@ def optimizers(model: Model):
             vectors.append(p)
     adam = torch.optim.AdamW([{"params": tables, "lr": 2e-3, "weight_decay": 0.0},
                               {"params": vectors, "lr": 2e-3, "weight_decay": 0.0}], betas=(0.9, 0.98), eps=1e-8)
-    return [Muon(matrices, 0.006, decay=0.1), adam]
+    return [Muon(matrices, rate, decay=0.1), adam]
 
 
 def average_gradients(model: Model, ranks: int) -> None:
@@ -154,47 +90,64 @@ def average_gradients(model: Model, ranks: int) -> None:
         g.copy_(part.view_as(g))
 
 
+def to_device(batch, device: str):
+    """The arrays of a batch as tensors there, without waiting for the device."""
+    tensors = [torch.from_numpy(array) for array in batch]
+    if device != "cpu":
+        tensors = [t.pin_memory().to(device, non_blocking=True) for t in tensors]
+    ids, labels, weights, places = tensors
+    return ids.long(), labels.long().flatten(), weights.float().flatten(), places.long()
+
+
+def loss_of(model: Model, batch):
+    """(weighted loss over the real tokens, balance of the experts)."""
+    ids, labels, weights, places = batch
+    logits, balance = model(ids, places, places)
+    weight = weights[places]
+    nll = F.cross_entropy(logits, labels[places], reduction="none")
+    return (nll * weight).sum() / weight.sum(), balance
+
+
+def save(value, path: pathlib.Path) -> None:
+    torch.save(value, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").rename(path)
+
+
 def train(rank: int, args) -> None:
     if args.ranks > 1:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(args.port))
         dist.init_process_group("gloo", rank=rank, world_size=args.ranks)
     torch.manual_seed(args.seed)
     torch.set_num_threads(1 if args.ranks > 1 else args.threads)
-    work = pathlib.Path(args.work)
-    tokenizer = Tokenizer.from_file(str(work / "tok" / "tokenizer.json"))
-    rows = encode(tokenizer, args.conversations, args.seed)
-    if rank == 0:
-        print(f"{len(rows)} conversations, {sum(len(r[0]) for r in rows)} tokens", flush=True)
+    torch.set_float32_matmul_precision("high")
+    work, chief = pathlib.Path(args.work), rank == 0
+    feed = stream.batches(str(work / "tok" / "tokenizer.json"), args.seed, args.tokens // args.ranks, args.workers)
+    first_batch = next(feed)  # starts the workers, before anything touches the GPU
     model = Model(Shape()).to(args.device)
-    opts = optimizers(model)
+    opts = optimizers(model, args.rate)
     peaks = [[group["lr"] for group in opt.param_groups] for opt in opts]
-    if rank == 0:
-        print(f"{sum(p.numel() for p in model.parameters())} parameters", flush=True)
-    first = 0
+    step = 0
     if args.resume:
         saved = torch.load(work / "last.pt", weights_only=False)
         model.load_state_dict(saved["model"])
         for opt, state in zip(opts, saved["opts"]):
             opt.load_state_dict(state)
-        first = saved["step"]
-    feed = batches(rows, args.seed, rank, args.ranks)
-    for _ in range(first):
-        next(feed)
-    began, seen, mean = time.time(), 0, None
-    for step in range(first, args.steps):
-        progress = step / args.steps
-        factor = min(1.0, (step + 1) / 30, max(0.02, (1 - progress) / (1 - args.decay_from)))
+        step = saved["step"]
+    for _ in range(args.ranks * step + rank):  # batches that were seen, or belong to other ranks
+        first_batch = next(feed)
+    if chief:
+        print(f"{sum(p.numel() for p in model.parameters())} parameters, start after {time.time() - BEGAN:.0f} s", flush=True)
+    began, seen, mean, saved_at = time.time(), 0, None, time.time()
+    progress = 0.0
+    while progress < 1:
+        progress = (time.time() - BEGAN) / args.seconds if args.seconds else step / max(1, args.steps - 1)
+        factor = min(1.0, (step + 1) / args.warmup, max(0.02, (1 - progress) / (1 - args.decay_from)))
         for opt, peak in zip(opts, peaks):
             for group, lr in zip(opt.param_groups, peak):
                 group["lr"] = lr * factor
         model.set_fake(progress >= args.quantize_from)
-        ids, labels, weights, real = (t.to(args.device) for t in next(feed))
-        places = real.flatten().nonzero()[:, 0]
-        scored = (weights.flatten() > 0).nonzero()[:, 0]
-        logits, balance = model(ids, places, scored)
-        weight = weights.flatten()[scored]
-        nll = F.cross_entropy(logits, labels.flatten()[scored], reduction="none")
-        loss = (nll * weight).sum() / weight.sum()
+        batch = to_device(first_batch, args.device)
+        loss, balance = loss_of(model, batch)
         for opt in opts:
             opt.zero_grad(set_to_none=True)
         (loss + 0.01 * balance).backward()
@@ -202,32 +155,44 @@ def train(rank: int, args) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for opt in opts:
             opt.step()
-        seen += len(places)
-        mean = loss.item() if mean is None else 0.9 * mean + 0.1 * loss.item()
-        if not math.isfinite(mean):
-            raise SystemExit(f"step {step}: the loss is {loss.item()}")
-        if step % 10 == 0 and rank == 0:
-            elapsed = time.time() - began
-            print(f"step {step} loss {mean:.4f} balance {balance.item():.3f} lr {factor:.3f} "
-                  f"{args.ranks * seen / elapsed:.0f} tok/s {elapsed:.0f} s", flush=True)
-        if rank == 0 and ((step + 1) % 100 == 0 or step + 1 == args.steps):
-            torch.save({"model": model.state_dict(), "opts": [o.state_dict() for o in opts], "step": step + 1},
-                       work / "last.tmp")
-            (work / "last.tmp").rename(work / "last.pt")
-    if rank == 0:
-        torch.save(model.state_dict(), work / "float.pt")
+        seen += len(batch[3])
+        step += 1
+        if step % REPORT == 1 or progress >= 1:
+            value = loss.item()  # waits for the device: now and then only
+            if not math.isfinite(value):
+                raise SystemExit(f"step {step}: the loss is {value}")
+            mean = value if mean is None else 0.8 * mean + 0.2 * value
+            if chief:
+                elapsed = time.time() - began
+                print(f"step {step} loss {mean:.4f} balance {balance.item():.3f} lr {factor:.3f} "
+                      f"{args.ranks * seen / elapsed:.0f} tok/s {elapsed:.0f} s", flush=True)
+            if chief and (time.time() - saved_at > args.save_every or progress >= 1):
+                save({"model": model.state_dict(), "opts": [o.state_dict() for o in opts], "step": step}, work / "last.pt")
+                save(model.state_dict(), work / "float.pt")
+                saved_at = time.time()
+        if progress < 1:
+            for _ in range(args.ranks):
+                first_batch = next(feed)
+    feed.close()
+    if chief:
+        print(f"done: {step} steps of about {args.tokens} tokens", flush=True)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", required=True)
     parser.add_argument("--steps", type=int, default=2200)
-    parser.add_argument("--conversations", type=int, default=150000)
+    parser.add_argument("--seconds", type=float, default=0, help="end by the clock instead, counted from the start of the program")
+    parser.add_argument("--tokens", type=int, default=4096, help="per step, of all ranks together")
+    parser.add_argument("--rate", type=float, default=0.006, help="learning rate of the matrices")
+    parser.add_argument("--warmup", type=int, default=30, help="steps")
     parser.add_argument("--decay-from", type=float, default=0.3)
     parser.add_argument("--quantize-from", type=float, default=0.85)
+    parser.add_argument("--save-every", type=float, default=60, help="seconds")
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=0, help="processes that make data")
     parser.add_argument("--port", type=int, default=29541)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--resume", action="store_true")
