@@ -215,12 +215,14 @@ fails "pull without a name" 2 'ORG/NAME' "$lade" pull
 fails "pull of no repository name" 1 'ORG/NAME' "$lade" pull tiny
 fails "pull of what is not there" 1 'nobody/none: .*404' "$lade" pull nobody/none
 fails "pull of one among several" 1 'Q4_0 .*Q8_0' "$lade" pull Org/Tiny-GGUF
-printf '[{"match": "model-", "pace": 0.5}]' >"$hub/rules.json"
+echo '[{"match": "model-", "pace": 0.5}]' >&9
+until grep -q ok "$work/ports"; do sleep 0.1; done
 expect "Ctrl-C while pulling" 130 timeout --preserve-status -s INT 1.5 "$lade" pull Org/Tiny-Next
 [ "$(tail -n 1 "$work/err" | grep -c 'cancelled; ask again')" -eq 1 ] && [ ! -s "$work/out" ]
 result "it says that it can go on" $?
 fails "run of a model half fetched" 1 'lade pull Org/Tiny-Next' "$lade" run -m tiny-next -p x
-printf '[]' >"$hub/rules.json"
+echo '[]' >&9
+until [ "$(grep -c ok "$work/ports")" -eq 2 ]; do sleep 0.1; done
 json "pull --json goes on" repo path files bytes fetched seconds -- \
     "$lade" pull Org/Tiny-Next --json
 cmp -s "$LADE_HOME/models/Org/Tiny-Next/model-00002-of-00002.safetensors" \

@@ -2,7 +2,8 @@
 """A model hub on loopback that misbehaves on request: hub_server.py ROOT
 
 Serves the files of ROOT/ORG/NAME/ with the hub's three addresses (revision, tree, resolve) on two
-ports, and prints both, one line. ROOT/rules.json, read anew when it changes, is a list of
+ports, and prints both, one line. A line of standard input is a list of rules, which replaces the
+one before and empties ROOT/log; "ok" is printed when that is done. At the end of the input it ends.
 
     {"match": TEXT, "times": N, "port": 0 or 1, ACTION: VALUE ...}
 
@@ -11,7 +12,9 @@ Actions: status, headers, body; delay (seconds before the answer); redirect ("po
 "file"); for files also drop (cut the connection after so many bytes), truncate (the same without a
 Content-Length), flip (change the byte at that place), ignore_range, shift (answer a range that far
 off), extra (so many bytes too many), pace (seconds between pieces of 64 KiB).
-Every request adds a line to ROOT/log: port, path, Range, and whether there is a token.
+Every request adds a line to ROOT/log: port, path, Range, and whether there is a token. A request
+whose client has gone already counts for nothing: it belongs to a download that ended, and must not
+use up the rules or fill the log of the next one.
 """
 import hashlib
 import http.server
@@ -26,25 +29,26 @@ import urllib.parse
 ROOT = os.path.abspath(sys.argv[1])
 PAGE = 3  # entries of a page of the tree
 lock = threading.Lock()
-rules = {"stamp": None, "list": []}
+rules = []
 ports = []
 
 
-def rule_for(path, port):
-    name = os.path.join(ROOT, "rules.json")
+def set_rules(line):
     with lock:
-        stamp = os.stat(name).st_mtime_ns if os.path.exists(name) else None
-        if stamp != rules["stamp"]:
-            rules["stamp"] = stamp
-            rules["list"] = json.load(open(name)) if stamp else []
-        for rule in rules["list"]:
-            if rule["match"] not in path or rule.get("port", port) != port:
-                continue
-            if rule.get("times", 0) < 0:
-                continue
-            if rule.get("times", 0) > 0:
-                rule["times"] -= 1 if rule["times"] > 1 else 2
-            return rule
+        rules[:] = json.loads(line)
+        open(os.path.join(ROOT, "log"), "w").close()
+    print("ok", flush=True)
+
+
+def rule_for(path, port):
+    for rule in rules:
+        if rule["match"] not in path or rule.get("port", port) != port:
+            continue
+        if rule.get("times", 0) < 0:
+            continue
+        if rule.get("times", 0) > 0:
+            rule["times"] -= 1 if rule["times"] > 1 else 2
+        return rule
     return {}
 
 
@@ -102,13 +106,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
         }[where]
         self.answer(302, b"moved", {"Location": target})
 
+    def client_is_gone(self):
+        try:
+            return self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def do_GET(self):
         path = urllib.parse.unquote(self.path)
         port = ports.index(self.server.server_address[1])
-        with lock, open(os.path.join(ROOT, "log"), "a") as log:
-            token = "token" if "Authorization" in self.headers else "-"
-            log.write(f"{port} {path} {self.headers.get('Range', '-')} {token}\n")
-        rule = rule_for(path, port)
+        with lock:
+            if self.client_is_gone():
+                self.close_connection = True
+                return
+            with open(os.path.join(ROOT, "log"), "a") as log:
+                token = "token" if "Authorization" in self.headers else "-"
+                log.write(f"{port} {path} {self.headers.get('Range', '-')} {token}\n")
+            rule = rule_for(path, port)
         time.sleep(rule.get("delay", 0))
         if "redirect" in rule:
             return self.redirect(rule["redirect"])
@@ -189,7 +205,8 @@ def main():
     for server in servers:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     print(*ports, flush=True)
-    sys.stdin.read()  # until whoever started it goes away
+    for line in sys.stdin:  # until whoever started it goes away
+        set_rules(line)
 
 
 main()

@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 struct support_hub {
-    char root[64];      /* temporary: repositories, rules.json, log */
+    char root[64];      /* temporary: repositories and the log */
     char endpoint[64];  /* http://127.0.0.1:PORT */
     int port, other;    /* of the endpoint, and a second one */
     long pid;
@@ -23,7 +23,8 @@ void support_hub_put(const struct support_hub *h, const char *path, const void *
 /* The same with `len` bytes that `seed` determines. */
 void support_hub_fill(const struct support_hub *h, const char *path, size_t len, unsigned seed);
 
-/* Sets how the server behaves: a JSON list, see hub_server.py. Forgets the log. */
+/* Sets how the server behaves from here on: a JSON list in one line, see hub_server.py. Forgets the
+ * log. */
 void support_hub_rules(const struct support_hub *h, const char *json);
 
 /* How many lines of the log contain all of the texts (b and c may be NULL). */
