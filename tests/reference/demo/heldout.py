@@ -191,12 +191,12 @@ _REFUSALS_FIXED = ["Could you write a Python script for me?", "What's the weathe
 _NAMES = ["Sebastian", "Miriam", "Tobias", "Nadia", "Gustav", "Elena", "Kofi", "Aisha"]
 _FOLLOWS = [
     (("I have 16 GB of VRAM and 64 GB of RAM. Which strategy should I use?", "And why exactly?"), "`hybrid-heavy-cpu`.*16 GB"),
-    (("I have 16 GB of VRAM and 64 GB of RAM. Which strategy should I use?", "So what happens if I have 24 GB of VRAM instead?"), "`hybrid-balanced`"),
+    (("I have 16 GB of VRAM and 64 GB of RAM. Which strategy should I use?", "So what happens if I have 20 GB of VRAM instead?"), "`hybrid-balanced`"),
     (("Which strategy for 12 GB of VRAM and 32 GB of RAM?", "And if the RAM grows to 64 GB of RAM?"), "`stream-cached`"),
     (("No GPU and 64 GB of RAM, which strategy?", "How do I use that one?"), "--strategy cpu-tight"),
     (("I have 24 GB of VRAM and 64 GB of RAM. Which strategy?", "Is full-gpu not possible?"), "48 GB"),
     (("Which strategy is best for me?", "There is a GPU with 16 GB of VRAM and there are 64 GB of RAM."), "`hybrid-heavy-cpu`"),
-    (("I have a card with 24 GB of VRAM. Which strategy?", "The RAM is 64 GB."), "`hybrid-balanced`"),
+    (("I have a card with 24 GB of VRAM. Which strategy?", "The RAM is 64 GB."), "`hybrid-heavy-gpu`"),
     (("I have 96 GB of RAM, which strategy?", "There is no GPU."), "`cpu-standard`"),
     (("hello", "what is lade exactly?"), "terminal"),
     (("Hi!", "Do you know what 47 + 38 is?"), "85"),
@@ -227,7 +227,7 @@ def cases(seed: int = 77) -> list[Case]:
         gpu = list(GPUS)[int(rng.random() * len(GPUS))]
         machine(frame, Machine(GPUS[gpu], random_ram(rng), 1, gpu))
     for frame in _DRIVES * 2:
-        machine(frame, Machine(0, 16 + int(rng.random() * 16), 2))
+        machine(frame, Machine(0, 8 + int(rng.random() * 20), 2))
     topics = {t.key: t for t in LADE + COMMANDS + ERRORS + SELF + TALK}
     talk = {t.key for t in TALK}
     for key, questions in _TOPICS.items():

@@ -1,46 +1,37 @@
 """Which strategy fits given VRAM, RAM and drives: the rule, its reasons, and how people ask.
 
-The rule is the strategy table of lade for the INT4-mixed 80B (43.2 GB); machines between two rows
-get the nearest row that works. The held-out wordings of the evaluation are elsewhere (heldout.py).
+The rule is what `lade plan` chooses for the INT4-mixed 80B (43.2 GB), reduced to a table of intervals
+that a small model can learn. The held-out wordings of the evaluation are elsewhere (heldout.py).
 """
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import random
 
 from text import expand, pick
 from topics_strategies import FACTS
 
-VRAM_EDGES = (8, 12, 14, 20, 24, 25, 30, 48)
-RAM_EDGES = (16, 32, 49, 50, 80, 128)
+VRAM_EDGES = (6, 11, 14, 18, 24, 48)
+RAM_EDGES = (8, 20, 28, 44, 68, 112)
+
+# A row per interval of VRAM, a column per interval of RAM, up from 0.
+TABLE = [row.split() for row in """
+remote  mmap               mmap               cached-mmap        cpu-tight         cpu-standard      cpu-comfort
+remote  mmap               stream-aggressive  stream-aggressive  stream-cached     stream-cached     stream-cached
+remote  mmap               offload-buffers    offload-buffers    stream-cached     stream-cached     stream-cached
+remote  stream-aggressive  offload-buffers    offload-buffers    hybrid-heavy-cpu  hybrid-heavy-cpu  hybrid-heavy-cpu
+remote  stream-aggressive  offload-buffers    offload-buffers    hybrid-balanced   hybrid-balanced   hybrid-balanced
+remote  offload-buffers    offload-buffers    hybrid-heavy-gpu   hybrid-heavy-gpu  hybrid-heavy-gpu  hybrid-heavy-gpu
+full-gpu full-gpu          full-gpu           full-gpu           full-gpu          full-gpu          full-gpu
+""".strip().splitlines()]
 
 
 def decide(vram: float, ram: float, drives: int = 1) -> str:
     """The strategy for so many GB of VRAM and RAM; `drives` > 1 means striped or mirrored storage."""
-    if vram >= 48:
-        return "full-gpu"
-    if ram < 16:
-        return "remote"
-    if vram >= 30:
-        return "hybrid-heavy-gpu"
-    if ram < 32:
-        return "striped-mmap" if drives > 1 else "mmap"
-    if vram >= 25 or (vram >= 24 and ram < 50):
-        return "hybrid-heavy-gpu"
-    if vram >= 20:
-        return "hybrid-balanced"
-    if vram >= 14 and ram >= 49:
-        return "hybrid-heavy-cpu"
-    if vram >= 12 and ram < 49:
-        return "offload-buffers"
-    if vram >= 8:
-        return "stream-cached" if ram >= 49 else "stream-aggressive"
-    if ram < 50:
-        return "cached-mmap"
-    if ram < 80:
-        return "cpu-tight"
-    return "cpu-standard" if ram < 128 else "cpu-comfort"
+    name = TABLE[bisect.bisect_right(VRAM_EDGES, vram)][bisect.bisect_right(RAM_EDGES, ram)]
+    return "striped-mmap" if name == "mmap" and drives > 1 else name
 
 
 def bucket(value: float, edges: tuple) -> str:
@@ -99,7 +90,7 @@ def random_ram(rng: random.Random) -> int:
 def random_machine(rng: random.Random) -> Machine:
     vram, ram = random_vram(rng), random_ram(rng)
     drives = 1
-    if rng.random() < (0.35 if 16 <= ram < 32 and vram < 30 else 0.06):
+    if rng.random() < (0.35 if decide(vram, ram) == "mmap" else 0.06):
         drives = 2
     gpu = ""
     if rng.random() < 0.14:
@@ -208,7 +199,7 @@ def answer(rng: random.Random, m: Machine) -> str:
     where = FACTS[name][0]
     have = f"{vram_words(m)} and {m.ram} GB of RAM"
     if name == "remote":
-        return expand(rng, f"With {have} no local strategy fits: at least 16 GB of RAM (are|is) needed. Use `remote`, where {where}.")
+        return expand(rng, f"With {have} no local strategy fits: at least 8 GB of RAM (are|is) needed. Use `remote`, where {where}.")
     if name == "striped-mmap":
         return expand(rng, f"With {have} and several drives, (use|take) `{name}`: {where}.")
     if name == "full-gpu":
@@ -229,7 +220,7 @@ COMMAND = ["(how do i|how can i|how to|how should i) (use|start|select|set|run|t
 
 def why(m: Machine) -> str:
     if m.strategy == "remote":
-        return f"Because {m.ram} GB of RAM are less than the 16 GB that the smallest local strategy needs."
+        return f"Because {m.ram} GB of RAM are less than the 8 GB that the smallest local strategy needs."
     return f"Because `{m.strategy}` is for {FACTS[m.strategy][1]}, and you have {vram_words(m)} and {m.ram} GB of RAM. That is the nearest row."
 
 

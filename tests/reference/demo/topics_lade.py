@@ -225,7 +225,7 @@ LADE = [
     Topic("requirements", "what machine is needed",
           ["(what|which) (machine|computer|hardware|pc) (do i need|is needed|does lade need|is required|should i have|should i buy)( for the real model| to run it| for it|)?", "(what are|tell me) the (system |hardware |minimum |)requirements( of lade| for lade|)(?|.)",
            "(can|will) (my|an old|a small|this) (computer|laptop|machine|pc) run (it|lade|the model|the 80b)?", "what is the (minimum|least|smallest) (machine|ram|memory)( i need| needed|)?", "(how much|what) (ram|memory) (do i need|is needed|is enough)( at least|)?"],
-          ["The least is 16 GB of RAM and a good drive, which gives `mmap`. Comfortable are 64 GB of RAM, better with a GPU. Tell me your VRAM and RAM and I will name the strategy.",
+          ["You should have at least 16 GB of RAM and a good drive, which gives `mmap`. Comfortable are 64 GB of RAM, better with a GPU. Tell me your VRAM and RAM and I will name the strategy.",
            "With 16 GB of RAM it runs slowly from disk, with 64 GB it runs from RAM, and a GPU makes it faster. Tell me your VRAM and RAM."],
           r"16 GB of RAM"),
     Topic("fastest", "which strategy is the fastest",
