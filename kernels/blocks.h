@@ -6,6 +6,7 @@
 #ifndef LADE_KERNELS_BLOCKS_H
 #define LADE_KERNELS_BLOCKS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum lade_block {
@@ -16,11 +17,12 @@ enum lade_block {
     LADE_N_BLOCKS
 };
 
-enum { LADE_BLOCK_MAX = 256 }; /* values of a block */
+enum { LADE_BLOCK_MAX = 256, LADE_BLOCK_BYTES = 210 }; /* most values and bytes of a block */
 
 struct lade_block_info {
     const char *name;  /* as ggml spells it: "Q4_K" */
     int n, bytes;      /* values and bytes of one block */
+    bool rest_first;   /* the bytes that fill no 32-bit word (matrix.h) are the first ones */
     /* One block to n floats. Any alignment, any thread. */
     void (*dequantize)(const uint8_t *block, float *out);
 };

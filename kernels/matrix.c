@@ -1,11 +1,13 @@
 #include "kernels/matrix.h"
 
+#include <string.h>
+
 #include "kernels/blocks.h"
 
 const struct lade_type_info lade_types[LADE_N_TYPES] = {
-    [LADE_F32] = {"f32", 32, 0, 0},  [LADE_F16] = {"f16", 16, 0, 0},
+    [LADE_F32] = {"f32", 32, 0, 0},   [LADE_F16] = {"f16", 16, 0, 0},
     [LADE_BF16] = {"bf16", 16, 0, 0}, [LADE_Q4] = {"int4", 4, 8, 8},
-    [LADE_Q8] = {"int8", 8, 4, 128}, [LADE_BLOCKS] = {"ggml", 0, 0, 0},
+    [LADE_Q8] = {"int8", 8, 4, 128},  [LADE_BLOCKS] = {"ggml", 0, 0, 0},
 };
 
 const char *lade_matrix_type(const struct lade_matrix *m)
@@ -24,20 +26,36 @@ static bool add_region(size_t *acc, size_t a, size_t b, size_t c)
     return !__builtin_add_overflow(end, size, acc);
 }
 
+static size_t aligned(size_t at)
+{
+    return (at + LADE_ALIGN - 1) & ~(size_t)(LADE_ALIGN - 1);
+}
+
+static int blocks_layout(const struct lade_matrix *m, struct lade_matrix_layout *out)
+{
+    const struct lade_block_info *b = &lade_blocks[m->block];
+    out->tiles = (m->rows - 1) / LADE_TILE + 1;
+    out->groups = (m->cols - 1) / b->n + 1;
+    out->words = b->bytes / 4;
+    out->rest = b->bytes % 4;
+    size_t tiles = (size_t)out->tiles, groups = (size_t)out->groups, end = 0;
+    if (!add_region(&end, tiles, groups, (size_t)out->words * LADE_TILE * sizeof(uint32_t)))
+        return -1;
+    out->scales = aligned(end);
+    if (out->rest && !add_region(&end, tiles, groups, (size_t)out->rest * LADE_TILE))
+        return -1;
+    out->bytes = end;
+    return 0;
+}
+
 int lade_matrix_layout(const struct lade_matrix *m, struct lade_matrix_layout *out)
 {
     *out = (struct lade_matrix_layout){0};
     if (m->rows < 1 || m->cols < 1 || m->type < 0 || m->type >= LADE_N_TYPES)
         return -1;
     const struct lade_type_info *info = &lade_types[m->type];
-    if (m->type == LADE_BLOCKS) {
-        if (m->block >= LADE_N_BLOCKS)
-            return -1;
-        const struct lade_block_info *b = &lade_blocks[m->block];
-        int per_row = (m->cols - 1) / b->n + 1;
-        bool fits = add_region(&out->bytes, (size_t)m->rows, (size_t)per_row, (size_t)b->bytes);
-        return fits ? 0 : -1;
-    }
+    if (m->type == LADE_BLOCKS)
+        return m->block < LADE_N_BLOCKS ? blocks_layout(m, out) : -1;
     if (!info->per_word) {
         size_t end = 0;
         if (!add_region(&end, (size_t)m->rows, (size_t)m->cols, (size_t)info->bits / 8))
@@ -54,14 +72,80 @@ int lade_matrix_layout(const struct lade_matrix *m, struct lade_matrix_layout *o
     size_t tiles = (size_t)out->tiles, groups = (size_t)out->groups;
     if (!add_region(&end, tiles, (size_t)out->words, LADE_TILE * sizeof(uint32_t)))
         return -1;
-    out->scales = (end + LADE_ALIGN - 1) & ~(size_t)(LADE_ALIGN - 1);
+    out->scales = aligned(end);
     if (!add_region(&end, tiles, groups, LADE_TILE * sizeof(uint16_t)))
         return -1;
     if (m->has_zeros) {
-        out->zeros = (end + LADE_ALIGN - 1) & ~(size_t)(LADE_ALIGN - 1);
+        out->zeros = aligned(end);
         if (!add_region(&end, tiles, groups, LADE_TILE))
             return -1;
     }
     out->bytes = end;
     return 0;
+}
+
+/* Where the lanes of one block of a tile lie, and in a ggml block its words and its rest. */
+struct place {
+    size_t words, rest;    /* offsets of lane 0 inside the data */
+    int words_at, rest_at; /* offsets inside a block */
+};
+
+static struct place place_of(const struct lade_matrix *m, const struct lade_matrix_layout *l,
+                             int tile, int group)
+{
+    const bool rest_first = lade_blocks[m->block].rest_first;
+    const size_t at = ((size_t)tile * (size_t)l->groups + (size_t)group) * LADE_TILE;
+    return (struct place){
+        .words = at * (size_t)l->words * 4,
+        .rest = l->scales + at * (size_t)l->rest,
+        .words_at = rest_first ? l->rest : 0,
+        .rest_at = rest_first ? 0 : l->words * 4,
+    };
+}
+
+/* Lanes [lane, lane + n) of one block of a tile; the source's rows are `stride` bytes apart. */
+static inline void put_lanes(const struct lade_matrix_layout *l, const struct place *p,
+                             unsigned char *data, int lane, int n, const uint8_t *src,
+                             size_t stride)
+{
+    unsigned char *words = data + p->words + (size_t)lane * 4;
+    unsigned char *rest = data + p->rest + (size_t)(lane * l->rest);
+    for (int w = 0; w < l->words; w++)
+        for (int i = 0; i < n; i++)
+            memcpy(words + (w * LADE_TILE + i) * 4, src + p->words_at + w * 4 + (size_t)i * stride,
+                   4);
+    for (int i = 0; i < n; i++)
+        for (int b = 0; b < l->rest; b++)
+            rest[i * l->rest + b] = src[(size_t)(p->rest_at + b) + (size_t)i * stride];
+}
+
+void lade_blocks_put(const struct lade_matrix *m, const struct lade_matrix_layout *l, void *data,
+                     int row, int rows, const uint8_t *src)
+{
+    const size_t block = (size_t)lade_blocks[m->block].bytes, stride = block * (size_t)l->groups;
+    while (rows > 0) {
+        const int lane = row % LADE_TILE;
+        const int n = rows < LADE_TILE - lane ? rows : LADE_TILE - lane;
+        for (int g = 0; g < l->groups; g++) {
+            const struct place p = place_of(m, l, row / LADE_TILE, g);
+            if (n == LADE_TILE) /* of constant size: moves instead of loops */
+                put_lanes(l, &p, data, 0, LADE_TILE, src + (size_t)g * block, stride);
+            else
+                put_lanes(l, &p, data, lane, n, src + (size_t)g * block, stride);
+        }
+        src += (size_t)n * stride;
+        row += n;
+        rows -= n;
+    }
+}
+
+void lade_blocks_get(const struct lade_matrix *m, const struct lade_matrix_layout *l, int row,
+                     int group, uint8_t *block)
+{
+    const struct place p = place_of(m, l, row / LADE_TILE, group);
+    const unsigned char *data = m->data;
+    const size_t lane = (size_t)(row % LADE_TILE);
+    for (int w = 0; w < l->words; w++)
+        memcpy(block + p.words_at + w * 4, data + p.words + ((size_t)w * LADE_TILE + lane) * 4, 4);
+    memcpy(block + p.rest_at, data + p.rest + lane * (size_t)l->rest, (size_t)l->rest);
 }

@@ -20,8 +20,16 @@
  * Codes past the last column hold the zero of their group, so that they contribute nothing.
  * A group is a multiple of `per`; the last group of a row may be shorter.
  *
- * Blocks (LADE_BLOCKS): row-major like ggml has them, each row whole blocks of `block`
- * (kernels/blocks.h); values of the last block past the last column do not count. */
+ * Blocks (LADE_BLOCKS): the bytes of ggml's blocks, interleaved over the same tiles of 16 rows, so
+ * that a SIMD lane or a GPU thread meets one row. A row is `groups` whole blocks of `block`
+ * (kernels/blocks.h); values of the last block past the last column do not count. A block is
+ * `words` 32-bit words and 0 to 3 bytes left over, which lie in front of its words where the
+ * format's rest_first says so, else behind:
+ *
+ *     words     u32 [tiles][groups][words][16]
+ *     rest      u8  [tiles][groups][16][rest]  starts at the next multiple of 64; at `scales`
+ *
+ * Rows past the last one are zero bytes. */
 #ifndef LADE_KERNELS_MATRIX_H
 #define LADE_KERNELS_MATRIX_H
 
@@ -56,12 +64,23 @@ struct lade_matrix {
 /* Byte offsets inside `data`, and the whole size. Row-major types use only `bytes`. */
 struct lade_matrix_layout {
     size_t scales, zeros, bytes;
-    int tiles, words, groups;
+    int tiles, words, groups; /* words: of a row; LADE_BLOCKS: of a block */
+    int rest;                 /* LADE_BLOCKS */
 };
 
 /* Computes the layout of m (m->data is not read). Returns -1 where the shape is not valid
  * (sizes below 1, a group that is not a multiple of per_word) or the size overflows. */
 int lade_matrix_layout(const struct lade_matrix *m, struct lade_matrix_layout *out);
+
+/* LADE_BLOCKS: copies `rows` rows of ggml's blocks to rows `row`.. of `data`, whose layout is l. In
+ * the source a row is whole blocks and rows follow each other; any alignment. Two threads may put
+ * different rows at the same time. */
+void lade_blocks_put(const struct lade_matrix *m, const struct lade_matrix_layout *l, void *data,
+                     int row, int rows, const uint8_t *src);
+
+/* LADE_BLOCKS: block `group` of a row, as ggml has it. */
+void lade_blocks_get(const struct lade_matrix *m, const struct lade_matrix_layout *l, int row,
+                     int group, uint8_t *block);
 
 /* The type for people: "int4", "bf16", "Q4_K". */
 const char *lade_matrix_type(const struct lade_matrix *m);

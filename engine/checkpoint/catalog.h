@@ -56,7 +56,7 @@ enum lade_source {
     LADE_SRC_F32, LADE_SRC_F16, LADE_SRC_BF16,
     LADE_SRC_GPTQ,                   /* qweight / qzeros / scales, packed along the input */
     LADE_SRC_Q4_0, LADE_SRC_Q8_0,    /* ggml: per row, blocks of 32 with one scale; become tiles */
-    LADE_SRC_BLOCKS,                 /* ggml: all other blocks, which stay as they are */
+    LADE_SRC_BLOCKS,                 /* ggml: all other blocks, which are interleaved */
     LADE_N_SOURCES
 };
 

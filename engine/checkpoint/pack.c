@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/checkpoint/file.h"
+#include "kernels/blocks.h"
 
 /* One call of lade_pack. */
 struct job {
@@ -329,6 +330,23 @@ static int pack_plain(const struct job *j)
     return 0;
 }
 
+/* ---- ggml's other blocks --------------------------------------------------------------------- */
+
+/* Their bytes stay; only where they lie changes. */
+static int interleave(const struct job *j)
+{
+    const struct lade_matrix *m = &j->t->packed;
+    const size_t row_bytes = (size_t)j->layout.groups * (size_t)lade_blocks[m->block].bytes;
+    for (int r = j->first, end = j->first + j->rows; r < end;) {
+        struct run run = run_at(j, r);
+        int n = run.n < end - r ? run.n : end - r;
+        lade_blocks_put(m, &j->layout, j->dst, r, n,
+                        j->src + (size_t)(run.row - j->first) * row_bytes);
+        r += n;
+    }
+    return 0;
+}
+
 /* ---- the table ------------------------------------------------------------------------------- */
 
 static const struct source {
@@ -336,13 +354,10 @@ static const struct source {
     int same;     /* packed type that has the very bytes of the source, or -1 */
     bool by_rows; /* parts are runs of rows */
 } sources[LADE_N_SOURCES] = {
-    [LADE_SRC_F32] = {pack_plain, LADE_F32, true},
-    [LADE_SRC_F16] = {pack_plain, LADE_F16, true},
-    [LADE_SRC_BF16] = {pack_plain, LADE_BF16, true},
-    [LADE_SRC_GPTQ] = {pack_gptq, -1, false},
-    [LADE_SRC_Q4_0] = {pack_blocks, -1, true},
-    [LADE_SRC_Q8_0] = {pack_blocks, -1, true},
-    [LADE_SRC_BLOCKS] = {pack_plain, LADE_BLOCKS, true},
+    [LADE_SRC_F32] = {pack_plain, LADE_F32, true},   [LADE_SRC_F16] = {pack_plain, LADE_F16, true},
+    [LADE_SRC_BF16] = {pack_plain, LADE_BF16, true}, [LADE_SRC_GPTQ] = {pack_gptq, -1, false},
+    [LADE_SRC_Q4_0] = {pack_blocks, -1, true},       [LADE_SRC_Q8_0] = {pack_blocks, -1, true},
+    [LADE_SRC_BLOCKS] = {interleave, -1, true},
 };
 
 bool lade_pack_is_copy(const struct lade_tensor *t)

@@ -218,28 +218,30 @@ ALWAYS_INLINE void rows_times(float *y, size_t ldy, const struct lade_matrix *m,
 
 /* Columns k0.. of a row of blocks as floats; out has room for LADE_BLOCK_MAX of them. Returns how
  * many of them count. */
-static int block_floats(float *out, const struct lade_matrix *m, int row, int k0)
+static int block_floats(float *out, const struct lade_matrix *m, const struct lade_matrix_layout *l,
+                        int row, int k0)
 {
     const struct lade_block_info *b = &lade_blocks[m->block];
-    size_t per_row = (size_t)(m->cols - 1) / (size_t)b->n + 1;
-    const uint8_t *at =
-        (const uint8_t *)m->data + ((size_t)row * per_row + (size_t)(k0 / b->n)) * (size_t)b->bytes;
     int n = cpu_min(LADE_BLOCK_MAX, m->cols - k0);
-    for (int k = 0; k < n; k += b->n, at += b->bytes)
-        b->dequantize(at, out + k);
+    for (int k = 0; k < n; k += b->n) {
+        uint8_t block[LADE_BLOCK_BYTES];
+        lade_blocks_get(m, l, row, (k0 + k) / b->n, block);
+        b->dequantize(block, out + k);
+    }
     return n;
 }
 
 /* Rows of blocks times n tokens, a block at a time. */
-static void blocks_times(float *y, size_t ldy, const struct lade_matrix *m, const float *x,
-                         size_t ldx, int n, int first, int last)
+static void blocks_times(float *y, size_t ldy, const struct lade_matrix *m,
+                         const struct lade_matrix_layout *l, const float *x, size_t ldx, int n,
+                         int first, int last)
 {
     for (int r = first; r < last; r++) {
         float sum[CPU_DIRECT_N] = {0}, w[LADE_BLOCK_MAX];
         for (int k0 = 0; k0 < m->cols; k0 += LADE_BLOCK_MAX) {
             float part[CPU_DIRECT_N];
             struct lade_matrix row = {.type = LADE_F32, .rows = 1, .data = w};
-            row.cols = block_floats(w, m, r, k0);
+            row.cols = block_floats(w, m, l, r, k0);
             rows_times(part, 1, &row, x + k0, ldx, n, 0, 1, LADE_F32);
             for (int t = 0; t < n; t++)
                 sum[t] += part[t];
@@ -256,7 +258,7 @@ static void gemv(float *y, size_t ldy, const struct lade_matrix *m,
     if (!lade_types[m->type].per_word) {
         int r0 = first * LADE_TILE, r1 = cpu_min(last * LADE_TILE, m->rows);
         if (m->type == LADE_BLOCKS)
-            blocks_times(y, ldy, m, x, ldx, n, r0, r1);
+            blocks_times(y, ldy, m, l, x, ldx, n, r0, r1);
         else if (m->type == LADE_F32)
             rows_times(y, ldy, m, x, ldx, n, r0, r1, LADE_F32);
         else if (m->type == LADE_F16)
@@ -394,14 +396,15 @@ static void row_panel(float *panel, const struct lade_matrix *m, int row0)
 }
 
 /* Rows of blocks to panel[k][PW]. */
-static void block_panel(float *panel, const struct lade_matrix *m, int row0)
+static void block_panel(float *panel, const struct lade_matrix *m,
+                        const struct lade_matrix_layout *l, int row0)
 {
     float w[LADE_BLOCK_MAX] = {0};
     for (int k0 = 0; k0 < m->cols; k0 += LADE_BLOCK_MAX) {
         for (int r = 0; r < PW; r++) {
             int n = cpu_min(LADE_BLOCK_MAX, m->cols - k0);
             if (row0 + r < m->rows)
-                block_floats(w, m, row0 + r, k0);
+                block_floats(w, m, l, row0 + r, k0);
             for (int i = 0; i < n; i++)
                 panel[(size_t)(k0 + i) * PW + (size_t)r] = row0 + r < m->rows ? w[i] : 0;
         }
@@ -412,7 +415,7 @@ static void fill_panel(float *panel, const struct lade_matrix *m,
                        const struct lade_matrix_layout *l, int row0)
 {
     if (m->type == LADE_BLOCKS) {
-        block_panel(panel, m, row0);
+        block_panel(panel, m, l, row0);
         return;
     }
     if (!lade_types[m->type].per_word) {

@@ -24,15 +24,16 @@ static void tiled_row(float *y, const struct lade_matrix *m, const struct lade_m
     }
 }
 
-static void block_row(float *y, const struct lade_matrix *m, int row)
+static void block_row(float *y, const struct lade_matrix *m, const struct lade_matrix_layout *l,
+                      int row)
 {
     const struct lade_block_info *b = &lade_blocks[m->block];
-    int per_row = (m->cols - 1) / b->n + 1;
-    const uint8_t *at = (const uint8_t *)m->data + (size_t)row * (size_t)per_row * (size_t)b->bytes;
-    for (int k = 0; k < m->cols; k += b->n, at += b->bytes) {
+    for (int g = 0; g < l->groups; g++) {
+        uint8_t block[LADE_BLOCK_BYTES];
         float values[LADE_BLOCK_MAX];
-        int n = cpu_min(b->n, m->cols - k);
-        b->dequantize(at, values);
+        int k = g * b->n, n = cpu_min(b->n, m->cols - k);
+        lade_blocks_get(m, l, row, g, block);
+        b->dequantize(block, values);
         memcpy(y + k, values, (size_t)n * sizeof *y);
     }
 }
@@ -63,7 +64,7 @@ int cpu_embed(struct lade_device *dev, float *y, const struct lade_matrix *table
                 y[k] = cpu_bf16(((const uint16_t *)table->data)[at + k]);
             break;
         case LADE_BLOCKS:
-            block_row(y, table, ids[t]);
+            block_row(y, table, &l, ids[t]);
             break;
         default:
             tiled_row(y, table, &l, ids[t]);

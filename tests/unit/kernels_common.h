@@ -219,24 +219,30 @@ static inline void fill_tiled(struct test_matrix *t, const struct lade_matrix_la
 }
 
 /* Random blocks whose largest value is of the size that weights have. */
-static inline void fill_blocks(struct test_matrix *t, uint8_t *data)
+static inline void fill_blocks(struct test_matrix *t, const struct lade_matrix_layout *l, void *data)
 {
     const struct lade_block_info *b = &lade_blocks[t->m.block];
-    for (int r = 0; r < t->m.rows; r++)
-        for (int k = 0; k < t->m.cols; k += b->n, data += b->bytes) {
+    uint8_t *row = malloc((size_t)(l->groups * b->bytes)); /* exact, for the address sanitizer */
+    assert_non_null(row);
+    for (int r = 0; r < t->m.rows; r++) {
+        for (int k = 0; k < t->m.cols; k += b->n) {
+            uint8_t *block = row + k / b->n * b->bytes;
             float values[LADE_BLOCK_MAX];
             float most;
             do {
                 most = 0;
                 for (int i = 0; i < b->bytes; i++)
-                    data[i] = (uint8_t)rng_int(0, 255);
-                b->dequantize(data, values);
+                    block[i] = (uint8_t)rng_int(0, 255);
+                b->dequantize(block, values);
                 for (int i = 0; i < b->n; i++)
                     most = isfinite(values[i]) ? fmaxf(most, fabsf(values[i])) : INFINITY;
             } while (!(most > 0.01f && most < 0.2f));
             for (int i = 0; i < b->n && k + i < t->m.cols; i++)
                 t->w[(size_t)r * (size_t)t->m.cols + (size_t)(k + i)] = (double)values[i];
         }
+        lade_blocks_put(&t->m, l, data, r, 1, row);
+    }
+    free(row);
 }
 
 static inline struct test_matrix random_matrix(enum lade_type type, int rows, int cols, int group,
@@ -254,7 +260,7 @@ static inline struct test_matrix random_matrix(enum lade_type type, int rows, in
     assert_non_null(t.w);
     memset(data, 0, l.bytes);
     if (type == LADE_BLOCKS)
-        fill_blocks(&t, (uint8_t *)data);
+        fill_blocks(&t, &l, data);
     else if (lade_types[type].per_word)
         fill_tiled(&t, &l, data);
     for (size_t i = 0; lade_types[type].bits >= 16 && i < n; i++) {
