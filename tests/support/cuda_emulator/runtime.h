@@ -1,0 +1,34 @@
+/* runtime.h - inside of the emulated runtime: memory, queues, errors. */
+#ifndef LADE_EMULATOR_RUNTIME_H
+#define LADE_EMULATOR_RUNTIME_H
+
+#include "lade_emulator.h"
+
+#include <mutex>
+
+extern std::recursive_mutex lade_emulator_lock; /* held by every call */
+
+/* Begins a call: counts it, and fails it where the GPU is lost or cannot be had. */
+cudaError_t lade_emulator_call(void);
+/* Keeps an error for cudaGetLastError and returns it. */
+cudaError_t lade_emulator_error(cudaError_t e);
+/* The device that this thread has set. */
+int lade_emulator_device(void);
+
+enum lade_emulator_place { LADE_HOST, LADE_PINNED, LADE_ON_DEVICE };
+
+/* Where [p, p + bytes) lies. Ends the program where it leaves its allocation, or where no such
+ * allocation is. */
+enum lade_emulator_place lade_emulator_where(const void *p, size_t bytes);
+/* Ends the program where one of the words is the address of ordinary memory of the host. */
+void lade_emulator_check_words(const char *name, const void *words, size_t bytes);
+/* Lets kernels and copies of a device touch its memory, and ends that. Nests. */
+void lade_emulator_enter(int device);
+void lade_emulator_leave(int device);
+
+/* Does all that is queued. */
+void lade_emulator_drain_all(void);
+/* Whether a stream is being captured: most calls are then an error, and end the capture. */
+bool lade_emulator_capturing(void);
+
+#endif
