@@ -13,7 +13,7 @@
 #include "kernels/error.h"
 #include "tui/meters/machine.h"
 #include "tui/meters/meter.h"
-#include "tui/meters/nvml.h"
+#include "engine/plan/nvml.h"
 
 static void test_load(void **state)
 {
@@ -49,26 +49,26 @@ static void test_nvml(void **state)
 {
     (void)state;
     char reason[LADE_ERR] = "";
-    struct nvml *n = nvml_open(reason);
+    struct lade_nvml *n = lade_nvml_open(reason);
     if (!n) {
         print_message("no GPU here: %s\n", reason);
         assert_non_null(strstr(reason, "libnvidia-ml.so.1: "));
-        assert_int_equal(nvml_count(NULL), 0);
-        assert_string_equal(nvml_driver(NULL), "");
-        struct nvml_gpu g;
-        assert_int_equal(nvml_sample(NULL, 0, &g), -1);
-        nvml_close(NULL);
+        assert_int_equal(lade_nvml_count(NULL), 0);
+        assert_string_equal(lade_nvml_driver(NULL), "");
+        struct lade_nvml_gpu g;
+        assert_int_equal(lade_nvml_sample(NULL, 0, &g), -1);
+        lade_nvml_close(NULL);
         return;
     }
-    assert_true(nvml_count(n) > 0);
-    for (int i = 0; i < nvml_count(n); i++) {
-        struct nvml_gpu g;
-        assert_int_equal(nvml_sample(n, i, &g), 0);
+    assert_true(lade_nvml_count(n) > 0);
+    for (int i = 0; i < lade_nvml_count(n); i++) {
+        struct lade_nvml_gpu g;
+        assert_int_equal(lade_nvml_sample(n, i, &g), 0);
         assert_true(*g.name && g.used <= g.total && g.busy <= 100);
     }
-    struct nvml_gpu g;
-    assert_int_equal(nvml_sample(n, nvml_count(n), &g), -1);
-    nvml_close(n);
+    struct lade_nvml_gpu g;
+    assert_int_equal(lade_nvml_sample(n, lade_nvml_count(n), &g), -1);
+    lade_nvml_close(n);
 }
 
 static const char *text_of(enum meter_id id, const struct meter_sample *s)
@@ -110,12 +110,12 @@ static void test_meters(void **state)
     assert_string_equal(text_of(METER_SPEED, &s), UNITS_UNKNOWN " tok/s");
 
     s.have_gpu = true;
-    s.gpu = (struct nvml_gpu){"g", 24 * GIB, 6 * GIB, NVML_UNKNOWN, -1};
+    s.gpu = (struct lade_nvml_gpu){"g", 24 * GIB, 6 * GIB, LADE_NVML_UNKNOWN, -1};
     assert_string_equal(text_of(METER_VRAM, &s), "6.0/24.0 GiB");
     s.gpu.ours = 2 * GIB;
     assert_string_equal(text_of(METER_VRAM, &s), "6.0/24.0 GiB");
-    s.gpu.used = NVML_UNKNOWN;
-    s.gpu.ours = NVML_UNKNOWN;
+    s.gpu.used = LADE_NVML_UNKNOWN;
+    s.gpu.ours = LADE_NVML_UNKNOWN;
     assert_string_equal(text_of(METER_VRAM, &s), UNITS_UNKNOWN "/24.0 GiB");
 
     /* Half known is not zero. */

@@ -20,7 +20,7 @@ static struct lade_model_info info;
 static void fresh(void)
 {
     status_init(&status);
-    nvml_close(status.nvml); /* the same picture on machines with and without a GPU */
+    lade_nvml_close(status.nvml); /* the same picture on machines with and without a GPU */
     status.nvml = NULL;
     memset(&info, 0, sizeof info);
     strcpy(info.name, "Qwen3-Next-80B-A3B-Instruct");

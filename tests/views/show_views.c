@@ -148,8 +148,8 @@ static void made_up_machine(const struct show *s)
     m->load = 0.83;
     status.sample.have_gpu = s->gpu > 0;
     status.sample.gpu =
-        (struct nvml_gpu){"made up", (uint64_t)(s->gpu * gib), (uint64_t)(s->gpu * gib * 0.7),
-                          (uint64_t)(s->gpu * gib * 0.55), 80};
+        (struct lade_nvml_gpu){"made up", (uint64_t)(s->gpu * gib), (uint64_t)(s->gpu * gib * 0.7),
+                               (uint64_t)(s->gpu * gib * 0.55), 80};
     for (int i = 0; i < METER_COUNT; i++)
         meter_update(&status.meter[i], &status.sample, false);
 }

@@ -9,7 +9,7 @@
 #include "engine/plan/machine.h"
 #include "kernels/kernels.h"
 #include "tui/cmd/doctor.h"
-#include "tui/meters/nvml.h"
+#include "engine/plan/nvml.h"
 #include "tui/meters/units.h"
 #include "tui/paths.h"
 
@@ -133,22 +133,22 @@ static void look_swap(struct doctor_finding *f)
 
 static json_t *known_bytes(uint64_t bytes)
 {
-    return bytes == NVML_UNKNOWN ? json_null() : json_integer((json_int_t)bytes);
+    return bytes == LADE_NVML_UNKNOWN ? json_null() : json_integer((json_int_t)bytes);
 }
 
 static void look_gpu(struct doctor_finding *f)
 {
     char reason[LADE_ERR] = "";
-    struct nvml *n = nvml_open(reason);
+    struct lade_nvml *n = lade_nvml_open(reason);
     json_t *list = json_array();
     char *p = f->value, *end = f->value + sizeof(f->value);
-    for (int i = 0; i < nvml_count(n) && p < end; i++) {
-        struct nvml_gpu gpu;
+    for (int i = 0; i < lade_nvml_count(n) && p < end; i++) {
+        struct lade_nvml_gpu gpu;
         char memory[UNITS_MAX];
-        if (nvml_sample(n, i, &gpu))
+        if (lade_nvml_sample(n, i, &gpu))
             continue;
-        double used = gpu.used == NVML_UNKNOWN ? -1 : (double)gpu.used;
-        double total = gpu.total == NVML_UNKNOWN ? -1 : (double)gpu.total;
+        double used = gpu.used == LADE_NVML_UNKNOWN ? -1 : (double)gpu.used;
+        double total = gpu.total == LADE_NVML_UNKNOWN ? -1 : (double)gpu.total;
         p += snprintf(p, (size_t)(end - p), "%s%s, %s used", i ? "; " : "", gpu.name,
                       units_memory_of(memory, used, total));
         json_array_append_new(list, json_pack("{s:s, s:o, s:o}", "name", gpu.name, "total_bytes",
@@ -160,8 +160,8 @@ static void look_gpu(struct doctor_finding *f)
         snprintf(f->advice, sizeof(f->advice), "%.*s", DOCTOR_TEXT - 1, reason);
     }
     json_object_set_new(f->data, "gpus", list);
-    json_object_set_new(f->data, "driver", json_string(nvml_driver(n)));
-    nvml_close(n);
+    json_object_set_new(f->data, "driver", json_string(lade_nvml_driver(n)));
+    lade_nvml_close(n);
 }
 
 /* Free space where `kind` lies or, while it is not there, where it will be made. */

@@ -7,7 +7,7 @@
 #include "engine/plan/machine.h"
 #include "engine/plan/plan.h"
 #include "tui/cmd/cmd.h"
-#include "tui/meters/nvml.h"
+#include "engine/plan/nvml.h"
 #include "tui/meters/units.h"
 #include "tui/model_path.h"
 #include "tui/output.h"
@@ -18,14 +18,15 @@ static const double GIB = 1024.0 * 1024 * 1024;
 /* Free VRAM of all GPUs; 0 without one. */
 static uint64_t free_vram(void)
 {
-    struct nvml *nvml = nvml_open(NULL);
+    struct lade_nvml *nvml = lade_nvml_open(NULL);
     uint64_t sum = 0;
-    for (int i = 0; i < nvml_count(nvml); i++) {
-        struct nvml_gpu gpu;
-        if (!nvml_sample(nvml, i, &gpu) && gpu.total != NVML_UNKNOWN && gpu.used <= gpu.total)
+    for (int i = 0; i < lade_nvml_count(nvml); i++) {
+        struct lade_nvml_gpu gpu;
+        if (!lade_nvml_sample(nvml, i, &gpu) && gpu.total != LADE_NVML_UNKNOWN &&
+            gpu.used <= gpu.total)
             sum += gpu.total - gpu.used;
     }
-    nvml_close(nvml);
+    lade_nvml_close(nvml);
     return sum;
 }
 

@@ -9,7 +9,7 @@
 
 #include "engine/engine.h"
 #include "tui/meters/machine.h"
-#include "tui/meters/nvml.h"
+#include "engine/plan/nvml.h"
 #include "tui/meters/ring.h"
 #include "tui/meters/units.h"
 #include "tui/roles.h"
@@ -20,7 +20,7 @@ struct meter_sample {
     struct lade_stats engine; /* valid if have_engine */
     bool have_engine;
     struct machine machine;
-    struct nvml_gpu gpu; /* the sum of all GPUs; valid if have_gpu */
+    struct lade_nvml_gpu gpu; /* the sum of all GPUs; valid if have_gpu */
     bool have_gpu;
 };
 

@@ -90,8 +90,8 @@ static void machine(struct text *t, const struct meter_sample *s)
         row(t, "VRAM", "none");
         return;
     }
-    double total = s->gpu.total == NVML_UNKNOWN ? NAN : (double)s->gpu.total;
-    double used = s->gpu.used == NVML_UNKNOWN ? NAN : (double)s->gpu.used;
+    double total = s->gpu.total == LADE_NVML_UNKNOWN ? NAN : (double)s->gpu.total;
+    double used = s->gpu.used == LADE_NVML_UNKNOWN ? NAN : (double)s->gpu.used;
     row(t, "GPU", "%s", s->gpu.name);
     row(t, "VRAM", "%s, %s free", units_memory(a, total), units_memory(b, total - used));
 }

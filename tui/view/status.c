@@ -8,14 +8,14 @@ void status_init(struct status *s)
     *s = (struct status){.tick = NAN};
     for (int i = 0; i < METER_COUNT; i++)
         meter_init(&s->meter[i], i);
-    s->nvml = nvml_open(s->gpu_reason);
+    s->nvml = lade_nvml_open(s->gpu_reason);
     s->sample.machine =
         (struct machine){MACHINE_UNKNOWN, MACHINE_UNKNOWN, MACHINE_UNKNOWN, MACHINE_UNKNOWN, NAN};
 }
 
 void status_close(struct status *s)
 {
-    nvml_close(s->nvml);
+    lade_nvml_close(s->nvml);
     s->nvml = NULL;
 }
 
@@ -38,9 +38,9 @@ void status_prefill(struct status *s, int done, int total)
 static void sample_gpus(struct status *s)
 {
     s->sample.have_gpu = false;
-    for (int i = 0; i < nvml_count(s->nvml); i++) {
-        struct nvml_gpu g, *all = &s->sample.gpu;
-        if (nvml_sample(s->nvml, i, &g) != 0)
+    for (int i = 0; i < lade_nvml_count(s->nvml); i++) {
+        struct lade_nvml_gpu g, *all = &s->sample.gpu;
+        if (lade_nvml_sample(s->nvml, i, &g) != 0)
             continue;
         if (!s->sample.have_gpu) {
             *all = g;
@@ -49,8 +49,9 @@ static void sample_gpus(struct status *s)
         }
         all->total += g.total;
         all->used += g.used;
-        all->ours =
-            all->ours == NVML_UNKNOWN || g.ours == NVML_UNKNOWN ? NVML_UNKNOWN : all->ours + g.ours;
+        all->ours = all->ours == LADE_NVML_UNKNOWN || g.ours == LADE_NVML_UNKNOWN
+                        ? LADE_NVML_UNKNOWN
+                        : all->ours + g.ours;
         all->busy = g.busy > all->busy ? g.busy : all->busy;
     }
 }

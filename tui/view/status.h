@@ -16,7 +16,7 @@ struct status {
     struct meter_sample sample;
     struct meter meter[METER_COUNT];
     struct machine_probe probe;
-    struct nvml *nvml;         /* owned; NULL = no GPU */
+    struct lade_nvml *nvml;    /* owned; NULL = no GPU */
     char gpu_reason[LADE_ERR]; /* why there is none */
     char model[128], detail[96], strategy[32];
     int prefill_done, prefill_total;

@@ -1,4 +1,4 @@
-#include "tui/meters/nvml.h"
+#include "engine/plan/nvml.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -24,7 +24,7 @@ struct process_info {
     unsigned gpu_instance, compute_instance;
 };
 
-struct nvml {
+struct lade_nvml {
     void *library;
     int n;
     device_handle device[MAX_GPUS];
@@ -43,14 +43,14 @@ struct nvml {
 };
 
 /* dlsym gives an object pointer; copying its bytes is the way to a function pointer that C allows. */
-static bool symbol(struct nvml *n, const char *name, void *function)
+static bool symbol(struct lade_nvml *n, const char *name, void *function)
 {
     void *p = dlsym(n->library, name);
     memcpy(function, &p, sizeof p);
     return p != NULL;
 }
 
-static bool bind_symbols(struct nvml *n)
+static bool bind_symbols(struct lade_nvml *n)
 {
     symbol(n, "nvmlDeviceGetName", &n->name);
     symbol(n, "nvmlDeviceGetUtilizationRates", &n->busy);
@@ -62,7 +62,7 @@ static bool bind_symbols(struct nvml *n)
            symbol(n, "nvmlDeviceGetMemoryInfo", &n->memory);
 }
 
-static int start(struct nvml *n, char *reason)
+static int start(struct lade_nvml *n, char *reason)
 {
     unsigned count = 0;
     n->library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
@@ -95,21 +95,21 @@ static int start(struct nvml *n, char *reason)
     return 0;
 }
 
-struct nvml *nvml_open(char *reason)
+struct lade_nvml *lade_nvml_open(char *reason)
 {
-    struct nvml *n = calloc(1, sizeof *n);
+    struct lade_nvml *n = calloc(1, sizeof *n);
     if (!n) {
         lade_fail(reason, "libnvidia-ml.so.1: no memory to open it; free some");
         return NULL;
     }
     if (start(n, reason) != 0) {
-        nvml_close(n);
+        lade_nvml_close(n);
         return NULL;
     }
     return n;
 }
 
-void nvml_close(struct nvml *n)
+void lade_nvml_close(struct lade_nvml *n)
 {
     if (!n)
         return;
@@ -120,37 +120,38 @@ void nvml_close(struct nvml *n)
     free(n);
 }
 
-int nvml_count(const struct nvml *n)
+int lade_nvml_count(const struct lade_nvml *n)
 {
     return n ? n->n : 0;
 }
 
-const char *nvml_driver(const struct nvml *n)
+const char *lade_nvml_driver(const struct lade_nvml *n)
 {
     return n ? n->driver : "";
 }
 
-static uint64_t own_memory(struct nvml *n, device_handle d)
+static uint64_t own_memory(struct lade_nvml *n, device_handle d)
 {
     struct process_info list[MAX_PROCESSES];
     unsigned count = MAX_PROCESSES, self = (unsigned)getpid();
     if (!n->processes || n->processes(d, &count, list) != NVML_OK)
-        return NVML_UNKNOWN;
+        return LADE_NVML_UNKNOWN;
     for (unsigned i = 0; i < count && i < MAX_PROCESSES; i++)
         if (list[i].pid == self)
             return list[i].used; /* all ones where the driver does not tell: unknown */
     /* In a container the driver counts with the host's process numbers; only an empty list
      * proves that nothing is ours. */
-    return count == 0 ? 0 : NVML_UNKNOWN;
+    return count == 0 ? 0 : LADE_NVML_UNKNOWN;
 }
 
-int nvml_sample(struct nvml *n, int i, struct nvml_gpu *out)
+int lade_nvml_sample(struct lade_nvml *n, int i, struct lade_nvml_gpu *out)
 {
     struct memory_info m;
     struct utilization u;
     if (!n || i < 0 || i >= n->n)
         return -1;
-    *out = (struct nvml_gpu){.total = NVML_UNKNOWN, .used = NVML_UNKNOWN, .busy = -1};
+    *out =
+        (struct lade_nvml_gpu){.total = LADE_NVML_UNKNOWN, .used = LADE_NVML_UNKNOWN, .busy = -1};
     device_handle d = n->device[i];
     if (n->memory(d, &m) != NVML_OK)
         return -1;
