@@ -37,6 +37,8 @@ struct lade_options {
     int context;            /* tokens; 0 = the model's own, at most what memory allows */
     const char *isa;        /* "portable", "avx2", ...; NULL = best; for tests and bench */
     int batch;              /* tokens of a prefill batch; 0 = default */
+    const char *plugin;     /* path of the GPU plug-in; copied; NULL = no GPU */
+    const char *cache_dir;  /* for measured speeds and statistics; copied; NULL = none are kept */
 };
 
 /* Progress of a load. Called from loader threads, never concurrently; must be quick. */

@@ -35,19 +35,8 @@ static bool is_model(const char *dir)
 
 bool model_path_bundled(char out[PATH_MAX])
 {
-    char program[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
-    program[n > 0 ? n : 0] = '\0';
-    char *slash = strrchr(program, '/');
-    if (slash)
-        *slash = '\0';
     for (size_t i = 0; i < sizeof(bundled) / sizeof(*bundled); i++) {
-        bool beside = bundled[i][0] == '@', installed = bundled[i][0] == '%';
-        const char *root = beside ? program : installed ? LADE_PREFIX : "";
-        if (beside && !slash)
-            continue;
-        if (snprintf(out, PATH_MAX, "%s%s", root, bundled[i] + (beside || installed)) < PATH_MAX &&
-            is_model(out)) {
+        if (paths_expand(bundled[i], out) && is_model(out)) {
             char real[PATH_MAX];
             if (realpath(out, real))
                 snprintf(out, PATH_MAX, "%s", real);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "tui/options_table.h"
+#include "tui/paths.h"
 
 /* ---- hints ----------------------------------------------------------------------------------- */
 
@@ -343,10 +344,41 @@ int options_parse(struct options *o, int argc, char **argv, char *err)
 
 /* ---- for the engine -------------------------------------------------------------------------- */
 
+static const double gib = 1024.0 * 1024 * 1024;
+
+/* Neither changes while the program runs. */
+static const char *plugin_path(const struct options *o)
+{
+    static char path[PATH_MAX];
+    return o->plugin ? o->plugin : paths_plugin(path) ? path : NULL;
+}
+
+static const char *cache_path(void)
+{
+    static char path[PATH_MAX];
+    return paths_dir(PATHS_CACHE, path, NULL) == 0 ? path : NULL;
+}
+
+void options_caps(const struct options *o, struct lade_plan_caps *out)
+{
+    *out = (struct lade_plan_caps){
+        .vram = (uint64_t)(o->gpu_memory * gib),
+        .ram = (uint64_t)(o->cpu_memory * gib),
+        .cpu_only = o->cpu,
+        .strategy = o->strategy,
+        .context = o->context,
+        .batch = o->batch,
+        .exact = o->precision == PRECISION_EXACT,
+        .threads = o->threads,
+        .isa = o->isa,
+        .plugin = plugin_path(o),
+        .cache_dir = cache_path(),
+    };
+}
+
 void options_engine(const struct options *o, const char *model, bool exact_default,
                     struct lade_options *out)
 {
-    const double gib = 1024.0 * 1024 * 1024;
     *out = (struct lade_options){
         .model = model,
         .strategy = o->strategy,
@@ -358,6 +390,8 @@ void options_engine(const struct options *o, const char *model, bool exact_defau
         .context = o->context,
         .isa = o->isa,
         .batch = o->batch,
+        .plugin = plugin_path(o),
+        .cache_dir = cache_path(),
     };
 }
 

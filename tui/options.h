@@ -47,6 +47,7 @@ struct options {
     bool cpu;
     int context, threads, batch; /* 0 = default */
     const char *isa;             /* NULL = best */
+    const char *plugin;          /* NULL = the one that is installed, if there is one */
     int precision;               /* enum options_precision */
 
     /* Sampling; NAN and -1 = the model's own. */
@@ -104,6 +105,9 @@ int options_find_command(const char *name, const char **nearest);
  * used if asked for, or unasked if `exact_default`. */
 void options_engine(const struct options *o, const char *model, bool exact_default,
                     struct lade_options *out);
+
+/* The same for a plan: caps, and where the plug-in and measured speeds are. */
+void options_caps(const struct options *o, struct lade_plan_caps *out);
 
 /* Puts what the user chose over the model's defaults. */
 void options_sampling(const struct options *o, struct lade_sampling *s);

@@ -76,3 +76,32 @@ int paths_history(char out[PATH_MAX], char *err)
 {
     return paths_file(PATHS_DATA, "history.db", out, err);
 }
+
+bool paths_expand(const char *pattern, char out[PATH_MAX])
+{
+    char program[PATH_MAX] = "";
+    const char *root = "";
+    if (*pattern == '@') {
+        ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
+        program[n > 0 ? n : 0] = '\0';
+        char *slash = strrchr(program, '/');
+        if (!slash)
+            return false;
+        *slash = '\0';
+        root = program;
+    } else if (*pattern == '%') {
+        root = LADE_PREFIX;
+    }
+    return snprintf(out, PATH_MAX, "%s%s", root, pattern + (*pattern == '@' || *pattern == '%')) <
+           PATH_MAX;
+}
+
+bool paths_plugin(char out[PATH_MAX])
+{
+    static const char *const places[] = {"@/lade-cuda.so", "@/../lib/lade/lade-cuda.so",
+                                         "%/lib/lade/lade-cuda.so"};
+    for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++)
+        if (paths_expand(places[i], out) && access(out, R_OK) == 0)
+            return true;
+    return false;
+}

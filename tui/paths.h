@@ -10,6 +10,7 @@
 #define LADE_TUI_PATHS_H
 
 #include <limits.h>
+#include <stdbool.h>
 
 #include "kernels/error.h"
 
@@ -24,6 +25,13 @@ int paths_file(enum paths_kind kind, const char *name, char out[PATH_MAX], char 
 
 /* The conversations: the data directory's history.db. */
 int paths_history(char out[PATH_MAX], char *err);
+
+/* A path whose first character may be '@', the directory of the running program, or '%', the prefix
+ * it was made for: where to look for what is installed. False if it is unknown or too long. */
+bool paths_expand(const char *pattern, char out[PATH_MAX]);
+
+/* The GPU plug-in beside the program or installed; false if there is none. */
+bool paths_plugin(char out[PATH_MAX]);
 
 /* The user's home directory; NULL if it is not known. Static. */
 const char *paths_home(void);

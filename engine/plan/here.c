@@ -1,21 +1,104 @@
 /* here.c - the plan for the machine this runs on. */
-#include "engine/plan/machine.h"
+#include <string.h>
+
 #include "engine/plan/plan.h"
 
-/* Of what is free, this much is left to other programs, which grow. */
-static const uint64_t LEAVE = 1u << 30, LEAVE_PART = 16;
+/* Of free RAM, this much is left to other programs, which grow: a sixteenth, at most 1 GiB. Of
+ * free VRAM likewise: the driver's context and the libraries' own memory. */
+static const uint64_t MOST_LEFT = 1u << 30, PART_LEFT = 16;
 
-static void describe(struct lade_plan_machine *out, const struct lade_plan_caps *caps)
+static uint64_t left_of(uint64_t bytes)
 {
-    struct lade_memory memory;
-    lade_machine_memory(&memory);
-    lade_plan_machine_typical(out, 0, memory.available, LADE_STORAGE_NVME);
-    out->ram_reserve =
-        memory.available / LEAVE_PART < LEAVE ? memory.available / LEAVE_PART : LEAVE;
-    if (caps->ram && caps->ram < out->ram - out->ram_reserve) {
-        out->ram = caps->ram;
+    uint64_t part = bytes / PART_LEFT;
+    return part < MOST_LEFT ? part : MOST_LEFT;
+}
+
+/* The kind of storage below the shards. What it does is measured; the kind gives typical speeds
+ * where it is not. */
+static enum lade_storage storage_of(const struct lade_machine *p)
+{
+    const struct lade_machine_drive *d = &p->drive[0];
+    for (int i = 1; i < p->n_drives; i++)
+        if (p->drive[i].bytes > d->bytes)
+            d = &p->drive[i];
+    if (p->n_drives > 1 || d->disks > 1)
+        return LADE_STORAGE_RAID0;
+    if (!p->n_drives || !strncmp(d->name, "nvme", 4))
+        return LADE_STORAGE_NVME;
+    return d->rotational ? LADE_STORAGE_HDD : LADE_STORAGE_SSD;
+}
+
+/* Takes a measured speed. */
+static void set(double *speed, double measured)
+{
+    if (measured > 0)
+        *speed = measured;
+}
+
+/* Several drives are read at once: their speeds add up as far as each has its share of the bytes,
+ * that is, the one that ends last decides. */
+static void add_drives(struct lade_plan_machine *out, const struct lade_machine *p)
+{
+    double bytes = 0, sequential = 0, one = 0, eight = 0;
+    for (int i = 0; i < p->n_drives; i++) {
+        const struct lade_machine_drive *d = &p->drive[i];
+        if (!d->one_gbps)
+            return;
+        double b = (double)d->bytes;
+        bytes += b;
+        sequential = b / d->sequential_gbps > sequential ? b / d->sequential_gbps : sequential;
+        one = b / d->one_gbps > one ? b / d->one_gbps : one;
+        eight = b / d->eight_gbps > eight ? b / d->eight_gbps : eight;
+    }
+    if (bytes <= 0)
+        return;
+    out->disk_gbps = bytes / sequential;
+    out->disk_one_gbps = bytes / one;
+    out->disk_random_gbps = bytes / eight;
+}
+
+static void choose_gpu(struct lade_plan_machine *out, const struct lade_machine *p, uint64_t cap)
+{
+    out->vram = out->vram_reserve = 0;
+    if (p->gpu_missing[0])
+        return;
+    for (int i = 0; i < p->n_gpus; i++) {
+        const struct lade_machine_gpu *g = &p->gpu[i];
+        if (g->free <= out->vram)
+            continue;
+        out->vram = g->free;
+        out->gpu = i;
+        set(&out->vram_gbps, g->memory_gbps);
+        set(&out->link_gbps, g->upload_gbps);
+    }
+    if (cap && cap < out->vram)
+        out->vram = cap;
+    out->vram_reserve = left_of(out->vram);
+}
+
+void lade_plan_machine_of(struct lade_plan_machine *out, const struct lade_machine *p,
+                          const struct lade_plan_caps *caps)
+{
+    uint64_t ram = p->memory.available;
+    lade_plan_machine_typical(out, 0, ram, storage_of(p));
+    out->ram_reserve = left_of(ram);
+    if (caps->ram && caps->ram < ram - out->ram_reserve) {
+        out->ram = caps->ram; /* all of which is ours */
         out->ram_reserve = 0;
     }
+    if (!caps->cpu_only)
+        choose_gpu(out, p, caps->vram);
+    else
+        out->vram_reserve = 0;
+    set(&out->ram_gbps, p->ram_gbps);
+    set(&out->base_gbps, p->kernels.base_gbps);
+    set(&out->experts_gbps, p->kernels.experts_gbps);
+    set(&out->base_gflops, p->kernels.base_gflops);
+    set(&out->experts_gflops, p->kernels.experts_gflops);
+    add_drives(out, p);
+    out->measured = p->ram_gbps > 0 && p->kernels.experts_gbps > 0;
+    for (int i = 0; i < p->n_drives; i++)
+        out->measured &= p->drive[i].one_gbps > 0;
 }
 
 int lade_plan_here(struct lade_plan *out, const struct lade_catalog *cat,
@@ -23,8 +106,16 @@ int lade_plan_here(struct lade_plan *out, const struct lade_catalog *cat,
 {
     struct lade_plan_model model;
     struct lade_plan_machine machine;
-    lade_plan_model_of(&model, cat, caps->batch, caps->exact);
-    describe(&machine, caps);
+    struct lade_machine probe;
+    lade_machine_probe(&probe,
+                       &(struct lade_probe_wish){.catalog = cat,
+                                                 .plugin = caps->cpu_only ? NULL : caps->plugin,
+                                                 .cache_dir = caps->cache_dir,
+                                                 .threads = caps->threads,
+                                                 .isa = caps->isa,
+                                                 .exact = caps->exact});
+    lade_plan_machine_of(&machine, &probe, caps);
+    lade_plan_model_of(&model, cat, caps);
     if (lade_plan(out, &model, &machine, caps->strategy, caps->context, err))
         return -1;
     if (out->chosen < 0)

@@ -34,6 +34,8 @@ static struct fixed fixed_of(const struct lade_placement *p, const struct lade_p
     *(p->base == LADE_VRAM ? &f.vram : &f.ram) += (double)m->base + (double)m->state;
     *(p->kv == LADE_VRAM ? &f.vram : &f.ram) += (double)m->kv_token * p->context;
     *(p->buffers == LADE_VRAM ? &f.vram : &f.ram) += (double)m->buffers;
+    if (p->base == LADE_VRAM)
+        f.vram += (double)m->workspace;
     return f;
 }
 
@@ -94,6 +96,7 @@ static bool place(struct lade_plan_row *row, const struct lade_plan_model *m,
         .striped = s->striped,
         .context = context,
         .batch = m->batch < context ? m->batch : context,
+        .gpu = pc->gpu,
     };
     struct fixed f = fixed_of(&row->place, m);
     if ((s->gpu && !fill_vram(row, f.vram, m, pc)) || !fill_ram(row, f.ram, m, pc))

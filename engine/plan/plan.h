@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "engine/checkpoint/catalog.h"
+#include "engine/plan/probe.h"
 #include "engine/plan/strategies.h"
 
 /* ---- what goes in ---- */
@@ -26,9 +27,10 @@ struct lade_plan_model {
     uint64_t state;        /* recurrent state */
     uint64_t kv_token;     /* KV cache of one token */
     uint64_t buffers;      /* activations of a prefill batch */
+    uint64_t workspace;    /* VRAM that the GPU's kernels need */
     uint64_t process;      /* RAM of this program beside all that: tables, tokenizer, snapshots */
     uint64_t files;        /* bytes of the checkpoint that are read to load it */
-    double flops_token;    /* multiplications and additions of one token */
+    double base_flops, experts_flops; /* multiplications and additions of one token */
     int layers, n_experts, max_context, batch;
 };
 
@@ -45,10 +47,15 @@ struct lade_plan_machine {
     uint64_t vram, ram;                 /* bytes there are, or free, under the caps */
     uint64_t vram_reserve, ram_reserve; /* of these, left to the driver, system, other programs */
     enum lade_storage storage;
-    double vram_gbps, ram_gbps, link_gbps; /* link: RAM to VRAM */
-    double disk_gbps, disk_random_gbps;    /* sequential; whole experts at random, deep queue */
-    double cpu_gflops, gpu_gflops;
-    bool measured; /* speeds are this machine's, not typical ones */
+    int gpu;                                /* number of the GPU, as the plug-in lists it */
+    double vram_gbps, gpu_gflops;           /* weights of a token; a prefill batch */
+    double link_gbps;                       /* RAM to VRAM */
+    double ram_gbps;                        /* plain reads by all cores */
+    double base_gbps, experts_gbps;         /* weights of a token through the CPU's kernels */
+    double base_gflops, experts_gflops;     /* the CPU's kernels on a prefill batch */
+    double disk_gbps;                       /* front to back */
+    double disk_one_gbps, disk_random_gbps; /* experts at random: one, eight in flight */
+    bool measured;                          /* speeds are this machine's, not typical ones */
 };
 
 /* ---- what comes out ---- */
@@ -70,6 +77,7 @@ struct lade_placement {
     uint64_t staging;             /* bytes of pinned transfer buffers in RAM, beside ram_experts */
     bool striped;                 /* experts lie on several drives */
     int context, batch;           /* tokens */
+    int gpu;                      /* number of the GPU, as the plug-in lists it */
 };
 
 enum lade_plan_status { LADE_PLAN_CHOSEN, LADE_PLAN_POSSIBLE, LADE_PLAN_IMPOSSIBLE };
@@ -99,10 +107,22 @@ struct lade_plan {
     struct lade_plan_model model;
 };
 
-/* Sizes of an open catalog, for prefill batches of `batch` tokens (0 = 512); `exact` caches take
- * 32 bits a value, others 16. */
-void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *cat, int batch,
-                        bool exact);
+/* What a person allows. Zero means no wish. */
+struct lade_plan_caps {
+    uint64_t vram, ram;    /* bytes at most: promises, kept at all times */
+    bool cpu_only;         /* as if there were no GPU */
+    const char *strategy;  /* NULL or "auto": the best that fits */
+    int context, batch;    /* tokens */
+    bool exact;            /* caches of 32 bits a value, others have 16 */
+    int threads;           /* 0 = physical cores */
+    const char *isa;       /* NULL = the best */
+    const char *plugin;    /* path of the GPU plug-in; NULL = no GPU */
+    const char *cache_dir; /* where measured speeds are kept; NULL = typical ones are used */
+};
+
+/* Sizes of an open catalog, for the batch and the exactness of the caps and the GPU's kernels. */
+void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *cat,
+                        const struct lade_plan_caps *caps);
 
 /* The INT4-mixed Qwen3-Next-80B (43,243,415,040 bytes), for people who have not downloaded it. */
 void lade_plan_model_80b(struct lade_plan_model *out);
@@ -128,18 +148,14 @@ int lade_storage_find(const char *name);
 
 /* ---- this machine ---- */
 
-/* What a person allows. Zero means no wish. */
-struct lade_plan_caps {
-    uint64_t vram, ram;   /* bytes at most: promises, kept at all times */
-    bool cpu_only;        /* as if there were no GPU */
-    const char *strategy; /* NULL or "auto": the best that fits */
-    int context, batch;   /* tokens */
-    bool exact;
-};
+/* What the probe found as the plan wants it: what is free now under the caps, measured speeds
+ * where they are known and typical ones elsewhere. Pure. */
+void lade_plan_machine_of(struct lade_plan_machine *out, const struct lade_machine *probe,
+                          const struct lade_plan_caps *caps);
 
-/* The plan for an open catalog on this machine, with what is free now and, where they are known,
- * measured speeds. Fails as lade_plan does, and where no row fits. What `lade plan` shows and what
- * a load does both come from here. */
+/* The plan for an open catalog on this machine. It measures nothing: speeds are those that
+ * `lade doctor` or `lade plan` have left in cache_dir. Fails as lade_plan does, and where no row
+ * fits. Any thread. */
 int lade_plan_here(struct lade_plan *out, const struct lade_catalog *cat,
                    const struct lade_plan_caps *caps, char *err);
 

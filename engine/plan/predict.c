@@ -34,22 +34,29 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
     row->read[LADE_RAM] = read * in_ram + (gpu ? 0 : (double)m->base_read);
     row->read[LADE_DRIVE] = read * on_drive;
 
-    double base = moving((double)m->base_read, gpu ? pc->vram_gbps : pc->ram_gbps);
+    double base = moving((double)m->base_read, gpu ? pc->vram_gbps : pc->base_gbps) +
+                  moving(2 * (double)m->state, gpu ? pc->vram_gbps : pc->ram_gbps);
     double gpu_part = moving(read * in_vram, pc->vram_gbps);
-    double ram_part = moving(read * in_ram, gpu_rest ? pc->link_gbps : pc->ram_gbps);
-    /* The CPU works on its experts while the GPU works on its own. */
-    double token = base + (gpu_rest ? gpu_part + ram_part : fmax(gpu_part, ram_part)) +
-                   moving(read * on_drive, pc->disk_random_gbps);
+    double ram_part = moving(read * in_ram, gpu_rest ? pc->link_gbps : pc->experts_gbps);
+    double drive_part = moving(read * on_drive, pc->disk_random_gbps);
+    /* What the drive has brought must still be computed; the CPU works on its experts while the
+     * GPU works on its own. */
+    if (!gpu)
+        ram_part += moving(read * on_drive, pc->experts_gbps);
+    double token = base + (gpu_rest ? gpu_part + ram_part : fmax(gpu_part, ram_part)) + drive_part;
     row->decode_tps = 1 / token;
 
     /* A prompt visits each expert that it needs once, whatever the tier. */
-    double gflops = gpu_rest ? pc->gpu_gflops : pc->cpu_gflops;
-    if (gpu && !gpu_rest)
-        gflops = 1 / (in_vram / pc->gpu_gflops + (1 - in_vram) / pc->cpu_gflops);
-    double compute = PROMPT * m->flops_token / 1e9 / gflops, all_read = all * visited(m, PROMPT);
-    double moved = moving(all_read * on_drive, pc->disk_gbps);
+    double visit = all * visited(m, PROMPT);
+    double cpu_share = gpu_rest ? 0 : gpu ? 1 - in_vram : 1;
+    double compute = PROMPT *
+                     (m->base_flops / (gpu ? pc->gpu_gflops : pc->base_gflops) +
+                      m->experts_flops * (1 - cpu_share) / pc->gpu_gflops +
+                      m->experts_flops * cpu_share / pc->experts_gflops) /
+                     1e9;
+    double moved = moving(visit * on_drive, pc->disk_random_gbps);
     if (gpu_rest)
-        moved += moving(all_read * in_ram, pc->link_gbps);
+        moved += moving(visit * in_ram, pc->link_gbps);
     double prompt = fmax(compute, moved);
     row->prefill_tps = PROMPT / prompt;
     row->ttft_s = prompt + token;

@@ -4,6 +4,7 @@
 #include "engine/model/forward.h"
 #include "engine/model/state.h"
 #include "engine/plan/plan.h"
+#include "kernels/plugin.h"
 
 enum {
     DEFAULT_BATCH = 512,
@@ -14,15 +15,52 @@ enum {
  * tensor: its catalog entry and what parsing its header leaves behind. */
 static const uint64_t PROGRAM = 48u << 20, TENSOR = 512;
 
-void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *cat, int batch,
-                        bool exact)
+/* What the GPU's kernels need beside weights and caches. */
+static uint64_t workspace(const struct lade_catalog *cat, const struct lade_plan_caps *caps,
+                          const struct lade_plan_model *m)
+{
+    const struct lade_shape *s = &cat->shape;
+    const struct lade_ops *ops = lade_plugin_open(caps->plugin, NULL);
+    if (!ops || !ops->workspace)
+        return 0;
+    int widest = s->expert_ff;
+    for (int i = 0; i < cat->n_tensors; i++) {
+        const struct lade_tensor *t = &cat->tensors[i];
+        if (t->role == LADE_EMBED || t->role == LADE_HEAD)
+            continue;
+        widest = t->packed.rows > widest ? t->packed.rows : widest;
+        widest = t->packed.cols > widest ? t->packed.cols : widest;
+    }
+    struct lade_limits limits = {
+        .batch = m->batch,
+        .context = caps->context ? caps->context : m->max_context,
+        .hidden = s->hidden,
+        .widest = widest,
+        .vocab = s->vocab,
+        .heads = s->heads,
+        .kv_heads = s->kv_heads,
+        .head_dim = s->head_dim,
+        .key_heads = s->key_heads,
+        .value_heads = s->value_heads,
+        .key_dim = s->key_dim,
+        .value_dim = s->value_dim,
+        .kernel = s->conv_kernel,
+        .experts = s->experts,
+        .experts_used = s->experts_used,
+        .expert_rows = s->expert_ff > s->shared_ff ? s->expert_ff : s->shared_ff,
+    };
+    return ops->workspace(&limits);
+}
+
+void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *cat,
+                        const struct lade_plan_caps *caps)
 {
     const struct lade_shape *s = &cat->shape;
     *out = (struct lade_plan_model){.layers = s->layers,
                                     .n_experts = s->experts * s->layers,
                                     .max_context = s->max_context,
                                     .files = cat->source_bytes,
-                                    .batch = batch ? batch : DEFAULT_BATCH};
+                                    .batch = caps->batch ? caps->batch : DEFAULT_BATCH};
     uint64_t embed = 0;
     for (int i = 0; i < cat->n_pieces; i++) {
         const struct lade_piece *p = &cat->pieces[i];
@@ -38,18 +76,21 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
     out->base_read = out->base - (s->tied_embeddings ? 0 : embed);
     out->experts_read = out->largest * (uint64_t)s->experts_used * (uint64_t)s->layers;
     out->state = lade_state_recurrent_bytes(s);
-    out->kv_token = lade_state_bytes(s, 1, exact ? LADE_F32 : LADE_F16) - out->state;
+    out->kv_token = lade_state_bytes(s, 1, caps->exact ? LADE_F32 : LADE_F16) - out->state;
     out->buffers = lade_forward_bytes(s, out->batch);
+    if (caps->plugin && !caps->cpu_only)
+        out->workspace = workspace(cat, caps, out);
     out->process = PROGRAM + TENSOR * (uint64_t)cat->n_tensors + SNAPSHOTS * out->state +
                    sizeof(float) * (uint64_t)s->vocab;
     for (int i = 0; i < cat->n_tensors; i++) {
         const struct lade_tensor *t = &cat->tensors[i];
         double weights = (double)t->packed.rows * t->packed.cols;
-        if (cat->pieces[t->piece].kind == LADE_PIECE_EXPERT)
+        bool expert = cat->pieces[t->piece].kind == LADE_PIECE_EXPERT;
+        if (expert)
             weights *= (double)s->experts_used / s->experts;
         else if (t->role == LADE_EMBED)
             weights = 0;
-        out->flops_token += 2 * weights;
+        *(expert ? &out->experts_flops : &out->base_flops) += 2 * weights;
     }
 }
 
@@ -72,7 +113,8 @@ void lade_plan_model_80b(struct lade_plan_model *out)
         .buffers = 64u << 20,
         .process = PROGRAM + TENSOR * 74391 + SNAPSHOTS * state + 151936u * 4,
         .files = total,
-        .flops_token = 2.0 * 3563764480.0,
+        .base_flops = 2.0 * (3563764480.0 - 480 * 3145728.0),
+        .experts_flops = 2.0 * 480 * 3145728.0,
         .layers = 48,
         .n_experts = 48 * 512,
         .max_context = 262144,
@@ -82,15 +124,15 @@ void lade_plan_model_80b(struct lade_plan_model *out)
 
 /* ---- machines ---- */
 
-/* Typical speeds, GB/s: sequential, and whole experts at random with several reads in flight. */
+/* Typical speeds, GB/s: front to back, and whole experts at random, one and eight in flight. */
 static const struct {
     const char *name;
-    double sequential, random;
+    double sequential, one, eight;
 } storages[LADE_N_STORAGE] = {
-    [LADE_STORAGE_NVME] = {"nvme", 3.5, 2.5},
-    [LADE_STORAGE_SSD] = {"ssd", 0.5, 0.4},
-    [LADE_STORAGE_HDD] = {"hdd", 0.15, 0.04},
-    [LADE_STORAGE_RAID0] = {"raid0", 7.0, 5.0},
+    [LADE_STORAGE_NVME] = {"nvme", 3.5, 1.2, 2.5},
+    [LADE_STORAGE_SSD] = {"ssd", 0.5, 0.3, 0.4},
+    [LADE_STORAGE_HDD] = {"hdd", 0.15, 0.04, 0.04},
+    [LADE_STORAGE_RAID0] = {"raid0", 7.0, 1.2, 5.0},
 };
 
 const char *lade_storage_name(enum lade_storage storage)
@@ -116,12 +158,17 @@ void lade_plan_machine_typical(struct lade_plan_machine *out, uint64_t vram, uin
         /* The driver's context and the libraries' work space; the system and other programs. */
         .vram_reserve = 1000000000,
         .ram_reserve = 2500000000,
+        /* A card of the middle class on PCIe 4.0, two channels of DDR5 and eight cores. */
         .vram_gbps = 600,
-        .ram_gbps = 45,
-        .link_gbps = 20,
-        .disk_gbps = storages[storage].sequential,
-        .disk_random_gbps = storages[storage].random,
-        .cpu_gflops = 800,
         .gpu_gflops = 40000,
+        .link_gbps = 20,
+        .ram_gbps = 50,
+        .base_gbps = 42,
+        .experts_gbps = 38,
+        .base_gflops = 900,
+        .experts_gflops = 600,
+        .disk_gbps = storages[storage].sequential,
+        .disk_one_gbps = storages[storage].one,
+        .disk_random_gbps = storages[storage].eight,
     };
 }

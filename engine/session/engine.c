@@ -246,15 +246,26 @@ static void free_options(struct lade_options *opt)
     free((char *)opt->model);
     free((char *)opt->strategy);
     free((char *)opt->isa);
+    free((char *)opt->plugin);
+    free((char *)opt->cache_dir);
+}
+
+/* Copies a text; false without memory. */
+static bool copy_text(const char **to, const char *from)
+{
+    *to = from ? strdup(from) : NULL;
+    return !from || *to;
 }
 
 static int copy_options(struct lade_options *to, const struct lade_options *from)
 {
     *to = *from;
-    to->model = strdup(from->model);
-    to->strategy = from->strategy ? strdup(from->strategy) : NULL;
-    to->isa = from->isa ? strdup(from->isa) : NULL;
-    return !to->model || (from->strategy && !to->strategy) || (from->isa && !to->isa) ? -1 : 0;
+    bool copied = copy_text(&to->model, from->model);
+    copied &= copy_text(&to->strategy, from->strategy);
+    copied &= copy_text(&to->isa, from->isa);
+    copied &= copy_text(&to->plugin, from->plugin);
+    copied &= copy_text(&to->cache_dir, from->cache_dir);
+    return copied ? 0 : -1;
 }
 
 static void free_engine(struct lade_engine *e)

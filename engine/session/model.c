@@ -62,7 +62,8 @@ static int choose_strategy(struct lade_model *m, const struct lade_options *opt,
     struct lade_memory memory;
     const char *wanted = name && strcmp(name, "auto") ? name : NULL;
     lade_machine_memory(&memory);
-    lade_plan_model_of(&sizes, m->cat, m->batch, opt->exact);
+    lade_plan_model_of(&sizes, m->cat,
+                       &(struct lade_plan_caps){.batch = m->batch, .exact = opt->exact});
     /* What this model itself holds would be there for another plan of it. */
     size_t ram = memory.available + (m->tiers ? lade_tiers_bytes(m->tiers) : 0);
     lade_plan_machine_typical(&machine, 0, opt->ram_cap ? opt->ram_cap : ram, LADE_STORAGE_NVME);

@@ -12,14 +12,14 @@
 #include "history/history.h"
 #include "tui/cmd/doctor.h"
 #include "tui/meters/units.h"
-#include "tui/model_path.h"
 #include "tui/paths.h"
 #include "tui/version.h"
 
 #include "engine/engine.h"
 
-static void look_terminal(struct doctor_finding *f)
+static void look_terminal(struct doctor_finding *f, const struct doctor *d)
 {
+    (void)d;
     const char *term = getenv("TERM"), *codeset = nl_langinfo(CODESET);
     bool utf8 = strcasecmp(codeset, "UTF-8") == 0;
     int status, colours = 0;
@@ -45,8 +45,9 @@ static void look_terminal(struct doctor_finding *f)
     }
 }
 
-static void look_libraries(struct doctor_finding *f)
+static void look_libraries(struct doctor_finding *f, const struct doctor *d)
 {
+    (void)d;
     snprintf(f->value, sizeof(f->value), "lade %s, %s, readline %s, jansson %s", LADE_VERSION,
              curses_version(), rl_library_version, JANSSON_VERSION);
     json_object_set_new(f->data, "lade", json_string(LADE_VERSION));
@@ -56,25 +57,22 @@ static void look_libraries(struct doctor_finding *f)
 }
 
 /* The GPU's code is a file beside the program. */
-static void look_plugin(struct doctor_finding *f)
+static void look_plugin(struct doctor_finding *f, const struct doctor *d)
 {
-    char path[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
-    path[n > 0 ? n : 0] = '\0';
-    char *slash = strrchr(path, '/');
-    size_t len = slash ? (size_t)(slash - path) : 0;
-    bool present = false;
-    if (len + sizeof("/lade-cuda.so") <= sizeof(path)) {
-        memcpy(path + len, "/lade-cuda.so", sizeof("/lade-cuda.so"));
-        present = access(path, R_OK) == 0;
-    }
-    snprintf(f->value, sizeof(f->value), "%s", present ? "found" : "none: the CPU computes");
-    json_object_set_new(f->data, "present", json_boolean(present));
+    struct lade_plan_caps caps;
+    options_caps(d->options, &caps);
+    bool works = caps.plugin && !d->machine.gpu_missing[0];
+    snprintf(f->value, sizeof(f->value), "%.200s%s", caps.plugin ? caps.plugin : "none",
+             works ? "" : ": the CPU computes");
+    json_object_set_new(f->data, "present", json_boolean(caps.plugin != NULL));
+    json_object_set_new(f->data, "works", json_boolean(works));
+    json_object_set_new(f->data, "path", caps.plugin ? json_string(caps.plugin) : json_null());
 }
 
 /* Reads only: a doctor who makes the database would hide that there was none. */
-static void look_history(struct doctor_finding *f)
+static void look_history(struct doctor_finding *f, const struct doctor *d)
 {
+    (void)d;
     char path[PATH_MAX], size[UNITS_MAX];
     struct history *h = NULL;
     struct history_facts facts;
@@ -106,20 +104,18 @@ static void look_history(struct doctor_finding *f)
     history_close(h);
 }
 
-static void look_model(struct doctor_finding *f)
+static void look_model(struct doctor_finding *f, const struct doctor *d)
 {
-    char path[PATH_MAX], err[LADE_ERR], size[UNITS_MAX];
-    struct lade_catalog *cat = NULL;
-    if (model_path_resolve(NULL, path, err) || lade_catalog_open(&cat, path, err)) {
+    char size[UNITS_MAX];
+    if (!d->model) {
         f->state = DOCTOR_NOTE;
-        snprintf(f->value, sizeof(f->value), "%.*s", DOCTOR_TEXT - 1, err);
+        snprintf(f->value, sizeof(f->value), "%.*s", DOCTOR_TEXT - 1, d->model_error);
         return;
     }
-    snprintf(f->value, sizeof(f->value), "%.80s, %s, %s", cat->name, cat->quant,
-             units_file(size, (double)cat->source_bytes));
-    json_object_set_new(f->data, "path", json_string(path));
-    json_object_set_new(f->data, "bytes", json_integer((json_int_t)cat->source_bytes));
-    lade_catalog_close(cat);
+    snprintf(f->value, sizeof(f->value), "%.80s, %s, %s", d->model->name, d->model->quant,
+             units_file(size, (double)d->model->source_bytes));
+    json_object_set_new(f->data, "path", json_string(d->model_path));
+    json_object_set_new(f->data, "bytes", json_integer((json_int_t)d->model->source_bytes));
 }
 
 const struct doctor_check doctor_lade_checks[] = {

@@ -1,4 +1,5 @@
-/* What the machine has: processor, memory, GPU, disk. */
+/* What the machine has: processor, memory, GPU, drives; and how fast they are. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,36 +7,25 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "engine/plan/machine.h"
 #include "kernels/kernels.h"
 #include "tui/cmd/doctor.h"
-#include "engine/plan/nvml.h"
 #include "tui/meters/units.h"
 #include "tui/paths.h"
 
-/* The value of the first line `KEY : VALUE` of a file of /proc; false if there is none. */
-static bool read_key(const char *file, const char *key, char *out, size_t size)
+/* A speed that was not measured is no number. */
+static json_t *speed_json(double gbps)
 {
-    char line[4096];
-    bool found = false;
-    FILE *f = fopen(file, "r");
-    while (f && !found && fgets(line, sizeof(line), f)) {
-        size_t len = strlen(key);
-        char *colon = strchr(line, ':');
-        if (strncmp(line, key, len) != 0 || !colon || strspn(line + len, " \t:") == 0)
-            continue;
-        char *value = colon + 1 + strspn(colon + 1, " \t");
-        value[strcspn(value, "\n")] = '\0';
-        snprintf(out, size, "%s", value);
-        found = true;
-    }
-    if (f)
-        fclose(f);
-    return found;
+    return gbps > 0 ? json_real(gbps) : json_null();
 }
 
-static void look_system(struct doctor_finding *f)
+static const char *speed(char out[UNITS_MAX], double gbps)
 {
+    return units_rate(out, gbps > 0 ? gbps : NAN);
+}
+
+static void look_system(struct doctor_finding *f, const struct doctor *d)
+{
+    (void)d;
     struct utsname u;
     char name[128];
     if (uname(&u)) {
@@ -57,24 +47,25 @@ static void look_system(struct doctor_finding *f)
     json_object_set_new(f->data, "machine", json_string(u.machine));
 }
 
-static void look_processor(struct doctor_finding *f)
+static void look_processor(struct doctor_finding *f, const struct doctor *d)
 {
-    char model[128] = "unknown model";
-    int cores = lade_machine_cores();
-    int processors = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    if (!read_key("/proc/cpuinfo", "model name", model, sizeof(model)))
-        read_key("/proc/cpuinfo", "Hardware", model, sizeof(model));
-    snprintf(f->value, sizeof(f->value), "%s, %d core%s, %d processor%s", model, cores,
-             cores == 1 ? "" : "s", processors, processors == 1 ? "" : "s");
-    json_object_set_new(f->data, "model", json_string(model));
-    json_object_set_new(f->data, "cores", json_integer(cores));
-    json_object_set_new(f->data, "processors", json_integer(processors));
+    const struct lade_machine *m = &d->machine;
+    char nodes[32] = "";
+    if (m->nodes > 1)
+        snprintf(nodes, sizeof(nodes), ", %d NUMA nodes", m->nodes);
+    snprintf(f->value, sizeof(f->value), "%s, %d core%s, %d processor%s%s", m->cpu, m->cores,
+             m->cores == 1 ? "" : "s", m->processors, m->processors == 1 ? "" : "s", nodes);
+    json_object_set_new(f->data, "model", json_string(m->cpu));
+    json_object_set_new(f->data, "cores", json_integer(m->cores));
+    json_object_set_new(f->data, "processors", json_integer(m->processors));
+    json_object_set_new(f->data, "numa_nodes", json_integer(m->nodes));
 }
 
 /* Asks the device itself, so that what is said is what is used. */
-static void look_instructions(struct doctor_finding *f)
+static void look_instructions(struct doctor_finding *f, const struct doctor *d)
 {
     static const char *const names[] = {"avx512", "avx2", "portable"};
+    (void)d;
     json_t *list = json_array();
     char *p = f->value, *end = f->value + sizeof(f->value);
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
@@ -94,34 +85,48 @@ static void look_instructions(struct doctor_finding *f)
     json_object_set_new(f->data, "usable", list);
 }
 
-static void look_memory(struct doctor_finding *f)
+/* What decides the speed of answers on the CPU. */
+static void look_kernels(struct doctor_finding *f, const struct doctor *d)
 {
-    char total[UNITS_MAX], available[UNITS_MAX], text[64] = "";
-    struct lade_memory m;
-    lade_machine_memory(&m);
-    read_key("/proc/meminfo", "MemTotal", text, sizeof(text));
-    bool limited = (double)m.total < strtod(text, NULL) * 1024;
-    snprintf(f->value, sizeof(f->value), "%s%s, %s available", units_memory(total, (double)m.total),
+    const struct lade_machine_kernels *k = &d->machine.kernels;
+    char base[UNITS_MAX], experts[UNITS_MAX];
+    snprintf(f->value, sizeof(f->value),
+             "%s weights at %s, %s experts at %s; prefill %.0f and %.0f GFLOP/s", k->base,
+             speed(base, k->base_gbps), k->experts, speed(experts, k->experts_gbps), k->base_gflops,
+             k->experts_gflops);
+    json_object_set_new(f->data, "base_type", json_string(k->base));
+    json_object_set_new(f->data, "experts_type", json_string(k->experts));
+    json_object_set_new(f->data, "base_gbps", speed_json(k->base_gbps));
+    json_object_set_new(f->data, "experts_gbps", speed_json(k->experts_gbps));
+    json_object_set_new(f->data, "base_gflops", speed_json(k->base_gflops));
+    json_object_set_new(f->data, "experts_gflops", speed_json(k->experts_gflops));
+}
+
+static void look_memory(struct doctor_finding *f, const struct doctor *d)
+{
+    const struct lade_memory *m = &d->machine.memory;
+    char total[UNITS_MAX], available[UNITS_MAX], rate[UNITS_MAX];
+    bool limited =
+        (double)m->total < (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    snprintf(f->value, sizeof(f->value), "%s%s, %s available, read at %s",
+             units_memory(total, (double)m->total),
              limited ? " (the limit of a control group)" : "",
-             units_memory(available, (double)m.available));
-    if (m.available < (uint64_t)16 << 30) {
+             units_memory(available, (double)m->available), speed(rate, d->machine.ram_gbps));
+    if (m->available < (uint64_t)16 << 30) {
         f->state = DOCTOR_NOTE;
         snprintf(f->advice, sizeof(f->advice),
                  "the 80B model wants at least 16 GiB free; close other programs");
     }
-    json_object_set_new(f->data, "total_bytes", json_integer((json_int_t)m.total));
-    json_object_set_new(f->data, "available_bytes", json_integer((json_int_t)m.available));
+    json_object_set_new(f->data, "total_bytes", json_integer((json_int_t)m->total));
+    json_object_set_new(f->data, "available_bytes", json_integer((json_int_t)m->available));
     json_object_set_new(f->data, "limited", json_boolean(limited));
+    json_object_set_new(f->data, "read_gbps", speed_json(d->machine.ram_gbps));
 }
 
-static void look_swap(struct doctor_finding *f)
+static void look_swap(struct doctor_finding *f, const struct doctor *d)
 {
-    char text[64] = "", size[UNITS_MAX], left[UNITS_MAX];
-    double total = 0, free_bytes = 0;
-    if (read_key("/proc/meminfo", "SwapTotal", text, sizeof(text)))
-        total = strtod(text, NULL) * 1024;
-    if (read_key("/proc/meminfo", "SwapFree", text, sizeof(text)))
-        free_bytes = strtod(text, NULL) * 1024;
+    char size[UNITS_MAX], left[UNITS_MAX];
+    double total = (double)d->machine.swap_total, free_bytes = (double)d->machine.swap_free;
     if (total > 0)
         snprintf(f->value, sizeof(f->value), "%s, %s free", units_memory(size, total),
                  units_memory(left, free_bytes));
@@ -131,37 +136,76 @@ static void look_swap(struct doctor_finding *f)
     json_object_set_new(f->data, "free_bytes", json_integer((json_int_t)free_bytes));
 }
 
-static json_t *known_bytes(uint64_t bytes)
+static json_t *gpu_json(const struct lade_machine_gpu *g)
 {
-    return bytes == LADE_NVML_UNKNOWN ? json_null() : json_integer((json_int_t)bytes);
+    return json_pack("{s:s, s:s, s:I, s:I, s:b, s:o, s:o, s:o}", "name", g->name, "bus", g->bus,
+                     "total_bytes", (json_int_t)g->total, "used_bytes",
+                     (json_int_t)(g->total - g->free), "measured", g->measured, "memory_gbps",
+                     speed_json(g->memory_gbps), "upload_gbps", speed_json(g->upload_gbps),
+                     "download_gbps", speed_json(g->download_gbps));
 }
 
-static void look_gpu(struct doctor_finding *f)
+static void look_gpu(struct doctor_finding *f, const struct doctor *d)
 {
-    char reason[LADE_ERR] = "";
-    struct lade_nvml *n = lade_nvml_open(reason);
+    const struct lade_machine *m = &d->machine;
     json_t *list = json_array();
     char *p = f->value, *end = f->value + sizeof(f->value);
-    for (int i = 0; i < lade_nvml_count(n) && p < end; i++) {
-        struct lade_nvml_gpu gpu;
-        char memory[UNITS_MAX];
-        if (lade_nvml_sample(n, i, &gpu))
-            continue;
-        double used = gpu.used == LADE_NVML_UNKNOWN ? -1 : (double)gpu.used;
-        double total = gpu.total == LADE_NVML_UNKNOWN ? -1 : (double)gpu.total;
-        p += snprintf(p, (size_t)(end - p), "%s%s, %s used", i ? "; " : "", gpu.name,
-                      units_memory_of(memory, used, total));
-        json_array_append_new(list, json_pack("{s:s, s:o, s:o}", "name", gpu.name, "total_bytes",
-                                              known_bytes(gpu.total), "used_bytes",
-                                              known_bytes(gpu.used)));
+    for (int i = 0; i < m->n_gpus && p < end; i++) {
+        const struct lade_machine_gpu *g = &m->gpu[i];
+        char memory[UNITS_MAX], rate[UNITS_MAX], up[UNITS_MAX], down[UNITS_MAX];
+        p += snprintf(p, (size_t)(end - p), "%s%s, %s free", i ? "; " : "", g->name,
+                      units_memory_of(memory, (double)g->free, (double)g->total));
+        if (p < end && g->upload_gbps > 0)
+            p += snprintf(p, (size_t)(end - p), ", read at %s, copied to at %s, from at %s%s",
+                          speed(rate, g->memory_gbps), speed(up, g->upload_gbps),
+                          speed(down, g->download_gbps), g->measured ? "" : " (data sheet)");
+        json_array_append_new(list, gpu_json(g));
     }
-    if (json_array_size(list) == 0) {
+    if (m->n_gpus == 0)
         snprintf(f->value, sizeof(f->value), "none");
-        snprintf(f->advice, sizeof(f->advice), "%.*s", DOCTOR_TEXT - 1, reason);
-    }
+    if (m->n_gpus && m->gpu_missing[0])
+        f->state = DOCTOR_NOTE;
+    snprintf(f->advice, sizeof(f->advice), "%.*s", DOCTOR_TEXT - 1, m->gpu_missing);
     json_object_set_new(f->data, "gpus", list);
-    json_object_set_new(f->data, "driver", json_string(lade_nvml_driver(n)));
-    lade_nvml_close(n);
+    json_object_set_new(f->data, "usable", json_boolean(!m->gpu_missing[0]));
+}
+
+static json_t *drive_json(const struct lade_machine_drive *v)
+{
+    return json_pack("{s:s, s:b, s:i, s:b, s:i, s:I, s:o, s:o, s:o}", "name", v->name, "rotational",
+                     v->rotational, "disks", v->disks, "direct", v->direct, "shards", v->shards,
+                     "bytes", (json_int_t)v->bytes, "sequential_gbps",
+                     speed_json(v->sequential_gbps), "depth1_gbps", speed_json(v->one_gbps),
+                     "depth8_gbps", speed_json(v->eight_gbps));
+}
+
+/* The drives under the model's shards. */
+static void look_drives(struct doctor_finding *f, const struct doctor *d)
+{
+    const struct lade_machine *m = &d->machine;
+    json_t *list = json_array();
+    char *p = f->value, *end = f->value + sizeof(f->value);
+    snprintf(f->value, sizeof(f->value), "not known without a model; see -m");
+    for (int i = 0; i < m->n_drives && p < end; i++) {
+        const struct lade_machine_drive *v = &m->drive[i];
+        char in_order[UNITS_MAX], one[UNITS_MAX], eight[UNITS_MAX];
+        p += snprintf(p, (size_t)(end - p), "%s%s%s", i ? "; " : "", v->name,
+                      v->disks > 1    ? " (striped)"
+                      : v->rotational ? " (rotating)"
+                                      : "");
+        if (p < end && v->one_gbps > 0)
+            p += snprintf(p, (size_t)(end - p), ": %s in order, %s at random, %s with 8 in flight",
+                          speed(in_order, v->sequential_gbps), speed(one, v->one_gbps),
+                          speed(eight, v->eight_gbps));
+        else if (p < end)
+            p += snprintf(p, (size_t)(end - p), ": the model is too small to measure it");
+        if (!v->direct && v->one_gbps > 0)
+            snprintf(f->advice, sizeof(f->advice),
+                     "%s: reads past the page cache do not work there; the speeds are the cache's",
+                     v->name);
+        json_array_append_new(list, drive_json(v));
+    }
+    json_object_set_new(f->data, "drives", list);
 }
 
 /* Free space where `kind` lies or, while it is not there, where it will be made. */
@@ -186,19 +230,22 @@ static void look_disk(struct doctor_finding *f, enum paths_kind kind)
     }
 }
 
-static void look_data(struct doctor_finding *f)
+static void look_data(struct doctor_finding *f, const struct doctor *d)
 {
+    (void)d;
     look_disk(f, PATHS_DATA);
 }
 
-static void look_cache(struct doctor_finding *f)
+static void look_cache(struct doctor_finding *f, const struct doctor *d)
 {
+    (void)d;
     look_disk(f, PATHS_CACHE);
 }
 
 const struct doctor_check doctor_machine_checks[] = {
-    {"system", look_system}, {"processor", look_processor}, {"instructions", look_instructions},
-    {"memory", look_memory}, {"swap", look_swap},           {"gpu", look_gpu},
-    {"data", look_data},     {"cache", look_cache},
+    {"system", look_system},   {"processor", look_processor}, {"instructions", look_instructions},
+    {"kernels", look_kernels}, {"memory", look_memory},       {"swap", look_swap},
+    {"gpu", look_gpu},         {"drives", look_drives},       {"data", look_data},
+    {"cache", look_cache},
 };
 const int doctor_n_machine_checks = sizeof(doctor_machine_checks) / sizeof(*doctor_machine_checks);

@@ -4,10 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/plan/machine.h"
 #include "engine/plan/plan.h"
 #include "tui/cmd/cmd.h"
-#include "engine/plan/nvml.h"
 #include "tui/meters/units.h"
 #include "tui/model_path.h"
 #include "tui/output.h"
@@ -15,57 +13,73 @@
 
 static const double GIB = 1024.0 * 1024 * 1024;
 
-/* Free VRAM of all GPUs; 0 without one. */
-static uint64_t free_vram(void)
+/* What is planned for. */
+struct subject {
+    struct lade_catalog *cat; /* NULL: the 80B nobody has downloaded */
+    char name[128];
+    struct lade_plan_model model;
+    struct lade_plan_machine machine;
+    struct lade_machine probe; /* of this machine; empty for another */
+    bool here;
+};
+
+static uint64_t bytes_of(double gib, uint64_t otherwise)
 {
-    struct lade_nvml *nvml = lade_nvml_open(NULL);
-    uint64_t sum = 0;
-    for (int i = 0; i < lade_nvml_count(nvml); i++) {
-        struct lade_nvml_gpu gpu;
-        if (!lade_nvml_sample(nvml, i, &gpu) && gpu.total != LADE_NVML_UNKNOWN &&
-            gpu.used <= gpu.total)
-            sum += gpu.total - gpu.used;
-    }
-    lade_nvml_close(nvml);
-    return sum;
+    return isnan(gib) ? otherwise : (uint64_t)(gib * GIB);
 }
 
-/* What is said on the command line (as a cap by --dry-run), else what this machine has free. */
-static int describe_machine(const struct options *o, struct lade_plan_machine *out, char *err)
+static uint64_t capped(uint64_t bytes, uint64_t cap)
 {
-    struct lade_memory memory;
-    lade_machine_memory(&memory);
-    uint64_t vram = o->cpu ? 0 : o->gpu_memory > 0 ? (uint64_t)(o->gpu_memory * GIB) : free_vram();
-    uint64_t ram = o->cpu_memory > 0 ? (uint64_t)(o->cpu_memory * GIB) : memory.available;
-    if (!isnan(o->vram))
-        vram = (uint64_t)(o->vram * GIB);
-    if (!isnan(o->ram))
-        ram = (uint64_t)(o->ram * GIB);
-    int storage = o->storage ? lade_storage_find(o->storage) : LADE_STORAGE_NVME;
-    if (storage < 0)
-        return lade_fail(err,
-                         "--storage %.40s: is not a kind of storage; use nvme, ssd, hdd or "
-                         "raid0",
-                         o->storage);
-    lade_plan_machine_typical(out, vram, ram, (enum lade_storage)storage);
+    return cap && cap < bytes ? cap : bytes;
+}
+
+static int open_model(struct subject *s, const struct options *o, char *err)
+{
+    char path[PATH_MAX];
+    if (!o->model) {
+        lade_plan_model_80b(&s->model);
+        snprintf(s->name, sizeof s->name, "Qwen3-Next-80B-A3B INT4-mixed");
+        return 0;
+    }
+    if (model_path_resolve(o->model, path, err) || lade_catalog_open(&s->cat, path, err))
+        return -1;
+    snprintf(s->name, sizeof s->name, "%s", s->cat->name);
     return 0;
 }
 
-static int describe_model(const struct options *o, struct lade_plan_model *out, char *name,
-                          size_t size, char *err)
+/* This machine, measured where that has not been done yet; or another one, as it is described. */
+static void describe_machine(struct subject *s, const struct options *o, int storage,
+                             const struct lade_plan_caps *caps)
 {
-    char path[PATH_MAX];
-    struct lade_catalog *cat;
-    if (!o->model) {
-        lade_plan_model_80b(out);
-        snprintf(name, size, "Qwen3-Next-80B-A3B INT4-mixed");
-        return 0;
-    }
-    if (model_path_resolve(o->model, path, err) || lade_catalog_open(&cat, path, err))
+    s->here = isnan(o->vram) && isnan(o->ram) && storage < 0;
+    lade_machine_probe(&s->probe,
+                       &(struct lade_probe_wish){
+                           .catalog = s->cat,
+                           .plugin = caps->cpu_only ? NULL : caps->plugin,
+                           .cache_dir = caps->cache_dir,
+                           .threads = caps->threads,
+                           .isa = caps->isa,
+                           .exact = caps->exact,
+                           .measure = s->here ? LADE_MEASURE_MISSING : LADE_MEASURE_NOTHING,
+                       });
+    lade_plan_machine_of(&s->machine, &s->probe, caps);
+    if (s->here)
+        return;
+    uint64_t vram = caps->cpu_only ? 0 : bytes_of(o->vram, s->machine.vram);
+    lade_plan_machine_typical(&s->machine, capped(vram, caps->vram),
+                              capped(bytes_of(o->ram, s->machine.ram), caps->ram),
+                              storage < 0 ? LADE_STORAGE_NVME : (enum lade_storage)storage);
+}
+
+static int describe(struct subject *s, const struct options *o, int storage, char *err)
+{
+    struct lade_plan_caps caps;
+    options_caps(o, &caps);
+    if (open_model(s, o, err))
         return -1;
-    lade_plan_model_of(out, cat, o->batch, o->precision == PRECISION_EXACT);
-    snprintf(name, size, "%s", cat->name);
-    lade_catalog_close(cat);
+    describe_machine(s, o, storage, &caps);
+    if (s->cat)
+        lade_plan_model_of(&s->model, s->cat, &caps);
     return 0;
 }
 
@@ -74,90 +88,137 @@ static const char *const status_names[] = {"chosen", "possible", "impossible"};
 static json_t *row_json(const struct lade_plan_row *r)
 {
     bool possible = r->status != LADE_PLAN_IMPOSSIBLE;
-    json_t *row = json_pack(
-        "{s:s, s:s, s:s, s:I, s:I, s:I}", "strategy", lade_strategy_name(r->strategy), "status",
-        status_names[r->status], "reason", r->reason, "vram_bytes", (json_int_t)r->vram_bytes,
-        "ram_bytes", (json_int_t)r->ram_bytes, "disk_bytes", (json_int_t)r->disk_bytes);
+    json_t *row =
+        json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:i}", "strategy", r->strategy->name, "status",
+                  status_names[r->status], "reason", r->reason, "vram_bytes",
+                  (json_int_t)r->vram_bytes, "ram_bytes", (json_int_t)r->ram_bytes, "disk_bytes",
+                  (json_int_t)r->disk_bytes, "context", possible ? r->place.context : 0);
     const struct {
         const char *key;
         double value;
-    } numbers[] = {{"load_s", r->load_s},
-                   {"ttft_s", r->ttft_s},
-                   {"prefill_tps", r->prefill_tps},
-                   {"decode_tps", r->decode_tps}};
+    } numbers[] = {
+        {"load_s", r->load_s},
+        {"first_s", r->first_s},
+        {"ttft_s", r->ttft_s},
+        {"prefill_tps", r->prefill_tps},
+        {"decode_tps", r->decode_tps},
+        {"experts_in_vram", r->experts_in_vram},
+        {"experts_in_ram", r->experts_in_ram},
+        {"token_vram_bytes", r->read[LADE_VRAM]},
+        {"token_ram_bytes", r->read[LADE_RAM]},
+        {"token_disk_bytes", r->read[LADE_DRIVE]},
+    };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         json_object_set_new(row, numbers[i].key,
                             possible ? json_real(numbers[i].value) : json_null());
     return row;
 }
 
-static int print_json(const struct lade_plan *plan, const char *name,
-                      const struct lade_plan_machine *pc, char *err)
+static json_t *machine_json(const struct lade_plan_machine *m)
+{
+    return json_pack("{s:b, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "measured", m->measured,
+                     "ram_gbps", m->ram_gbps, "base_gbps", m->base_gbps, "experts_gbps",
+                     m->experts_gbps, "base_gflops", m->base_gflops, "experts_gflops",
+                     m->experts_gflops, "disk_gbps", m->disk_gbps, "disk_random_gbps",
+                     m->disk_random_gbps, "vram_gbps", m->vram ? m->vram_gbps : 0.0, "link_gbps",
+                     m->vram ? m->link_gbps : 0.0);
+}
+
+static int print_json(const struct subject *s, const struct lade_plan *plan, char *err)
 {
     json_t *rows = json_array();
     for (int i = 0; i < plan->n; i++)
         json_array_append_new(rows, row_json(&plan->rows[i]));
-    const char *chosen =
-        plan->chosen < 0 ? NULL : lade_strategy_name(plan->rows[plan->chosen].strategy);
-    return output_json(json_pack("{s:s?, s:o, s:o, s:I, s:I, s:s, s:i}", "chosen", chosen, "rows",
-                                 rows, "model", output_string(name), "vram", (json_int_t)pc->vram,
-                                 "ram", (json_int_t)pc->ram, "storage",
-                                 lade_storage_name(pc->storage), "context",
-                                 plan->chosen < 0 ? 0 : plan->rows[plan->chosen].place.context),
+    const struct lade_plan_row *chosen = plan->chosen < 0 ? NULL : &plan->rows[plan->chosen];
+    return output_json(json_pack("{s:s?, s:o, s:o, s:I, s:I, s:s, s:i, s:o}", "chosen",
+                                 chosen ? chosen->strategy->name : NULL, "rows", rows, "model",
+                                 output_string(s->name), "vram", (json_int_t)s->machine.vram, "ram",
+                                 (json_int_t)s->machine.ram, "storage",
+                                 lade_storage_name(s->machine.storage), "context",
+                                 chosen ? chosen->place.context : 0, "machine",
+                                 machine_json(&s->machine)),
                        err);
 }
+
+/* ---- for people ------------------------------------------------------------------------------ */
 
 static void print_row(const struct lade_plan_row *r)
 {
     static const char *const marks[] = {"*", " ", "-"};
     char vram[UNITS_MAX], ram[UNITS_MAX], disk[UNITS_MAX], load[UNITS_MAX], ttft[UNITS_MAX];
     char prefill[UNITS_MAX], decode[UNITS_MAX];
-    printf("%s %-18s", marks[r->status], lade_strategy_name(r->strategy));
+    printf("%s %-18s", marks[r->status], r->strategy->name);
     if (r->status == LADE_PLAN_IMPOSSIBLE) {
         printf(" %s\n", r->reason);
         return;
     }
-    printf(" %9s %9s %9s %8s %8s %8s %8s\n", units_memory(vram, (double)r->vram_bytes),
-           units_memory(ram, (double)r->ram_bytes), units_memory(disk, (double)r->disk_bytes),
+    printf(" %8s %8s %8s %7s %7s %7s %7s\n",
+           r->vram_bytes ? units_memory(vram, (double)r->vram_bytes) : "-",
+           units_memory(ram, (double)r->ram_bytes),
+           r->disk_bytes ? units_memory(disk, (double)r->disk_bytes) : "-",
            units_duration(load, r->load_s), units_seconds(ttft, r->ttft_s),
            units_speed(prefill, r->prefill_tps), units_speed(decode, r->decode_tps));
+    printf("    %s\n", r->status == LADE_PLAN_CHOSEN ? r->strategy->summary : r->reason);
     if (r->status == LADE_PLAN_CHOSEN)
-        printf("  %-18s %s; %s\n", "", lade_strategy_summary(r->strategy), r->reason);
+        printf("    %s\n", r->reason);
 }
 
-static void print_text(const struct lade_plan *plan, const char *name,
-                       const struct lade_plan_machine *pc)
+static void print_speeds(const struct subject *s)
+{
+    const struct lade_plan_machine *m = &s->machine;
+    printf("\n* chosen, - impossible. first: of a 512-token prompt, once loaded; tokens/s.\n");
+    if (!m->measured) {
+        printf("Predicted from typical speeds of such a machine.\n");
+        return;
+    }
+    printf("Predicted from what was measured here: weights %.1f and %.1f GB/s (base, experts),\n"
+           "RAM %.1f, drive %.2f in order, %.2f at random",
+           m->base_gbps, m->experts_gbps, m->ram_gbps, m->disk_gbps, m->disk_random_gbps);
+    if (m->vram)
+        printf(", VRAM %.0f, link %.1f", m->vram_gbps, m->link_gbps);
+    printf(". lade doctor measures again.\n");
+}
+
+static void print_text(const struct subject *s, const struct lade_plan *plan)
 {
     char vram[UNITS_MAX], ram[UNITS_MAX];
-    printf("%s on %s of VRAM, %s of RAM, %s\n\n", name,
-           pc->vram ? units_memory(vram, (double)pc->vram) : "none",
-           units_memory(ram, (double)pc->ram), lade_storage_name(pc->storage));
-    printf("  %-18s %9s %9s %9s %8s %8s %8s %8s\n", "strategy", "VRAM", "RAM", "drive", "load",
+    const struct lade_plan_machine *m = &s->machine;
+    printf("%s on %s of VRAM, %s of RAM, %s\n", s->name,
+           m->vram ? units_memory(vram, (double)m->vram) : "none",
+           units_memory(ram, (double)m->ram), lade_storage_name(m->storage));
+    if (s->here && !m->vram && s->probe.n_gpus)
+        printf("%s is not used: %s\n", s->probe.gpu[0].name, s->probe.gpu_missing);
+    printf("\n  %-18s %8s %8s %8s %7s %7s %7s %7s\n", "strategy", "VRAM", "RAM", "drive", "load",
            "first", "prefill", "decode");
     for (int i = 0; i < plan->n; i++)
         print_row(&plan->rows[i]);
-    printf(
-        "\n* chosen, - impossible. Speeds in tokens/s, predicted from typical bandwidths; first: "
-        "first\ntoken of a 512-token prompt, once loaded.\n");
     if (plan->chosen < 0)
-        printf(
-            "\nNo strategy fits this machine: more RAM or VRAM is needed, or a smaller model.\n");
+        printf("\nNo strategy fits this machine: more memory is needed, or a smaller model.\n");
+    print_speeds(s);
 }
 
 int cmd_plan(const struct options *o)
 {
-    struct lade_plan_model model;
-    struct lade_plan_machine machine;
+    struct subject s = {0};
     struct lade_plan plan;
-    char name[128], err[LADE_ERR];
-    if (describe_machine(o, &machine, err))
+    char err[LADE_ERR];
+    int storage = o->storage ? lade_storage_find(o->storage) : -1;
+    if (o->storage && storage < 0) {
+        lade_fail(err,
+                  "--storage %.40s: is not a kind of storage; use nvme, ssd, hdd or "
+                  "raid0",
+                  o->storage);
         return report_usage(o->json, err);
-    if (describe_model(o, &model, name, sizeof name, err) ||
-        lade_plan(&plan, &model, &machine, o->strategy, o->context, err))
-        return report_failed(o->json, err);
-    if (!o->json)
-        print_text(&plan, name, &machine);
-    else if (print_json(&plan, name, &machine, err))
+    }
+    int rc = describe(&s, o, storage, err);
+    if (rc == 0)
+        rc = lade_plan(&plan, &s.model, &s.machine, o->strategy, o->context, err);
+    if (rc == 0 && o->json)
+        rc = print_json(&s, &plan, err);
+    else if (rc == 0)
+        print_text(&s, &plan);
+    lade_catalog_close(s.cat);
+    if (rc)
         return report_failed(o->json, err);
     return EXIT_DONE;
 }

@@ -1,0 +1,139 @@
+#include "engine/plan/probe.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kernels/kernels.h"
+
+/* An expert of the 80B model, where no catalog says what one is. */
+static const size_t EXPERT_BYTES = 1703936;
+
+/* ---- facts ---- */
+
+/* The value of the first line "KEY : VALUE" of a file of /proc. */
+static bool read_key(const char *file, const char *key, char *out, size_t size)
+{
+    char line[4096];
+    bool found = false;
+    FILE *f = fopen(file, "re");
+    size_t len = strlen(key);
+    while (f && !found && fgets(line, sizeof line, f)) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, key, len) != 0 || !colon || !strspn(line + len, " \t:"))
+            continue;
+        char *value = colon + 1 + strspn(colon + 1, " \t");
+        value[strcspn(value, "\n")] = '\0';
+        snprintf(out, size, "%s", value);
+        found = true;
+    }
+    if (f)
+        fclose(f);
+    return found;
+}
+
+static uint64_t read_kib(const char *key)
+{
+    char text[64];
+    unsigned long long kib = 0;
+    if (read_key("/proc/meminfo", key, text, sizeof text))
+        sscanf(text, "%llu", &kib);
+    return kib * 1024;
+}
+
+/* Asks the device itself, so that what is said is what is used. */
+static void ask_cpu(struct lade_machine *p, const struct lade_probe_wish *wish)
+{
+    struct lade_device_config config = {
+        .threads = wish->threads, .isa = wish->isa, .exact = wish->exact};
+    struct lade_device *dev = NULL;
+    p->cores = lade_machine_cores();
+    p->processors = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    if (!read_key("/proc/cpuinfo", "model name", p->cpu, sizeof p->cpu) &&
+        !read_key("/proc/cpuinfo", "Hardware", p->cpu, sizeof p->cpu))
+        snprintf(p->cpu, sizeof p->cpu, "unknown processor");
+    if (lade_cpu_ops()->open(&dev, &config, NULL))
+        return;
+    snprintf(p->isa, sizeof p->isa, "%s%s", lade_cpu_ops()->describe(dev),
+             wish->exact ? ", exact" : "");
+    lade_cpu_ops()->close(dev);
+}
+
+/* Groups the shards by drive. The largest shard of each is what is read to measure it. */
+static void find_drives(struct lade_machine *p, const struct lade_catalog *cat)
+{
+    uint64_t largest[LADE_MACHINE_DRIVES] = {0};
+    for (int i = 0; cat && i < cat->n_shards; i++) {
+        const struct lade_shard *s = &cat->shards[i];
+        struct lade_machine_drive found;
+        struct stat st;
+        if (stat(s->path, &st))
+            continue;
+        lade_probe_drive_of(&found, "/sys", "/proc/self/mountinfo", major(st.st_dev),
+                            minor(st.st_dev));
+        int k = 0;
+        while (k < p->n_drives && strcmp(p->drive[k].name, found.name) != 0)
+            k++;
+        if (k == LADE_MACHINE_DRIVES)
+            continue;
+        if (k == p->n_drives)
+            p->drive[p->n_drives++] = found;
+        p->drive[k].shards++;
+        p->drive[k].bytes += s->bytes;
+        if (s->bytes >= largest[k]) {
+            largest[k] = s->bytes;
+            snprintf(p->drive[k].path, sizeof p->drive[k].path, "%s", s->path);
+        }
+    }
+}
+
+/* ---- speeds ---- */
+
+static size_t expert_bytes(const struct lade_catalog *cat)
+{
+    size_t most = 0;
+    for (int i = 0; cat && i < cat->n_pieces; i++)
+        if (cat->pieces[i].kind == LADE_PIECE_EXPERT && cat->pieces[i].bytes > most)
+            most = cat->pieces[i].bytes;
+    return most ? most : EXPERT_BYTES;
+}
+
+static void measure(struct lade_machine *p, const struct lade_probe_wish *wish)
+{
+    bool again = wish->measure == LADE_MEASURE_ALL;
+    if (again || !p->ram_gbps)
+        p->ram_gbps = lade_probe_ram(p->cores);
+    if (again || !p->kernels.experts_gbps)
+        lade_probe_kernels(&p->kernels, wish);
+    for (int i = 0; i < p->n_drives; i++)
+        if (again || !p->drive[i].one_gbps)
+            lade_probe_drive_measure(&p->drive[i], expert_bytes(wish->catalog));
+    bool gpus = again || p->gpu_missing[0];
+    for (int i = 0; i < p->n_gpus; i++)
+        gpus |= !p->gpu[i].measured;
+    if (gpus)
+        lade_probe_gpus(p, wish->plugin, true);
+}
+
+void lade_machine_probe(struct lade_machine *out, const struct lade_probe_wish *wish)
+{
+    struct timespec t;
+    *out = (struct lade_machine){0};
+    lade_machine_memory(&out->memory);
+    out->swap_total = read_kib("SwapTotal");
+    out->swap_free = read_kib("SwapFree");
+    out->nodes = lade_probe_nodes("/sys");
+    ask_cpu(out, wish);
+    find_drives(out, wish->catalog);
+    lade_probe_gpus(out, wish->plugin, false);
+    lade_probe_types(&out->kernels, wish->catalog);
+    clock_gettime(CLOCK_REALTIME, &t);
+    lade_speeds_recall(out, wish->cache_dir, (double)t.tv_sec);
+    if (wish->measure == LADE_MEASURE_NOTHING)
+        return;
+    measure(out, wish);
+    lade_speeds_keep(out, wish->cache_dir, (double)t.tv_sec);
+}

@@ -1,0 +1,297 @@
+/* probe_cpu.c - how fast memory is read, and how fast the kernels work through weights. */
+#include <dirent.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "engine/plan/probe.h"
+#include "kernels/kernels.h"
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+int lade_probe_nodes(const char *sys)
+{
+    char path[512], line[16];
+    int nodes = 0;
+    snprintf(path, sizeof path, "%s/devices/system/node", sys);
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        int id;
+        if (sscanf(e->d_name, "node%d", &id) != 1)
+            continue;
+        snprintf(path, sizeof path, "%s/devices/system/node/node%d/meminfo", sys, id);
+        FILE *f = fopen(path, "re");
+        unsigned long long kib = 0;
+        if (f && fscanf(f, "%*s %*d %15s %llu", line, &kib) == 2 && kib)
+            nodes++;
+        if (f)
+            fclose(f);
+    }
+    if (d)
+        closedir(d);
+    return nodes ? nodes : 1;
+}
+
+/* ---- memory ---- */
+
+enum { ROUNDS = 5, MOST_THREADS = 256 };
+
+/* More than caches hold, but for those of large servers, which then look faster than they are. */
+static const size_t RAM_BYTES = (size_t)256 << 20;
+
+struct reader {
+    pthread_t thread;
+    const uint64_t *data;
+    size_t words;
+    volatile uint64_t sum; /* volatile: somebody must want what is read */
+};
+
+/* Four sums, so that the additions do not wait for each other. */
+static void *read_all(void *arg)
+{
+    struct reader *r = arg;
+    uint64_t a = 0, b = 0, c = 0, d = 0;
+    for (size_t i = 0; i + 4 <= r->words; i += 4) {
+        a += r->data[i];
+        b += r->data[i + 1];
+        c += r->data[i + 2];
+        d += r->data[i + 3];
+    }
+    r->sum = a + b + c + d;
+    return NULL;
+}
+
+/* Seconds of one round; 0 if a thread could not be started. */
+static double round_of(struct reader *readers, int threads)
+{
+    int started = 1;
+    double begin = now();
+    while (started < threads &&
+           !pthread_create(&readers[started].thread, NULL, read_all, &readers[started]))
+        started++;
+    read_all(&readers[0]);
+    for (int i = 1; i < started; i++)
+        pthread_join(readers[i].thread, NULL);
+    return started == threads ? now() - begin : 0;
+}
+
+/* Memory of its own, with pages there and of different contents. */
+static void *touched(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    madvise(p, bytes, MADV_HUGEPAGE); /* as weights have them */
+    memset(p, 0x11, bytes);
+    return p;
+}
+
+double lade_probe_ram(int threads)
+{
+    double best = 0;
+    threads = threads < 1 ? 1 : threads > MOST_THREADS ? MOST_THREADS : threads;
+    struct reader *readers = calloc((size_t)threads, sizeof *readers);
+    uint64_t *data = readers ? touched(RAM_BYTES) : NULL;
+    size_t share = RAM_BYTES / sizeof *data / (size_t)threads;
+    for (int i = 0; data && i < threads; i++)
+        readers[i] = (struct reader){.data = data + share * (size_t)i, .words = share};
+    for (int k = 0; data && k < ROUNDS; k++) {
+        double seconds = round_of(readers, threads);
+        double rate = seconds > 0 ? (double)RAM_BYTES / seconds / 1e9 : 0;
+        best = rate > best ? rate : best;
+    }
+    if (data)
+        munmap(data, RAM_BYTES);
+    free(readers);
+    return best;
+}
+
+/* ---- kernels ---- */
+
+/* Shapes of the 80B model: a layer's experts, and its largest projection. */
+enum { DIM = 2048, FF = 512, WIDE = 12288, TOP = 10, EXPERTS = 96, PROJECTIONS = 6, BATCH = 512 };
+
+/* Seconds that each of the measurements takes at least. */
+static const double SECONDS = 0.12;
+
+struct bench {
+    const struct lade_ops *ops;
+    struct lade_device *dev;
+    struct lade_matrix projection[PROJECTIONS];
+    struct lade_expert expert[EXPERTS];
+    double expert_bytes, projection_bytes;
+    unsigned char *weights;
+    size_t weights_bytes;
+    float *x, *y; /* [BATCH][WIDE] */
+    int32_t *ids; /* [BATCH][TOP] */
+    float *route; /* [BATCH][TOP] */
+    int turn;
+};
+
+/* The type and group of most bytes among experts, or among the rest. */
+static struct lade_matrix main_type(const struct lade_catalog *cat, bool experts)
+{
+    struct lade_matrix best = {.type = experts ? LADE_Q4 : LADE_Q8, .group = 128};
+    size_t most = 0;
+    for (int i = 0; cat && i < cat->n_tensors; i++) {
+        const struct lade_tensor *t = &cat->tensors[i];
+        enum lade_piece_kind kind = cat->pieces[t->piece].kind;
+        bool wanted = experts ? kind == LADE_PIECE_EXPERT : kind == LADE_PIECE_BASE;
+        if (wanted && t->bytes > most) {
+            most = t->bytes;
+            best = t->packed;
+        }
+    }
+    return best;
+}
+
+/* Gives m the next bytes of the weights; only counts them while there is no memory yet. */
+static void place(struct bench *b, struct lade_matrix *m, const struct lade_matrix *type, int rows,
+                  int cols)
+{
+    struct lade_matrix_layout l;
+    *m = *type;
+    m->rows = rows;
+    m->cols = cols;
+    m->data = b->weights ? b->weights + b->weights_bytes : NULL;
+    if (lade_matrix_layout(m, &l) == 0)
+        b->weights_bytes += (l.bytes + LADE_ALIGN - 1) / LADE_ALIGN * LADE_ALIGN;
+}
+
+static void place_all(struct bench *b, const struct lade_matrix *experts,
+                      const struct lade_matrix *base)
+{
+    b->weights_bytes = 0;
+    for (int i = 0; i < EXPERTS; i++) {
+        place(b, &b->expert[i].gate, experts, FF, DIM);
+        place(b, &b->expert[i].up, experts, FF, DIM);
+        place(b, &b->expert[i].down, experts, DIM, FF);
+    }
+    b->expert_bytes = (double)b->weights_bytes / EXPERTS;
+    for (int i = 0; i < PROJECTIONS; i++)
+        place(b, &b->projection[i], base, WIDE, DIM);
+    b->projection_bytes = ((double)b->weights_bytes - b->expert_bytes * EXPERTS) / PROJECTIONS;
+}
+
+static void fill_inputs(struct bench *b)
+{
+    for (size_t i = 0; i < (size_t)BATCH * WIDE; i++)
+        b->x[i] = 1.0f / (float)(1 + i % 7);
+    for (int i = 0; i < BATCH * TOP; i++) {
+        b->ids[i] = i % EXPERTS;
+        b->route[i] = 1.0f / TOP;
+    }
+}
+
+void lade_probe_types(struct lade_machine_kernels *out, const struct lade_catalog *cat)
+{
+    struct lade_matrix experts = main_type(cat, true), base = main_type(cat, false);
+    snprintf(out->experts, sizeof out->experts, "%s", lade_matrix_type(&experts));
+    snprintf(out->base, sizeof out->base, "%s", lade_matrix_type(&base));
+}
+
+static bool prepare(struct bench *b, const struct lade_probe_wish *wish)
+{
+    struct lade_device_config config = {
+        .threads = wish->threads, .isa = wish->isa, .exact = wish->exact};
+    struct lade_matrix experts = main_type(wish->catalog, true);
+    struct lade_matrix base = main_type(wish->catalog, false);
+    b->ops = lade_cpu_ops();
+    place_all(b, &experts, &base);
+    b->weights = touched(b->weights_bytes);
+    b->x = malloc(sizeof(float) * BATCH * WIDE);
+    b->y = malloc(sizeof(float) * BATCH * WIDE);
+    b->ids = malloc(sizeof(int32_t) * BATCH * TOP);
+    b->route = malloc(sizeof(float) * BATCH * TOP);
+    if (!b->weights || !b->x || !b->y || !b->ids || !b->route ||
+        b->ops->open(&b->dev, &config, NULL))
+        return false;
+    place_all(b, &experts, &base);
+    fill_inputs(b);
+    return true;
+}
+
+static void finish(struct bench *b)
+{
+    if (b->dev)
+        b->ops->close(b->dev);
+    if (b->weights)
+        munmap(b->weights, b->weights_bytes);
+    free(b->x);
+    free(b->y);
+    free(b->ids);
+    free(b->route);
+}
+
+/* Experts of `n` tokens. The next ones each time, so that they come from memory. */
+static int run_experts(struct bench *b, int n)
+{
+    for (int i = 0; n == 1 && i < TOP; i++)
+        b->ids[i] = b->turn++ % EXPERTS;
+    struct lade_moe moe = {.n = n,
+                           .dim = DIM,
+                           .k = TOP,
+                           .n_experts = EXPERTS,
+                           .x = b->x,
+                           .ids = b->ids,
+                           .weights = b->route,
+                           .experts = b->expert,
+                           .y = b->y};
+    return b->ops->moe(b->dev, &moe, NULL);
+}
+
+static int run_base(struct bench *b, int n)
+{
+    struct lade_matmul job = {.y = b->y, .x = b->x, .w = &b->projection[b->turn++ % PROJECTIONS]};
+    return b->ops->matmul(b->dev, &job, 1, n, NULL);
+}
+
+/* Calls per second, 0 where a kernel refuses: the median of thirds, which one disturbance does not
+ * move. */
+static double rate(struct bench *b, int (*run)(struct bench *, int), int n)
+{
+    double third[3];
+    if (run(b, n))
+        return 0;
+    for (int i = 0; i < 3; i++) {
+        double begin = now(), end;
+        int calls = 0;
+        do {
+            if (run(b, n))
+                return 0;
+            calls++;
+            end = now();
+        } while (end - begin < SECONDS / 3);
+        third[i] = calls / (end - begin);
+    }
+    double low = third[0] < third[1] ? third[0] : third[1];
+    double high = third[0] < third[1] ? third[1] : third[0];
+    return third[2] < low ? low : third[2] > high ? high : third[2];
+}
+
+void lade_probe_kernels(struct lade_machine_kernels *out, const struct lade_probe_wish *wish)
+{
+    struct bench b = {0};
+    *out = (struct lade_machine_kernels){0};
+    lade_probe_types(out, wish->catalog);
+    if (prepare(&b, wish)) {
+        /* A prompt of 512 tokens gives each of 512 experts ten: as many here per expert. */
+        const int batch = EXPERTS;
+        const double expert_flops = 2.0 * 3 * DIM * FF * TOP, base_flops = 2.0 * DIM * WIDE;
+        out->experts_gbps = rate(&b, run_experts, 1) * TOP * b.expert_bytes / 1e9;
+        out->base_gbps = rate(&b, run_base, 1) * b.projection_bytes / 1e9;
+        for (int i = 0; i < BATCH * TOP; i++)
+            b.ids[i] = i % EXPERTS;
+        out->experts_gflops = rate(&b, run_experts, batch) * batch * expert_flops / 1e9;
+        out->base_gflops = rate(&b, run_base, BATCH) * BATCH * base_flops / 1e9;
+    }
+    finish(&b);
+}

@@ -1,0 +1,187 @@
+/* speeds.c - measured speeds, kept between runs in one small JSON file:
+ *
+ *     {"version": 1, "ram": {KEY: {"at": SECONDS, "gbps": N}}, "kernels": {...}, "gpus": {...},
+ *      "drives": {...}}
+ *
+ * KEY names what was measured: the processor and its threads, the types of weights, a GPU's bus, a
+ * drive. A number that makes no sense is no number. */
+#include <errno.h>
+#include <jansson.h>
+#include <limits.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/plan/probe.h"
+
+enum { VERSION = 1, MOST_BYTES = 1 << 20 };
+
+static const double MONTH = 30 * 86400.0;
+
+/* A number of a struct, and its name in the file. */
+struct number {
+    const char *name;
+    size_t field;
+};
+
+#define NUMBER(type, name)                                                                         \
+    {                                                                                              \
+#name, offsetof(struct type, name)                                                         \
+    }
+static const struct number kernels_numbers[] = {NUMBER(lade_machine_kernels, experts_gbps),
+                                                NUMBER(lade_machine_kernels, base_gbps),
+                                                NUMBER(lade_machine_kernels, experts_gflops),
+                                                NUMBER(lade_machine_kernels, base_gflops),
+                                                {0}};
+static const struct number gpu_numbers[] = {NUMBER(lade_machine_gpu, memory_gbps),
+                                            NUMBER(lade_machine_gpu, upload_gbps),
+                                            NUMBER(lade_machine_gpu, download_gbps),
+                                            {0}};
+static const struct number drive_numbers[] = {NUMBER(lade_machine_drive, sequential_gbps),
+                                              NUMBER(lade_machine_drive, one_gbps),
+                                              NUMBER(lade_machine_drive, eight_gbps),
+                                              {0}};
+static const struct number ram_numbers[] = {NUMBER(lade_machine, ram_gbps), {0}};
+#undef NUMBER
+
+static double *field(const void *base, const struct number *n)
+{
+    return (double *)((char *)base + n->field);
+}
+
+/* Takes an entry's numbers, all or none. */
+static bool recall(void *base, const struct number *numbers, json_t *section, const char *key,
+                   double now)
+{
+    json_t *entry = json_object_get(section, key);
+    double at = json_number_value(json_object_get(entry, "at"));
+    if (!entry || !(at <= now && at >= now - MONTH))
+        return false;
+    for (const struct number *n = numbers; n->name; n++) {
+        double value = json_number_value(json_object_get(entry, n->name));
+        if (!(value > 0) || !isfinite(value))
+            return false;
+    }
+    for (const struct number *n = numbers; n->name; n++)
+        *field(base, n) = json_number_value(json_object_get(entry, n->name));
+    return true;
+}
+
+/* Writes an entry, unless something of it is not known. */
+static void keep(const void *base, const struct number *numbers, json_t *file, const char *name,
+                 const char *key, double now)
+{
+    json_t *section = json_object_get(file, name), *entry = json_object();
+    for (const struct number *n = numbers; n->name; n++) {
+        if (!(*field(base, n) > 0)) {
+            json_decref(entry);
+            return;
+        }
+        json_object_set_new(entry, n->name, json_real(*field(base, n)));
+    }
+    json_object_set_new(entry, "at", json_real(now));
+    if (!json_is_object(section)) {
+        section = json_object();
+        json_object_set_new(file, name, section);
+    }
+    json_object_set_new(section, key, entry);
+}
+
+/* ---- keys ---- */
+
+enum { KEY = 256 };
+
+static const char *ram_key(char out[KEY], const struct lade_machine *p)
+{
+    snprintf(out, KEY, "%s, %d cores", p->cpu, p->cores);
+    return out;
+}
+
+static const char *kernels_key(char out[KEY], const struct lade_machine *p)
+{
+    snprintf(out, KEY, "%s, %s, %s, %s", p->cpu, p->isa, p->kernels.experts, p->kernels.base);
+    return out;
+}
+
+static const char *gpu_key(char out[KEY], const struct lade_machine_gpu *g)
+{
+    snprintf(out, KEY, "%s, %s", g->bus, g->name);
+    return out;
+}
+
+/* ---- the file ---- */
+
+static bool file_path(char out[PATH_MAX], const char *cache_dir)
+{
+    return cache_dir && snprintf(out, PATH_MAX, "%s/speeds.json", cache_dir) < PATH_MAX;
+}
+
+/* An empty object where the file is missing, damaged or of another version. */
+static json_t *read_file(const char *path)
+{
+    struct stat st;
+    json_t *file = NULL;
+    if (!stat(path, &st) && st.st_size <= MOST_BYTES)
+        file = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+    if (json_integer_value(json_object_get(file, "version")) == VERSION)
+        return file;
+    json_decref(file);
+    return json_pack("{s:i}", "version", VERSION);
+}
+
+void lade_speeds_recall(struct lade_machine *probe, const char *cache_dir, double now)
+{
+    char path[PATH_MAX], key[KEY];
+    if (!file_path(path, cache_dir))
+        return;
+    json_t *file = read_file(path);
+    recall(probe, ram_numbers, json_object_get(file, "ram"), ram_key(key, probe), now);
+    recall(&probe->kernels, kernels_numbers, json_object_get(file, "kernels"),
+           kernels_key(key, probe), now);
+    for (int i = 0; i < probe->n_gpus; i++)
+        probe->gpu[i].measured = recall(&probe->gpu[i], gpu_numbers, json_object_get(file, "gpus"),
+                                        gpu_key(key, &probe->gpu[i]), now);
+    for (int i = 0; i < probe->n_drives; i++)
+        recall(&probe->drive[i], drive_numbers, json_object_get(file, "drives"),
+               probe->drive[i].name, now);
+    json_decref(file);
+}
+
+/* Makes the directory and those above it, for the user alone. */
+static void make_directory(const char *path)
+{
+    char copy[PATH_MAX];
+    snprintf(copy, sizeof copy, "%s", path);
+    for (char *p = copy + 1; *p; p++) {
+        if (*p != '/')
+            continue;
+        *p = '\0';
+        mkdir(copy, 0700);
+        *p = '/';
+    }
+    mkdir(copy, 0700);
+}
+
+void lade_speeds_keep(const struct lade_machine *probe, const char *cache_dir, double now)
+{
+    char path[PATH_MAX], temporary[PATH_MAX + 16], key[KEY];
+    if (!file_path(path, cache_dir))
+        return;
+    json_t *file = read_file(path);
+    keep(probe, ram_numbers, file, "ram", ram_key(key, probe), now);
+    keep(&probe->kernels, kernels_numbers, file, "kernels", kernels_key(key, probe), now);
+    for (int i = 0; i < probe->n_gpus; i++)
+        if (probe->gpu[i].measured)
+            keep(&probe->gpu[i], gpu_numbers, file, "gpus", gpu_key(key, &probe->gpu[i]), now);
+    for (int i = 0; i < probe->n_drives; i++)
+        keep(&probe->drive[i], drive_numbers, file, "drives", probe->drive[i].name, now);
+    make_directory(cache_dir);
+    /* Another lade may write too: a whole file takes the place of a whole file. */
+    snprintf(temporary, sizeof temporary, "%s.%d", path, (int)getpid());
+    if (json_dump_file(file, temporary, JSON_INDENT(1)) || rename(temporary, path))
+        unlink(temporary);
+    json_decref(file);
+}

@@ -1,0 +1,340 @@
+/* The probe: drives and nodes of made-up systems, the file of speeds, what the plan is told; and
+ * the measurements themselves, of which a test can only ask that they say something. */
+#include <errno.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "engine/plan/plan.h"
+
+static char dir[64];
+
+/* ---- a made-up system ---- */
+
+static const char *under(const char *path)
+{
+    static char out[4][256];
+    static int turn;
+    char *p = out[turn++ % 4];
+    snprintf(p, sizeof out[0], "%s/%s", dir, path);
+    return p;
+}
+
+static void make_parents(const char *path)
+{
+    char copy[256];
+    snprintf(copy, sizeof copy, "%s", path);
+    for (char *p = copy + 1; *p; p++) {
+        if (*p != '/')
+            continue;
+        *p = '\0';
+        if (mkdir(copy, 0700) && errno != EEXIST)
+            fail_msg("%s: %s", copy, strerror(errno));
+        *p = '/';
+    }
+}
+
+static void put(const char *path, const char *text)
+{
+    const char *full = under(path);
+    make_parents(full);
+    FILE *f = fopen(full, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static void link_device(const char *number, const char *target)
+{
+    char link[256], to[256];
+    snprintf(link, sizeof link, "%s/sys/dev/block/%s", dir, number);
+    snprintf(to, sizeof to, "../../%s", target);
+    make_parents(link);
+    assert_int_equal(symlink(to, link), 0);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    snprintf(dir, sizeof dir, "/tmp/lade-probe-XXXXXX");
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    return system(command);
+}
+
+static struct lade_machine_drive drive(unsigned major, unsigned minor)
+{
+    struct lade_machine_drive d;
+    char sys[128], mounts[128];
+    snprintf(sys, sizeof sys, "%s/sys", dir);
+    snprintf(mounts, sizeof mounts, "%s/mountinfo", dir);
+    lade_probe_drive_of(&d, sys, mounts, major, minor);
+    return d;
+}
+
+static void test_drives(void **state)
+{
+    (void)state;
+    put("sys/devices/pci/nvme0n1/queue/rotational", "0\n");
+    put("sys/devices/pci/nvme0n1/nvme0n1p2/partition", "2\n");
+    put("sys/devices/pci/sda/queue/rotational", "1\n");
+    put("sys/devices/virtio/vda/queue/rotational", "1\n");
+    put("sys/devices/virtual/md0/queue/rotational", "0\n");
+    put("sys/devices/virtual/md0/md/level", "raid0\n");
+    put("sys/devices/virtual/md0/slaves/nvme1n1", "");
+    put("sys/devices/virtual/md0/slaves/nvme2n1", "");
+    put("sys/devices/virtual/md0/slaves/nvme3n1", "");
+    put("sys/devices/virtual/md1/md/level", "linear\n");
+    put("sys/devices/virtual/md1/slaves/sdb", "");
+    put("sys/devices/virtual/md1/slaves/sdc", "");
+    link_device("259:2", "devices/pci/nvme0n1/nvme0n1p2");
+    link_device("8:0", "devices/pci/sda");
+    link_device("254:0", "devices/virtio/vda");
+    link_device("9:0", "devices/virtual/md0");
+    link_device("9:1", "devices/virtual/md1");
+    put("mountinfo", "22 1 0:45 / /data rw - btrfs /dev/nobody rw\n"
+                     "23 1 0:46 / /tmp rw - tmpfs tmpfs rw\n");
+
+    struct lade_machine_drive d = drive(259, 2);
+    assert_string_equal(d.name, "nvme0n1"); /* the drive of the partition */
+    assert_false(d.rotational);
+    assert_int_equal(d.disks, 1);
+    d = drive(8, 0);
+    assert_string_equal(d.name, "sda");
+    assert_true(d.rotational);
+    d = drive(254, 0);
+    assert_string_equal(d.name, "vda");
+    assert_false(d.rotational);
+    d = drive(9, 0);
+    assert_string_equal(d.name, "md0");
+    assert_int_equal(d.disks, 3);
+    assert_int_equal(drive(9, 1).disks, 1);
+    d = drive(0, 45); /* its source is no device here */
+    assert_string_equal(d.name, "0:45");
+    d = drive(0, 46);
+    assert_string_equal(d.name, "0:46");
+    assert_int_equal(d.disks, 1);
+}
+
+static void test_nodes(void **state)
+{
+    (void)state;
+    assert_int_equal(lade_probe_nodes(under("nowhere")), 1);
+    put("numa/devices/system/node/node0/meminfo", "Node 0 MemTotal:       131072000 kB\n");
+    put("numa/devices/system/node/node1/meminfo", "Node 1 MemTotal:       131072000 kB\n");
+    put("numa/devices/system/node/node2/meminfo", "Node 2 MemTotal:       0 kB\n");
+    put("numa/devices/system/node/possible", "0-2\n");
+    assert_int_equal(lade_probe_nodes(under("numa")), 2);
+}
+
+/* ---- speeds ---- */
+
+static struct lade_machine machine(void)
+{
+    struct lade_machine m = {.cores = 8, .n_drives = 2, .n_gpus = 1, .ram_gbps = 40};
+    snprintf(m.cpu, sizeof m.cpu, "Some \"CPU\" 9000");
+    snprintf(m.isa, sizeof m.isa, "AVX2, 8 threads");
+    m.kernels = (struct lade_machine_kernels){.experts = "int4",
+                                              .base = "int8",
+                                              .experts_gbps = 30,
+                                              .base_gbps = 35,
+                                              .experts_gflops = 500,
+                                              .base_gflops = 700};
+    snprintf(m.drive[0].name, sizeof m.drive[0].name, "nvme0n1");
+    m.drive[0].sequential_gbps = 3.25;
+    m.drive[0].one_gbps = 1.5;
+    m.drive[0].eight_gbps = 3;
+    snprintf(m.drive[1].name, sizeof m.drive[1].name, "sda"); /* not measured */
+    m.gpu[0] = (struct lade_machine_gpu){.name = "GPU",
+                                         .bus = "0000:01:00.0",
+                                         .memory_gbps = 900,
+                                         .upload_gbps = 24,
+                                         .download_gbps = 25,
+                                         .measured = true};
+    return m;
+}
+
+/* The same machine before anything was measured. */
+static struct lade_machine blank(void)
+{
+    struct lade_machine m = machine();
+    m.ram_gbps = 0;
+    m.kernels = (struct lade_machine_kernels){.experts = "int4", .base = "int8"};
+    m.drive[0].sequential_gbps = m.drive[0].one_gbps = m.drive[0].eight_gbps = 0;
+    m.gpu[0].memory_gbps = m.gpu[0].upload_gbps = m.gpu[0].download_gbps = 0;
+    m.gpu[0].measured = false;
+    return m;
+}
+
+static void test_speeds_are_kept(void **state)
+{
+    (void)state;
+    const char *cache = under("made/on/demand");
+    const double now = 1.7e9, month = 30 * 86400.0;
+    struct lade_machine m = machine(), found = blank();
+    lade_speeds_recall(&found, cache, now);
+    assert_true(found.ram_gbps == 0);
+    lade_speeds_keep(&m, cache, now);
+
+    lade_speeds_recall(&found, cache, now + month - 1);
+    assert_float_equal(found.ram_gbps, 40, 1e-9);
+    assert_float_equal(found.kernels.base_gflops, 700, 1e-9);
+    assert_float_equal(found.drive[0].sequential_gbps, 3.25, 1e-9);
+    assert_true(found.drive[1].one_gbps == 0);
+    assert_true(found.gpu[0].measured);
+    assert_float_equal(found.gpu[0].upload_gbps, 24, 1e-9);
+
+    found = blank();
+    lade_speeds_recall(&found, cache, now + month + 1); /* too old */
+    assert_true(found.ram_gbps == 0 && found.drive[0].one_gbps == 0 && !found.gpu[0].measured);
+    lade_speeds_recall(&found, cache, now - 1); /* from the future */
+    assert_true(found.ram_gbps == 0);
+
+    found = blank(); /* other weights, other threads */
+    snprintf(found.kernels.experts, sizeof found.kernels.experts, "Q4_K");
+    found.cores = 4;
+    lade_speeds_recall(&found, cache, now);
+    assert_true(found.ram_gbps == 0 && found.kernels.experts_gbps == 0);
+    assert_true(found.drive[0].one_gbps > 0);
+
+    /* What one machine does not know, another's file keeps. */
+    snprintf(found.drive[0].name, sizeof found.drive[0].name, "nvme7n1");
+    lade_speeds_keep(&found, cache, now);
+    found = blank();
+    lade_speeds_recall(&found, cache, now);
+    assert_true(found.ram_gbps > 0 && found.drive[0].one_gbps > 0);
+}
+
+static void test_damaged_speeds_say_nothing(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "",
+        "{",
+        "[]",
+        "{\"version\": 2, \"ram\": {}}",
+        "{\"version\": 1, \"ram\": {\"Some \\\"CPU\\\" 9000, 8 cores\": {\"at\": 1.7e9, "
+        "\"ram_gbps\": -3}}}",
+        "{\"version\": 1, \"drives\": {\"nvme0n1\": {\"at\": 1.7e9, \"one_gbps\": 1}}}",
+        "{\"version\": 1, \"drives\": {\"nvme0n1\": 7}, \"ram\": \"x\", \"kernels\": []}",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        put("damaged/speeds.json", texts[i]);
+        struct lade_machine found = blank(), m = machine();
+        lade_speeds_recall(&found, under("damaged"), 1.7e9);
+        assert_true(found.ram_gbps == 0 && found.drive[0].one_gbps == 0);
+        lade_speeds_keep(&m, under("damaged"), 1.7e9);
+        lade_speeds_recall(&found, under("damaged"), 1.7e9);
+        assert_true(found.ram_gbps > 0 && found.drive[0].one_gbps > 0);
+    }
+    put("a-file", "");
+    struct lade_machine m = machine();
+    lade_speeds_keep(&m, under("a-file/below"), 1.7e9); /* nothing can be kept there */
+    lade_speeds_keep(&m, NULL, 1.7e9);
+    lade_speeds_recall(&m, NULL, 1.7e9);
+}
+
+static void test_measuring(void **state)
+{
+    (void)state;
+    assert_true(lade_probe_ram(2) > 0);
+    struct lade_machine_kernels k;
+    lade_probe_kernels(&k, &(struct lade_probe_wish){.threads = 2});
+    assert_string_equal(k.experts, "int4");
+    assert_string_equal(k.base, "int8");
+    assert_true(k.experts_gbps > 0 && k.base_gbps > 0);
+    assert_true(k.experts_gflops > 0 && k.base_gflops > 0);
+
+    struct lade_machine_drive d = {.disks = 1};
+    put("small", "x");
+    snprintf(d.path, sizeof d.path, "%s", under("small"));
+    lade_probe_drive_measure(&d, 100000);
+    assert_true(d.one_gbps == 0); /* it would be some cache's speed */
+    snprintf(d.path, sizeof d.path, "%s", under("large"));
+    lade_probe_drive_measure(&d, 100000); /* not there */
+    assert_true(d.one_gbps == 0);
+    FILE *f = fopen(d.path, "w");
+    assert_non_null(f);
+    assert_int_equal(ftruncate(fileno(f), 80 << 20), 0);
+    fclose(f);
+    lade_probe_drive_measure(&d, 100000);
+    assert_true(d.one_gbps > 0 && d.eight_gbps > 0 && d.sequential_gbps > 0);
+}
+
+/* ---- for the plan ---- */
+
+static void test_machine_for_the_plan(void **state)
+{
+    (void)state;
+    const uint64_t gib = 1u << 30;
+    struct lade_plan_machine pc;
+    struct lade_machine m = machine();
+    m.n_drives = 1;
+    m.drive[0].bytes = 10 * gib;
+    m.memory = (struct lade_memory){64 * gib, 60 * gib};
+    m.gpu[0].total = 24 * gib;
+    m.gpu[0].free = 20 * gib;
+
+    lade_plan_machine_of(&pc, &m, &(struct lade_plan_caps){0});
+    assert_int_equal(pc.ram, 60 * gib);
+    assert_int_equal(pc.ram_reserve, gib);
+    assert_int_equal(pc.vram, 20 * gib);
+    assert_true(pc.vram_reserve > 0 && pc.vram_reserve <= gib);
+    assert_int_equal(pc.storage, LADE_STORAGE_NVME);
+    assert_true(pc.measured);
+    assert_float_equal(pc.experts_gbps, 30, 1e-9);
+    assert_float_equal(pc.disk_random_gbps, 3, 1e-9);
+    assert_float_equal(pc.link_gbps, 24, 1e-9);
+
+    /* Caps lower, they never raise; under one, nothing more is left to others. */
+    lade_plan_machine_of(&pc, &m, &(struct lade_plan_caps){.ram = 8 * gib, .vram = 6 * gib});
+    assert_int_equal(pc.ram, 8 * gib);
+    assert_int_equal(pc.ram_reserve, 0);
+    assert_int_equal(pc.vram, 6 * gib);
+    lade_plan_machine_of(&pc, &m, &(struct lade_plan_caps){.ram = 99 * gib, .vram = 99 * gib});
+    assert_int_equal(pc.ram, 60 * gib);
+    assert_int_equal(pc.vram, 20 * gib);
+
+    lade_plan_machine_of(&pc, &m, &(struct lade_plan_caps){.cpu_only = true});
+    assert_int_equal(pc.vram + pc.vram_reserve, 0);
+    snprintf(m.gpu_missing, sizeof m.gpu_missing, "no driver");
+    lade_plan_machine_of(&pc, &m, &(struct lade_plan_caps){0});
+    assert_int_equal(pc.vram + pc.vram_reserve, 0);
+
+    /* Two drives of different speed, half of the bytes each: the slow one decides. */
+    m.n_drives = 2;
+    m.drive[1] = m.drive[0];
+    m.drive[1].sequential_gbps = 1;
+    lade_plan_machine_of(&pc, &m, &(struct lade_plan_caps){0});
+    assert_int_equal(pc.storage, LADE_STORAGE_RAID0);
+    assert_float_equal(pc.disk_gbps, 2, 1e-9);
+    assert_float_equal(pc.disk_random_gbps, 6, 1e-9);
+    m.drive[1].one_gbps = m.drive[1].sequential_gbps = m.drive[1].eight_gbps = 0;
+    lade_plan_machine_of(&pc, &m, &(struct lade_plan_caps){0});
+    assert_false(pc.measured);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_drives),          cmocka_unit_test(test_nodes),
+        cmocka_unit_test(test_speeds_are_kept), cmocka_unit_test(test_damaged_speeds_say_nothing),
+        cmocka_unit_test(test_measuring),       cmocka_unit_test(test_machine_for_the_plan),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
