@@ -1,8 +1,8 @@
 /* The device itself, its memory and threads, and the small ops: embed, rmsnorm, route. */
 #include "kernels_common.h"
 
+#include <dirent.h>
 #include <pthread.h>
-#include <sys/resource.h>
 
 #include "kernels/cpu/pool.h"
 
@@ -91,26 +91,71 @@ static void pool_calls_each_unit_once(void **state)
     }
 }
 
-static double cpu_seconds(void)
+enum { MOST_TASKS = 64 };
+
+/* Threads of this process as the kernel sees them, but those of `not_these`. */
+struct tasks {
+    int ids[MOST_TASKS], n, awake;
+    long switches; /* how often they went to sleep */
+};
+
+static bool is_among(const struct tasks *t, int id)
 {
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-           1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+    for (int i = 0; i < t->n; i++)
+        if (t->ids[i] == id)
+            return true;
+    return false;
 }
 
+static void look_at_task(struct tasks *t, int id)
+{
+    char path[64], line[256];
+    snprintf(path, sizeof path, "/proc/self/task/%d/status", id);
+    FILE *f = fopen(path, "r");
+    if (!f)
+        return;
+    assert_true(t->n < MOST_TASKS);
+    t->ids[t->n++] = id;
+    for (long n; fgets(line, sizeof line, f);) {
+        if (!strncmp(line, "State:", 6))
+            t->awake += !strchr(line, 'S');
+        else if (sscanf(line, "voluntary_ctxt_switches: %ld", &n) == 1)
+            t->switches += n;
+    }
+    fclose(f);
+}
+
+static struct tasks look_at_tasks(const struct tasks *not_these)
+{
+    struct tasks t = {0};
+    DIR *dir = opendir("/proc/self/task");
+    assert_non_null(dir);
+    for (struct dirent *d; (d = readdir(dir));)
+        if (*d->d_name != '.' && !is_among(not_these, atoi(d->d_name)))
+            look_at_task(&t, atoi(d->d_name));
+    closedir(dir);
+    return t;
+}
+
+/* Sleeping is a state, not an amount of time: on any machine the workers get there. They sleep when
+ * they were asleep, and not once awake in between, for a tenth of a second. */
 static void pool_sleeps_when_idle(void **state)
 {
     (void)state;
     char err[LADE_ERR];
     struct cpu_pool *pool;
     struct tally t = {.threads = 4};
+    const struct tasks nobody = {0}, before = look_at_tasks(&nobody);
     assert_int_equal(cpu_pool_open(&pool, 4, err), 0);
     cpu_pool_run(pool, UNITS, count_unit, &t);
-    usleep(20000); /* the short spin is over */
-    double before = cpu_seconds();
-    usleep(300000);
-    assert_true(cpu_seconds() - before < 0.003);
+    bool asleep = false;
+    for (int i = 0; i < 1200 && !asleep; i++) {
+        struct tasks a = look_at_tasks(&before);
+        usleep(100000);
+        struct tasks b = look_at_tasks(&before);
+        asleep = b.n == 3 && !a.awake && !b.awake && a.switches == b.switches;
+    }
+    assert_true(asleep);
     cpu_pool_run(pool, UNITS, count_unit, &t);
     assert_int_equal(t.calls[UNITS - 1], 2);
     cpu_pool_close(pool);
