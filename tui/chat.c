@@ -356,6 +356,6 @@ void chat_tick(struct chat *c, double now)
     if (e->thinking)
         think_clock(c, e, now);
     if (now - c->answer.saved >= SAVE_EVERY)
-        chat_save_progress(c);
+        chat_save_progress(c, now);
     c->dirty = true;
 }
