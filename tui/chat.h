@@ -34,6 +34,7 @@ struct chat {
     struct lade_engine *engine; /* NULL when it could not be started */
     bool have_info, ready, failed;
     struct lade_model_info info;
+    bool bundled;               /* no model was named: it is the one that comes with lade */
     struct lade_result last;    /* of the last finished answer */
     bool have_last;
 
