@@ -1,7 +1,9 @@
 /* kernels_common.h - what the kernel tests share: random inputs from a printed seed, matrices in
  * the layout of kernels/matrix.h together with their exact values, outputs between guards.
  *
- * Every test runs once per instruction set; the name of the set is the test's state. */
+ * Every test runs once per device: each instruction set of the CPU, and each plug-in of
+ * build/tests seen through tests/support/host_view.h. The name of the device is the test's
+ * state. */
 #ifndef LADE_TESTS_KERNELS_COMMON_H
 #define LADE_TESTS_KERNELS_COMMON_H
 
@@ -21,13 +23,31 @@
 
 #include "kernels/blocks.h"
 #include "kernels/kernels.h"
+#include "kernels/plugin.h"
+#include "tests/support/host_view.h"
+#include "tests/support/plugins.h"
 
+/* clang-format off */
+#define ON_DEVICE(fn, title, device) {#fn " " title, fn, rng_restart, NULL, (void *)device}
+/* clang-format on */
 #define EACH_ISA(fn)                                                                               \
-    {#fn " portable", fn, rng_restart, NULL, (void *)"portable"},                                  \
-        {#fn " avx2", fn, rng_restart, NULL, (void *)"avx2"},                                      \
-    {                                                                                              \
-#fn " avx512", fn, rng_restart, NULL, (void *)"avx512"                                     \
-    }
+    ON_DEVICE(fn, "portable", "portable"), ON_DEVICE(fn, "avx2", "avx2"),                          \
+        ON_DEVICE(fn, "avx512", "avx512")
+#define EACH_DEVICE(fn) EACH_ISA(fn), ON_DEVICE(fn, "simulated GPU", "lade-sim.so")
+
+/* The table of the device under test, set by open_device(). */
+static const struct lade_ops *ops;
+
+static inline bool is_plugin(const char *device)
+{
+    return strstr(device, ".so") != NULL;
+}
+
+/* Threads to try: they are the CPU's business. */
+static inline int most_threads(const char *device)
+{
+    return is_plugin(device) ? 1 : 3;
+}
 
 static uint64_t rng_seed, rng_state;
 
@@ -159,12 +179,21 @@ static inline double *to_double(const float *x, size_t n)
 }
 
 /* Skips the test where this machine lacks the instruction set. */
-static inline struct lade_device *open_device(const char *isa, int threads, bool exact)
+static inline struct lade_device *open_device(const char *device, int threads, bool exact)
 {
     char err[LADE_ERR] = "";
     struct lade_device *dev = NULL;
-    struct lade_device_config cfg = {.threads = threads, .isa = isa, .exact = exact};
-    if (lade_cpu_ops()->open(&dev, &cfg, err)) {
+    struct lade_device_config cfg = {.threads = threads, .exact = exact};
+    ops = lade_cpu_ops();
+    if (is_plugin(device)) {
+        const struct lade_ops *inner = lade_plugin_open(test_plugin_path(device), err);
+        if (!inner)
+            fail_msg("%s", err);
+        ops = host_view(inner);
+    } else {
+        cfg.isa = device;
+    }
+    if (ops->open(&dev, &cfg, err)) {
         assert_non_null(strstr(err, "this machine has no"));
         printf("skipped: %s\n", err);
         skip();
@@ -174,7 +203,7 @@ static inline struct lade_device *open_device(const char *isa, int threads, bool
 
 static inline void close_device(struct lade_device *dev)
 {
-    lade_cpu_ops()->close(dev);
+    ops->close(dev);
 }
 
 static inline float half_value(uint16_t h)
