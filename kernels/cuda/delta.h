@@ -1,0 +1,126 @@
+/* delta.h - the parts of Gated DeltaNet.
+ *
+ *     deltanet.cu   checks; few tokens, in one launch
+ *     scan.cu       many tokens: the convolution of all, then the recurrence column by column */
+#ifndef LADE_CUDA_DELTA_H
+#define LADE_CUDA_DELTA_H
+
+#include <math.h>
+
+#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/mma.h"
+
+enum {
+    DELTA_DIM = 256,   /* most dimensions of a key or value */
+    DELTA_KERNEL = 16, /* most taps */
+    DELTA_FEW = 8,     /* tokens that deltanet.cu takes */
+};
+
+/* struct lade_deltanet for kernels. */
+struct gpu_delta {
+    int n, key_heads, value_heads, share, key_dim, value_dim, kernel;
+    const float *qkvz, *ba, *conv, *decay, *dt_bias, *norm;
+    float eps;
+    float *conv_state, *state, *out;
+    unsigned *counters; /* one a key head */
+};
+
+int gpu_delta_scan(struct lade_device *dev, const struct gpu_delta *a, char *err);
+
+__device__ static inline int delta_channels(const struct gpu_delta &a)
+{
+    return 2 * a.key_heads * a.key_dim + a.value_heads * a.value_dim;
+}
+
+/* Raw input of token t of this batch; negative t: of the tokens before it. */
+__device__ static inline float delta_input(const struct gpu_delta &a, int t, int channel)
+{
+    const size_t channels = (size_t)delta_channels(a);
+    if (t < 0)
+        return a.conv_state[(size_t)(t + a.kernel - 1) * channels + (size_t)channel];
+    return a.qkvz[(size_t)t * (channels + (size_t)(a.value_heads * a.value_dim)) + (size_t)channel];
+}
+
+__device__ static inline float delta_conv(const struct gpu_delta &a, int t, int channel)
+{
+    float sum = 0;
+    for (int j = 0; j < a.kernel; j++)
+        sum += delta_input(a, t - (a.kernel - 1) + j, channel) *
+               a.conv[(size_t)channel * (size_t)a.kernel + (size_t)j];
+    return sum / (1.0f + expf(-sum));
+}
+
+/* The last kernel - 1 inputs of a channel become its state. */
+__device__ static inline void delta_shift(const struct gpu_delta &a, int channel)
+{
+    const int keep = a.kernel - 1;
+    float last[DELTA_KERNEL];
+    for (int j = 0; j < keep; j++)
+        last[j] = delta_input(a, a.n - keep + j, channel);
+    for (int j = 0; j < keep; j++)
+        a.conv_state[(size_t)j * (size_t)delta_channels(a) + (size_t)channel] = last[j];
+}
+
+__device__ static inline float delta_key_scale(float squares)
+{
+    return 1.0f / sqrtf(squares + 1e-6f);
+}
+
+__device__ static inline float delta_query_scale(const struct gpu_delta &a, float squares)
+{
+    return 1.0f / sqrtf(squares + 1e-6f) / sqrtf((float)a.key_dim);
+}
+
+__device__ static inline float delta_beta(const struct gpu_delta &a, int t, int h)
+{
+    return 1.0f / (1.0f + expf(-a.ba[(size_t)t * 2 * (size_t)a.value_heads + (size_t)h]));
+}
+
+__device__ static inline float delta_decay(const struct gpu_delta &a, int t, int h)
+{
+    float x =
+        a.ba[(size_t)t * 2 * (size_t)a.value_heads + (size_t)(a.value_heads + h)] + a.dt_bias[h];
+    return expf(a.decay[h] * (x > 20 ? x : log1pf(expf(x))));
+}
+
+/* Columns c .. c + 3 of a key's row of the state; zero where there are none. */
+__device__ static inline void delta_get(float x[4], const float *state, const struct gpu_delta &a,
+                                        int row, int c)
+{
+    const float *from = state + (size_t)row * (size_t)a.value_dim + (size_t)c;
+    if (row < a.key_dim && c + 4 <= a.value_dim && a.value_dim % 4 == 0) {
+        const float4 v = *(const float4 *)from;
+        x[0] = v.x;
+        x[1] = v.y;
+        x[2] = v.z;
+        x[3] = v.w;
+        return;
+    }
+    for (int i = 0; i < 4; i++)
+        x[i] = row < a.key_dim && c + i < a.value_dim ? from[i] : 0;
+}
+
+__device__ static inline void delta_put(float *state, const float x[4], const struct gpu_delta &a,
+                                        int row, int c)
+{
+    float *to = state + (size_t)row * (size_t)a.value_dim + (size_t)c;
+    if (row < a.key_dim && c + 4 <= a.value_dim && a.value_dim % 4 == 0) {
+        *(float4 *)to = make_float4(x[0], x[1], x[2], x[3]);
+        return;
+    }
+    for (int i = 0; i < 4; i++)
+        if (row < a.key_dim && c + i < a.value_dim)
+            to[i] = x[i];
+}
+
+/* A normed output with its gate, to where the op leaves it. */
+__device__ static inline void delta_write(const struct gpu_delta &a, int t, int h, int c, float y)
+{
+    const size_t values = (size_t)(a.value_heads * a.value_dim),
+                 channels = (size_t)delta_channels(a);
+    const size_t at = (size_t)(h * a.value_dim + c);
+    const float z = a.qkvz[(size_t)t * (channels + values) + channels + at];
+    a.out[(size_t)t * values + at] = y * a.norm[c] * (z / (1.0f + expf(-z)));
+}
+
+#endif
