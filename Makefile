@@ -9,10 +9,10 @@ CC      := gcc
 endif
 
 # Every library beyond libc, and the Debian packages that bring them and the tools.
-PKGS    := ncursesw readline sqlite3 jansson libpcre2-8 libutf8proc libcurl nettle
+PKGS    := ncursesw readline sqlite3 jansson libpcre2-8 libutf8proc libcurl nettle liburing libxxhash
 DEBIAN  := gcc libc6-dev make pkg-config libncurses-dev libreadline-dev \
            libsqlite3-dev libjansson-dev libpcre2-dev libutf8proc-dev libmd4c-dev \
-           libcurl4-openssl-dev nettle-dev
+           libcurl4-openssl-dev nettle-dev liburing-dev libxxhash-dev
 DEBIAN_CHECK := $(DEBIAN) libcmocka-dev tmux python3 sqlite3
 DEBIAN_LINT  := clang clang-tidy clang-format cppcheck
 

@@ -24,6 +24,8 @@
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/error.h"
 
+struct lade_io_ops; /* engine/tiers/io.h */
+
 /* ---- what to open ---- */
 
 struct lade_options {
@@ -39,6 +41,8 @@ struct lade_options {
     int batch;              /* tokens of a prefill batch; 0 = default */
     const char *plugin;     /* path of the GPU plug-in; copied; NULL = no GPU */
     const char *cache_dir;  /* for measured speeds and statistics; copied; NULL = none are kept */
+    const struct lade_placement *place; /* for tests and bench: instead of what a plan says */
+    const struct lade_io_ops *io;       /* for tests and bench: how files are read; NULL = best */
 };
 
 /* Progress of a load. Called from loader threads, never concurrently; must be quick. */
@@ -47,6 +51,9 @@ struct lade_load_progress {
     const char *path;                /* of the shard; valid during the call */
     uint64_t shard_done, shard_bytes;
     uint64_t done, bytes;            /* of all shards */
+    bool usable;                     /* what every token needs is there */
+    bool ended;                      /* the load is over; the last call */
+    const char *error;               /* ended by this; valid during the call */
 };
 typedef void lade_load_fn(void *user, const struct lade_load_progress *p);
 
@@ -54,7 +61,7 @@ typedef void lade_load_fn(void *user, const struct lade_load_progress *p);
 
 struct lade_model;
 
-/* Opens and loads a model. `cancel` (may be NULL) is read often; setting it makes the call fail
+/* Opens a model and loads all that has room. `cancel` (may be NULL) is read often; setting it makes the call fail
  * with "cancelled". On success *out is owned by the caller. */
 int lade_model_open(struct lade_model **out, const struct lade_options *opt, lade_load_fn *progress,
                     void *user, const atomic_bool *cancel, char *err);
@@ -151,7 +158,8 @@ enum lade_event_kind {
     LADE_EV_MODEL,     /* headers are read: shards and sizes are known (lade_engine_model_info) */
     LADE_EV_SHARD,     /* progress of one shard */
     LADE_EV_USABLE,    /* asks are answered from now on, while the load goes on; seconds */
-    LADE_EV_READY,     /* every piece is home; seconds */
+    LADE_EV_READY,     /* the load is over; seconds. text: NULL, or why it ended early (what is not
+                          home is then read when it is needed) */
     LADE_EV_STRATEGY,  /* lade_engine_strategy took effect (text NULL) or failed (text: the line) */
     LADE_EV_PREFILL,   /* progress of a prompt: done, total tokens */
     LADE_EV_TEXT,      /* a piece of the answer or of the reasoning: whole UTF-8 characters */
@@ -171,7 +179,7 @@ struct lade_result {
 struct lade_event {
     enum lade_event_kind kind;
     int request;                 /* of the ask it belongs to; 0 for loading */
-    char *text;                  /* TEXT, FAILED, STRATEGY: malloc'ed, freed by lade_event_clear */
+    char *text;                  /* malloc'ed, freed by lade_event_clear */
     bool reasoning;              /* TEXT: between <think> and </think> */
     int shard, n_shards;         /* SHARD */
     uint64_t shard_done, shard_bytes, done_bytes, total_bytes;

@@ -1,9 +1,7 @@
 /* pack.h - from a file's bytes to the packed layout of kernels/matrix.h.
  *
  * The parts of a tensor (codes, zeros, scales) may arrive in any order and from different
- * threads: each writes its own part of the destination. Repacking is a copy at memory speed. Values
- * stay what they are: integers and 8-bit floats keep their codes, and scales are exact but for BF16
- * and F32 ones below 2^-14, which tiles hold in steps of 2^-24. */
+ * threads: each writes its own part of the destination. Repacking is a copy at memory speed. */
 #ifndef LADE_CHECKPOINT_PACK_H
 #define LADE_CHECKPOINT_PACK_H
 
@@ -19,5 +17,13 @@ bool lade_pack_is_copy(const struct lade_tensor *t);
  * zeros, an infinite scale). Any thread; two parts of a tensor may be packed at the same time. */
 int lade_pack(const struct lade_catalog *cat, const struct lade_tensor *t, int part,
               const void *src, void *dst, char *err);
+
+/* Bytes of one row of part `part` in the file, where a part may be packed in runs of rows
+ * (lade_pack_rows); 0 where only the whole part can be. */
+size_t lade_pack_row_bytes(const struct lade_tensor *t, int part);
+
+/* The same as lade_pack for rows [first, first + n) of the part alone: `src` holds their bytes. */
+int lade_pack_rows(const struct lade_catalog *cat, const struct lade_tensor *t, int part, int first,
+                   int n, const void *src, void *dst, char *err);
 
 #endif

@@ -68,14 +68,19 @@ size_t lade_forward_bytes(const struct lade_shape *s, int batch)
     return lay_out(NULL, s, batch);
 }
 
-int lade_forward_open(struct lade_forward *f, const struct lade_shape *shape,
-                      const struct lade_weights *weights, const struct lade_ops *ops,
-                      struct lade_device *dev, int batch, char *err)
+int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
+                      const struct lade_weights *weights, struct lade_tiers *tiers,
+                      const struct lade_ops *ops, struct lade_device *dev, int batch, char *err)
 {
+    const struct lade_shape *shape = &cat->shape;
     *f = (struct lade_forward){.shape = shape, .weights = weights, .ops = ops, .dev = dev,
                                .batch = batch};
-    if (ops->alloc(dev, (void **)&f->arena, lay_out(NULL, shape, batch), err))
+    if (lade_experts_open(&f->experts, cat, tiers, err))
         return -1;
+    if (ops->alloc(dev, (void **)&f->arena, lay_out(NULL, shape, batch), err)) {
+        lade_forward_close(f);
+        return -1;
+    }
     lay_out(f, shape, batch);
     float *freq = malloc(((size_t)shape->rotary_dim / 2 + 1) * sizeof *freq);
     if (!freq) {
@@ -95,6 +100,7 @@ void lade_forward_close(struct lade_forward *f)
 {
     if (f->arena)
         f->ops->free(f->dev, f->arena);
+    lade_experts_close(&f->experts);
     *f = (struct lade_forward){0};
 }
 
@@ -143,9 +149,10 @@ static int run_delta(struct lade_forward *f, const struct lade_layer *layer,
 }
 
 /* Adds the experts' output to x. */
-static int run_experts(struct lade_forward *f, const struct lade_layer *layer, int n, char *err)
+static int run_experts(struct lade_forward *f, int index, int n, char *err)
 {
     const struct lade_shape *s = f->shape;
+    const struct lade_layer *layer = &f->weights->layers[index];
     struct lade_matmul router = {f->router, f->h, &layer->router};
     struct lade_route route = {
         .n = n, .experts = s->experts, .k = s->experts_used, .renormalize = s->renormalize,
@@ -154,16 +161,16 @@ static int run_experts(struct lade_forward *f, const struct lade_layer *layer, i
     struct lade_moe moe = {
         .n = n, .dim = s->hidden, .k = s->experts_used, .n_experts = s->experts,
         .x = f->h, .ids = f->route_ids, .weights = f->route_weights,
-        .experts = layer->experts, .shared = s->shared_ff ? &layer->shared : NULL,
+        .shared = s->shared_ff ? &layer->shared : NULL,
         .shared_gate = layer->shared_gate, .y = f->x,
     };
     if (f->ops->matmul(f->dev, &router, 1, n, err) || f->ops->route(f->dev, &route, err))
         return -1;
-    return f->ops->moe(f->dev, &moe, err);
+    return lade_experts_run(&f->experts, index, &moe, f->ops, f->dev, err);
 }
 
-int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
-                     char *err)
+static int run_layers(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
+                      char *err)
 {
     const struct lade_shape *s = f->shape;
     if (f->ops->embed(f->dev, f->x, &f->weights->embed, ids, n, err))
@@ -179,11 +186,20 @@ int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_
             return -1;
         if (f->ops->rmsnorm(f->dev, f->h, f->x, f->y, layer->post_norm, n, s->hidden, s->norm_eps,
                             err) ||
-            run_experts(f, layer, n, err))
+            run_experts(f, i, n, err))
             return -1;
     }
-    st->length += n;
     return 0;
+}
+
+int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
+                     const atomic_bool *cancel, char *err)
+{
+    lade_tiers_begin(f->experts.tiers, n, cancel);
+    int rc = run_layers(f, st, ids, n, err);
+    lade_tiers_end(f->experts.tiers);
+    st->length += rc ? 0 : n;
+    return rc;
 }
 
 int lade_forward_logits(struct lade_forward *f, int row, float *out, char *err)

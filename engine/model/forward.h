@@ -8,6 +8,7 @@
 #ifndef LADE_MODEL_FORWARD_H
 #define LADE_MODEL_FORWARD_H
 
+#include "engine/model/experts.h"
 #include "engine/model/state.h"
 #include "engine/model/weights.h"
 
@@ -16,6 +17,7 @@
 struct lade_forward {
     const struct lade_shape *shape;   /* borrowed */
     const struct lade_weights *weights; /* borrowed */
+    struct lade_experts experts;
     const struct lade_ops *ops;
     struct lade_device *dev;
     int batch;
@@ -33,16 +35,16 @@ struct lade_forward {
 /* Bytes the buffers take; 0 on overflow. */
 size_t lade_forward_bytes(const struct lade_shape *shape, int batch);
 
-int lade_forward_open(struct lade_forward *f, const struct lade_shape *shape,
-                      const struct lade_weights *weights, const struct lade_ops *ops,
-                      struct lade_device *dev, int batch, char *err);
+int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
+                      const struct lade_weights *weights, struct lade_tiers *tiers,
+                      const struct lade_ops *ops, struct lade_device *dev, int batch, char *err);
 void lade_forward_close(struct lade_forward *f);
 
 /* Evaluates n <= batch tokens after the st->length already in `st`, and advances it. Each id must
- * be below vocab and length + n within capacity (the session checks). After a failure the state
- * is undefined: reset it. */
+ * be below vocab and length + n within capacity (the session checks). `cancel` (may be NULL) is
+ * read while experts are waited for. After a failure the recurrent part of the state is undefined. */
 int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
-                     char *err);
+                     const atomic_bool *cancel, char *err);
 
 /* Logits of row `row` of the last batch to host memory, [vocab]. */
 int lade_forward_logits(struct lade_forward *f, int row, float *out, char *err);

@@ -21,7 +21,7 @@ static struct lade_matrix matrix(struct binder *b, int piece, enum lade_role rol
         return (struct lade_matrix){0};
     }
     struct lade_matrix m = t->packed;
-    m.data = (const unsigned char *)lade_tiers_piece(b->tiers, piece) + t->offset;
+    m.data = (const unsigned char *)lade_tiers_base(b->tiers, piece) + t->offset;
     return m;
 }
 
@@ -65,12 +65,6 @@ static void bind_layer(struct binder *b, struct lade_layer *layer, int index)
     layer->shared = (struct lade_expert){matrix(b, base, LADE_SHARED_FF_GATE),
                                          matrix(b, base, LADE_SHARED_FF_UP),
                                          matrix(b, base, LADE_SHARED_FF_DOWN)};
-    for (int e = 0; e < b->cat->shape.experts; e++) {
-        int piece = lade_catalog_expert(b->cat, index, e);
-        layer->experts[e] = (struct lade_expert){matrix(b, piece, LADE_EXPERT_GATE),
-                                                 matrix(b, piece, LADE_EXPERT_UP),
-                                                 matrix(b, piece, LADE_EXPERT_DOWN)};
-    }
 }
 
 int lade_weights_bind(struct lade_weights *w, const struct lade_catalog *cat,
@@ -79,12 +73,9 @@ int lade_weights_bind(struct lade_weights *w, const struct lade_catalog *cat,
     const struct lade_shape *s = &cat->shape;
     *w = (struct lade_weights){0};
     w->layers = calloc((size_t)s->layers, sizeof *w->layers);
-    w->experts = calloc((size_t)s->layers * (size_t)s->experts, sizeof *w->experts);
-    if (!w->layers || !w->experts) {
-        lade_weights_free(w);
+    if (!w->layers)
         return lade_fail(err, "%s: out of memory for the weight table; close other programs",
                          cat->path);
-    }
     struct binder b = {.cat = cat, .tiers = tiers, .err = err};
     /* Pieces 0 and 1 are the embedding and the head (catalog.h). */
     w->embed = matrix(&b, 0, LADE_EMBED);
@@ -92,7 +83,6 @@ int lade_weights_bind(struct lade_weights *w, const struct lade_catalog *cat,
     w->head = s->tied_embeddings ? w->embed : matrix(&b, 1, LADE_HEAD);
     for (int i = 0; i < s->layers; i++) {
         w->layers[i].full_attention = s->full_attention[i];
-        w->layers[i].experts = w->experts + (size_t)i * (size_t)s->experts;
         bind_layer(&b, &w->layers[i], i);
     }
     if (b.failed) {
@@ -105,6 +95,5 @@ int lade_weights_bind(struct lade_weights *w, const struct lade_catalog *cat,
 void lade_weights_free(struct lade_weights *w)
 {
     free(w->layers);
-    free(w->experts);
     *w = (struct lade_weights){0};
 }

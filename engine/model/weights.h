@@ -1,4 +1,5 @@
-/* weights.h - every weight of the model as the forward pass names it, bound once after loading.
+/* weights.h - every weight of the base as the forward pass names it, bound once. Routed experts come
+ * and go; experts.h asks the tiers for them.
  *
  * Binding resolves roles to matrices and pointers, so that a missing or misshapen tensor cannot
  * surface in the middle of a token. Nothing here is owned: the tiers own the memory. */
@@ -29,14 +30,12 @@ struct lade_layer {
     struct lade_matrix router;
     const float *shared_gate;
     struct lade_expert shared;
-    struct lade_expert *experts; /* [shape.experts], into one table of all layers */
 };
 
 struct lade_weights {
     struct lade_matrix embed, head;
     const float *final_norm;
     struct lade_layer *layers;   /* owned */
-    struct lade_expert *experts; /* owned: [layers][experts] */
 };
 
 int lade_weights_bind(struct lade_weights *w, const struct lade_catalog *cat,

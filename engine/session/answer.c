@@ -78,6 +78,7 @@ static void on_prefill(void *user, int done, int total)
     struct answer *a = user;
     struct lade_engine *e = a->e;
     double seconds = lade_now() - a->prefill_from;
+    lade_worker_publish(e);
     pthread_mutex_lock(&e->lock);
     e->stats.prefill_tps = seconds > 0 ? done / seconds : 0;
     e->stats.context_used = lade_session_length(e->session);
@@ -174,6 +175,7 @@ static void count_token(struct answer *a)
     }
     int span = n < RATE_WINDOW ? n - 1 : RATE_WINDOW - 1;
     double since = now - a->times[(n - span) % RATE_WINDOW];
+    lade_worker_publish(e);
     pthread_mutex_lock(&e->lock);
     e->stats.decode_tps = since > 0 ? span / since : 0;
     e->stats.context_used = lade_session_length(e->session);

@@ -81,28 +81,52 @@ static void publish_info(struct lade_engine *e)
     info->hidden = cat->shape.hidden;
     info->vocab = cat->shape.vocab;
     info->max_context = cat->shape.max_context;
-    info->bytes = cat->source_bytes;
+    info->bytes = lade_tiers_to_load(m->tiers);
     info->thinking = m->family == LADE_CHAT_THINKING;
     lade_sampling_defaults(&info->sampling, cat);
     int shown = (int)(sizeof info->shards / sizeof *info->shards);
     for (int i = 0; i < cat->n_shards && i < shown; i++) {
         snprintf(info->shards[i].name, sizeof info->shards[i].name, "%s",
                  base_name(cat->shards[i].path));
-        info->shards[i].bytes = cat->shards[i].wanted;
+        info->shards[i].bytes = lade_tiers_shard_to_load(m->tiers, i);
     }
     pthread_mutex_lock(&e->lock);
     e->info = *info;
     e->plan = m->plan;
     e->has_info = true;
-    e->stats.load_bytes = cat->source_bytes;
+    e->stats.load_bytes = info->bytes;
     e->stats.context_size = m->context;
     struct lade_event ev = {.kind = LADE_EV_MODEL, .n_shards = cat->n_shards,
-                            .total_bytes = cat->source_bytes};
+                            .total_bytes = info->bytes};
     lade_events_put(&e->events, &ev);
     pthread_mutex_unlock(&e->lock);
     free(info);
 }
 
+void lade_worker_publish(struct lade_engine *e)
+{
+    struct lade_tiers_stats now;
+    lade_tiers_stats(e->model->tiers, &now);
+    pthread_mutex_lock(&e->lock);
+    e->stats.traffic = now.traffic;
+    e->stats.token = now.token;
+    e->stats.in_ram = now.in_ram;
+    e->stats.in_vram = now.in_vram;
+    e->stats.weights = now.weights;
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* Under the lock: the load is over and asks are answered. */
+static void announce_ready(struct lade_engine *e)
+{
+    e->stats.loading = false;
+    e->stats.load_s = lade_now() - e->load_started;
+    struct lade_event ev = {.kind = LADE_EV_READY, .seconds = e->stats.load_s,
+                            .text = e->load_error[0] ? strdup(e->load_error) : NULL};
+    lade_events_put(&e->events, &ev);
+}
+
+/* On a thread of the tiers. */
 static void on_load(void *user, const struct lade_load_progress *p)
 {
     struct lade_engine *e = user;
@@ -112,6 +136,7 @@ static void on_load(void *user, const struct lade_load_progress *p)
         .shard_done = p->shard_done, .shard_bytes = p->shard_bytes,
         .done_bytes = p->done, .total_bytes = p->bytes,
     };
+    lade_worker_publish(e);
     pthread_mutex_lock(&e->lock);
     e->stats.load_done = p->done;
     if (now - e->rate_at >= 0.5 || p->done == p->bytes) {
@@ -121,6 +146,12 @@ static void on_load(void *user, const struct lade_load_progress *p)
         e->rate_done = p->done;
     }
     lade_events_put(&e->events, &ev);
+    if (p->ended) {
+        e->load_ended = true;
+        lade_set_error(e->load_error, "%s", p->error ? p->error : "");
+        if (e->stats.phase != LADE_PHASE_LOADING)
+            announce_ready(e);
+    }
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -135,17 +166,15 @@ static int load(struct lade_engine *e, char *err)
     if (lade_model_load(e->model, &e->opt, on_load, e, &e->cancel_load, err) ||
         lade_session_open(&e->session, e->model, err))
         return -1;
+    lade_worker_publish(e);
     pthread_mutex_lock(&e->lock);
     snprintf(e->info.device, sizeof e->info.device, "%s", e->model->device);
-    e->stats.weights = lade_tiers_bytes(e->model->tiers);
     e->stats.kv = lade_state_bytes(&e->model->cat->shape, e->model->context, e->model->cache_type);
     e->stats.phase = LADE_PHASE_IDLE;
-    e->stats.loading = false;
-    e->stats.load_s = lade_now() - e->load_started;
-    struct lade_event ev = {.kind = LADE_EV_USABLE, .seconds = e->stats.load_s};
+    struct lade_event ev = {.kind = LADE_EV_USABLE, .seconds = lade_now() - e->load_started};
     lade_events_put(&e->events, &ev);
-    ev = (struct lade_event){.kind = LADE_EV_READY, .seconds = e->stats.load_s};
-    lade_events_put(&e->events, &ev);
+    if (e->load_ended)
+        announce_ready(e);
     pthread_mutex_unlock(&e->lock);
     return 0;
 }
@@ -406,7 +435,7 @@ void lade_engine_stats(struct lade_engine *e, struct lade_stats *out)
 {
     pthread_mutex_lock(&e->lock);
     *out = e->stats;
-    if (out->phase == LADE_PHASE_LOADING)
+    if (out->loading)
         out->load_s = lade_now() - e->load_started;
     pthread_mutex_unlock(&e->lock);
     lade_machine_rss(&out->rss, &out->rss_peak);

@@ -20,13 +20,14 @@ struct lade_model {
     int context, batch;
     enum lade_type cache_type;
     char device[128];
-    struct lade_plan plan;
-    const struct lade_strategy *strategy; /* of the plan's table */
+    struct lade_plan plan;           /* none (n = 0) where the options had a placement */
+    struct lade_placement place;
 };
 
 /* The two halves of lade_model_open, so that the engine can tell the screen what is to be loaded
- * before it loads: headers and tokenizer first, then weights. After a failure of either the model
- * must be closed. */
+ * before it loads: headers and tokenizer first, then weights, of which the second waits only for
+ * the base: experts arrive in the background. After a failure of either the model must be
+ * closed. */
 int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, char *err);
 int lade_model_load(struct lade_model *m, const struct lade_options *opt, lade_load_fn *progress,
                     void *user, const atomic_bool *cancel, char *err);

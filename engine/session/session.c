@@ -36,7 +36,8 @@ int lade_session_open(struct lade_session **out, struct lade_model *m, char *err
     if (!s->ids || !s->logits)
         lade_fail(err, "%s: out of memory; close other programs", m->cat->path);
     else if (!lade_state_open(&s->state, shape, m->ops, m->dev, m->context, m->cache_type, err) &&
-             !lade_forward_open(&s->forward, shape, &m->weights, m->ops, m->dev, m->batch, err)) {
+             !lade_forward_open(&s->forward, m->cat, &m->weights, m->tiers, m->ops, m->dev, m->batch,
+                                err)) {
         *out = s;
         return 0;
     }
@@ -92,17 +93,9 @@ static void take_snapshot(struct lade_session *s)
         slot->length = s->state.length;
 }
 
-/* Brings the state back to at most `keep` tokens. */
-static int rewind_to(struct lade_session *s, int keep, char *err)
+/* Brings the state back to its latest snapshot, or to no tokens. */
+static int restore(struct lade_session *s, char *err)
 {
-    if (keep == s->state.length)
-        return 0;
-    s->has_logits = false;
-    drop_snapshots(s, keep);
-    if (!s->state.recurrent_bytes) {
-        s->state.length = keep;
-        return 0;
-    }
     const struct snapshot *best = NULL;
     for (int i = 0; i < SNAPSHOTS; i++)
         if (s->snapshots[i].length && (!best || s->snapshots[i].length > best->length))
@@ -110,6 +103,19 @@ static int rewind_to(struct lade_session *s, int keep, char *err)
     if (!best)
         return lade_state_reset(&s->state, err);
     return lade_state_restore(&s->state, best->data, best->length, err);
+}
+
+/* Brings the state back to at most `keep` tokens. */
+static int rewind_to(struct lade_session *s, int keep, char *err)
+{
+    if (keep == s->state.length)
+        return 0;
+    s->has_logits = false;
+    drop_snapshots(s, keep);
+    if (s->state.recurrent_bytes)
+        return restore(s, err);
+    s->state.length = keep;
+    return 0;
 }
 
 static int check_ids(const struct lade_session *s, const int32_t *ids, int n, char *err)
@@ -122,16 +128,18 @@ static int check_ids(const struct lade_session *s, const int32_t *ids, int n, ch
     return 0;
 }
 
-/* Evaluates one batch; a failure leaves an empty timeline rather than an undefined one. */
-static int evaluate(struct lade_session *s, const int32_t *ids, int n, char *err)
+/* Evaluates one batch. After a failure (a drive that is gone, a cancel while experts were read)
+ * the recurrent state is undefined: the timeline goes back to where a snapshot was taken. */
+static int evaluate(struct lade_session *s, const int32_t *ids, int n, const atomic_bool *cancel,
+                    char *err)
 {
     memcpy(s->ids + s->state.length, ids, (size_t)n * sizeof *ids);
     s->has_logits = false;
-    if (lade_forward_run(&s->forward, &s->state, ids, n, err)) {
+    if (!lade_forward_run(&s->forward, &s->state, ids, n, cancel, err))
+        return 0;
+    if (s->state.recurrent_bytes && restore(s, NULL))
         lade_session_reset(s);
-        return -1;
-    }
-    return 0;
+    return -1;
 }
 
 int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int stable,
@@ -161,7 +169,7 @@ int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int sta
         int done = s->state.length;
         int end = done < stable && stable < n ? stable : n;
         int count = end - done < s->model->batch ? end - done : s->model->batch;
-        if (evaluate(s, ids + done, count, err))
+        if (evaluate(s, ids + done, count, cancel, err))
             return -1;
         if (s->state.length == stable)
             take_snapshot(s);
@@ -181,7 +189,7 @@ int lade_session_push(struct lade_session *s, int32_t id, char *err)
     if (s->state.length >= s->model->context)
         return lade_fail(err, "context: all %d tokens are used; start a new conversation or raise "
                          "--context", s->model->context);
-    if (check_ids(s, &id, 1, err) || evaluate(s, &id, 1, err) ||
+    if (check_ids(s, &id, 1, err) || evaluate(s, &id, 1, NULL, err) ||
         lade_forward_logits(&s->forward, 0, s->logits, err))
         return -1;
     s->has_logits = true;
@@ -215,7 +223,7 @@ int lade_session_all_logits(struct lade_session *s, const int32_t *ids, int n, f
         return -1;
     for (int done = 0; done < n;) {
         int count = n - done < s->model->batch ? n - done : s->model->batch;
-        if (evaluate(s, ids + done, count, err))
+        if (evaluate(s, ids + done, count, NULL, err))
             return -1;
         for (int i = 0; i < count; i++)
             if (lade_forward_logits(&s->forward, i, out + (size_t)(done + i) * vocab, err))

@@ -40,6 +40,8 @@ struct lade_engine {
     struct lade_stats stats;
     double load_started, rate_at;  /* lade_now(); rate_at: start of the GB/s window */
     uint64_t rate_done;
+    bool load_ended;               /* by load_error, if that is not empty */
+    char load_error[LADE_ERR];
     bool has_info;
     struct lade_model_info info;
     struct lade_plan plan;
@@ -49,6 +51,9 @@ double lade_now(void); /* seconds, monotonic */
 
 /* Appends an event; takes over ev->text. Any thread. */
 void lade_worker_emit(struct lade_engine *e, struct lade_event *ev);
+
+/* Copies the numbers of the tiers for the UI thread. Any thread, while the model is open. */
+void lade_worker_publish(struct lade_engine *e);
 
 /* Between two tokens, on the engine thread: changes the strategy if that was asked for. */
 void lade_worker_between(struct lade_engine *e);

@@ -1,379 +1,359 @@
-#include "engine/tiers/load.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
+/* load.c - what is read first, and in which order.
+ *
+ * The base comes first, then the experts that have room: those that earlier conversations used
+ * most, then the others. Each part is read in the order of its files, in jobs of a few MiB, so that
+ * the drive sees long sequential reads however the tensors of a piece are scattered. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 #include "engine/checkpoint/pack.h"
+#include "engine/tiers/internal.h"
 
-/* One read. Long enough that a drive reaches its sequential speed, short enough that threads
- * share the work evenly and a cancel is felt at once. */
-enum { READ_BYTES = 4 << 20, MAX_GAP = 128 << 10, MAX_THREADS = 16 };
-
-/* Direct reads start, end and land on multiples of the drive's block; this suits all known. */
-enum { DIRECT_ALIGN = 4096 };
-
-/* A span with what it belongs to. */
-struct item {
-    const struct lade_span *span;
-    int tensor, part;
+enum {
+    SLICE = 4 << 20,  /* of a large tensor of the base; more is read at once only where it must */
+    JOB = 8 << 20,    /* bytes of a load job, at most where its parts allow */
+    NEAR = 128 << 10, /* items of one job are at most this far apart */
+    HOT_PART = 4,     /* the hottest quarter comes first */
 };
 
-/* A run of one shard that one thread reads at once: either whole spans, which are packed, or a
- * slice of a large span that needs no repacking and is copied to `place`. */
-struct batch {
-    int shard;
-    int first, n_items;
-    uint64_t offset, bytes;
-    unsigned char *place; /* NULL: whole spans */
-};
-
-/* A thread's buffer, aligned for direct reads. */
-struct stage {
-    unsigned char *data;
-    size_t room;
-};
-
-/* One shard, opened twice. What the page cache holds is taken from there; the rest is read past
- * it, which is faster where the drive is not (no copy, no read-ahead to guess) and leaves the cache
- * to others. direct is -1 where the file system knows no direct reads. */
-struct shard_files {
-    int cached, direct;
-};
-
-struct load {
-    const struct lade_catalog *cat;
-    unsigned char *arena;
-    const size_t *place;
-    struct item *items;
-    int n_items;
-    struct batch *batches;
-    size_t n_batches, cap_batches;
-    struct shard_files *files;
-    atomic_size_t next;
-    atomic_bool failed;
-    const atomic_bool *cancel;
-
-    pthread_mutex_t lock; /* guards everything below */
-    char err[LADE_ERR];
-    lade_load_fn *progress;
-    void *user;
-    uint64_t *shard_done, done, bytes;
-};
-
-static int compare_items(const void *a, const void *b)
+static const struct lade_span *first_span(const struct lade_tiers *t, int e)
 {
-    const struct lade_span *x = ((const struct item *)a)->span;
-    const struct lade_span *y = ((const struct item *)b)->span;
+    const struct lade_piece *p = &t->cat->pieces[lade_expert_piece(t, e)];
+    return &t->cat->tensors[p->first].parts[0];
+}
+
+/* ---- the base -------------------------------------------------------------------------------- */
+
+static int add_item(struct lade_tiers *t, const struct lade_item *item, char *err)
+{
+    struct lade_load *l = &t->load;
+    if (l->n_items == l->cap_items) {
+        int cap = l->cap_items ? 2 * l->cap_items : 1024;
+        struct lade_item *grown = realloc(l->items, (size_t)cap * sizeof *grown);
+        if (!grown)
+            return lade_fail(err, "%s: out of memory for the load order; close other programs",
+                             t->cat->path);
+        l->items = grown;
+        l->cap_items = cap;
+    }
+    l->items[l->n_items++] = *item;
+    l->shard_bytes[item->shard] += item->bytes;
+    l->bytes += item->bytes;
+    return 0;
+}
+
+/* A part of a tensor, in slices of rows where it is large and can be cut. */
+static int add_part(struct lade_tiers *t, int tensor, int part, char *err)
+{
+    const struct lade_tensor *x = &t->cat->tensors[tensor];
+    const struct lade_span *s = &x->parts[part];
+    struct lade_item item = {.tensor = tensor,
+                             .part = part,
+                             .offset = s->offset,
+                             .bytes = s->bytes,
+                             .shard = s->shard,
+                             .dst = t->base + t->base_at[x->piece] + x->offset};
+    size_t row = lade_pack_row_bytes(x, part);
+    if (s->bytes <= SLICE || !row)
+        return add_item(t, &item, err);
+    int rows = (int)(s->bytes / row), step = (int)(SLICE / row) / LADE_TILE * LADE_TILE;
+    if (step < LADE_TILE)
+        step = LADE_TILE;
+    for (item.first = 0; item.first < rows; item.first += step) {
+        item.rows = step < rows - item.first ? step : rows - item.first;
+        item.offset = s->offset + (uint64_t)item.first * row;
+        item.bytes = (uint64_t)item.rows * row;
+        if (add_item(t, &item, err))
+            return -1;
+    }
+    return 0;
+}
+
+/* A piece that lies in its file as it will in memory, in slices. */
+static int add_aligned(struct lade_tiers *t, int piece, char *err)
+{
+    const struct lade_piece *p = &t->cat->pieces[piece];
+    const struct lade_span *s = &t->cat->tensors[p->first].parts[0];
+    for (size_t done = 0; done < p->bytes; done += SLICE) {
+        struct lade_item item = {
+            .tensor = p->first,
+            .shard = s->shard,
+            .offset = s->offset + done,
+            .bytes = p->bytes - done < SLICE ? p->bytes - done : SLICE,
+            .dst = t->base + t->base_at[piece] + done,
+        };
+        if (add_item(t, &item, err))
+            return -1;
+    }
+    return 0;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct lade_item *x = a, *y = b;
     if (x->shard != y->shard)
         return x->shard < y->shard ? -1 : 1;
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-static int collect_items(struct load *l, char *err)
+/* Cuts the ordered items into jobs. */
+static int make_base_jobs(struct lade_tiers *t, char *err)
 {
-    size_t total = 0;
-    for (int i = 0; i < l->cat->n_tensors; i++)
-        total += l->cat->tensors[i].n_parts;
-    l->items = malloc((total ? total : 1) * sizeof *l->items);
-    if (!l->items)
+    struct lade_load *l = &t->load;
+    l->base = malloc((size_t)(l->n_items ? l->n_items : 1) * sizeof *l->base);
+    if (!l->base)
         return lade_fail(err, "%s: out of memory for the load order; close other programs",
-                         l->cat->path);
-    for (int i = 0; i < l->cat->n_tensors; i++)
-        for (int part = 0; part < l->cat->tensors[i].n_parts; part++)
-            l->items[l->n_items++] = (struct item){&l->cat->tensors[i].parts[part], i, part};
-    qsort(l->items, (size_t)l->n_items, sizeof *l->items, compare_items);
-    return 0;
-}
-
-static struct batch *add_batch(struct load *l, char *err)
-{
-    if (l->n_batches == l->cap_batches) {
-        size_t cap = l->cap_batches ? 2 * l->cap_batches : 256;
-        struct batch *grown = realloc(l->batches, cap * sizeof *grown);
-        if (!grown) {
-            lade_fail(err, "%s: out of memory for the load order; close other programs",
-                      l->cat->path);
-            return NULL;
-        }
-        l->batches = grown;
-        l->cap_batches = cap;
-    }
-    struct batch *b = &l->batches[l->n_batches++];
-    *b = (struct batch){0};
-    return b;
-}
-
-static unsigned char *destination(const struct load *l, const struct lade_tensor *t)
-{
-    return l->arena + l->place[t->piece] + t->offset;
-}
-
-/* Cuts one large span into slices that are copied to their place. */
-static int add_slices(struct load *l, const struct item *it, char *err)
-{
-    for (uint64_t done = 0; done < it->span->bytes;) {
-        struct batch *b = add_batch(l, err);
-        if (!b)
-            return -1;
-        uint64_t left = it->span->bytes - done;
-        b->shard = it->span->shard;
-        b->offset = it->span->offset + done;
-        b->bytes = left < READ_BYTES ? left : READ_BYTES;
-        b->place = destination(l, &l->cat->tensors[it->tensor]) + done;
-        done += b->bytes;
-    }
-    return 0;
-}
-
-static int make_batches(struct load *l, char *err)
-{
+                         t->cat->path);
     for (int i = 0; i < l->n_items;) {
-        const struct item *it = &l->items[i];
-        if (it->span->bytes > READ_BYTES &&
-            lade_pack_is_copy(&l->cat->tensors[it->tensor])) {
-            if (add_slices(l, it, err))
-                return -1;
-            i++;
-            continue;
-        }
-        struct batch *b = add_batch(l, err);
-        if (!b)
-            return -1;
-        b->shard = it->span->shard;
-        b->first = i;
-        b->offset = it->span->offset;
-        uint64_t end = b->offset;
-        while (i < l->n_items) {
-            const struct lade_span *s = l->items[i].span;
-            uint64_t to = s->offset + s->bytes > end ? s->offset + s->bytes : end;
-            bool follows = s->shard == b->shard && s->offset <= end + MAX_GAP &&
-                           to - b->offset <= READ_BYTES;
-            if (b->n_items && !follows)
+        struct lade_base_job *job = &l->base[l->n_base++];
+        const struct lade_item *first = &l->items[i];
+        uint64_t end = first->offset;
+        *job = (struct lade_base_job){.first = i};
+        for (; i < l->n_items; i++, job->n++) {
+            const struct lade_item *it = &l->items[i];
+            if (job->n && (it->shard != first->shard || it->offset > end + NEAR ||
+                           it->offset + it->bytes - first->offset > JOB))
                 break;
-            end = to;
-            b->n_items++;
-            i++;
+            end = it->offset + it->bytes > end ? it->offset + it->bytes : end;
         }
-        b->bytes = end - b->offset;
     }
+    l->base_left = l->n_base;
     return 0;
 }
 
-static void fail_once(struct load *l, const char *text)
+static int plan_base(struct lade_tiers *t, char *err)
 {
-    pthread_mutex_lock(&l->lock);
-    if (!l->err[0]) {
-        strncpy(l->err, text, LADE_ERR - 1);
-        l->err[LADE_ERR - 1] = '\0';
-    }
-    pthread_mutex_unlock(&l->lock);
-    atomic_store(&l->failed, true);
-}
-
-static int reserve_stage(struct stage *st, size_t bytes, const char *path, char *err)
-{
-    if (bytes <= st->room)
-        return 0;
-    free(st->data);
-    st->room = 0;
-    st->data = aligned_alloc(DIRECT_ALIGN, bytes);
-    if (!st->data)
-        return lade_fail(err, "%s: out of memory for a buffer of %zu bytes; close other programs",
-                         path, bytes);
-    st->room = bytes;
-    return 0;
-}
-
-/* What the page cache holds from `offset` on, without waiting for the drive. */
-static size_t read_cached(int fd, unsigned char *dst, size_t bytes, uint64_t offset)
-{
-    size_t done = 0;
-    while (done < bytes) {
-        struct iovec v = {dst + done, bytes - done};
-        ssize_t got = preadv2(fd, &v, 1, (off_t)(offset + done), RWF_NOWAIT);
-        if (got <= 0)
-            break;
-        done += (size_t)got;
-    }
-    return done;
-}
-
-/* Reads until at least `need` bytes are there; `ask` may go beyond the end of the file. */
-static int read_drive(const struct shard_files *f, const char *path, unsigned char *dst, size_t need,
-                      size_t ask, uint64_t offset, char *err)
-{
-    bool direct = f->direct >= 0;
-    for (size_t done = 0; done < need;) {
-        ssize_t got = pread(direct ? f->direct : f->cached, dst + done, ask - done,
-                            (off_t)(offset + done));
-        if (got < 0 && errno == EINTR)
+    for (int i = 0; i < t->cat->n_pieces; i++) {
+        const struct lade_piece *p = &t->cat->pieces[i];
+        if (p->kind == LADE_PIECE_EXPERT)
             continue;
-        if (got < 0 && errno == EINVAL && direct) {
-            direct = false; /* a block size or file system that wants otherwise */
-            continue;
-        }
-        if (got < 0)
-            return lade_fail(err, "%s: read error at byte %llu: %s; check the drive", path,
-                             (unsigned long long)(offset + done), strerror(errno));
-        if (got == 0)
-            return lade_fail(err, "%s: ended at byte %llu while being read; download it again",
-                             path, (unsigned long long)(offset + done));
-        done += (size_t)got;
-        direct = direct && done % DIRECT_ALIGN == 0; /* a short read ends the alignment */
-    }
-    return 0;
-}
-
-/* Brings bytes offset..offset+bytes of a shard to the stage; *data points at the first. */
-static int read_shard(const struct load *l, const struct batch *b, struct stage *st,
-                      const unsigned char **data, char *err)
-{
-    const char *path = l->cat->shards[b->shard].path;
-    const struct shard_files *f = &l->files[b->shard];
-    uint64_t from = b->offset / DIRECT_ALIGN * DIRECT_ALIGN;
-    size_t need = (size_t)(b->offset + b->bytes - from);
-    size_t ask = (need + DIRECT_ALIGN - 1) / DIRECT_ALIGN * DIRECT_ALIGN;
-    if (reserve_stage(st, ask, path, err))
-        return -1;
-    *data = st->data + (b->offset - from);
-    size_t have = read_cached(f->cached, st->data, ask, from);
-    if (have >= need)
-        return 0;
-    have = have / DIRECT_ALIGN * DIRECT_ALIGN;
-    return read_drive(f, path, st->data + have, need - have, ask - have, from + have, err);
-}
-
-static int run_batch(struct load *l, const struct batch *b, struct stage *st, char *err)
-{
-    const unsigned char *data;
-    if (read_shard(l, b, st, &data, err))
-        return -1;
-    if (b->place)
-        memcpy(b->place, data, b->bytes);
-    for (int i = b->first; i < b->first + b->n_items; i++) {
-        const struct item *it = &l->items[i];
-        const struct lade_tensor *t = &l->cat->tensors[it->tensor];
-        if (lade_pack(l->cat, t, it->part, data + (it->span->offset - b->offset),
-                      destination(l, t), err))
+        if (t->cat->aligned && add_aligned(t, i, err))
             return -1;
+        for (int j = p->first; !t->cat->aligned && j < p->first + p->n_tensors; j++)
+            for (int part = 0; part < t->cat->tensors[j].n_parts; part++)
+                if (add_part(t, j, part, err))
+                    return -1;
     }
-    return 0;
+    qsort(t->load.items, (size_t)t->load.n_items, sizeof *t->load.items, by_place);
+    return make_base_jobs(t, err);
 }
 
-/* Counts only wanted bytes: gaps that were read over belong to nobody. */
-static uint64_t useful_bytes(const struct load *l, const struct batch *b)
+/* ---- the experts ----------------------------------------------------------------------------- */
+
+struct candidate {
+    double score;
+    uint64_t at;             /* in its shard */
+    int shard, expert, turn; /* turn: first experts of all layers, then second ones, and so on */
+    bool hot;
+};
+
+static int by_heat(const void *a, const void *b)
 {
-    if (b->place)
-        return b->bytes;
+    const struct candidate *x = a, *y = b;
+    if (x->score != y->score)
+        return x->score > y->score ? -1 : 1;
+    return x->turn - y->turn;
+}
+
+static int by_file(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+    if (x->hot != y->hot)
+        return x->hot ? -1 : 1;
+    if (x->shard != y->shard)
+        return x->shard < y->shard ? -1 : 1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+/* Counts the bytes of an expert's spans into a list by shard. */
+static uint64_t count_spans(struct lade_tiers *t, int e, uint64_t *by_shard)
+{
+    const struct lade_piece *p = &t->cat->pieces[lade_expert_piece(t, e)];
     uint64_t sum = 0;
-    for (int i = b->first; i < b->first + b->n_items; i++)
-        sum += l->items[i].span->bytes;
+    for (int i = p->first; i < p->first + p->n_tensors; i++)
+        for (int part = 0; part < t->cat->tensors[i].n_parts; part++) {
+            const struct lade_span *s = &t->cat->tensors[i].parts[part];
+            by_shard[s->shard] += s->bytes;
+            sum += s->bytes;
+        }
     return sum;
 }
 
-static void report(struct load *l, const struct batch *b)
+/* Chooses as many experts as have room, the hottest, or evenly from all layers. */
+static int plan_experts(struct lade_tiers *t, char *err)
 {
-    pthread_mutex_lock(&l->lock);
-    uint64_t bytes = useful_bytes(l, b);
-    l->shard_done[b->shard] += bytes;
-    l->done += bytes;
-    const struct lade_shard *shard = &l->cat->shards[b->shard];
-    struct lade_load_progress p = {
-        .shard = b->shard, .n_shards = l->cat->n_shards, .path = shard->path,
-        .shard_done = l->shard_done[b->shard], .shard_bytes = shard->wanted,
-        .done = l->done, .bytes = l->bytes,
-    };
-    if (l->progress)
-        l->progress(l->user, &p);
-    pthread_mutex_unlock(&l->lock);
-}
-
-static void *worker(void *arg)
-{
-    struct load *l = arg;
-    struct stage stage = {0};
-    char err[LADE_ERR];
-    for (;;) {
-        if (l->cancel && atomic_load(l->cancel))
-            fail_once(l, "loading: cancelled; start it again when ready");
-        size_t i = atomic_fetch_add(&l->next, 1);
-        if (i >= l->n_batches || atomic_load(&l->failed))
-            break;
-        if (run_batch(l, &l->batches[i], &stage, err)) {
-            fail_once(l, err);
-            break;
-        }
-        report(l, &l->batches[i]);
+    struct lade_load *l = &t->load;
+    int n = t->kinds.n_experts, layers = t->cat->shape.layers, experts = t->cat->shape.experts;
+    int left[LADE_MAX_KINDS], chosen = 0;
+    struct candidate *c = malloc((size_t)n * sizeof *c);
+    l->order = malloc((size_t)n * sizeof *l->order);
+    l->planned = calloc((size_t)n, 1);
+    if (!c || !l->order || !l->planned) {
+        free(c);
+        return lade_fail(err, "%s: out of memory for the load order; close other programs",
+                         t->cat->path);
     }
-    free(stage.data);
-    return NULL;
-}
-
-static int open_shards(struct load *l, char *err)
-{
-    size_t n = (unsigned)l->cat->n_shards; /* positive: an empty catalog does not open */
-    l->files = malloc(n * sizeof *l->files);
-    for (size_t i = 0; l->files && i < n; i++)
-        l->files[i] = (struct shard_files){-1, -1};
-    l->shard_done = calloc(n, sizeof *l->shard_done);
-    if (!l->files || !l->shard_done)
-        return lade_fail(err, "%s: out of memory; close other programs", l->cat->path);
-    for (size_t i = 0; i < n; i++) {
-        const char *path = l->cat->shards[i].path;
-        l->files[i].cached = open(path, O_RDONLY | O_CLOEXEC);
-        if (l->files[i].cached < 0)
-            return lade_fail(err, "%s: cannot be opened: %s; check the file and its permissions",
-                             path, strerror(errno));
-        l->files[i].direct = open(path, O_RDONLY | O_CLOEXEC | O_DIRECT);
+    for (int e = 0; e < n; e++) {
+        const struct lade_span *s = first_span(t, e);
+        c[e] = (struct candidate){.score = t->heat.score[e],
+                                  .at = s->offset,
+                                  .shard = s->shard,
+                                  .expert = e,
+                                  .turn = e % experts * layers + e / experts};
     }
+    qsort(c, (size_t)n, sizeof *c, by_heat);
+    for (int i = 0; i < t->kinds.n; i++)
+        left[i] = t->ram.kind[i].room;
+    for (int i = 0; i < n; i++)
+        if (left[t->kinds.of[c[i].expert]]-- > 0)
+            c[chosen++] = c[i];
+    for (int i = 0; i < chosen; i++)
+        c[i].hot = i < chosen / HOT_PART && c[i].score > 0;
+    qsort(c, (size_t)chosen, sizeof *c, by_file);
+    for (int i = 0; i < chosen; i++) {
+        l->order[l->n_order++] = c[i].expert;
+        l->planned[c[i].expert] = 1;
+        l->bytes += count_spans(t, c[i].expert, l->shard_bytes);
+    }
+    free(c);
     return 0;
 }
 
-static void close_shards(struct load *l)
+int lade_load_open(struct lade_tiers *t, char *err)
 {
-    for (int i = 0; l->files && i < l->cat->n_shards; i++) {
-        if (l->files[i].cached >= 0)
-            close(l->files[i].cached);
-        if (l->files[i].direct >= 0)
-            close(l->files[i].direct);
-    }
-    free(l->files);
+    size_t n = (size_t)t->cat->n_shards;
+    t->load.shard_done = calloc(n, sizeof *t->load.shard_done);
+    t->load.shard_bytes = calloc(n, sizeof *t->load.shard_bytes);
+    if (!t->load.shard_done || !t->load.shard_bytes)
+        return lade_fail(err, "%s: out of memory for the load order; close other programs",
+                         t->cat->path);
+    return plan_base(t, err) || plan_experts(t, err) ? -1 : 0;
+}
+
+void lade_load_close(struct lade_tiers *t)
+{
+    struct lade_load *l = &t->load;
+    free(l->items);
+    free(l->base);
+    free(l->order);
+    free(l->planned);
     free(l->shard_done);
+    free(l->shard_bytes);
+    *l = (struct lade_load){0};
 }
 
-static void run_threads(struct load *l, int threads)
-{
-    pthread_t ids[MAX_THREADS];
-    int started = 0;
-    if (threads > MAX_THREADS)
-        threads = MAX_THREADS;
-    while (started < threads - 1 && pthread_create(&ids[started], NULL, worker, l) == 0)
-        started++;
-    worker(l); /* the caller works too, so that a refused thread only costs speed */
-    for (int i = 0; i < started; i++)
-        pthread_join(ids[i], NULL);
-}
+/* ---- while it runs --------------------------------------------------------------------------- */
 
-int lade_load(const struct lade_catalog *cat, unsigned char *arena, const size_t *place,
-              int threads, lade_load_fn *progress, void *user, const atomic_bool *cancel,
-              char *err)
+/* The next experts in the order that are not there and have room, as one job. */
+static bool pick_experts(struct lade_tiers *t, struct lade_job *job)
 {
-    struct load l = {.cat = cat, .arena = arena, .place = place, .cancel = cancel,
-                     .progress = progress, .user = user, .bytes = cat->source_bytes};
-    pthread_mutex_init(&l.lock, NULL);
-    int result = -1;
-    if (!collect_items(&l, err) && !make_batches(&l, err) && !open_shards(&l, err)) {
-        run_threads(&l, threads);
-        result = atomic_load(&l.failed) ? lade_fail(err, "%s", l.err) : 0;
+    struct lade_load *l = &t->load;
+    uint64_t bytes = 0;
+    job->n = 0;
+    for (; l->next_expert < l->n_order && job->n < LADE_GROUP; l->next_expert++) {
+        int e = l->order[l->next_expert];
+        uint64_t more = t->cat->pieces[lade_expert_piece(t, e)].source_bytes;
+        if (!l->planned[e] || t->ram.slot_of[e] >= 0)
+            continue; /* it came on demand, or is on its way */
+        if (job->n && (bytes + more > JOB || bytes + more > t->stage_limit))
+            break;
+        if (lade_cache_take(&t->ram, e, LADE_TAKE_FREE) < 0) {
+            lade_load_count_expert(t, e); /* others have taken the room */
+            continue;
+        }
+        job->experts[job->n++] = e;
+        bytes += more;
     }
-    close_shards(&l);
-    free(l.batches);
-    free(l.items);
-    pthread_mutex_destroy(&l.lock);
-    return result;
+    job->kind = LADE_JOB_EXPERTS;
+    return job->n > 0;
+}
+
+static bool pick(struct lade_tiers *t, struct lade_job *job)
+{
+    struct lade_load *l = &t->load;
+    lade_load_check_cancel(t);
+    if (l->failed || l->ended)
+        return false;
+    if (l->next_base < l->n_base) {
+        job->kind = LADE_JOB_BASE;
+        job->base = l->next_base++;
+        return true;
+    }
+    /* While a layer may ask for experts at any moment, the load keeps out of its way. */
+    return !l->base_left && !(t->ask.tokens && l->flying) && pick_experts(t, job);
+}
+
+bool lade_load_pick(struct lade_tiers *t, struct lade_job *job)
+{
+    bool any = pick(t, job);
+    t->load.flying += any;
+    lade_load_check_end(t);
+    return any;
+}
+
+void lade_load_check_cancel(struct lade_tiers *t)
+{
+    struct lade_load *l = &t->load;
+    if (l->failed || l->ended || !l->cancel || !atomic_load(l->cancel))
+        return;
+    l->failed = true;
+    lade_fail(l->err, "loading: cancelled; start it again when ready");
+    lade_load_check_end(t);
+}
+
+void lade_load_count_expert(struct lade_tiers *t, int e)
+{
+    if (!t->load.planned[e])
+        return;
+    t->load.planned[e] = 0;
+    t->load.done += count_spans(t, e, t->load.shard_done);
+}
+
+void lade_load_count_base(struct lade_tiers *t, int base)
+{
+    struct lade_load *l = &t->load;
+    for (int i = l->base[base].first; i < l->base[base].first + l->base[base].n; i++) {
+        l->shard_done[l->items[i].shard] += l->items[i].bytes;
+        l->done += l->items[i].bytes;
+    }
+    l->base_left--;
+}
+
+void lade_load_check_end(struct lade_tiers *t)
+{
+    struct lade_load *l = &t->load;
+    bool all = l->next_base == l->n_base && l->next_expert == l->n_order;
+    l->ended = !l->flying && (all || l->failed);
+}
+
+void lade_load_report(struct lade_tiers *t)
+{
+    int n = t->cat->n_shards;
+    pthread_mutex_lock(&t->report_lock);
+    pthread_mutex_lock(&t->lock);
+    bool ended = t->load.ended; /* then all shards below are as they will stay */
+    pthread_mutex_unlock(&t->lock);
+    for (int shard = 0; t->progress && !t->end_reported && shard < n; shard++) {
+        pthread_mutex_lock(&t->lock);
+        const struct lade_load *l = &t->load;
+        struct lade_load_progress p = {
+            .shard = shard,
+            .n_shards = n,
+            .path = t->cat->shards[shard].path,
+            .shard_done = l->shard_done[shard],
+            .shard_bytes = l->shard_bytes[shard],
+            .done = l->done,
+            .bytes = l->bytes,
+            .usable = !l->base_left,
+            .ended = ended && shard == n - 1,
+            .error = l->failed ? l->err : NULL,
+        };
+        t->end_reported = p.ended;
+        bool news = l->shard_done[shard] != t->reported[shard] || t->end_reported;
+        t->reported[shard] = l->shard_done[shard];
+        pthread_mutex_unlock(&t->lock);
+        if (news)
+            t->progress(t->user, &p);
+    }
+    pthread_mutex_unlock(&t->report_lock);
 }

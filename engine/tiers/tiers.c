@@ -4,92 +4,247 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
-#include "engine/plan/machine.h"
-#include "engine/tiers/load.h"
+#include "engine/tiers/internal.h"
 
-struct lade_tiers {
-    const struct lade_catalog *cat;
-    unsigned char *arena;
-    size_t bytes;
-    size_t *place; /* [n_pieces] offset into the arena */
-};
+enum { LEAST_STAGE = 2, NO_KIND = 255 };
 
 static const double gib = 1024.0 * 1024 * 1024;
 
-static int check_room(const struct lade_catalog *cat, size_t ram_cap, size_t reserve, char *err)
+double lade_tiers_now(void)
 {
-    struct lade_memory memory;
-    lade_machine_memory(&memory);
-    size_t room = ram_cap ? ram_cap : memory.available;
-    size_t need;
-    if (__builtin_add_overflow(cat->packed_bytes, reserve, &need))
-        return lade_fail(err, "%s: its weights do not fit in an address space; use a smaller model",
-                         cat->path);
-    if (need > room)
-        return lade_fail(err,
-                         "%s: needs %.2f GiB of RAM (%.2f weights, %.2f caches and buffers) but "
-                         "%.2f GiB %s; close other programs, lower --context, or use a smaller "
-                         "model",
-                         cat->path, need / gib, cat->packed_bytes / gib, reserve / gib, room / gib,
-                         ram_cap ? "are allowed by --cpu-memory" : "are free");
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+void lade_wait_a_while(struct lade_tiers *t)
+{
+    enum { NS = 20 * 1000 * 1000, SECOND = 1000 * 1000 * 1000 };
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += NS;
+    if (until.tv_nsec >= SECOND) {
+        until.tv_nsec -= SECOND;
+        until.tv_sec++;
+    }
+    pthread_cond_timedwait(&t->ready, &t->lock, &until);
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+/* Address space that becomes memory where it is used: anonymous, not page cache, which the kernel
+ * may take; in huge pages where the system allows. */
+static int reserve(const struct lade_tiers *t, unsigned char **out, size_t bytes, char *err)
+{
+    *out = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (*out == MAP_FAILED) {
+        int code = errno;
+        *out = NULL;
+        return lade_fail(err, "%s: cannot reserve %.2f GiB of RAM: %s; close other programs",
+                         t->cat->path, (double)bytes / gib, strerror(code));
+    }
+    madvise(*out, bytes, MADV_HUGEPAGE); /* only advice: without it there are more TLB misses */
     return 0;
 }
 
-int lade_tiers_open(struct lade_tiers **out, const struct lade_catalog *cat, size_t ram_cap,
-                    size_t reserve, char *err)
+static size_t page_up(size_t bytes)
 {
-    *out = NULL;
-    if (check_room(cat, ram_cap, reserve, err))
-        return -1;
+    return (bytes + LADE_DIRECT - 1) / LADE_DIRECT * LADE_DIRECT;
+}
+
+static int reserve_base(struct lade_tiers *t, char *err)
+{
+    t->base_at = calloc((size_t)t->cat->n_pieces, sizeof *t->base_at);
+    if (!t->base_at)
+        return lade_fail(err, "%s: out of memory for %d pieces; close other programs", t->cat->path,
+                         t->cat->n_pieces);
+    for (int i = 0; i < t->cat->n_pieces; i++) {
+        if (t->cat->pieces[i].kind == LADE_PIECE_EXPERT)
+            continue;
+        t->base_at[i] = t->base_bytes;
+        t->base_bytes += page_up(t->cat->pieces[i].bytes);
+    }
+    return reserve(t, &t->base, t->base_bytes, err);
+}
+
+static int reserve_slots(struct lade_tiers *t, char *err)
+{
+    for (int i = 0; i < t->kinds.n; i++) {
+        const struct lade_kind *k = &t->kinds.kind[i];
+        if (reserve(t, &t->arena[i], (size_t)k->experts * k->stride, err))
+            return -1;
+    }
+    t->stage_kind = malloc((size_t)t->ram.n_stage);
+    if (!t->stage_kind)
+        return lade_fail(err, "%s: out of memory; close other programs", t->cat->path);
+    memset(t->stage_kind, NO_KIND, (size_t)t->ram.n_stage);
+    return reserve(t, &t->stage_slots, (size_t)t->ram.n_stage * t->kinds.largest, err);
+}
+
+unsigned char *lade_slot_memory(const struct lade_tiers *t, int slot)
+{
+    const struct lade_cache *c = &t->ram;
+    if (lade_cache_is_stage(c, slot))
+        return t->stage_slots + (size_t)(slot - c->first_stage) * t->kinds.largest;
+    int kind = 0;
+    while (slot >= c->kind[kind].first + c->kind[kind].count)
+        kind++;
+    return t->arena[kind] + (size_t)(slot - c->kind[kind].first) * t->kinds.kind[kind].stride;
+}
+
+void lade_slot_prepare(struct lade_tiers *t, int slot, int expert)
+{
+    if (!lade_cache_is_stage(&t->ram, slot))
+        return;
+    uint8_t *kind = &t->stage_kind[slot - t->ram.first_stage];
+    if (*kind != NO_KIND && *kind != t->kinds.of[expert])
+        memset(lade_slot_memory(t, slot), 0, t->kinds.largest);
+    *kind = t->kinds.of[expert];
+}
+
+/* ---- open, close ----------------------------------------------------------------------------- */
+
+/* Half of the staging memory are slots, the other half what the movers read to. */
+static int make_rooms(struct lade_tiers *t, char *err)
+{
+    int room[LADE_MAX_KINDS];
+    size_t half = t->place.staging / 2;
+    size_t stage = t->kinds.largest ? half / t->kinds.largest : 0;
+    size_t most = (size_t)t->kinds.n_experts;
+    stage = stage < LEAST_STAGE ? LEAST_STAGE : stage > most ? most : stage;
+    size_t least = page_up(t->kinds.read_largest) + 16 * LADE_DIRECT;
+    t->stage_limit = half / LADE_MOVERS > least ? half / LADE_MOVERS : least;
+    t->stage_limit = page_up(t->stage_limit);
+    lade_kinds_rooms(&t->kinds, t->place.ram_experts, room);
+    return lade_cache_open(&t->ram, &t->kinds, room, (int)stage, t->heat.score, err);
+}
+
+static void init_locks(struct lade_tiers *t)
+{
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&t->lock, NULL);
+    pthread_mutex_init(&t->report_lock, NULL);
+    pthread_cond_init(&t->work, NULL);
+    pthread_cond_init(&t->ready, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+int lade_tiers_open(struct lade_tiers **out, const struct lade_tiers_config *config, char *err)
+{
     struct lade_tiers *t = calloc(1, sizeof *t);
-    if (!t || !(t->place = calloc((size_t)cat->n_pieces, sizeof *t->place))) {
-        free(t);
-        return lade_fail(err, "%s: out of memory for %d pieces; close other programs", cat->path,
-                         cat->n_pieces);
-    }
-    t->cat = cat;
-    for (int i = 0; i < cat->n_pieces; i++) {
-        t->place[i] = t->bytes;
-        t->bytes += cat->pieces[i].bytes;
-    }
-    t->arena = mmap(NULL, t->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (t->arena == MAP_FAILED) {
-        t->arena = NULL;
-        int code = errno;
-        lade_fail(err, "%s: cannot reserve %.2f GiB of RAM: %s; close other programs", cat->path,
-                  t->bytes / gib, strerror(code));
+    *out = NULL;
+    if (!t)
+        return lade_fail(err, "%s: out of memory; close other programs", config->cat->path);
+    t->cat = config->cat;
+    t->place = config->place;
+    t->io = config->io ? config->io : lade_io_best();
+    init_locks(t);
+    t->reported = calloc((size_t)t->cat->n_shards, sizeof *t->reported);
+    if (!t->reported)
+        lade_fail(err, "%s: out of memory; close other programs", t->cat->path);
+    if (!t->reported || lade_kinds_open(&t->kinds, t->cat, err) ||
+        lade_heat_open(&t->heat, t->kinds.n_experts, err) || make_rooms(t, err) ||
+        reserve_base(t, err) || reserve_slots(t, err) || lade_load_open(t, err) ||
+        lade_ask_open(t, err) || lade_files_open(&t->files, t->cat, err)) {
         lade_tiers_close(t);
         return -1;
     }
-    /* Only advice: without huge pages the same memory works with more TLB misses. */
-    madvise(t->arena, t->bytes, MADV_HUGEPAGE);
     *out = t;
     return 0;
+}
+
+static void unmap(void *memory, size_t bytes)
+{
+    if (memory)
+        munmap(memory, bytes ? bytes : 1);
 }
 
 void lade_tiers_close(struct lade_tiers *t)
 {
     if (!t)
         return;
-    if (t->arena)
-        munmap(t->arena, t->bytes);
-    free(t->place);
+    lade_movers_stop(t);
+    lade_files_close(&t->files);
+    lade_ask_close(t);
+    lade_load_close(t);
+    unmap(t->base, t->base_bytes);
+    for (int i = 0; i < t->kinds.n; i++)
+        unmap(t->arena[i], (size_t)t->kinds.kind[i].experts * t->kinds.kind[i].stride);
+    unmap(t->stage_slots, (size_t)t->ram.n_stage * t->kinds.largest);
+    free(t->stage_kind);
+    free(t->base_at);
+    free(t->reported);
+    lade_cache_close(&t->ram);
+    lade_heat_close(&t->heat);
+    lade_kinds_close(&t->kinds);
+    pthread_cond_destroy(&t->work);
+    pthread_cond_destroy(&t->ready);
+    pthread_mutex_destroy(&t->lock);
+    pthread_mutex_destroy(&t->report_lock);
     free(t);
 }
 
-int lade_tiers_load(struct lade_tiers *t, int threads, lade_load_fn *progress, void *user,
+/* ---- loading --------------------------------------------------------------------------------- */
+
+uint64_t lade_tiers_to_load(const struct lade_tiers *t)
+{
+    return t->load.bytes;
+}
+
+uint64_t lade_tiers_shard_to_load(const struct lade_tiers *t, int shard)
+{
+    return t->load.shard_bytes[shard];
+}
+
+int lade_tiers_load(struct lade_tiers *t, lade_load_fn *progress, void *user,
                     const atomic_bool *cancel, char *err)
 {
-    return lade_load(t->cat, t->arena, t->place, threads, progress, user, cancel, err);
+    t->progress = progress;
+    t->user = user;
+    t->load.cancel = cancel;
+    return lade_movers_start(t, err);
 }
 
-const void *lade_tiers_piece(const struct lade_tiers *t, int piece)
+int lade_tiers_wait(struct lade_tiers *t, bool all, char *err)
 {
-    return t->arena + t->place[piece];
+    const struct lade_load *l = &t->load;
+    int result = 0;
+    pthread_mutex_lock(&t->lock);
+    while (all ? !l->ended : l->base_left && !l->failed) {
+        lade_load_check_cancel(t);
+        lade_wait_a_while(t);
+    }
+    if (l->failed && (all || l->base_left))
+        result = lade_fail(err, "%s", l->err);
+    pthread_mutex_unlock(&t->lock);
+    return result;
 }
 
-size_t lade_tiers_bytes(const struct lade_tiers *t)
+const void *lade_tiers_base(const struct lade_tiers *t, int piece)
 {
-    return t->bytes;
+    return t->base + t->base_at[piece];
+}
+
+/* ---- numbers --------------------------------------------------------------------------------- */
+
+void lade_tiers_stats(struct lade_tiers *t, struct lade_tiers_stats *out)
+{
+    *out = (struct lade_tiers_stats){.weights = t->base_bytes};
+    pthread_mutex_lock(&t->lock);
+    out->traffic = t->traffic;
+    out->token = t->token;
+    out->loading = !t->load.ended;
+    out->in_ram.experts = (uint64_t)t->ram.here;
+    for (int i = 0; i < t->kinds.n; i++) {
+        out->in_ram.room += (uint64_t)t->ram.kind[i].room;
+        out->in_ram.bytes += (uint64_t)t->ram.kind[i].room * t->kinds.kind[i].stride;
+    }
+    pthread_mutex_unlock(&t->lock);
+    out->weights += out->in_ram.bytes + (uint64_t)t->ram.n_stage * t->kinds.largest +
+                    LADE_MOVERS * t->stage_limit;
 }

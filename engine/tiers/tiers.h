@@ -1,7 +1,16 @@
-/* tiers.h - who holds the weights.
+/* tiers.h - who holds the weights, and where they are now.
  *
- * The tiers own all weight memory and know where each piece is. Today there is one home, RAM:
- * anonymous memory (not page cache, which the kernel may evict), huge pages where allowed. */
+ * The tiers own all weight memory. Every piece has a home, which the plan gave it, and a place,
+ * where it is at the moment. The base (embedding, head, everything of a layer but its routed
+ * experts) must be home before the first token. Experts need not: the forward pass asks for those
+ * a layer needs and gets them in *waves*, first those at hand, then the others as they arrive, from
+ * wherever they lie. So the first load, a cache that is too small and a strategy that changes are
+ * one thing: experts that are not at hand.
+ *
+ * Bytes are moved by a few threads of the tiers, the movers, which serve what the forward pass
+ * waits for before the load, and the load before what may be needed later.
+ *
+ * One thread (the engine's) uses the tiers; functions marked [any thread] may be called by others. */
 #ifndef LADE_TIERS_TIERS_H
 #define LADE_TIERS_TIERS_H
 
@@ -10,25 +19,74 @@
 
 #include "engine/checkpoint/catalog.h"
 #include "engine/engine.h"
+#include "engine/plan/plan.h"
+#include "engine/tiers/io.h"
 
 struct lade_tiers;
 
-/* Reserves memory for all pieces of `cat` (borrowed; must outlive the tiers). Fails, before
- * anything is read, where they do not fit in `ram_cap` bytes (0 = what is available now) less
- * `reserve` bytes that the caller needs for caches and buffers. */
-int lade_tiers_open(struct lade_tiers **out, const struct lade_catalog *cat, size_t ram_cap,
-                    size_t reserve, char *err);
+struct lade_tiers_config {
+    const struct lade_catalog *cat; /* borrowed; must outlive the tiers */
+    struct lade_placement place;    /* what to hold where; of it the tiers use base, the experts'
+                                        bytes and `staging` */
+    const struct lade_io_ops *io;   /* NULL: the best this system has */
+};
+
+/* Reserves memory and opens the shards. Reads nothing yet. */
+int lade_tiers_open(struct lade_tiers **out, const struct lade_tiers_config *config, char *err);
+/* Stops the movers and frees everything; NULL is allowed. */
 void lade_tiers_close(struct lade_tiers *t);
 
-/* Reads every shard and packs it into place with `threads` threads; blocks until done, failed or
- * cancelled. Reads go through each file once, front to back. See engine.h for `progress`. */
-int lade_tiers_load(struct lade_tiers *t, int threads, lade_load_fn *progress, void *user,
+/* Bytes that the load will bring home: the base, and as many experts as have room. */
+uint64_t lade_tiers_to_load(const struct lade_tiers *t);
+/* Of these, the bytes of one shard. */
+uint64_t lade_tiers_shard_to_load(const struct lade_tiers *t, int shard);
+
+/* Starts the movers and the load, which ends early when `cancel` (may be NULL) becomes true or a
+ * read fails; what is not home then is still read on demand. `progress` may be NULL. */
+int lade_tiers_load(struct lade_tiers *t, lade_load_fn *progress, void *user,
                     const atomic_bool *cancel, char *err);
 
-/* The packed bytes of a piece; valid until close. */
-const void *lade_tiers_piece(const struct lade_tiers *t, int piece);
+/* Waits until the base is home, or with `all` until the load has ended. Fails with its error. */
+int lade_tiers_wait(struct lade_tiers *t, bool all, char *err);
 
-/* Bytes held. */
-size_t lade_tiers_bytes(const struct lade_tiers *t);
+/* The packed bytes of a piece of the base, on the device that the plan gave it; valid until close
+ * and to be read once the base is home. */
+const void *lade_tiers_base(const struct lade_tiers *t, int piece);
+
+/* ---- one forward pass ---- */
+
+/* Experts that can be computed now. Valid until the next call of lade_tiers_wave or _done. */
+struct lade_wave {
+    int n;
+    const int *experts;      /* [n] of the layer */
+    const void *const *data; /* [n] packed bytes of each piece */
+};
+
+/* `tokens` are about to be evaluated, layer by layer. `cancel` may be NULL; when it becomes true
+ * lade_tiers_wave fails. */
+void lade_tiers_begin(struct lade_tiers *t, int tokens, const atomic_bool *cancel);
+void lade_tiers_end(struct lade_tiers *t);
+
+/* Asks for the experts that n routes of a layer name (repeats are allowed). */
+void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n);
+
+/* The next wave: 1, or 0 when all experts asked for have been given, or -1 with err filled. Gives
+ * up the wave before. Waits where nothing is at hand. */
+int lade_tiers_wave(struct lade_tiers *t, struct lade_wave *wave, char *err);
+
+/* Gives up the last wave, and what was asked for and not taken. */
+void lade_tiers_done(struct lade_tiers *t);
+
+/* ---- numbers [any thread] ---- */
+
+struct lade_tiers_stats {
+    struct lade_traffic traffic; /* `tokens` and the times are those of begin..end */
+    struct lade_traffic token;   /* the last forward pass of one token */
+    struct lade_residence in_ram, in_vram;
+    uint64_t weights; /* bytes of memory for weights, staging included */
+    bool loading;
+};
+
+void lade_tiers_stats(struct lade_tiers *t, struct lade_tiers_stats *out);
 
 #endif

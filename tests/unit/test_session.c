@@ -192,7 +192,7 @@ static void test_model_larger_than_memory(void **state)
     assert_int_equal(lade_model_open(&m, &opt, NULL, NULL, NULL, err), -1);
     assert_null(m);
     assert_non_null(strstr(err, MODEL));
-    assert_non_null(strstr(err, "--cpu-memory"));
+    assert_non_null(strstr(err, "RAM"));
 }
 
 int main(void)

@@ -38,7 +38,6 @@ struct run {
     bool open_thinking; /* <think> is printed and not closed */
     char last;          /* byte printed */
     struct text answer, reasoning;
-    double load_s;
     struct lade_result result;
     char *failure; /* malloc'ed */
 };
@@ -148,10 +147,10 @@ static int take_event(struct run *r, struct lade_event *ev, char *err)
         return 0;
     case LADE_EV_READY:
         clear_progress(r);
-        r->load_s = ev->seconds;
-        lade_engine_info(r->engine, &r->info); /* only now with the device */
         return r->asked ? 0 : ask(r, err);
     case LADE_EV_USABLE:
+        lade_engine_info(r->engine, &r->info); /* only now with the device */
+        return 0;
     case LADE_EV_STRATEGY:
         return 0;
     case LADE_EV_TEXT:
@@ -196,21 +195,34 @@ static int serve(struct run *r, const sigset_t *open, char *err)
 
 /* ---- result ---------------------------------------------------------------------------------- */
 
+/* Where the experts were, and what waiting for them cost. */
+static json_t *traffic_json(const struct lade_traffic *t)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "vram_hits",
+                     (json_int_t)t->vram_hits, "ram_hits", (json_int_t)t->ram_hits, "disk_reads",
+                     (json_int_t)t->disk_reads, "vram_bytes", (json_int_t)t->vram_bytes,
+                     "ram_bytes", (json_int_t)t->ram_bytes, "disk_bytes", (json_int_t)t->disk_bytes,
+                     "link_bytes", (json_int_t)t->link_bytes, "wait_s", t->wait_s, "compute_s",
+                     t->compute_s);
+}
+
 static json_t *to_json(const struct run *r)
 {
     static const char *const stops[] = {"end", "length", "context", "cancelled", "error"};
     struct lade_stats stats;
     const struct lade_result *d = &r->result;
     lade_engine_stats(r->engine, &stats);
-    return json_pack("{s:o, s:o, s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:s, s:o, s:s}",
-                     "text", output_string(r->answer.data ? r->answer.data : ""), "reasoning",
-                     output_string(r->reasoning.data ? r->reasoning.data : ""), "stop",
-                     stops[d->stop], "prompt_tokens", d->prompt_tokens, "kept_tokens",
-                     d->kept_tokens, "tokens", d->tokens, "load_s", r->load_s, "ttft_s", d->ttft_s,
-                     "prefill_tps", d->prefill_tps, "decode_tps", d->decode_tps, "rss_peak_bytes",
-                     (json_int_t)stats.rss_peak, "vram_peak_bytes", (json_int_t)0, "strategy",
-                     r->info.strategy, "model", output_string(r->info.name), "device",
-                     r->info.device);
+    return json_pack(
+        "{s:o, s:o, s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:s, s:o, s:s, s:b, s:o, "
+        "s:o}",
+        "text", output_string(r->answer.data ? r->answer.data : ""), "reasoning",
+        output_string(r->reasoning.data ? r->reasoning.data : ""), "stop", stops[d->stop],
+        "prompt_tokens", d->prompt_tokens, "kept_tokens", d->kept_tokens, "tokens", d->tokens,
+        "load_s", stats.load_s, "ttft_s", d->ttft_s, "prefill_tps", d->prefill_tps, "decode_tps",
+        d->decode_tps, "rss_peak_bytes", (json_int_t)stats.rss_peak, "vram_peak_bytes",
+        (json_int_t)stats.vram_peak, "strategy", r->info.strategy, "model",
+        output_string(r->info.name), "device", r->info.device, "loaded", !stats.loading, "experts",
+        traffic_json(&stats.traffic), "last_token", traffic_json(&stats.token));
 }
 
 static int finish(struct run *r, char *err)
@@ -219,9 +231,7 @@ static int finish(struct run *r, char *err)
     if (r->failure) {
         if (r->last && r->last != '\n')
             putchar('\n');
-        if (!r->cancelled)
-            return lade_fail(err, "%s", r->failure);
-        r->result.stop = LADE_STOP_CANCELLED; /* while loading */
+        return r->cancelled ? 0 : lade_fail(err, "%s", r->failure);
     }
     if (r->o->json)
         return output_json(to_json(r), err);

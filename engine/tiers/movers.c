@@ -1,0 +1,258 @@
+/* movers.c - the threads that bring bytes to their places. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "engine/tiers/internal.h"
+
+enum { DEPTH = 256 }; /* reads of one mover on their way */
+
+/* ---- the stage of a mover -------------------------------------------------------------------- */
+
+/* The first gap of `bytes` between the parts in use, which are few; -1 where there is none. */
+static long find_gap(const struct lade_mover *m, size_t bytes)
+{
+    size_t at = 0;
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (int i = 0; i < LADE_JOBS; i++) {
+            const struct lade_job *j = &m->jobs[i];
+            size_t end = j->stage_at + j->fetch.stage_bytes;
+            if (j->flying && j->stage_at < at + bytes && end > at) {
+                at = end;
+                moved = true;
+            }
+        }
+    }
+    return at + bytes <= m->stage_bytes ? (long)at : -1;
+}
+
+/* A stage of at least `bytes`; nothing is in the old one. It goes back to its usual size when the
+ * one job that needs more is done. */
+static int resize_stage(struct lade_mover *m, size_t bytes, char *err)
+{
+    size_t want = bytes > m->tiers->stage_limit ? bytes : m->tiers->stage_limit;
+    if (want == m->stage_bytes)
+        return 0;
+    free(m->stage);
+    m->stage_bytes = 0;
+    m->stage = aligned_alloc(LADE_DIRECT, want);
+    if (!m->stage)
+        return lade_fail(err, "%s: out of memory for a buffer of %zu bytes; close other programs",
+                         m->tiers->cat->path, want);
+    m->stage_bytes = want;
+    return 0;
+}
+
+/* Room for the job's reads: 1 done, 0 not now, -1 failed. */
+static int place_in_stage(struct lade_mover *m, struct lade_job *j, char *err)
+{
+    size_t bytes = j->fetch.stage_bytes;
+    j->stage_at = 0;
+    if (!bytes)
+        return 1;
+    if (!m->flying && (bytes > m->stage_bytes || m->stage_bytes > m->tiers->stage_limit) &&
+        resize_stage(m, bytes, err))
+        return -1;
+    long at = find_gap(m, bytes);
+    if (at < 0)
+        return 0;
+    j->stage_at = (size_t)at;
+    return 1;
+}
+
+/* ---- jobs ------------------------------------------------------------------------------------ */
+
+/* Tells the job's spans and where they go. */
+static int describe(struct lade_tiers *t, struct lade_job *j, char *err)
+{
+    struct lade_fetch *f = &j->fetch;
+    lade_fetch_clear(f);
+    f->cat = t->cat;
+    f->files = &t->files;
+    if (j->kind == LADE_JOB_BASE) {
+        const struct lade_base_job *b = &t->load.base[j->base];
+        for (int i = b->first; i < b->first + b->n; i++)
+            if (lade_fetch_item(f, &t->load.items[i], err))
+                return -1;
+    }
+    for (int i = 0; j->kind != LADE_JOB_BASE && i < j->n; i++) {
+        int e = j->experts[i], slot = j->slots[i];
+        lade_slot_prepare(t, slot, e);
+        if (lade_fetch_piece(f, lade_expert_piece(t, e), lade_slot_memory(t, slot), err))
+            return -1;
+    }
+    return lade_fetch_arrange(f, err);
+}
+
+/* Under the lock: what became of a job. */
+static void publish(struct lade_tiers *t, struct lade_job *j, const char *err)
+{
+    bool load = j->kind != LADE_JOB_DEMAND;
+    for (int i = 0; j->kind != LADE_JOB_BASE && i < j->n; i++) {
+        int e = j->experts[i], slot = j->slots[i];
+        if (err) {
+            lade_ask_failed(t, e, err);
+            lade_cache_failed(&t->ram, slot);
+            continue;
+        }
+        lade_cache_filled(&t->ram, slot);
+        if (!lade_cache_is_stage(&t->ram, slot))
+            lade_load_count_expert(t, e);
+        if (load)
+            lade_cache_unpin(&t->ram, slot);
+    }
+    if (j->kind == LADE_JOB_BASE && !err)
+        lade_load_count_base(t, j->base);
+    if (load) {
+        t->load.flying--;
+        if (err && !t->load.failed) {
+            t->load.failed = true;
+            lade_fail(t->load.err, "%s", err);
+        }
+        pthread_cond_broadcast(&t->work); /* the load may start its next job */
+    }
+    lade_load_check_end(t);
+    pthread_cond_broadcast(&t->ready);
+    j->kind = LADE_JOB_NONE;
+}
+
+static void finish(struct lade_mover *m, struct lade_job *j, const char *err)
+{
+    struct lade_tiers *t = m->tiers;
+    if (j->flying)
+        m->flying--;
+    j->flying = false;
+    pthread_mutex_lock(&t->lock);
+    publish(t, j, err);
+    pthread_mutex_unlock(&t->lock);
+    lade_load_report(t);
+}
+
+/* Starts a described job, or parks it until there is room. */
+static void launch(struct lade_mover *m, struct lade_job *j)
+{
+    struct lade_tiers *t = m->tiers;
+    char err[LADE_ERR];
+    int room = place_in_stage(m, j, err);
+    m->parked = room ? NULL : j;
+    if (!room)
+        return;
+    if (room < 0 || lade_fetch_start(&j->fetch, m->stage + j->stage_at, t->io, m->io, err)) {
+        finish(m, j, err);
+        return;
+    }
+    j->flying = true;
+    m->flying++;
+}
+
+/* Takes one read back; packs and publishes the job that it completes. */
+static void take_back(struct lade_mover *m)
+{
+    struct lade_tiers *t = m->tiers;
+    struct lade_chunk *c = (struct lade_chunk *)(void *)t->io->wait(m->io);
+    struct lade_fetch *f = c->fetch;
+    char err[LADE_ERR];
+    lade_fetch_back(c, t->io, m->io);
+    if (f->pending)
+        return;
+    struct lade_job *j = NULL;
+    for (int i = 0; i < LADE_JOBS; i++)
+        if (&m->jobs[i].fetch == f)
+            j = &m->jobs[i];
+    finish(m, j, lade_fetch_finish(f, err) ? err : NULL);
+    if (m->parked)
+        launch(m, m->parked);
+}
+
+static struct lade_job *free_job(struct lade_mover *m)
+{
+    for (int i = 0; i < LADE_JOBS; i++)
+        if (m->jobs[i].kind == LADE_JOB_NONE)
+            return &m->jobs[i];
+    return NULL;
+}
+
+/* Under the lock: something to start now, or NULL. */
+static struct lade_job *pick(struct lade_mover *m)
+{
+    struct lade_tiers *t = m->tiers;
+    struct lade_job *j = m->parked || t->stop ? NULL : free_job(m);
+    if (!j || !(lade_ask_pick(t, j) || lade_load_pick(t, j)))
+        return NULL;
+    for (int i = 0; j->kind != LADE_JOB_BASE && i < j->n; i++)
+        j->slots[i] = t->ram.slot_of[j->experts[i]];
+    return j;
+}
+
+static void *work(void *arg)
+{
+    struct lade_mover *m = arg;
+    struct lade_tiers *t = m->tiers;
+    char err[LADE_ERR];
+    for (;;) {
+        pthread_mutex_lock(&t->lock);
+        struct lade_job *j = pick(m);
+        while (!j && !m->flying && !t->stop) {
+            pthread_cond_wait(&t->work, &t->lock);
+            j = pick(m);
+        }
+        bool stop = !j && !m->flying, ended = t->load.ended;
+        pthread_mutex_unlock(&t->lock);
+        if (ended)
+            lade_load_report(t);
+        if (stop)
+            return NULL;
+        if (!j)
+            take_back(m);
+        else if (describe(t, j, err))
+            finish(m, j, err);
+        else
+            launch(m, j);
+    }
+}
+
+/* ---- start, stop ----------------------------------------------------------------------------- */
+
+static void close_mover(struct lade_mover *m)
+{
+    for (int i = 0; i < LADE_JOBS; i++)
+        lade_fetch_close(&m->jobs[i].fetch);
+    if (m->io)
+        m->tiers->io->close(m->io);
+    free(m->stage);
+    *m = (struct lade_mover){0};
+}
+
+int lade_movers_start(struct lade_tiers *t, char *err)
+{
+    for (int i = 0; i < LADE_MOVERS; i++) {
+        struct lade_mover *m = &t->movers[t->n_movers];
+        m->tiers = t;
+        if (t->io->open(&m->io, DEPTH, err)) {
+            close_mover(m);
+            return t->n_movers ? 0 : -1; /* fewer movers are slower, no more */
+        }
+        if (pthread_create(&m->thread, NULL, work, m)) {
+            close_mover(m);
+            return t->n_movers ? 0
+                               : lade_fail(err, "%s: cannot start a thread; close other programs",
+                                           t->cat->path);
+        }
+        t->n_movers++;
+    }
+    return 0;
+}
+
+void lade_movers_stop(struct lade_tiers *t)
+{
+    pthread_mutex_lock(&t->lock);
+    t->stop = true;
+    pthread_cond_broadcast(&t->work);
+    pthread_mutex_unlock(&t->lock);
+    for (int i = 0; i < t->n_movers; i++) {
+        pthread_join(t->movers[i].thread, NULL);
+        close_mover(&t->movers[i]);
+    }
+    t->n_movers = 0;
+}

@@ -1,0 +1,245 @@
+/* Wherever experts are, the logits are those of a model that is all in RAM: for every fixture, in
+ * prompts and token by token, with room for all experts, for some and for none, so that every token
+ * evicts, with both ways to read. And what must not be lost when reading fails. */
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine/engine.h"
+#include "engine/tiers/io.h"
+
+enum { TOKENS = 40, VOCAB = 1 << 16 };
+static const double TOLERANCE = 1e-4;
+
+static char err[LADE_ERR];
+
+static const char *const models[] = {
+    "tests/fixtures/tiny8-bf16",
+    "tests/fixtures/tiny8-int4-mixed",
+    "tests/fixtures/tiny-int4",
+    "tests/fixtures/odd-bf16",
+    "tests/fixtures/tiny-thinking",
+    "tests/fixtures/wide-bf16",
+    "tests/fixtures/tiny-gguf/tiny-bf16.gguf",
+};
+enum { MODELS = sizeof models / sizeof *models };
+
+/* A placement on the CPU with room for `bytes` of experts. */
+static struct lade_placement ram_place(uint64_t bytes, int batch)
+{
+    return (struct lade_placement){
+        .base = LADE_RAM,
+        .kv = LADE_RAM,
+        .buffers = LADE_RAM,
+        .ram_experts = bytes,
+        .rest_by = LADE_BY_CPU,
+        .context = 128,
+        .batch = batch,
+    };
+}
+
+static struct lade_model *open_model(const char *path, const struct lade_placement *place,
+                                     const struct lade_io_ops *io)
+{
+    struct lade_model *m;
+    struct lade_options opt = {
+        .model = path, .exact = true, .threads = 2, .place = place, .io = io};
+    if (lade_model_open(&m, &opt, NULL, NULL, NULL, err))
+        fail_msg("%s", err);
+    return m;
+}
+
+static void fill_ids(const struct lade_model *m, int32_t *ids)
+{
+    uint32_t state = 5;
+    for (int i = 0; i < TOKENS; i++) {
+        state = state * 1664525u + 1013904223u;
+        ids[i] = (int32_t)((state >> 8) % (uint32_t)lade_model_catalog(m)->shape.vocab);
+    }
+}
+
+static float *logits_of(struct lade_model *m)
+{
+    size_t vocab = (size_t)lade_model_catalog(m)->shape.vocab;
+    int32_t ids[TOKENS];
+    struct lade_session *s;
+    float *out = malloc(TOKENS * vocab * sizeof *out);
+    fill_ids(m, ids);
+    if (lade_session_open(&s, m, err) || lade_session_all_logits(s, ids, TOKENS, out, err))
+        fail_msg("%s", err);
+    lade_session_close(s);
+    return out;
+}
+
+/* The largest relative L2 error of a position. */
+static double worst(const float *a, const float *b, size_t vocab)
+{
+    double most = 0;
+    for (int p = 0; p < TOKENS; p++) {
+        double diff = 0, norm = 0;
+        for (size_t i = 0; i < vocab; i++) {
+            double x = a[(size_t)p * vocab + i], y = b[(size_t)p * vocab + i];
+            diff += (x - y) * (x - y);
+            norm += x * x;
+        }
+        double e = sqrt(diff / norm);
+        if (!(e <= most))
+            most = e;
+    }
+    return most;
+}
+
+static uint64_t expert_bytes(const struct lade_model *m)
+{
+    const struct lade_catalog *cat = lade_model_catalog(m);
+    uint64_t sum = 0;
+    for (int i = 0; i < cat->n_pieces; i++)
+        if (cat->pieces[i].kind == LADE_PIECE_EXPERT)
+            sum += cat->pieces[i].bytes;
+    return sum;
+}
+
+/* One expert less than a token uses; three of them; half of all; nothing at all. */
+static void test_every_room(void **state)
+{
+    (void)state;
+    static const int batches[] = {TOKENS, 7, 1};
+    static const struct lade_io_ops *const ios[] = {&lade_io_uring, &lade_io_threads};
+    for (int i = 0; i < MODELS; i++) {
+        struct lade_placement all = ram_place(UINT64_MAX, TOKENS);
+        struct lade_model *m = open_model(models[i], &all, NULL);
+        const struct lade_catalog *cat = lade_model_catalog(m);
+        size_t vocab = (size_t)cat->shape.vocab;
+        uint64_t bytes = expert_bytes(m), one = cat->pieces[lade_catalog_expert(cat, 0, 0)].bytes;
+        uint64_t rooms[] = {bytes / 2, 3 * one, one, 0};
+        int used = cat->shape.experts_used * cat->shape.layers;
+        float *want = logits_of(m);
+        struct lade_traffic t;
+        lade_model_traffic(m, &t);
+        assert_int_equal(t.disk_reads, 0);
+        for (size_t r = 0; r < sizeof rooms / sizeof *rooms; r++)
+            for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
+                struct lade_placement place = ram_place(rooms[r], batches[b]);
+                struct lade_model *small = open_model(models[i], &place, ios[(r + b) % 2]);
+                float *have = logits_of(small);
+                lade_model_traffic(small, &t);
+                double e = worst(want, have, vocab);
+                if (!(e <= TOLERANCE))
+                    fail_msg("%s, room for %llu bytes, batch %d: off by %.2e", models[i],
+                             (unsigned long long)rooms[r], batches[b], e);
+                assert_int_equal(t.tokens, TOKENS);
+                if (!rooms[r])
+                    assert_int_equal(t.ram_hits, 0);
+                if (batches[b] == 1 && rooms[r] <= one * (uint64_t)used / 2)
+                    assert_true(t.disk_reads >= TOKENS); /* at least one each token */
+                free(have);
+                lade_model_close(small);
+            }
+        free(want);
+        lade_model_close(m);
+    }
+}
+
+/* ---- reads that fail ------------------------------------------------------------------------- */
+
+/* Reads by threads, until a budget is spent; then the drive is gone until it gets a new one. */
+static atomic_long budget;
+
+static int faulty_open(struct lade_io **out, int depth, char *e)
+{
+    return lade_io_threads.open(out, depth, e);
+}
+
+static void faulty_close(struct lade_io *io)
+{
+    lade_io_threads.close(io);
+}
+
+static void faulty_submit(struct lade_io *io, struct lade_read *r)
+{
+    if (atomic_fetch_sub(&budget, 1) <= 0)
+        r->fd = -1; /* EBADF */
+    lade_io_threads.submit(io, r);
+}
+
+static struct lade_read *faulty_wait(struct lade_io *io)
+{
+    struct lade_read *r = lade_io_threads.wait(io);
+    if (r->got == -EBADF)
+        r->got = -EIO;
+    return r;
+}
+
+static const struct lade_io_ops faulty = {"faulty", faulty_open, faulty_close, faulty_submit,
+                                          faulty_wait};
+
+/* A drive that fails while the base loads: no model, the file and the reason named. */
+static void test_load_error(void **state)
+{
+    (void)state;
+    struct lade_placement place = ram_place(0, 8);
+    struct lade_options opt = {
+        .model = models[0], .exact = true, .threads = 1, .place = &place, .io = &faulty};
+    struct lade_model *m;
+    for (long n = 0; n < 3; n++) {
+        atomic_store(&budget, n);
+        assert_int_equal(lade_model_open(&m, &opt, NULL, NULL, NULL, err), -1);
+        assert_null(m);
+        assert_non_null(strstr(err, "read error"));
+        assert_non_null(strstr(err, ".safetensors"));
+        assert_non_null(strstr(err, strerror(EIO)));
+    }
+}
+
+/* One that fails in the middle of a conversation: that call fails, what was read before stays, and
+ * when the drive is back everything goes on with the same logits. */
+static void test_error_in_conversation(void **state)
+{
+    (void)state;
+    struct lade_placement place = ram_place(0, 8);
+    int32_t ids[TOKENS];
+    struct lade_session *s;
+    atomic_store(&budget, LONG_MAX / 2);
+    struct lade_model *m = open_model(models[0], &place, &faulty);
+    size_t vocab = (size_t)lade_model_catalog(m)->shape.vocab;
+    float *want = logits_of(m);
+    fill_ids(m, ids);
+    assert_int_equal(lade_session_open(&s, m, err), 0);
+    int stable = 24, kept = -1;
+    assert_int_equal(lade_session_sync(s, ids, stable, stable, NULL, NULL, NULL, NULL, err), 0);
+    for (long n = 0; n < 40; n += 7) {
+        atomic_store(&budget, n);
+        int rc = lade_session_sync(s, ids, TOKENS, 0, NULL, NULL, NULL, NULL, err);
+        assert_int_equal(rc, -1);
+        assert_non_null(strstr(err, "read error"));
+        assert_true(lade_session_length(s) >= stable);
+    }
+    atomic_store(&budget, LONG_MAX / 2);
+    assert_int_equal(lade_session_sync(s, ids, TOKENS, 0, NULL, NULL, NULL, &kept, err), 0);
+    assert_true(kept >= stable);
+    const float *have = lade_session_logits(s), *last = want + (TOKENS - 1) * vocab;
+    for (size_t i = 0; i < vocab; i++)
+        assert_true(fabsf(have[i] - last[i]) <= 1e-3f * (1 + fabsf(last[i])));
+    free(want);
+    lade_session_close(s);
+    lade_model_close(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_room),
+        cmocka_unit_test(test_load_error),
+        cmocka_unit_test(test_error_in_conversation),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
