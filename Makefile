@@ -37,6 +37,8 @@ TEST_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(TESTS))
 SCREEN_C := tests/support/fake_engine.c $(sort $(wildcard tests/views/*.c))
 SCREEN_PROGRAMS := $(BUILD)/lade-fake $(patsubst %.c,$(BUILD)/%,$(filter tests/views/%,$(SCREEN_C)))
 SUPPORT := $(sort $(wildcard tests/support/support_*.c))
+# For tests of kernels: a GPU as if its memory were the host's, and where plug-ins are.
+VIEW    := tests/support/host_view.c tests/support/plugins.c
 FUZZERS := $(patsubst %.c,$(BUILD)/fuzz/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 LIBS    := $(BUILD)/libtui.a $(BUILD)/libengine.a $(BUILD)/libkernels.a $(BUILD)/libhistory.a
 
@@ -81,6 +83,7 @@ $(BUILD)/libengine.a: $(call obj,$(ENGINE))
 $(BUILD)/libkernels.a: $(call obj,$(KERNELS))
 $(BUILD)/libhistory.a: $(call obj,$(HISTORY))
 $(BUILD)/libsupport.a: $(call obj,$(SUPPORT))
+$(BUILD)/libview.a: $(call obj,$(VIEW))
 $(BUILD)/%.a:
 	@mkdir -p $(@D)
 	@rm -f $@
@@ -94,10 +97,15 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
 
+# Objects for shared objects.
+$(BUILD)/pic/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIC -fvisibility=hidden $(ISA) -MMD -MP -c -o $@ $<
+
 # ---- tests --------------------------------------------------------------------------------------
 
 # Each test links only the rooms it may know.
-$(BUILD)/tests/unit/test_kernels%: $(BUILD)/tests/unit/test_kernels%.o $(BUILD)/libkernels.a
+$(BUILD)/tests/unit/test_kernels%: $(BUILD)/tests/unit/test_kernels%.o $(BUILD)/libview.a $(BUILD)/libkernels.a
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
 $(BUILD)/tests/bench/bench_kernel%: $(BUILD)/tests/bench/bench_kernel%.o $(BUILD)/libkernels.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -106,10 +114,22 @@ $(BUILD)/tests/unit/test_history%: $(BUILD)/tests/unit/test_history%.o $(BUILD)/
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libsupport.a $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
 
+# The simulated GPU: the CPU's ops behind the rules of a GPU. tests/support/sim_gpu/sim_gpu.h
+SIM := $(call src,tests/support/sim_gpu)
+$(BUILD)/tests/lade-sim.so: $(patsubst %.c,$(BUILD)/pic/%.o,$(KERNELS) $(SIM))
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -shared -o $@ $^ -lm -ldl
+
+$(BUILD)/tests/lade-other.so: $(BUILD)/pic/tests/support/other_plugin.o $(BUILD)/pic/kernels/error.o
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -shared -o $@ $^
+
+PLUGINS := $(BUILD)/tests/lade-sim.so $(BUILD)/tests/lade-other.so
+
 # What tests/screen and tests/views run in a terminal.
 screen-programs: $(SCREEN_PROGRAMS)
 
-tests: $(TEST_PROGRAMS) $(BUILD)/lade-fake
+tests: $(TEST_PROGRAMS) $(BUILD)/lade-fake $(PLUGINS)
 
 asan: deps-check
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan OPT=-O1 \
@@ -141,7 +161,7 @@ bench: deps
 
 # ---- tools --------------------------------------------------------------------------------------
 
-ALL_C = $(KERNELS) $(ENGINE) $(HISTORY) tui/main.c $(TUI) $(TESTS) $(SUPPORT) $(SCREEN_C)
+ALL_C = $(KERNELS) $(ENGINE) $(HISTORY) tui/main.c $(TUI) $(TESTS) $(SUPPORT) $(SCREEN_C) $(SIM) $(VIEW) tests/support/other_plugin.c
 
 lint: deps-check
 	$(call need,$(DEBIAN_LINT))

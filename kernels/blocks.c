@@ -343,6 +343,19 @@ static void iq1_m(const uint8_t *b, float *y)
     }
 }
 
+/* ---- 8-bit floats ---------------------------------------------------------------------------- */
+
+/* The code's exponent and mantissa are those of a half 2^8 times smaller. */
+static void f8_e4m3(const uint8_t *b, float *y)
+{
+    const float scale = from_bits(u32(b));
+    for (int j = 0; j < 128; j++) {
+        const uint8_t c = b[4 + j];
+        const uint16_t h = (uint16_t)((c & 0x80) << 8 | (c & 0x7F) << 7);
+        y[j] = half_bits(h) * 0x1p8f * scale;
+    }
+}
+
 const struct lade_block_info lade_blocks[LADE_N_BLOCKS] = {
     [LADE_BLOCK_Q4_0] = {"Q4_0", 32, 18, true, q4_0},
     [LADE_BLOCK_Q4_1] = {"Q4_1", 32, 20, false, q4_1},
@@ -364,4 +377,5 @@ const struct lade_block_info lade_blocks[LADE_N_BLOCKS] = {
     [LADE_BLOCK_IQ4_NL] = {"IQ4_NL", 32, 18, true, iq4_nl},
     [LADE_BLOCK_IQ4_XS] = {"IQ4_XS", 256, 136, false, iq4_xs},
     [LADE_BLOCK_MXFP4] = {"MXFP4", 32, 17, true, mxfp4},
+    [LADE_BLOCK_F8_E4M3] = {"fp8", 128, 132, false, f8_e4m3},
 };

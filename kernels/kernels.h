@@ -148,7 +148,8 @@ struct lade_expert {
 
 /* y[n][d] += sum_j weights[j] * expert[ids[j]](x) + sigmoid(shared_gate . x) * shared(x).
  * Routes whose expert is not on this device (gate.data == NULL) are skipped: another device adds
- * them. shared == NULL leaves the shared expert out.
+ * them. shared == NULL leaves the shared expert out. Ids that are no experts fail on the CPU; a
+ * GPU skips them.
  *
  * A GPU may keep a copy of the table, found by the table's address. It copies again only where
  * `version` is not the one it has: whoever changes an entry, or puts another table at the same

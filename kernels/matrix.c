@@ -80,6 +80,11 @@ int lade_matrix_layout(const struct lade_matrix *m, struct lade_matrix_layout *o
         if (!add_region(&end, tiles, groups, LADE_TILE))
             return -1;
     }
+    if (m->has_order) {
+        out->order = aligned(end);
+        if (!add_region(&end, (size_t)m->cols, sizeof(uint16_t), 1))
+            return -1;
+    }
     out->bytes = end;
     return 0;
 }

@@ -16,6 +16,8 @@
  *     zeros   u8  [tiles][groups][16]   starts at the next multiple of 64; only if has_zeros,
  *                                       else the zero is 8 (Q4) or 128 (Q8) everywhere;
  *                                       values 0..16 (Q4) or 0..255 (Q8; 256 is not used)
+ *     order   u16 [cols]                starts at the next multiple of 64; only if has_order: the
+ *                                       group of each input, any of them, instead of k / group
  *
  * Codes past the last column hold the zero of their group, so that they contribute nothing.
  * A group is a multiple of `per`; the last group of a row may be shorter.
@@ -57,13 +59,14 @@ struct lade_matrix {
     int cols;           /* input features */
     int group;          /* inputs that share a scale; 0 for row-major types */
     bool has_zeros;
+    bool has_order;     /* tiled types: inputs have groups of their own choice (GPTQ's act order) */
     uint8_t block;      /* LADE_BLOCKS: enum lade_block */
     const void *data;   /* on the device that computes; aligned to LADE_ALIGN */
 };
 
 /* Byte offsets inside `data`, and the whole size. Row-major types use only `bytes`. */
 struct lade_matrix_layout {
-    size_t scales, zeros, bytes;
+    size_t scales, zeros, order, bytes;
     int tiles, words, groups; /* words: of a row; LADE_BLOCKS: of a block */
     int rest;                 /* LADE_BLOCKS */
 };

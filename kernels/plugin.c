@@ -42,13 +42,17 @@ const struct lade_ops *lade_plugin_open(const char *path, char *err)
     if (!plugin)
         return NULL;
     if (plugin->abi != LADE_PLUGIN_ABI) {
-        lade_set_error(err, "%s: is for version %u of the op table, this program has %d; build "
-                       "both from the same sources", path, plugin->abi, LADE_PLUGIN_ABI);
+        lade_set_error(err,
+                       "%s: is for version %u of the op table, this program has %d; build "
+                       "both from the same sources",
+                       path, plugin->abi, LADE_PLUGIN_ABI);
         return NULL;
     }
     if (memcmp(&plugin->sizes, &sizes, sizeof sizes)) {
-        lade_set_error(err, "%s: was built with other structures than this program; build both "
-                       "from the same sources", path);
+        lade_set_error(err,
+                       "%s: was built with other structures than this program; build both "
+                       "from the same sources",
+                       path);
         return NULL;
     }
     int devices = 0;

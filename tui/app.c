@@ -253,6 +253,7 @@ static void begin(struct app *a, const struct options *opt)
     char path[PATH_MAX], err[LADE_ERR];
     struct lade_engine *engine = start_engine(opt, err);
     chat_init(&a->chat, engine, NULL);
+    a->chat.bundled = !opt->model;
     open_history(&a->chat);
     take_options(&a->chat, opt);
     char value[16];

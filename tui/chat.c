@@ -280,6 +280,12 @@ static void failed_event(struct chat *c, const struct lade_event *ev)
     }
 }
 
+/* What a person who opened no model of their own should know. */
+static const char about_bundled[] =
+    "This is the small model that comes with lade. It was made to talk about lade and to name a "
+    "strategy for your VRAM and RAM, and knows little else. For a real one: `lade models` lists "
+    "what is on this machine, `lade pull REPO` fetches one, `lade -m NAME` opens it.\n\n";
+
 static void ready_event(struct chat *c, const struct lade_event *ev)
 {
     char time[UNITS_MAX], size[UNITS_MAX];
@@ -288,9 +294,9 @@ static void ready_event(struct chat *c, const struct lade_event *ev)
     board_ready(&c->board, ev->seconds);
     status_model(&c->status, &c->info);
     const char *dot = width_utf8() ? " · " : ", ";
-    chat_say(c, ENTRY_INFO, "**%s** is ready\n%s in %s%s%s%s%s\n\n%s", c->info.name,
+    chat_say(c, ENTRY_INFO, "**%s** is ready\n%s in %s%s%s%s%s\n\n%s%s", c->info.name,
              units_file(size, (double)c->info.bytes), units_seconds(time, ev->seconds), dot,
-             c->info.strategy, dot, c->info.device,
+             c->info.strategy, dot, c->info.device, c->bundled ? about_bundled : "",
              c->transcript.n ? "" : "Type a message. / shows the commands, /resume the earlier "
                                     "conversations.");
     send_waiting(c);
@@ -356,6 +362,6 @@ void chat_tick(struct chat *c, double now)
     if (e->thinking)
         think_clock(c, e, now);
     if (now - c->answer.saved >= SAVE_EVERY)
-        chat_save_progress(c);
+        chat_save_progress(c, now);
     c->dirty = true;
 }

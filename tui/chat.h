@@ -24,7 +24,7 @@ struct chat_answer {
     int request;
     double began, think_began; /* monotonic seconds */
     int think_base;            /* tokens in the context when thinking began; -1 = not yet */
-    double saved;              /* when it was last saved */
+    double saved;              /* when it was last saved, of the clock of chat_tick */
     size_t saved_text, saved_reasoning;
 };
 
@@ -34,6 +34,7 @@ struct chat {
     struct lade_engine *engine; /* NULL when it could not be started */
     bool have_info, ready, failed;
     struct lade_model_info info;
+    bool bundled;               /* no model was named: it is the one that comes with lade */
     struct lade_result last;    /* of the last finished answer */
     bool have_last;
 
@@ -104,7 +105,7 @@ int chat_delete(struct chat *c, int64_t id, char *err);
 /* Saving, for chat.c. Errors are said once, and the chat goes on. */
 void chat_save_user(struct chat *c, struct entry *e);
 void chat_save_begin(struct chat *c);
-void chat_save_progress(struct chat *c);
+void chat_save_progress(struct chat *c, double now);
 void chat_save_end(struct chat *c);
 void chat_save_unsend(struct chat *c);
 

@@ -81,7 +81,7 @@ void chat_save_begin(struct chat *c)
     free(parameters);
 }
 
-void chat_save_progress(struct chat *c)
+void chat_save_progress(struct chat *c, double now)
 {
     char err[HISTORY_ERR];
     struct chat_answer *a = &c->answer;
@@ -89,7 +89,7 @@ void chat_save_progress(struct chat *c)
     if (!c->history || !e->id ||
         (a->saved_text == e->text.n && a->saved_reasoning == e->reasoning.n))
         return;
-    a->saved = chat_now();
+    a->saved = now;
     a->saved_text = e->text.n;
     a->saved_reasoning = e->reasoning.n;
     if (history_message_update(c->history, e->id, buf_text(&e->text),

@@ -25,8 +25,8 @@ struct lade_format {
     int (*read)(struct lade_build *b, const char *path, char *err);
 
     /* Finds the tensor of t->role in a layer (-1: none) and expert (-1: none): fills source,
-     * rows, value, parts, zero_offset, naming and the type, group and zeros of packed, whose
-     * rows and cols are set. Marks what it takes as used. */
+     * rows, value, naming, parts and all that describes them, and the type, group and zeros of
+     * packed, whose rows and cols are set. Marks what it takes as used. */
     int (*bind)(struct lade_build *b, struct lade_tensor *t, int layer, int expert, char *err);
 
     /* See lade_catalog_tensor_name. */

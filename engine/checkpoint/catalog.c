@@ -173,10 +173,10 @@ static int add_pieces(struct lade_build *b, char *err)
 }
 
 /* "int4+int8 g128" or "Q4_K+Q6_K" from the matrices' types, where any is quantized only those;
- * what always becomes F32 does not count. */
+ * what always becomes F32 does not count. Codes of 2 and 3 bits are named by what the file has. */
 static void describe_quant(struct lade_catalog *cat)
 {
-    enum { KINDS = LADE_N_TYPES + LADE_N_BLOCKS };
+    enum { INT2 = LADE_N_TYPES + LADE_N_BLOCKS, INT3, KINDS };
     const char *names[KINDS] = {0};
     int group = 0, first = 0; /* group: 0 = none seen, -1 = several */
     for (int i = 0; i < cat->n_tensors; i++) {
@@ -184,8 +184,11 @@ static void describe_quant(struct lade_catalog *cat)
         const struct lade_matrix *m = &t->packed;
         if (m->rows == 1 || t->role == LADE_ROUTER || t->role == LADE_DELTA_CONV)
             continue;
-        names[m->type == LADE_BLOCKS ? LADE_N_TYPES + m->block : (int)m->type] =
-            lade_matrix_type(m);
+        if (t->bits == 2 || t->bits == 3)
+            names[t->bits == 2 ? INT2 : INT3] = t->bits == 2 ? "int2" : "int3";
+        else
+            names[m->type == LADE_BLOCKS ? LADE_N_TYPES + m->block : (int)m->type] =
+                lade_matrix_type(m);
         if (m->type > LADE_BF16)
             first = LADE_BF16 + 1;
         if (m->group)

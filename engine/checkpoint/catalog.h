@@ -54,7 +54,14 @@ struct lade_span {
 /* How the source bytes of a tensor are encoded; one table entry each (pack.c). */
 enum lade_source {
     LADE_SRC_F32, LADE_SRC_F16, LADE_SRC_BF16,
-    LADE_SRC_GPTQ,                   /* qweight / qzeros / scales, packed along the input */
+    /* Packed integers; bits, scale, kinds and zero_offset of the tensor say the rest. */
+    LADE_SRC_GPTQ,                   /* codes packed along the input [words][rows], zeros along
+                                        the rows [groups][words], scales [groups][rows] */
+    LADE_SRC_AWQ,                    /* codes [cols][words] and zeros [groups][words], both packed
+                                        along the rows in AWQ's order of 8; scales as GPTQ */
+    LADE_SRC_CT,                     /* compressed-tensors: codes [rows][words], zeros packed along
+                                        the rows [words][groups], scales [rows][groups] */
+    LADE_SRC_F8,                     /* E4M3 [rows][cols]; scales [block rows][block columns] */
     LADE_SRC_Q4_0, LADE_SRC_Q8_0,    /* ggml: per row, blocks of 32 with one scale; become tiles */
     LADE_SRC_BLOCKS,                 /* ggml: all other blocks, which are interleaved */
     LADE_N_SOURCES
@@ -70,17 +77,29 @@ enum lade_row_order {
 /* What happens to each value of a tensor that becomes F32. */
 enum lade_value { LADE_VALUE_SAME, LADE_VALUE_PLUS_ONE, LADE_VALUE_NEG_EXP };
 
-enum { LADE_MAX_PARTS = 4 };
+/* What a part of a quantized tensor holds. */
+enum lade_part {
+    LADE_PART_CODES, LADE_PART_ZEROS, LADE_PART_SCALES,
+    LADE_PART_ORDER,                 /* i32 [cols]: the group of each input */
+    LADE_PART_SHAPE,                 /* i64 [2]: rows and columns */
+    LADE_N_PARTS
+};
+
+enum { LADE_MAX_PARTS = 5 };
 
 struct lade_tensor {
     uint8_t role;                    /* enum lade_role */
     uint8_t source;                  /* enum lade_source */
     uint8_t rows;                    /* enum lade_row_order */
     uint8_t value;                   /* enum lade_value */
-    uint8_t n_parts;                 /* GPTQ: 0 qweight, 1 qzeros, 2 scales, maybe 3 g_idx;
-                                        others: runs of rows */
-    uint8_t zero_offset;             /* GPTQ: what is added to a stored zero (1 for gptq v1) */
+    uint8_t n_parts;                 /* quantized by Hugging Face's rules: see kinds; others: runs
+                                        of rows */
     uint8_t naming;                  /* which of the names its role may have; see tensor_name */
+    uint8_t kinds[LADE_MAX_PARTS];   /* enum lade_part */
+    uint8_t bits;                    /* packed integers: of a code in the file: 2, 3, 4 or 8 */
+    uint8_t scale;                   /* packed integers, F8: enum lade_dtype of the scales */
+    uint8_t zero_offset;             /* packed integers: what is added to a stored zero */
+    int block_rows, block_cols;      /* F8: rows and columns that share a scale; columns -1: all */
     int piece;
     struct lade_span parts[LADE_MAX_PARTS];
     struct lade_matrix packed;       /* type and shape; data is NULL */

@@ -1,10 +1,10 @@
 /* The Hugging Face format: the transformers library's names of tensors, bound to roles. */
-#include "engine/checkpoint/build.h"
+#include "engine/checkpoint/hf.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { NAME = 256 };
+enum { NAME = LADE_HF_NAME };
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
@@ -49,8 +49,6 @@ static const struct hf_role {
     [LADE_EXPERT_DOWN] = {.module = "down_proj"},
 };
 
-enum naming { NAMING_MODULE, NAMING_STACK };
-
 /* Writes the module's name, returns its length. */
 static size_t module_name(enum lade_role role, int layer, int expert, char *buf, size_t size)
 {
@@ -62,7 +60,6 @@ static size_t module_name(enum lade_role role, int layer, int expert, char *buf,
     return (size_t)n;
 }
 
-static const char *const gptq_parts[] = {".qweight", ".qzeros", ".scales", ".g_idx"};
 static const char *const stack_names[] = {"gate_up_proj", "down_proj"};
 
 static void stack_name(int layer, int down, char *buf, size_t size)
@@ -73,23 +70,22 @@ static void stack_name(int layer, int down, char *buf, size_t size)
 static void hf_tensor_name(const struct lade_tensor *t, int layer, int expert, int part, char *buf,
                            size_t size)
 {
-    if (t->naming == NAMING_STACK) {
+    if (t->naming == LADE_HF_STACK) {
         stack_name(layer, t->role == LADE_EXPERT_DOWN, buf, size);
         return;
     }
     size_t n = module_name(t->role, layer, expert, buf, size);
     if (n < size)
         snprintf(buf + n, size - n, "%s",
-                 t->source == LADE_SRC_GPTQ ? gptq_parts[part]
-                 : hf_roles[t->role].bare   ? ""
-                                            : ".weight");
+                 t->bits                  ? lade_hf_suffix(t, part)
+                 : hf_roles[t->role].bare ? ""
+                                          : ".weight");
 }
 
 /* ---- binding --------------------------------------------------------------------------------- */
 
-/* The tensor with a suffix after the module's name, or NULL. name has room for NAME bytes. */
-static struct lade_raw *find_part(struct lade_build *b, char *name, size_t module_len,
-                                  const char *suffix)
+struct lade_raw *lade_hf_find(struct lade_build *b, char *name, size_t module_len,
+                              const char *suffix)
 {
     size_t n = strlen(suffix);
     if (module_len + n >= NAME)
@@ -98,8 +94,8 @@ static struct lade_raw *find_part(struct lade_build *b, char *name, size_t modul
     return lade_raws_find(&b->raws, name, module_len + n);
 }
 
-static int wrong_shape(const struct lade_build *b, const struct lade_raw *raw, const char *name,
-                       const uint64_t *want, int rank, const char *by, char *err)
+int lade_hf_wrong_shape(const struct lade_build *b, const struct lade_raw *raw, const char *name,
+                        const uint64_t *want, int rank, const char *by, char *err)
 {
     char have_text[96], want_text[96];
     return lade_fail(err,
@@ -110,13 +106,13 @@ static int wrong_shape(const struct lade_build *b, const struct lade_raw *raw, c
                      lade_dims_text(want_text, sizeof want_text, want, rank), by);
 }
 
-static bool same_dims(const struct lade_raw *raw, const uint64_t *want, int rank)
+bool lade_hf_same_dims(const struct lade_raw *raw, const uint64_t *want, int rank)
 {
     return raw->rank == rank && !memcmp(raw->dims, want, (size_t)rank * sizeof *want);
 }
 
-static int wrong_dtype(const struct lade_build *b, const struct lade_raw *raw, const char *name,
-                       const char *want, char *err)
+int lade_hf_wrong_dtype(const struct lade_build *b, const struct lade_raw *raw, const char *name,
+                        const char *want, char *err)
 {
     return lade_fail(err,
                      "%s: tensor '%s' has dtype %s, expected %s; get a checkpoint in a "
@@ -124,7 +120,7 @@ static int wrong_dtype(const struct lade_build *b, const struct lade_raw *raw, c
                      lade_raw_file(b, raw), name, lade_dtypes[raw->dtype].name, want);
 }
 
-static void take(struct lade_tensor *t, int part, struct lade_raw *raw)
+void lade_hf_take(struct lade_tensor *t, int part, struct lade_raw *raw)
 {
     raw->used = true;
     t->parts[part] = (struct lade_span){raw->shard, raw->offset, raw->bytes};
@@ -142,7 +138,7 @@ static int plain_type(const struct lade_build *b, struct lade_tensor *t, const s
         [LADE_DT_BF16] = {LADE_SRC_BF16, LADE_BF16},
     };
     if (raw->dtype != LADE_DT_F32 && raw->dtype != LADE_DT_F16 && raw->dtype != LADE_DT_BF16)
-        return wrong_dtype(b, raw, name, "BF16, F16 or F32", err);
+        return lade_hf_wrong_dtype(b, raw, name, "BF16, F16 or F32", err);
     bool to_f32 = hf_roles[t->role].vector || t->role == LADE_ROUTER || t->role == LADE_SHARED_GATE;
     t->source = types[raw->dtype].source;
     t->packed.type = to_f32 ? LADE_F32 : types[raw->dtype].packed;
@@ -158,15 +154,16 @@ static int check_plain_dims(const struct lade_build *b, const struct lade_tensor
     uint64_t rows = (uint64_t)t->packed.rows, cols = (uint64_t)t->packed.cols;
     const uint64_t matrix[] = {rows, cols}, conv[] = {rows, 1, cols}, vector[] = {cols};
     if (t->role == LADE_DELTA_CONV)
-        return same_dims(raw, conv, 3) || same_dims(raw, matrix, 2)
+        return lade_hf_same_dims(raw, conv, 3) || lade_hf_same_dims(raw, matrix, 2)
                    ? 0
-                   : wrong_shape(b, raw, name, conv, 3, "config.json", err);
+                   : lade_hf_wrong_shape(b, raw, name, conv, 3, "config.json", err);
     if (hf_roles[t->role].vector)
-        return same_dims(raw, vector, 1) ? 0
-                                         : wrong_shape(b, raw, name, vector, 1, "config.json", err);
-    if (same_dims(raw, matrix, 2) || (rows == 1 && same_dims(raw, vector, 1)))
+        return lade_hf_same_dims(raw, vector, 1)
+                   ? 0
+                   : lade_hf_wrong_shape(b, raw, name, vector, 1, "config.json", err);
+    if (lade_hf_same_dims(raw, matrix, 2) || (rows == 1 && lade_hf_same_dims(raw, vector, 1)))
         return 0;
-    return wrong_shape(b, raw, name, matrix, 2, "config.json", err);
+    return lade_hf_wrong_shape(b, raw, name, matrix, 2, "config.json", err);
 }
 
 static int bind_plain(struct lade_build *b, struct lade_tensor *t, struct lade_raw *raw,
@@ -175,102 +172,8 @@ static int bind_plain(struct lade_build *b, struct lade_tensor *t, struct lade_r
     if (check_plain_dims(b, t, raw, name, err) || plain_type(b, t, raw, name, err))
         return -1;
     t->n_parts = 1;
-    take(t, 0, raw);
+    lade_hf_take(t, 0, raw);
     return 0;
-}
-
-/* The matrix type of a specification. */
-static int gptq_type(const struct lade_build *b, struct lade_tensor *t,
-                     const struct lade_quant_spec *spec, const char *name, char *err)
-{
-    struct lade_matrix *m = &t->packed;
-    const char *file = lade_quant_file(b->quant);
-    if (spec->bits != 4 && spec->bits != 8)
-        return lade_fail(err,
-                         "%s: %d bits for '%s', which is quantized; only 4 and 8 bits are "
-                         "supported",
-                         file, spec->bits, name);
-    m->type = spec->bits == 4 ? LADE_Q4 : LADE_Q8;
-    m->group = spec->group == -1 ? m->cols : spec->group;
-    m->has_zeros = !spec->sym;
-    t->zero_offset = (uint8_t)spec->zero_offset;
-    int per = lade_types[m->type].per_word;
-    if (m->group < 1 || m->group % per)
-        return lade_fail(err,
-                         "%s: group_size %d for '%s', expected -1 or a multiple of %d; the "
-                         "file is damaged",
-                         file, spec->group, name, per);
-    if (m->rows % per || m->cols % per)
-        return lade_fail(err,
-                         "%s: '%s' has %d x %d values, which %d bits do not pack evenly; the "
-                         "files do not belong together",
-                         file, name, m->rows, m->cols, spec->bits);
-    return 0;
-}
-
-/* GPTQ's g_idx, the group of each input: its values are checked when they are read. */
-static int bind_order(struct lade_build *b, struct lade_tensor *t, char *name, size_t module_len,
-                      char *err)
-{
-    const uint64_t want[] = {(uint64_t)t->packed.cols};
-    struct lade_raw *raw = find_part(b, name, module_len, gptq_parts[3]);
-    if (!raw)
-        return 0;
-    if (raw->dtype != LADE_DT_I32)
-        return wrong_dtype(b, raw, name, lade_dtypes[LADE_DT_I32].name, err);
-    if (!same_dims(raw, want, 1))
-        return wrong_shape(b, raw, name, want, 1, "config.json", err);
-    t->n_parts = 4;
-    take(t, 3, raw);
-    return 0;
-}
-
-static int bind_gptq(struct lade_build *b, struct lade_tensor *t, char *name, size_t module_len,
-                     char *err)
-{
-    struct lade_matrix *m = &t->packed;
-    struct lade_quant_spec spec;
-    if (!b->quant) {
-        struct lade_raw *raw = find_part(b, name, module_len, gptq_parts[0]);
-        return lade_fail(err,
-                         "%s: tensor '%s' is quantized but config.json has no "
-                         "quantization_config; download config.json again",
-                         raw ? lade_raw_file(b, raw) : b->list, name);
-    }
-    if (lade_quant_module(b->quant, name, module_len, &spec, err))
-        return -1;
-    name[module_len] = 0;
-    if (gptq_type(b, t, &spec, name, err))
-        return -1;
-    uint64_t per = (uint64_t)lade_types[m->type].per_word;
-    uint64_t rows = (uint64_t)m->rows, cols = (uint64_t)m->cols;
-    uint64_t groups = (cols - 1) / (uint64_t)m->group + 1;
-    const struct {
-        uint64_t dims[2];
-        uint8_t dtype;
-    } want[] = {
-        {{cols / per, rows}, LADE_DT_I32},
-        {{groups, rows / per}, LADE_DT_I32},
-        {{groups, rows}, LADE_DT_F16},
-    };
-    t->source = LADE_SRC_GPTQ;
-    t->n_parts = 3;
-    for (int i = 0; i < 3; i++) {
-        struct lade_raw *raw = find_part(b, name, module_len, gptq_parts[i]);
-        if (!raw)
-            return lade_fail(err, "%s: tensor '%s' is missing; download the checkpoint again",
-                             b->list, name);
-        if (raw->dtype != want[i].dtype)
-            return wrong_dtype(b, raw, name, lade_dtypes[want[i].dtype].name, err);
-        char by[NAME];
-        if (!same_dims(raw, want[i].dims, 2)) {
-            snprintf(by, sizeof by, "%d bits and group_size %d of %s", spec.bits, spec.group,
-                     lade_quant_file(b->quant));
-            return wrong_shape(b, raw, name, want[i].dims, 2, by, err);
-        }
-        take(t, i, raw);
-    }
-    return bind_order(b, t, name, module_len, err);
 }
 
 /* One expert's slice of the layer's fused tensors: gate_up [experts][2 * ff][hidden] with the
@@ -286,14 +189,14 @@ static int bind_stack(struct lade_build *b, struct lade_tensor *t, int layer, in
     if (!raw)
         return lade_fail(err, "%s: tensor '%s' is missing; download the checkpoint again", b->list,
                          name);
-    if (!same_dims(raw, want, 3))
-        return wrong_shape(b, raw, name, want, 3, "config.json", err);
+    if (!lade_hf_same_dims(raw, want, 3))
+        return lade_hf_wrong_shape(b, raw, name, want, 3, "config.json", err);
     if (plain_type(b, t, raw, name, err))
         return -1;
     raw->used = true;
     uint64_t bytes = rows * cols * (uint64_t)lade_dtypes[raw->dtype].bytes;
     uint64_t slices = down ? 1 : 2, slice = t->role == LADE_EXPERT_UP ? 1 : 0;
-    t->naming = NAMING_STACK;
+    t->naming = LADE_HF_STACK;
     t->n_parts = 1;
     t->parts[0] = (struct lade_span){
         raw->shard, raw->offset + ((uint64_t)expert * slices + slice) * bytes, bytes};
@@ -310,20 +213,20 @@ static void find_stack(struct lade_build *b, int layer)
     b->stack_layer = layer;
 }
 
-/* Nothing of a module was found where plain or GPTQ tensors should be: says what is there. */
+/* Nothing of a module was found where plain or quantized tensors should be: says what is there. */
 static int not_found(struct lade_build *b, char *name, size_t module_len, bool bare, char *err)
 {
-    static const char *const others[] = {".weight_packed", ".weight_scale", ".weight_scale_inv",
-                                         ".qweight_type",  ".absmax",       ".codes"};
+    static const char *const others[] = {".weight_scale_2", ".weight_global_scale", ".weight_scale",
+                                         ".absmax", ".codes"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        struct lade_raw *raw = find_part(b, name, module_len, others[i]);
+        struct lade_raw *raw = lade_hf_find(b, name, module_len, others[i]);
         if (raw)
             return lade_fail(err,
-                             "%s: tensor '%s' belongs to a packing that is not supported; get "
-                             "a BF16 or an AutoRound (auto_round:auto_gptq) checkpoint",
-                             lade_raw_file(b, raw), name);
+                             "%s: tensor '%s' belongs to a packing that is not supported%s; get "
+                             "a BF16, FP8, AutoRound, GPTQ or AWQ checkpoint",
+                             lade_raw_file(b, raw), name, i < 2 ? " (NVFP4)" : "");
     }
-    find_part(b, name, module_len, bare ? "" : ".weight");
+    lade_hf_find(b, name, module_len, bare ? "" : ".weight");
     return lade_fail(err, "%s: tensor '%s' is missing; download the checkpoint again", b->list,
                      name);
 }
@@ -341,11 +244,12 @@ static int hf_bind(struct lade_build *b, struct lade_tensor *t, int layer, int e
     }
     char name[NAME];
     size_t n = module_name(t->role, layer, expert, name, sizeof name);
-    struct lade_raw *plain = find_part(b, name, n, role->bare ? "" : ".weight");
+    int rc = role->vector ? 0 : lade_hf_bind_quantized(b, t, name, n, err);
+    if (rc)
+        return rc < 0 ? -1 : 0;
+    struct lade_raw *plain = lade_hf_find(b, name, n, role->bare ? "" : ".weight");
     if (plain)
         return bind_plain(b, t, plain, name, err);
-    if (!role->vector && find_part(b, name, n, gptq_parts[0]))
-        return bind_gptq(b, t, name, n, err);
     return not_found(b, name, n, role->bare, err);
 }
 

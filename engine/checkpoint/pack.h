@@ -1,7 +1,9 @@
 /* pack.h - from a file's bytes to the packed layout of kernels/matrix.h.
  *
  * The parts of a tensor (codes, zeros, scales) may arrive in any order and from different
- * threads: each writes its own part of the destination. Repacking is a copy at memory speed. */
+ * threads: each writes its own part of the destination. Repacking is a copy at memory speed. Values
+ * stay what they are: integers and 8-bit floats keep their codes, and scales are exact but for BF16
+ * and F32 ones below 2^-14, which tiles hold in steps of 2^-24. */
 #ifndef LADE_CHECKPOINT_PACK_H
 #define LADE_CHECKPOINT_PACK_H
 

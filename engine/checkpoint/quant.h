@@ -1,21 +1,28 @@
 /* quant.h - quantization_config: how each module of a Hugging Face checkpoint is quantized.
  *
  * The tensors decide whether a module is quantized at all; this says how to read it. Known:
- * AutoRound in the packings that lie like GPTQ, and GPTQ itself (v1 and v2) without reordered
- * inputs. Everything else is refused by name. */
+ * AutoRound in its three packings, GPTQ (v1 and v2), AWQ (GEMM), compressed-tensors with packed
+ * integers or 8-bit floats, and FP8 as Qwen publishes it. Everything else is refused by name. */
 #ifndef LADE_CHECKPOINT_QUANT_H
 #define LADE_CHECKPOINT_QUANT_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "engine/checkpoint/catalog.h"
 #include "engine/checkpoint/raw.h"
 
+/* Integers (all sources but LADE_SRC_F8): W = scale * (code - (stored zero + zero_offset)).
+ * 8-bit floats: W = scale * code. */
 struct lade_quant_spec {
-    int bits;
-    int group;       /* inputs that share a scale; -1 = all */
-    bool sym;        /* the zero is 2^(bits-1) everywhere */
-    int zero_offset; /* added to a stored zero */
+    enum lade_source source; /* LADE_SRC_GPTQ, AWQ, CT or F8 */
+    int bits;                /* 8 for LADE_SRC_F8 */
+    int group;               /* integers: inputs that share a scale; -1 = all */
+    bool sym;                /* the zero is 2^(bits-1) everywhere */
+    int zero_offset;         /* added to a stored zero */
+    bool reordered;          /* each input may have a group of its own choice (g_idx) */
+    int block_rows;          /* LADE_SRC_F8: rows and inputs that share a scale; -1 = all */
+    int block_cols;
 };
 
 struct lade_quant;

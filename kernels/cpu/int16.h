@@ -50,7 +50,7 @@ static inline size_t cpu_int16_bytes(int k)
 /* Tiled matrices whose groups are whole blocks. */
 static inline bool cpu_int16_takes(const struct lade_matrix *w)
 {
-    return (w->type == LADE_Q4 || w->type == LADE_Q8) &&
+    return (w->type == LADE_Q4 || w->type == LADE_Q8) && !w->has_order &&
            (w->group % CPU_BLOCK == 0 || w->group >= w->cols);
 }
 

@@ -169,6 +169,8 @@ TILES(tile_q8, LADE_Q8, false)
 TILES(tile_q8_zeros, LADE_Q8, true)
 #undef TILES
 
+#include "kernels/cpu/ordered_impl.h"
+
 /* One row of a row-major matrix times N tokens. */
 ALWAYS_INLINE void row_times(float *y, size_t ldy, const void *row, const float *x, size_t ldx,
                              int cols, const enum lade_type type, const int N, const int A)
@@ -270,7 +272,9 @@ static void gemv(float *y, size_t ldy, const struct lade_matrix *m,
     for (int t = first; t < last; t++) {
         float out[CPU_DIRECT_N][LADE_TILE];
         struct tile tile = tile_at(m, l, t);
-        if (m->type == LADE_Q4 && !m->has_zeros)
+        if (m->has_order)
+            ordered_times(out, &tile, m, l, x, ldx, n);
+        else if (m->type == LADE_Q4 && !m->has_zeros)
             tile_q4(out, tile, m, l, x, ldx, n);
         else if (m->type == LADE_Q4)
             tile_q4_zeros(out, tile, m, l, x, ldx, n);
@@ -430,7 +434,9 @@ static void fill_panel(float *panel, const struct lade_matrix *m,
             continue;
         }
         struct tile tile = tile_at(m, l, t);
-        if (m->type == LADE_Q4 && !m->has_zeros)
+        if (m->has_order)
+            ordered_panel(panel, PW, &tile, m, l, 0, m->cols);
+        else if (m->type == LADE_Q4 && !m->has_zeros)
             tile_panel(panel, tile, m, l, LADE_Q4, false);
         else if (m->type == LADE_Q4)
             tile_panel(panel, tile, m, l, LADE_Q4, true);

@@ -15,10 +15,11 @@ static void tiled_row(float *y, const struct lade_matrix *m, const struct lade_m
         (const uint16_t *)(base + l->scales) + tile * (size_t)l->groups * LADE_TILE + lane;
     const uint8_t *zeros =
         (const uint8_t *)(base + l->zeros) + tile * (size_t)l->groups * LADE_TILE + lane;
+    const uint16_t *order = m->has_order ? (const uint16_t *)(base + l->order) : NULL;
     for (int k = 0; k < m->cols; k++) {
         uint32_t word = codes[(size_t)(k / info->per_word) * LADE_TILE];
         int code = (int)(word >> (k % info->per_word * info->bits) & ((1u << info->bits) - 1));
-        size_t g = (size_t)(k / m->group) * LADE_TILE;
+        size_t g = (size_t)(order ? order[k] : k / m->group) * LADE_TILE;
         int zero = m->has_zeros ? zeros[g] : info->zero;
         y[k] = cpu_half(scales[g]) * (float)(code - zero);
     }

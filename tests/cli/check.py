@@ -80,27 +80,59 @@ def tokens(lade, fixture):
         assert out.decode() == wanted, f"{case['name']}: {out!r}"
 
 
+PATIENCE = 300  # seconds; no check may depend on how fast the machine is
+
+
+def wait_until(happened, what):
+    end = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < end, what
+        time.sleep(0.005)
+
+
+def catches(child, number):
+    """Whether the program has begun to handle the signal (or has ended)."""
+    if child.poll() is not None:
+        return True
+    status = open(f"/proc/{child.pid}/status").read()
+    mask = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return mask >> (number - 1) & 1
+
+
 def interrupt(lade, fixture):
-    """Ctrl-C in the middle of an answer: ends soon, with 130 and what was written so far."""
-    run = [lade, "run", "-m", fixture, "-p", "x", "--isa", "portable", "--threads", "1"]
+    """Ctrl-C in the middle of an answer: ends with 130 and what was written so far."""
+    model = endless(fixture)
+    run = [lade, "run", "-m", model, "-p", "x", "--isa", "portable", "--threads", "1"]
     child = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     child.stdout.read(1)
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=10)
+    out, err = child.communicate(timeout=PATIENCE)
     assert child.returncode == 130, f"code {child.returncode}: {err!r}"
     assert err == b"" and out.endswith(b"\n")
 
 
 def interrupt_json(lade, fixture):
-    run = [lade, "run", "-m", fixture, "-p", "x", "--isa", "portable", "--threads", "1", "--json"]
-    child = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        child.wait(0.3)
-    except subprocess.TimeoutExpired:
+    """Ctrl-C at any moment, while loading too, still gives the object."""
+    model = endless(fixture)
+    run = [lade, "run", "-m", model, "-p", "x", "--isa", "portable", "--threads", "1", "--json"]
+    for wait in 0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3:
+        child = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        wait_until(lambda: catches(child, signal.SIGINT), "no handler")
+        time.sleep(wait)
         child.send_signal(signal.SIGINT)
-    out, _ = child.communicate(timeout=10)
-    result = json.loads(out)
-    assert (child.returncode, result["stop"]) in [(130, "cancelled"), (0, "end"), (0, "context")]
+        out, err = child.communicate(timeout=PATIENCE)
+        assert child.returncode == 130, f"code {child.returncode} after {wait} s: {err!r}"
+        assert err == b"" and json.loads(out)["stop"] == "cancelled"
+
+
+def interrupt_pull(lade, repo, log):
+    """Ctrl-C in the middle of a file: ends with 130 and says how to go on."""
+    child = subprocess.Popen([lade, "pull", repo], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_until(lambda: "/model-" in open(log).read(), "no shard was asked for")
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=PATIENCE)
+    assert child.returncode == 130, f"code {child.returncode}: {err!r}"
+    assert out == b"" and b"cancelled; ask again" in err.splitlines()[-1], err
 
 
 def fields(path, *names):
@@ -201,8 +233,11 @@ def answers(path):
         return []
 
 
-def endless(fixture, copy):
+def endless(fixture):
     """A copy of the model whose answers do not end by themselves."""
+    copy = os.path.join(os.environ["LADE_HOME"], "endless", os.path.basename(fixture))
+    if os.path.exists(copy):
+        return copy
     shutil.copytree(fixture, copy)
     for name, key, value in [
         ("generation_config.json", "eos_token_id", 1 << 20),
@@ -213,6 +248,7 @@ def endless(fixture, copy):
         config = json.load(open(path))
         config[key] = value
         json.dump(config, open(path, "w"))
+    return copy
 
 
 def kill_chat(lade, fixture):
@@ -220,18 +256,14 @@ def kill_chat(lade, fixture):
     with the same conversation."""
     path = os.path.join(os.environ["LADE_HOME"], "killed", "history.db")
     os.environ["LADE_HOME"] = os.path.dirname(path)
-    model = os.path.join(os.environ["LADE_HOME"], "endless")
-    endless(fixture, model)
+    model = endless(fixture)
     slow = ["--isa", "portable", "--threads", "1", "--exact"]
-    streaming, ages = 0, []
+    ages = []
     for k in range(50):
         resume = ["--resume"] if k % 10 else []
         chat = Chat(lade, "chat", "-m", model, *slow, *resume)
         chat.type(f"question {k}\r")
-        deadline = time.monotonic() + 20
-        while len(answers(path)) <= k:
-            assert time.monotonic() < deadline, f"chat {k} answers nothing"
-            time.sleep(0.005)
+        wait_until(lambda: len(answers(path)) > k, f"chat {k} answers nothing")
         end = time.monotonic() + random.random() * 0.8
         saved = changed = time.monotonic()
         while time.monotonic() < end:
@@ -242,7 +274,7 @@ def kill_chat(lade, fixture):
         chat.kill()
         ages.append(time.monotonic() - changed)
         before = answers(path)
-        streaming += before[-1][0] == "streaming"
+        assert before[-1][0] == "streaming", before[-1][0]
         db = sqlite3.connect(path)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         db.close()
@@ -252,9 +284,9 @@ def kill_chat(lade, fixture):
         after = answers(path)
         assert [c for _, c in after] == [c for _, c in before]
         assert all(s in ("complete", "interrupted") for s, _ in after), after[-1][0]
-    assert streaming >= 25, f"only {streaming} of 50 hit an answer"
-    # A busy machine may delay single updates; their interval is what the chat decides.
-    assert sorted(ages)[25] <= 0.5 and max(ages) <= 2, f"up to {max(ages):.2f} s were lost"
+    # What the chat decides is the interval of updates (tests/unit/test_saving.c has its bound); how
+    # late one is seen here depends on the machine too.
+    print(f"last update before the kill: median {sorted(ages)[25]:.2f} s, at most {max(ages):.2f} s")
 
 
 name, *arguments = sys.argv[1:]

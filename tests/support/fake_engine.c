@@ -13,6 +13,7 @@
  *     stderr TEXT          printed there while loading, as libraries do
  *     think / answer / error                    blocks of text up to a line "."
  *     pause                (inside a block) waits there until cancelled
+ *     gate NAME            (inside a block) waits there until $LADE_HOME/NAME exists, or cancelled
  *
  * Each `answer` or `error` block, with the `think` before it, is one reply; replies repeat from the
  * first when they run out. A token is four bytes or a whole character. */
@@ -196,9 +197,12 @@ static bool load(struct lade_engine *e)
             n = n < share ? n : share;
             done[i] += n;
             all += n;
-            put(e, (struct lade_event){.kind = LADE_EV_SHARD, .shard = i,
-                                       .n_shards = e->info.n_shards, .shard_done = done[i],
-                                       .shard_bytes = e->info.shards[i].bytes, .done_bytes = all,
+            put(e, (struct lade_event){.kind = LADE_EV_SHARD,
+                                       .shard = i,
+                                       .n_shards = e->info.n_shards,
+                                       .shard_done = done[i],
+                                       .shard_bytes = e->info.shards[i].bytes,
+                                       .done_bytes = all,
                                        .total_bytes = e->info.bytes});
         }
         while (first < e->info.n_shards && done[first] == e->info.shards[first].bytes)
@@ -224,21 +228,43 @@ static size_t token(const char *s)
     return n;
 }
 
+/* True if the line at s holds the stream up: "pause" or "gate NAME". */
+static bool is_stop(const char *s)
+{
+    return strncmp(s, "pause\n", 6) == 0 || strcmp(s, "pause") == 0 || strncmp(s, "gate ", 5) == 0;
+}
+
+/* Waits as that line says; the text goes on after it. */
+static const char *wait_at(struct lade_engine *e, const char *s)
+{
+    const char *end = s + strcspn(s, "\n"), *home = getenv("LADE_HOME");
+    char path[4096] = "";
+    if (*s == 'g')
+        snprintf(path, sizeof path, "%s/%.*s", home ? home : ".", (int)(end - s - 5), s + 5);
+    while (!cancelled(e) && (!*path || access(path, F_OK) != 0))
+        nap(0.02);
+    return *end ? end + 1 : end;
+}
+
 /* Streams a text; false if it was cancelled. */
 static bool stream(struct lade_engine *e, int request, const char *s, bool reasoning, int *tokens)
 {
-    while (*s) {
-        if (strncmp(s, "pause\n", 6) == 0 || strcmp(s, "pause") == 0)
-            while (!cancelled(e))
-                nap(0.02);
+    for (bool line_start = true; *s;) {
+        if (line_start && is_stop(s)) {
+            s = wait_at(e, s);
+            continue;
+        }
         if (cancelled(e))
             return false;
         size_t n = token(s);
         for (size_t i = 1; i < n; i++)
-            if (s[i - 1] == '\n' && strncmp(s + i, "pause", 5) == 0)
+            if (s[i - 1] == '\n' && is_stop(s + i))
                 n = i;
-        put(e, (struct lade_event){.kind = LADE_EV_TEXT, .request = request,
-                                   .text = strndup(s, n), .reasoning = reasoning});
+        line_start = s[n - 1] == '\n';
+        put(e, (struct lade_event){.kind = LADE_EV_TEXT,
+                                   .request = request,
+                                   .text = strndup(s, n),
+                                   .reasoning = reasoning});
         s += n;
         ++*tokens;
         pthread_mutex_lock(&e->lock);
@@ -247,7 +273,7 @@ static bool stream(struct lade_engine *e, int request, const char *s, bool reaso
         pthread_mutex_unlock(&e->lock);
         nap(1 / e->rate);
     }
-    return true;
+    return !cancelled(e);
 }
 
 static void phase(struct lade_engine *e, enum lade_phase p)
@@ -267,8 +293,10 @@ static void reply(struct lade_engine *e, int request)
     for (int i = 1; i <= 10 && ok; i++) {
         nap(e->prefill_s / 10);
         ok = !cancelled(e);
-        put(e, (struct lade_event){.kind = LADE_EV_PREFILL, .request = request,
-                                   .done = e->prefill * i / 10, .total = e->prefill});
+        put(e, (struct lade_event){.kind = LADE_EV_PREFILL,
+                                   .request = request,
+                                   .done = e->prefill * i / 10,
+                                   .total = e->prefill});
     }
     phase(e, LADE_PHASE_DECODE);
     pthread_mutex_lock(&e->lock);

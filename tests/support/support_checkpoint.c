@@ -49,12 +49,12 @@ void support_free(struct support_checkpoint *c)
 }
 
 /* xorshift64*: the values must be the same everywhere. */
-static uint32_t next(struct support_checkpoint *c)
+static uint32_t next(uint64_t *seed)
 {
-    c->seed ^= c->seed >> 12;
-    c->seed ^= c->seed << 25;
-    c->seed ^= c->seed >> 27;
-    return (uint32_t)((c->seed * 0x2545F4914F6CDD1Du) >> 32);
+    *seed ^= *seed >> 12;
+    *seed ^= *seed << 25;
+    *seed ^= *seed >> 27;
+    return (uint32_t)((*seed * 0x2545F4914F6CDD1Du) >> 32);
 }
 
 static bool ends_with(const char *text, const char *end)
@@ -65,24 +65,37 @@ static bool ends_with(const char *text, const char *end)
 
 static size_t width(const char *dtype)
 {
-    return !strcmp(dtype, "F32") || !strcmp(dtype, "I32") ? 4 : !strcmp(dtype, "F8_E4M3") ? 1 : 2;
+    return !strcmp(dtype, "I64")                            ? 8
+           : !strcmp(dtype, "F32") || !strcmp(dtype, "I32") ? 4
+           : !strcmp(dtype, "F8_E4M3")                      ? 1
+                                                            : 2;
 }
 
-static void fill(struct support_checkpoint *c, struct support_tensor *t)
+static void fill(uint64_t *seed, struct support_tensor *t)
 {
     size_t w = width(t->dtype);
     for (size_t i = 0; i < t->bytes / w; i++) {
-        uint32_t r = next(c);
+        uint32_t r = next(seed);
         float f = ((float)(r >> 8) / (1 << 24) - 0.5f) * 2;
-        /* An F16 or BF16 of magnitude 2^-4 to 2, of either sign. */
+        /* An F16 or BF16 of magnitude 2^-5 to 1, of either sign; an F8 that is a number. */
         uint16_t half = (uint16_t)((r & 0x83FF) | (10 + r % 5) << 10);
         uint16_t brain = (uint16_t)((r & 0x807F) | (122 + r % 5) << 7);
+        uint8_t byte = (uint8_t)((r & 0x7F) == 0x7F ? r ^ 1 : r);
         const void *value = !strcmp(t->dtype, "F32")    ? (const void *)&f
                             : !strcmp(t->dtype, "F16")  ? (const void *)&half
                             : !strcmp(t->dtype, "BF16") ? (const void *)&brain
+                            : w == 1                    ? (const void *)&byte
                                                         : (const void *)&r;
         memcpy(t->data + i * w, value, w);
     }
+}
+
+void support_refill(struct support_tensor *t, const char *name)
+{
+    uint64_t seed = 0xCBF29CE484222325u;
+    for (const char *p = name; *p; p++)
+        seed = (seed ^ (unsigned char)*p) * 0x100000001B3u;
+    fill(&seed, t);
 }
 
 struct support_tensor *support_add(struct support_checkpoint *c, const char *name,
@@ -99,7 +112,7 @@ struct support_tensor *support_add(struct support_checkpoint *c, const char *nam
     c->tensors = realloc(c->tensors, (size_t)(c->n + 1) * sizeof t);
     assert_non_null(t.data);
     assert_non_null(c->tensors);
-    fill(c, &t);
+    fill(&c->seed, &t);
     c->tensors[c->n] = t;
     return &c->tensors[c->n++];
 }
@@ -122,34 +135,37 @@ void support_drop(struct support_checkpoint *c, const char *name)
 
 void support_add_plain(struct support_checkpoint *c, const char *dtype)
 {
-    static const struct {
+    const uint64_t h = (uint64_t)json_integer_value(json_object_get(c->config, "hidden_size"));
+    const uint64_t vocab = (uint64_t)json_integer_value(json_object_get(c->config, "vocab_size"));
+    const uint64_t ff =
+        (uint64_t)json_integer_value(json_object_get(c->config, "moe_intermediate_size"));
+    const struct {
         const char *name;
         uint64_t dims[3];
-    } globals[] = {{"model.embed_tokens.weight", {48, 32}},
-                   {"model.norm.weight", {32}},
-                   {"lm_head.weight", {48, 32}}},
-      layer[2][9] = {{{"linear_attn.in_proj_qkvz.weight", {112, 32}},
-                      {"linear_attn.in_proj_ba.weight", {8, 32}},
+    } globals[] = {{"model.embed_tokens.weight", {vocab, h}},
+                   {"model.norm.weight", {h}},
+                   {"lm_head.weight", {vocab, h}}},
+      layer[2][9] = {{{"linear_attn.in_proj_qkvz.weight", {112, h}},
+                      {"linear_attn.in_proj_ba.weight", {8, h}},
                       {"linear_attn.conv1d.weight", {64, 1, 4}},
                       {"linear_attn.A_log", {4}},
                       {"linear_attn.dt_bias", {4}},
                       {"linear_attn.norm.weight", {12}},
-                      {"linear_attn.out_proj.weight", {32, 48}}},
-                     {{"self_attn.q_proj.weight", {128, 32}},
-                      {"self_attn.k_proj.weight", {32, 32}},
-                      {"self_attn.v_proj.weight", {32, 32}},
-                      {"self_attn.o_proj.weight", {32, 64}},
+                      {"linear_attn.out_proj.weight", {h, 48}}},
+                     {{"self_attn.q_proj.weight", {128, h}},
+                      {"self_attn.k_proj.weight", {32, h}},
+                      {"self_attn.v_proj.weight", {32, h}},
+                      {"self_attn.o_proj.weight", {h, 64}},
                       {"self_attn.q_norm.weight", {16}},
                       {"self_attn.k_norm.weight", {16}}}},
-      both[] = {{"input_layernorm.weight", {32}},
-                {"post_attention_layernorm.weight", {32}},
-                {"mlp.gate.weight", {3, 32}},
-                {"mlp.shared_expert_gate.weight", {1, 32}},
-                {"mlp.shared_expert.gate_proj.weight", {32, 32}},
-                {"mlp.shared_expert.up_proj.weight", {32, 32}},
-                {"mlp.shared_expert.down_proj.weight", {32, 32}}};
+      both[] = {{"input_layernorm.weight", {h}},
+                {"post_attention_layernorm.weight", {h}},
+                {"mlp.gate.weight", {3, h}},
+                {"mlp.shared_expert_gate.weight", {1, h}},
+                {"mlp.shared_expert.gate_proj.weight", {32, h}},
+                {"mlp.shared_expert.up_proj.weight", {32, h}},
+                {"mlp.shared_expert.down_proj.weight", {h, 32}}};
     char name[128];
-    uint64_t square[] = {32, 32};
 #define RANK(dims) ((dims)[2] ? 3 : (dims)[1] ? 2 : 1)
     for (size_t i = 0; i < 3; i++)
         support_add(c, globals[i].name, dtype, RANK(globals[i].dims), globals[i].dims);
@@ -166,7 +182,7 @@ void support_add_plain(struct support_checkpoint *c, const char *dtype)
             static const char *const parts[] = {"gate", "up", "down"};
             snprintf(name, sizeof name, "model.layers.%d.mlp.experts.%d.%s_proj.weight", l, e / 3,
                      parts[e % 3]);
-            support_add(c, name, dtype, 2, square);
+            support_add(c, name, dtype, 2, (uint64_t[]){e % 3 < 2 ? ff : h, e % 3 < 2 ? h : ff});
         }
     }
 #undef RANK

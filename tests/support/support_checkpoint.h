@@ -36,7 +36,11 @@ struct support_tensor *support_add(struct support_checkpoint *c, const char *nam
 struct support_tensor *support_find(struct support_checkpoint *c, const char *name);
 void support_drop(struct support_checkpoint *c, const char *name);
 
-/* Every tensor of the model, all of them of `dtype` (BF16, F16 or F32). */
+/* New values, which `name` alone determines. */
+void support_refill(struct support_tensor *t, const char *name);
+
+/* Every tensor of the model, all of them of `dtype` (BF16, F16 or F32); its
+ * hidden_size, vocab_size and moe_intermediate_size are those of config. */
 void support_add_plain(struct support_checkpoint *c, const char *dtype);
 
 /* Replaces the .weight of a module by qweight, qzeros and scales, symmetric, zeros stored minus

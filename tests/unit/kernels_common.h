@@ -1,7 +1,9 @@
 /* kernels_common.h - what the kernel tests share: random inputs from a printed seed, matrices in
  * the layout of kernels/matrix.h together with their exact values, outputs between guards.
  *
- * Every test runs once per instruction set; the name of the set is the test's state. */
+ * Every test runs once per device: each instruction set of the CPU, and each plug-in of
+ * build/tests seen through tests/support/host_view.h. The name of the device is the test's
+ * state. */
 #ifndef LADE_TESTS_KERNELS_COMMON_H
 #define LADE_TESTS_KERNELS_COMMON_H
 
@@ -21,20 +23,51 @@
 
 #include "kernels/blocks.h"
 #include "kernels/kernels.h"
+#include "kernels/plugin.h"
+#include "tests/support/host_view.h"
+#include "tests/support/plugins.h"
 
+/* clang-format off */
+#define ON_DEVICE(fn, title, device) {#fn " " title, fn, rng_restart, NULL, (void *)device}
+/* clang-format on */
 #define EACH_ISA(fn)                                                                               \
-    {#fn " portable", fn, NULL, NULL, (void *)"portable"},                                         \
-        {#fn " avx2", fn, NULL, NULL, (void *)"avx2"},                                             \
-        {#fn " avx512", fn, NULL, NULL, (void *)"avx512"}
+    ON_DEVICE(fn, "portable", "portable"), ON_DEVICE(fn, "avx2", "avx2"),                          \
+        ON_DEVICE(fn, "avx512", "avx512")
+#define EACH_DEVICE(fn) EACH_ISA(fn), ON_DEVICE(fn, "simulated GPU", "lade-sim.so")
 
-static uint64_t rng_state;
+/* The table of the device under test, set by open_device(). */
+static const struct lade_ops *ops;
 
-/* A new seed per run; a failure is repeated with the seed as the program's argument. */
+static inline bool is_plugin(const char *device)
+{
+    return strstr(device, ".so") != NULL;
+}
+
+/* Threads to try: they are the CPU's business. */
+static inline int most_threads(const char *device)
+{
+    return is_plugin(device) ? 1 : 3;
+}
+
+static uint64_t rng_seed, rng_state;
+
+/* Every run draws the same inputs, so that it passes or fails for what was changed. Others come
+ * from a seed as the program's argument: "new" for one that was never used. */
 static inline void rng_start(int argc, char **argv)
 {
-    rng_state = argc > 1 ? strtoull(argv[1], NULL, 0)
-                         : (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
-    printf("seed %llu\n", (unsigned long long)rng_state);
+    rng_seed = argc < 2 ? 1 : strtoull(argv[1], NULL, 0);
+    if (argc > 1 && !strcmp(argv[1], "new"))
+        rng_seed = (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
+    rng_state = rng_seed;
+    printf("seed %llu\n", (unsigned long long)rng_seed);
+}
+
+/* A test's setup: its inputs do not depend on the tests before it. */
+static inline int rng_restart(void **state)
+{
+    (void)state;
+    rng_state = rng_seed;
+    return 0;
 }
 
 static inline uint64_t rng_next(void)
@@ -146,12 +179,21 @@ static inline double *to_double(const float *x, size_t n)
 }
 
 /* Skips the test where this machine lacks the instruction set. */
-static inline struct lade_device *open_device(const char *isa, int threads, bool exact)
+static inline struct lade_device *open_device(const char *device, int threads, bool exact)
 {
     char err[LADE_ERR] = "";
     struct lade_device *dev = NULL;
-    struct lade_device_config cfg = {.threads = threads, .isa = isa, .exact = exact};
-    if (lade_cpu_ops()->open(&dev, &cfg, err)) {
+    struct lade_device_config cfg = {.threads = threads, .exact = exact};
+    ops = lade_cpu_ops();
+    if (is_plugin(device)) {
+        const struct lade_ops *inner = lade_plugin_open(test_plugin_path(device), err);
+        if (!inner)
+            fail_msg("%s", err);
+        ops = host_view(inner);
+    } else {
+        cfg.isa = device;
+    }
+    if (ops->open(&dev, &cfg, err)) {
         assert_non_null(strstr(err, "this machine has no"));
         printf("skipped: %s\n", err);
         skip();
@@ -161,7 +203,7 @@ static inline struct lade_device *open_device(const char *isa, int threads, bool
 
 static inline void close_device(struct lade_device *dev)
 {
-    lade_cpu_ops()->close(dev);
+    ops->close(dev);
 }
 
 static inline float half_value(uint16_t h)
@@ -218,8 +260,41 @@ static inline void fill_tiled(struct test_matrix *t, const struct lade_matrix_la
     }
 }
 
+/* Gives each input of a tiled matrix a group of its own choice. */
+static inline void order_inputs(struct test_matrix *t)
+{
+    struct lade_matrix *m = &t->m;
+    const struct lade_type_info *info = &lade_types[m->type];
+    struct lade_matrix_layout before, l;
+    assert_int_equal(lade_matrix_layout(m, &before), 0);
+    m->has_order = true;
+    assert_int_equal(lade_matrix_layout(m, &l), 0);
+    char *data = guard_alloc(l.bytes);
+    memcpy(data, m->data, before.bytes);
+    guard_free((void *)m->data);
+    m->data = data;
+    const uint32_t *codes = (const uint32_t *)data;
+    const uint16_t *scales = (const uint16_t *)(data + l.scales);
+    const uint8_t *zeros = (const uint8_t *)(data + l.zeros);
+    uint16_t *order = (uint16_t *)(data + l.order);
+    for (int k = 0; k < m->cols; k++) {
+        order[k] = (uint16_t)rng_int(0, l.groups - 1);
+        for (int r = 0; r < m->rows; r++) {
+            size_t tile = (size_t)(r / LADE_TILE), lane = (size_t)(r % LADE_TILE);
+            size_t at = (tile * (size_t)l.groups + order[k]) * LADE_TILE + lane;
+            size_t word = tile * (size_t)l.words + (size_t)(k / info->per_word);
+            int code = (int)(codes[word * LADE_TILE + lane] >> k % info->per_word * info->bits &
+                             ((1u << info->bits) - 1));
+            int zero = m->has_zeros ? zeros[at] : info->zero;
+            t->w[(size_t)r * (size_t)m->cols + (size_t)k] =
+                (double)half_value(scales[at]) * (code - zero);
+        }
+    }
+}
+
 /* Random blocks whose largest value is of the size that weights have. */
-static inline void fill_blocks(struct test_matrix *t, const struct lade_matrix_layout *l, void *data)
+static inline void fill_blocks(struct test_matrix *t, const struct lade_matrix_layout *l,
+                               void *data)
 {
     const struct lade_block_info *b = &lade_blocks[t->m.block];
     uint8_t *row = malloc((size_t)(l->groups * b->bytes)); /* exact, for the address sanitizer */
@@ -248,8 +323,8 @@ static inline void fill_blocks(struct test_matrix *t, const struct lade_matrix_l
 static inline struct test_matrix random_matrix(enum lade_type type, int rows, int cols, int group,
                                                bool has_zeros)
 {
-    struct test_matrix t = {.m = {.type = type, .rows = rows, .cols = cols, .group = group,
-                                  .has_zeros = has_zeros}};
+    struct test_matrix t = {
+        .m = {.type = type, .rows = rows, .cols = cols, .group = group, .has_zeros = has_zeros}};
     if (type == LADE_BLOCKS)
         t.m.block = (uint8_t)rng_int(0, LADE_N_BLOCKS - 1);
     struct lade_matrix_layout l;

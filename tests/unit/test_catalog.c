@@ -338,10 +338,10 @@ static void fp8_weight(struct support_checkpoint *c)
     support_drop(c, "lm_head.weight");
     support_add(c, "lm_head.weight", "F8_E4M3", 2, (uint64_t[]){48, 32});
 }
-static void float_scales(struct support_checkpoint *c)
+static void integer_scales(struct support_checkpoint *c)
 {
     support_drop(c, "model.layers.0.mlp.experts.0.up_proj.scales");
-    support_add(c, "model.layers.0.mlp.experts.0.up_proj.scales", "F32", 2, (uint64_t[]){2, 32});
+    support_add(c, "model.layers.0.mlp.experts.0.up_proj.scales", "I32", 2, (uint64_t[]){2, 32});
 }
 static void other_bits(struct support_checkpoint *c)
 {
@@ -352,9 +352,9 @@ static void other_group(struct support_checkpoint *c)
     json_object_set_new(json_object_get(c->config, "quantization_config"), "group_size",
                         json_integer(32));
 }
-static void three_bits(struct support_checkpoint *c)
+static void five_bits(struct support_checkpoint *c)
 {
-    json_object_set_new(json_object_get(c->config, "quantization_config"), "bits", json_integer(3));
+    json_object_set_new(json_object_get(c->config, "quantization_config"), "bits", json_integer(5));
 }
 static void odd_group(struct support_checkpoint *c)
 {
@@ -368,7 +368,7 @@ static void no_bits(struct support_checkpoint *c)
 static void packing(struct support_checkpoint *c)
 {
     json_object_set_new(json_object_get(c->config, "quantization_config"), "packing_format",
-                        json_string("auto_round:auto_awq"));
+                        json_string("auto_round:exllamav2"));
 }
 static void method(struct support_checkpoint *c)
 {
@@ -409,7 +409,7 @@ static void gptq(struct support_checkpoint *c)
 static void act_order(struct support_checkpoint *c)
 {
     gptq(c);
-    support_set(json_object_get(c->config, "quantization_config"), "desc_act", "true");
+    support_set(json_object_get(c->config, "quantization_config"), "desc_act", "1");
 }
 static void short_order(struct support_checkpoint *c)
 {
@@ -438,6 +438,75 @@ static void unknown_packing(struct support_checkpoint *c)
     drop_expert(c);
     support_add(c, "model.layers.1.mlp.experts.2.up_proj.weight_packed", "I32", 2,
                 (uint64_t[]){32, 4});
+}
+/* The quantization_config of another method over the same tensors. */
+static void config_is(struct support_checkpoint *c, const char *json)
+{
+    support_set(c->config, "quantization_config", json);
+}
+static void awq_gemv(struct support_checkpoint *c)
+{
+    config_is(c, "{\"quant_method\": \"awq\", \"bits\": 4, \"group_size\": 128,"
+                 " \"version\": \"gemv\"}");
+}
+static void awq_8(struct support_checkpoint *c)
+{
+    config_is(c, "{\"quant_method\": \"awq\", \"bits\": 8, \"group_size\": 128}");
+}
+static void awq_shape(struct support_checkpoint *c)
+{
+    config_is(c, "{\"quant_method\": \"awq\", \"w_bit\": 4, \"q_group_size\": 16}");
+}
+static void fp8_format(struct support_checkpoint *c)
+{
+    config_is(c, "{\"quant_method\": \"fp8\", \"fmt\": \"e5m2\"}");
+}
+static void fp8_block(struct support_checkpoint *c)
+{
+    config_is(c, "{\"quant_method\": \"fp8\", \"weight_block_size\": [128]}");
+}
+static void fp8_narrow(struct support_checkpoint *c)
+{
+    config_is(c, "{\"quant_method\": \"fp8\", \"weight_block_size\": [128, 64]}");
+    fp8_weight(c);
+}
+static void fp8_scales(struct support_checkpoint *c)
+{
+    config_is(c, "{\"quant_method\": \"fp8\", \"weight_block_size\": [128, 128]}");
+    fp8_weight(c);
+}
+static void fp8_other(struct support_checkpoint *c)
+{
+    config_is(c, "{\"quant_method\": \"fp8\"}");
+}
+static void nvfp4(struct support_checkpoint *c)
+{
+    config_is(c, "{\"quant_method\": \"modelopt\", \"quant_algo\": \"NVFP4\"}");
+}
+#define GROUP(weights)                                                                             \
+    "{\"quant_method\": \"compressed-tensors\", \"format\": \"mixed-precision\","                  \
+    " \"config_groups\": {\"group_0\": {\"targets\": [\"re:nothing\"], \"weights\": " weights      \
+    "}}}"
+static void ct_nvfp4(struct support_checkpoint *c)
+{
+    config_is(c, "{\"quant_method\": \"compressed-tensors\","
+                 " \"format\": \"nvfp4-pack-quantized\"}");
+}
+static void ct_float4(struct support_checkpoint *c)
+{
+    config_is(c, GROUP("{\"num_bits\": 4, \"type\": \"float\", \"strategy\": \"tensor_group\"}"));
+}
+static void ct_token(struct support_checkpoint *c)
+{
+    config_is(c, GROUP("{\"num_bits\": 4, \"type\": \"int\", \"strategy\": \"token\"}"));
+}
+static void ct_no_groups(struct support_checkpoint *c)
+{
+    config_is(c, "{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\"}");
+}
+static void ct_no_target(struct support_checkpoint *c)
+{
+    config_is(c, GROUP("{\"num_bits\": 4, \"type\": \"int\", \"strategy\": \"channel\"}"));
 }
 static void half_fused(struct support_checkpoint *c)
 {
@@ -476,13 +545,14 @@ static const struct bad_model {
     {"wrong convolution", wrong_conv, "model-0000", "has shape [64, 1, 3], expected [64, 1, 4]"},
     {"integer weight", integer_weight, "model-0000", "tensor 'lm_head.weight' has dtype I32"},
     {"fp8 weight", fp8_weight, "model-0000", "tensor 'lm_head.weight' has dtype F8_E4M3"},
-    {"float scales", float_scales, "model-0000", "up_proj.scales' has dtype F32, expected F16"},
+    {"integer scales", integer_scales, "model-0000",
+     "up_proj.scales' has dtype I32, expected F16, BF16 or F32"},
     {"bits do not fit", other_bits, "model-0000", "by 8 bits and group_size 16 of config.json"},
     {"group does not fit", other_group, "model-0000", "group_size 32 of config.json"},
-    {"3 bits", three_bits, "config.json", "3 bits for 'model.layers.0.mlp.experts.0.gate_proj'"},
+    {"5 bits", five_bits, "config.json", "5 bits for 'model.layers.0.mlp.experts.0.gate_proj'"},
     {"odd group", odd_group, "config.json", "group_size 10 for 'model.layers.0."},
     {"no bits", no_bits, "config.json", "key 'bits' is missing"},
-    {"unknown packing", packing, "config.json", "packing_format 'auto_round:auto_awq'"},
+    {"unknown packing", packing, "config.json", "packing_format 'auto_round:exllamav2'"},
     {"unknown method", method, "config.json", "quant_method 'bitsandbytes'"},
     {"unknown data type", float_type, "config.json", "data_type 'nv_fp'"},
     {"no quantization_config", no_quantization, "model-0000",
@@ -491,13 +561,29 @@ static const struct bad_model {
     {"strange extra_config", strange_extra, "config.json",
      "extra_config 'model.layers.0.mlp.experts.0.up_proj' is not an object"},
     {"slow pattern", slow_pattern, "config.json", "takes too long to match"},
-    {"act order", act_order, "config.json", "desc_act is true"},
+    {"act order", act_order, "config.json", "desc_act is neither true nor false"},
     {"order of other inputs", short_order, "model-0000", "up_proj.g_idx' has shape [31]"},
     {"marlin", marlin, "config.json", "checkpoint_format 'marlin' is not supported"},
     {"strange dynamic", strange_dynamic, "config.json", "dynamic is not an object"},
     {"dynamic matches from the start", anchored_dynamic, "model-0000", "by 4 bits"},
-    {"compressed tensors", unknown_packing, "model-0000",
-     "up_proj.weight_packed' belongs to a packing that is not supported"},
+    {"packing of another config", unknown_packing, "index.json",
+     "tensor 'model.layers.1.mlp.experts.2.up_proj.qweight' is missing"},
+    {"AWQ GEMV", awq_gemv, "config.json", "version 'gemv' is not supported; lade reads gemm"},
+    {"AWQ with 8 bits", awq_8, "config.json", "only 4 bits of AWQ are supported"},
+    {"AWQ of other tensors", awq_shape, "model-0000", ".qweight' has shape [8, 112], expected"},
+    {"FP8 of another format", fp8_format, "config.json", "fmt 'e5m2' is not supported"},
+    {"FP8 with half a block", fp8_block, "config.json", "block of weights is not two sizes"},
+    {"FP8 with narrow blocks", fp8_narrow, "config.json", "blocks of 128 x 64 for 'lm_head'"},
+    {"FP8 without scales", fp8_scales, "index.json", "'lm_head.weight_scale_inv' is missing"},
+    {"FP8 that is not", fp8_other, "model-0000",
+     ".qweight' has dtype I32, expected that of its quantization_config"},
+    {"NVFP4", nvfp4, "config.json", "quant_method 'modelopt' with NVFP4 is not supported"},
+    {"NVFP4 of compressed-tensors", ct_nvfp4, "config.json",
+     "format 'nvfp4-pack-quantized' is not supported; lade reads pack-quantized"},
+    {"4-bit floats in a group", ct_float4, "config.json", "4-bit floats (NVFP4, MXFP4)"},
+    {"scales by token", ct_token, "config.json", "weights with token are not supported"},
+    {"no groups", ct_no_groups, "config.json", "config_groups is not an object"},
+    {"no group for a module", ct_no_target, "config.json", "no group of config_groups targets"},
     {"half a fused layer", half_fused, "index.json",
      "tensor 'model.layers.0.mlp.experts.gate_up_proj' is missing"},
     {"fused layer of another size", short_fused, "model-0000", "has shape [2, 64, 32], expected"},
@@ -531,6 +617,23 @@ static void broken_models_are_refused(void **state)
         refused(&c, bad_models[i].name, bad_models[i].file, bad_models[i].say);
         support_free(&c);
     }
+}
+
+/* It is a vector to the kernels. */
+static void a_quantized_shared_gate_is_refused(void **state)
+{
+    (void)state;
+    struct support_checkpoint c;
+    support_new(&c);
+    support_add_plain(&c, "BF16");
+    support_drop(&c, "model.layers.0.mlp.shared_expert_gate.weight");
+    support_add(&c, "model.layers.0.mlp.shared_expert_gate.weight", "F8_E4M3", 2,
+                (uint64_t[]){1, 32});
+    fp8_other(&c);
+    support_save(&c, 1);
+    refused(&c, "quantized shared gate", "model.safetensors",
+            "shared_expert_gate.weight' is quantized, which is not supported there");
+    support_free(&c);
 }
 
 static void broken_files_are_refused(void **state)
@@ -636,6 +739,7 @@ int main(void)
         cmocka_unit_test(tied_embeddings_have_no_head),
         cmocka_unit_test(fixtures_open),
         cmocka_unit_test(broken_models_are_refused),
+        cmocka_unit_test(a_quantized_shared_gate_is_refused),
         cmocka_unit_test(broken_files_are_refused),
         cmocka_unit_test(the_index_must_tell_the_truth),
         cmocka_unit_test(names_must_be_unique),

@@ -1,5 +1,6 @@
-/* kill -9 at random moments of a streaming answer: the database opens, is sound, has everything
- * older than the interval of updates, and the conversation goes on. */
+/* kill -9 at random moments of a streaming answer: the database opens, is sound, has everything of
+ * which an update had returned, and the conversation goes on. How often the chat updates is
+ * test_saving.c's matter. */
 #include "history/history.h"
 
 #include <setjmp.h>
@@ -15,13 +16,12 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-enum { KILLS = 50, PIECE_MS = 2, LOST_MS = 500, LONGEST_MS = 400, MOST_PIECES = 1 << 16 };
+enum { KILLS = 50, PIECE_MS = 2, LONGEST_MS = 400 };
 
 /* What the writer tells the killer: lives in shared memory, so it is there after the kill. */
 struct report {
-    atomic_int committed;         /* pieces in the last update that returned */
-    atomic_int made;              /* pieces in all */
-    atomic_llong at[MOST_PIECES]; /* when each was made, ms */
+    atomic_int committed; /* pieces in the last update that returned */
+    atomic_int made;      /* pieces in all */
 };
 
 static char err[HISTORY_ERR];
@@ -41,7 +41,7 @@ static void sleep_ms(int ms)
 }
 
 /* A piece is recognisable, so that a torn text would be seen: "0000123 語" */
-enum { PIECE_BYTES = 12 };
+enum { PIECE_BYTES = 12, ANSWER_PIECES = 64 };
 
 static void make_piece(char *out, int i)
 {
@@ -53,7 +53,7 @@ static void write_until_killed(struct report *r, int64_t conversation, int every
 {
     struct history *h;
     int64_t id;
-    char *text = malloc((size_t)MOST_PIECES * PIECE_BYTES + 1);
+    char *text = malloc(ANSWER_PIECES * PIECE_BYTES + 1);
     if (!text || history_open(&h, path, err))
         _exit(1);
     for (int start = 0;;) {
@@ -61,10 +61,9 @@ static void write_until_killed(struct report *r, int64_t conversation, int every
         text[0] = '\0';
         if (history_message_begin(h, conversation, HISTORY_ACTIVE, "m", "{}", &id, err))
             _exit(2);
-        for (int n = 0; n < 64; n++) {
+        for (int n = 0; n < ANSWER_PIECES; n++) {
             int made = atomic_load(&r->made);
             make_piece(text + (size_t)n * PIECE_BYTES, made);
-            atomic_store(&r->at[made], now_ms());
             atomic_store(&r->made, made + 1);
             if (now_ms() - last >= every) {
                 if (history_message_update(h, id, text, text, err))
@@ -76,7 +75,7 @@ static void write_until_killed(struct report *r, int64_t conversation, int every
         }
         if (history_message_finish(h, id, HISTORY_COMPLETE, text, text, NULL, err))
             _exit(4);
-        start += 64;
+        start += ANSWER_PIECES;
         atomic_store(&r->committed, start);
     }
 }
@@ -102,7 +101,7 @@ static int pieces_found(const struct history_messages *m)
     return found;
 }
 
-static void check_after_kill(struct report *r, int64_t conversation, int64_t killed)
+static void check_after_kill(struct report *r, int64_t conversation)
 {
     struct history *h;
     struct history_facts facts;
@@ -112,9 +111,7 @@ static void check_after_kill(struct report *r, int64_t conversation, int64_t kil
         history_messages_path(h, conversation, HISTORY_ACTIVE, &m, err))
         fail_msg("%s", err);
     int found = pieces_found(&m);
-    assert_true(found >= atomic_load(&r->committed));
-    if (found < atomic_load(&r->made))
-        assert_true(killed - atomic_load(&r->at[found]) <= LOST_MS);
+    assert_in_range(found, atomic_load(&r->committed), atomic_load(&r->made));
     history_messages_clear(&m);
 
     if (history_message_add(h, conversation, HISTORY_ACTIVE, HISTORY_USER, "go on", NULL, err) ||
@@ -128,6 +125,17 @@ static void check_after_kill(struct report *r, int64_t conversation, int64_t kil
     history_close(h);
 }
 
+/* However slow the machine is, the kill hits an answer. */
+static void wait_until_writing(struct report *r, pid_t child)
+{
+    int status;
+    while (atomic_load(&r->made) == 0) {
+        if (waitpid(child, &status, WNOHANG) == child)
+            fail_msg("the writer ended by itself with status %d", WEXITSTATUS(status));
+        sleep_ms(1);
+    }
+}
+
 static void test_kill(void **state)
 {
     (void)state;
@@ -137,7 +145,6 @@ static void test_kill(void **state)
     unsigned seed = (unsigned)time(NULL);
     print_message("seed %u\n", seed);
     srand(seed);
-    int interrupted = 0;
     for (int k = 0; k < KILLS; k++) {
         struct history *h;
         int64_t conversation = 0;
@@ -148,21 +155,19 @@ static void test_kill(void **state)
             fail_msg("%s", err);
         history_close(h);
         /* Short intervals kill inside transactions, the longest is what the screen does. */
-        int every = k % 3 == 0 ? 0 : k % 3 == 1 ? 20 : LOST_MS / 2;
+        int every = k % 3 == 0 ? 0 : k % 3 == 1 ? 20 : 250;
         pid_t child = fork();
         if (child == 0)
             write_until_killed(r, conversation, every);
-        sleep_ms(10 + rand() % LONGEST_MS);
-        int64_t killed = now_ms();
+        wait_until_writing(r, child);
+        sleep_ms(rand() % LONGEST_MS);
         int status;
         assert_int_equal(kill(child, SIGKILL), 0);
         assert_int_equal(waitpid(child, &status, 0), child);
         if (!WIFSIGNALED(status))
             fail_msg("the writer ended by itself with status %d", WEXITSTATUS(status));
-        interrupted += atomic_load(&r->made) > 0;
-        check_after_kill(r, conversation, killed);
+        check_after_kill(r, conversation);
     }
-    assert_true(interrupted > KILLS / 2); /* most kills hit an answer, or this tests nothing */
     munmap(r, sizeof(*r));
 }
 

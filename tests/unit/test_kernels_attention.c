@@ -140,7 +140,7 @@ static void run(struct lade_device *dev, const struct inputs *in, enum lade_type
                                    .v_cache = v_cache,
                                    .capacity = capacity,
                                    .out = out + (size_t)t * (size_t)s.heads * d};
-        assert_int_equal(lade_cpu_ops()->attention(dev, &a, err), 0);
+        assert_int_equal(ops->attention(dev, &a, err), 0);
         t += n;
     }
     char what[100];
@@ -155,7 +155,7 @@ static void run(struct lade_device *dev, const struct inputs *in, enum lade_type
 static void each_shape(void **state)
 {
     static const int whole[] = {1 << 20}, single[] = {1}, odd[] = {7, 1, 13, 3, 31};
-    for (int threads = 1; threads <= 3; threads++) {
+    for (int threads = 1; threads <= most_threads(*state); threads++) {
         struct lade_device *dev = open_device(*state, threads, true);
         for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
             struct inputs in = make_inputs(shapes[i]);
@@ -199,7 +199,7 @@ static void cache_full(void **state)
                                .head_dim = 8,
                                .cache_type = LADE_F32,
                                .capacity = 4};
-    assert_int_equal(lade_cpu_ops()->attention(dev, &a, err), -1);
+    assert_int_equal(ops->attention(dev, &a, err), -1);
     assert_non_null(strstr(err, "cache of 4"));
     close_device(dev);
 }
@@ -207,7 +207,7 @@ static void cache_full(void **state)
 int main(int argc, char **argv)
 {
     rng_start(argc, argv);
-    const struct CMUnitTest tests[] = {EACH_ISA(each_shape), EACH_ISA(large_scores),
-                                       EACH_ISA(cache_full)};
+    const struct CMUnitTest tests[] = {EACH_DEVICE(each_shape), EACH_DEVICE(large_scores),
+                                       EACH_DEVICE(cache_full)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -157,7 +157,7 @@ static void run(struct lade_device *dev, const struct inputs *in, const int *pie
                                   .conv_state = conv_state,
                                   .state = state,
                                   .out = out + (size_t)t * values};
-        assert_int_equal(lade_cpu_ops()->deltanet(dev, &d, err), 0);
+        assert_int_equal(ops->deltanet(dev, &d, err), 0);
         t += n;
     }
     snprintf(what, sizeof(what), "%d tokens, %d/%d heads of %d x %d, pieces of %d", s.tokens,
@@ -173,7 +173,7 @@ static void run(struct lade_device *dev, const struct inputs *in, const int *pie
 static void each_shape(void **state)
 {
     static const int whole[] = {1 << 20}, single[] = {1}, odd[] = {2, 31, 9, 1, 40};
-    for (int threads = 1; threads <= 3; threads++) {
+    for (int threads = 1; threads <= most_threads(*state); threads++) {
         struct lade_device *dev = open_device(*state, threads, true);
         for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
             struct inputs in = make_inputs(shapes[i]);
@@ -189,6 +189,6 @@ static void each_shape(void **state)
 int main(int argc, char **argv)
 {
     rng_start(argc, argv);
-    const struct CMUnitTest tests[] = {EACH_ISA(each_shape)};
+    const struct CMUnitTest tests[] = {EACH_DEVICE(each_shape)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

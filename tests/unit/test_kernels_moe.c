@@ -13,7 +13,11 @@ struct layer {
 static struct test_matrix matrix(int rows, int cols)
 {
     enum lade_type type = (enum lade_type)rng_int(0, LADE_N_TYPES - 1);
-    return random_matrix(type, rows, cols, 32, rng_int(0, 1) && lade_types[type].per_word);
+    const bool tiled = lade_types[type].per_word > 0;
+    struct test_matrix t = random_matrix(type, rows, cols, 32, rng_int(0, 1) && tiled);
+    if (tiled && !rng_int(0, 3))
+        order_inputs(&t);
+    return t;
 }
 
 static struct layer *make_layer(int dim, int n_experts, int k, int ff)
@@ -105,7 +109,7 @@ static void check(struct lade_device *dev, const struct layer *l, int n, bool sh
                          .shared_gate = gated ? l->shared_gate : NULL,
                          .y = y};
     char err[LADE_ERR], what[80];
-    assert_int_equal(lade_cpu_ops()->moe(dev, &m, err), 0);
+    assert_int_equal(ops->moe(dev, &m, err), 0);
     snprintf(what, sizeof(what), "%d tokens, %d of %d experts, shared %d", n, l->k, l->n_experts,
              shared);
     assert_near(what, y, want, (size_t)n * dim, limit);
@@ -117,7 +121,7 @@ static void check(struct lade_device *dev, const struct layer *l, int n, bool sh
     free(xd);
 }
 
-static void batches(const char *isa, bool exact, double limit)
+static void batches(const char *device, bool exact, double limit)
 {
     static const int tokens[] = {1, 2, 4, 5, 9, 60, 130};
     static const struct {
@@ -125,8 +129,8 @@ static void batches(const char *isa, bool exact, double limit)
     } sizes[] = {{64, 8, 2, 32}, {70, 40, 10, 21}, {33, 1, 1, 300}, {160, 12, 4, 64}};
     for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
         struct layer *l = make_layer(sizes[s].dim, sizes[s].experts, sizes[s].k, sizes[s].ff);
-        for (int threads = 1; threads <= 3; threads++) {
-            struct lade_device *dev = open_device(isa, threads, exact);
+        for (int threads = 1; threads <= most_threads(device); threads++) {
+            struct lade_device *dev = open_device(device, threads, exact);
             for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++)
                 check(dev, l, tokens[i], i % 3 != 2, i % 2, limit);
             close_device(dev);
@@ -172,14 +176,14 @@ static void batch_equals_single(void **state)
                          .shared = &l->experts[12],
                          .shared_gate = l->shared_gate,
                          .y = all};
-    assert_int_equal(lade_cpu_ops()->moe(dev, &m, err), 0);
+    assert_int_equal(ops->moe(dev, &m, err), 0);
     for (int t = 0; t < N; t++) {
         m.n = 1;
         m.x = x + (size_t)t * 96;
         m.y = one + (size_t)t * 96;
         m.ids = ids + t * 3;
         m.weights = weights + t * 3;
-        assert_int_equal(lade_cpu_ops()->moe(dev, &m, err), 0);
+        assert_int_equal(ops->moe(dev, &m, err), 0);
     }
     double *want = to_double(one, N * 96);
     assert_near("batch against single", all, want, N * 96, 2e-6);
@@ -207,11 +211,11 @@ static void bad_route(void **state)
                          .weights = &weight,
                          .experts = l->experts,
                          .y = y};
-    assert_int_equal(lade_cpu_ops()->moe(dev, &m, err), -1);
+    assert_int_equal(ops->moe(dev, &m, err), -1);
     assert_non_null(strstr(err, "expert 2"));
     id = 1;
     l->experts[1].down.rows = 15;
-    assert_int_equal(lade_cpu_ops()->moe(dev, &m, err), -1);
+    assert_int_equal(ops->moe(dev, &m, err), -1);
     assert_non_null(strstr(err, "do not fit"));
     free_layer(l);
     close_device(dev);
@@ -220,7 +224,7 @@ static void bad_route(void **state)
 int main(int argc, char **argv)
 {
     rng_start(argc, argv);
-    const struct CMUnitTest tests[] = {EACH_ISA(each_batch), EACH_ISA(fast),
-                                       EACH_ISA(batch_equals_single), EACH_ISA(bad_route)};
+    const struct CMUnitTest tests[] = {EACH_DEVICE(each_batch), EACH_DEVICE(fast),
+                                       EACH_DEVICE(batch_equals_single), EACH_ISA(bad_route)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,36 +10,12 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "engine/checkpoint/raw.h"
 #include "tests/support/support_checkpoint.h"
+#include "tests/support/support_packed.h"
+#include "tests/support/support_packing.h"
 
 /* ---- the file's side ------------------------------------------------------------------------- */
-
-static float half(uint16_t h)
-{
-    float sign = h & 0x8000 ? -1 : 1;
-    int e = h >> 10 & 31, m = h & 1023;
-    if (e == 31)
-        return m ? NAN : sign * INFINITY;
-    return sign * (e ? ldexpf((float)(1024 + m), e - 25) : ldexpf((float)m, -24));
-}
-
-static float brain(uint16_t h)
-{
-    uint32_t bits = (uint32_t)h << 16;
-    float f;
-    memcpy(&f, &bits, 4);
-    return f;
-}
-
-static uint16_t u16_at(const unsigned char *p, size_t i)
-{
-    return (uint16_t)(p[2 * i] | p[2 * i + 1] << 8);
-}
-
-static uint32_t u32_at(const unsigned char *p, size_t i)
-{
-    return u16_at(p, 2 * i) | (uint32_t)u16_at(p, 2 * i + 1) << 16;
-}
 
 static unsigned char *read_part(const struct lade_catalog *cat, const struct lade_tensor *t, int i)
 {
@@ -54,32 +30,93 @@ static unsigned char *read_part(const struct lade_catalog *cat, const struct lad
     return bytes;
 }
 
+static const unsigned char *part_of(const struct lade_tensor *t, unsigned char *const *parts,
+                                    enum lade_part kind)
+{
+    for (int i = 0; i < t->n_parts; i++)
+        if (t->kinds[i] == kind)
+            return parts[i];
+    return NULL;
+}
+
+static float file_scale(const struct lade_tensor *t, unsigned char *const *parts, size_t at)
+{
+    const unsigned char *scales = part_of(t, parts, LADE_PART_SCALES);
+    float f;
+    memcpy(&f, scales + 4 * at * (t->scale == LADE_DT_F32), 4);
+    return t->scale == LADE_DT_F16    ? support_half(support_u16(scales, at))
+           : t->scale == LADE_DT_BF16 ? support_brain(support_u16(scales, at))
+                                      : f;
+}
+
+/* Code i of a stream of codes, in words `stride` words apart. */
+static int code_at(const unsigned char *words, size_t first, size_t stride, size_t i, size_t bits)
+{
+    int code = 0;
+    for (size_t b = 0; b < bits; b++) {
+        size_t at = i * bits + b;
+        code |= (int)(support_u32(words, first + at / 32 * stride) >> at % 32 & 1) << b;
+    }
+    return code;
+}
+
+static float file_integer(const struct lade_tensor *t, unsigned char *const *parts, size_t row,
+                          size_t col)
+{
+    static const size_t awq[] = {0, 4, 1, 5, 2, 6, 3, 7};
+    const struct lade_matrix *m = &t->packed;
+    const size_t rows = (size_t)m->rows, cols = (size_t)m->cols, bits = t->bits;
+    const size_t groups = (cols - 1) / (size_t)m->group + 1;
+    const unsigned char *codes = part_of(t, parts, LADE_PART_CODES);
+    const unsigned char *zeros = part_of(t, parts, LADE_PART_ZEROS);
+    const unsigned char *order = part_of(t, parts, LADE_PART_ORDER);
+    const size_t g = order ? support_u32(order, col) : col / (size_t)m->group;
+    if (t->source == LADE_SRC_CT) {
+        int z = zeros ? code_at(zeros, g, groups, row, bits) : 1 << (bits - 1);
+        int q = code_at(codes, row * ((cols * bits + 31) / 32), 1, col, bits);
+        return file_scale(t, parts, row * groups + g) * (float)(q - z);
+    }
+    const bool is_awq = t->source == LADE_SRC_AWQ;
+    const size_t zero_row = is_awq ? row / 8 * 8 + awq[row % 8] : row;
+    int z = code_at(zeros, g * (rows * bits / 32), 1, zero_row, bits) + t->zero_offset;
+    int q = is_awq ? code_at(codes, col * (rows / 8), 1, zero_row, bits)
+                   : code_at(codes, row, rows, col, bits);
+    return file_scale(t, parts, g * rows + row) * (float)(q - z);
+}
+
+static float file_float(const struct lade_tensor *t, unsigned char *const *parts, size_t row,
+                        size_t col)
+{
+    const size_t cols = (size_t)t->packed.cols;
+    const unsigned char c = part_of(t, parts, LADE_PART_CODES)[row * cols + col];
+    const int e = c >> 3 & 15, m = c & 7;
+    const float value = e ? ldexpf((float)(8 + m), e - 10) : ldexpf((float)m, -9);
+    const size_t across = t->block_cols < 0 ? cols : (size_t)t->block_cols;
+    const size_t at = row / (size_t)t->block_rows * ((cols - 1) / across + 1) + col / across;
+    return (c & 0x80 ? -value : value) * file_scale(t, parts, at);
+}
+
 /* W[row][col] of the file, rows as the file has them. */
 static float file_value(const struct lade_tensor *t, unsigned char *const *parts, size_t row,
                         size_t col)
 {
-    const struct lade_matrix *m = &t->packed;
-    size_t rows = (size_t)m->rows, at = row * (size_t)m->cols + col;
+    size_t at = row * (size_t)t->packed.cols + col;
     uint32_t bits;
     float f;
     switch (t->source) {
     case LADE_SRC_F32:
-        bits = u32_at(parts[0], at);
+        bits = support_u32(parts[0], at);
         memcpy(&f, &bits, 4);
         return f;
     case LADE_SRC_F16:
-        return half(u16_at(parts[0], at));
+        return support_half(support_u16(parts[0], at));
     case LADE_SRC_BF16:
-        return brain(u16_at(parts[0], at));
+        return support_brain(support_u16(parts[0], at));
     default:
         break;
     }
-    int b = m->type == LADE_Q4 ? 4 : 8;
-    size_t per = 32 / (size_t)b, g = col / (size_t)m->group;
-    uint32_t mask = (1u << b) - 1;
-    uint32_t q = u32_at(parts[0], col / per * rows + row) >> (col % per) * (size_t)b & mask;
-    uint32_t z = u32_at(parts[1], g * (rows / per) + row / per) >> (row % per) * (size_t)b & mask;
-    return half(u16_at(parts[2], g * rows + row)) * (float)((int)q - (int)(z + t->zero_offset));
+    return t->source == LADE_SRC_F8 ? file_float(t, parts, row, col)
+                                    : file_integer(t, parts, row, col);
 }
 
 /* The file's row of each packed row: the projections are [key head][q, k, v.., z..] and
@@ -132,43 +169,16 @@ static float expected(const struct lade_tensor *t, float f)
 
 /* ---- the packed side ------------------------------------------------------------------------- */
 
-static float packed_value(const struct lade_matrix *m, const unsigned char *data, size_t row,
-                          size_t col)
-{
-    struct lade_matrix_layout l;
-    size_t at = row * (size_t)m->cols + col;
-    float f;
-    assert_int_equal(lade_matrix_layout(m, &l), 0);
-    switch (m->type) {
-    case LADE_F32:
-        memcpy(&f, data + 4 * at, 4);
-        return f;
-    case LADE_F16:
-        return half(u16_at(data, at));
-    case LADE_BF16:
-        return brain(u16_at(data, at));
-    default:
-        break;
-    }
-    int b = m->type == LADE_Q4 ? 4 : 8;
-    size_t per = 32 / (size_t)b, tile = row / 16, lane = row % 16, g = col / (size_t)m->group;
-    uint32_t word = u32_at(data, (tile * (size_t)l.words + col / per) * 16 + lane);
-    size_t at_group = (tile * (size_t)l.groups + g) * 16 + lane;
-    int q = (int)(word >> (col % per) * (size_t)b & ((1u << b) - 1));
-    int z = m->has_zeros ? data[l.zeros + at_group] : b == 4 ? 8 : 128;
-    return half(u16_at(data + l.scales, at_group)) * (float)(q - z);
-}
-
 /* Rows that fill the last tile up must have scale 0. */
 static void check_padding(const struct lade_matrix *m, const unsigned char *data)
 {
     struct lade_matrix_layout l;
     assert_int_equal(lade_matrix_layout(m, &l), 0);
-    for (int row = m->rows; l.tiles && row < l.tiles * 16; row++)
+    for (int row = m->rows; m->group && row < l.tiles * 16; row++)
         for (size_t g = 0; g < (size_t)l.groups; g++)
             assert_int_equal(
-                u16_at(data + l.scales,
-                       ((size_t)(row / 16) * (size_t)l.groups + g) * 16 + (size_t)row % 16),
+                support_u16(data + l.scales,
+                            ((size_t)(row / 16) * (size_t)l.groups + g) * 16 + (size_t)row % 16),
                 0);
 }
 
@@ -225,7 +235,7 @@ static void check_tensor(const struct lade_catalog *cat, const struct lade_tenso
     for (int r = 0; r < t->packed.rows; r++)
         for (int c = 0; c < t->packed.cols; c++) {
             float want = expected(t, file_value(t, parts, (size_t)rows[r], (size_t)c));
-            float have = packed_value(&t->packed, packed, (size_t)r, (size_t)c);
+            float have = support_packed(&t->packed, packed, (size_t)r, (size_t)c);
             if (memcmp(&want, &have, sizeof want) && want != have)
                 fail_msg("%s[%d][%d] is %.9g, expected %.9g", name, r, c, (double)have,
                          (double)want);
@@ -372,6 +382,54 @@ static void fused_checkpoint(void **state)
     support_free(&c);
 }
 
+/* Every packing on every linear layer, so that rows change places, too; columns that fill no block of
+ * 8-bit floats. */
+static void packings(void **state)
+{
+    (void)state;
+    static const struct support_packing list[] = {
+        {.form = "awq", .scales = "F16", .bits = 4, .group = 16},
+        {.form = "awq", .scales = "BF16", .bits = 4, .group = -1, .sym = true},
+        {.form = "compressed-tensors", .scales = "BF16", .bits = 4, .group = 16, .sym = true},
+        {.form = "compressed-tensors", .scales = "F16", .bits = 3, .group = 8, .order = true},
+        {.form = "compressed-tensors", .scales = "BF16", .bits = 8, .group = -1},
+        {.form = "compressed-tensors", .scales = "F16", .bits = 2, .group = 16},
+        {.form = "fp8",
+         .scales = "BF16",
+         .scale_name = "weight_scale_inv",
+         .block_rows = 128,
+         .block_cols = 128},
+        {.form = "fp8",
+         .scales = "F32",
+         .scale_name = "weight_scale",
+         .block_rows = 1,
+         .block_cols = -1},
+        {.form = "fp8",
+         .scales = "F16",
+         .scale_name = "weight_scale_inv",
+         .block_rows = 16,
+         .block_cols = 128},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        struct support_checkpoint c;
+        char modules[64][128];
+        int n = 0;
+        support_new(&c);
+        support_add_plain(&c, "F16");
+        for (int k = 0; k < c.n; k++) {
+            const char *name = c.tensors[k].name;
+            if (strstr(name, "_proj.weight") || strstr(name, "in_proj_"))
+                snprintf(modules[n++], sizeof modules[0], "%.*s", (int)(strlen(name) - 7), name);
+        }
+        for (int k = 0; k < n; k++)
+            support_pack(&c, modules[k], &list[i]);
+        support_set(c.config, "quantization_config", support_packing_config(&list[i]));
+        support_save(&c, 2);
+        check_directory(c.dir);
+        support_free(&c);
+    }
+}
+
 static void fixtures(void **state)
 {
     (void)state;
@@ -505,6 +563,7 @@ int main(void)
         cmocka_unit_test(gptq_checkpoints),
         cmocka_unit_test(ragged_groups),
         cmocka_unit_test(fused_checkpoint),
+        cmocka_unit_test(packings),
         cmocka_unit_test(fixtures),
         cmocka_unit_test(bad_values_name_the_tensor),
         cmocka_unit_test(reordered_inputs_are_refused),

@@ -77,13 +77,20 @@ static void beginnings(void **state)
     assert_non_null(strstr(err, "/help"));
 }
 
-/* Waits until the transcript's last entry is of that kind, ticking as the loop does. */
+enum { PATIENCE = 12000 }; /* ticks of 10 ms: two minutes, for the slowest machine */
+
+/* One turn of the loop. */
+static void turn(void)
+{
+    chat_tick(&chat, chat_now());
+    nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+}
+
+/* Waits until the download has ended with an entry of that kind. */
 static const struct entry *tick_until(enum entry_kind kind)
 {
-    for (int i = 0; i < 400 && (chat.pull || last()->kind != kind); i++) {
-        chat_tick(&chat, chat_now());
-        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-    }
+    for (int i = 0; i < PATIENCE && (chat.pull || last()->kind != kind); i++)
+        turn();
     assert_null(chat.pull);
     assert_int_equal(last()->kind, kind);
     return last();
@@ -112,12 +119,11 @@ static void pull_beside_the_chat(void **state)
     assert_true(chat_is_busy(&chat));
     assert_non_null(strstr(buf_text(&tick_until(ENTRY_ERROR)->text), "404"));
 
-    support_hub_rules(&hub, "[{\"match\": \"model\", \"pace\": 0.3}]");
+    support_hub_rules(&hub, "[{\"match\": \"model\", \"pace\": 1000}]");
     slash_run(&chat, "/pull Org/Next");
-    for (int i = 0; i < 400 && !strstr(buf_text(&last()->text), "66 of 300 kB"); i++) {
-        chat_tick(&chat, chat_now());
-        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-    }
+    for (int i = 0; i < PATIENCE && !strstr(buf_text(&last()->text), "66 of 300 kB"); i++)
+        turn();
+    assert_non_null(strstr(buf_text(&last()->text), "66 of 300 kB"));
     assert_non_null(strstr(buf_text(&last()->text), "model.safetensors"));
     slash_run(&chat, "/pull Org/Other");
     assert_non_null(strstr(buf_text(&last()->text), "one at a time"));
@@ -131,7 +137,7 @@ static void pull_beside_the_chat(void **state)
     support_hub_rules(&hub, "[]");
     slash_run(&chat, "/pull Org/Next");
     assert_non_null(strstr(buf_text(&tick_until(ENTRY_NOTICE)->text), "models/Org/Next"));
-    support_hub_rules(&hub, "[{\"match\": \"/\", \"delay\": 5}]");
+    support_hub_rules(&hub, "[{\"match\": \"/\", \"delay\": 1000}]");
     slash_run(&chat, "/pull Org/Next"); /* and leaving in the middle */
     support_hub_stop(&hub);
     unsetenv("LADE_HOME");

@@ -31,21 +31,26 @@ picture() {
         "env -u NO_COLOR LC_ALL=C.UTF-8 TERM=screen-256color $environment $show $*; sleep 5"
     $tmux set -t "$name" status off
     $tmux resize-window -t "$name" -x "${size%x*}" -y "${size#*x}"
-    # Drawn is what stands still: two equal pictures that are not empty, up to five seconds.
-    : >"$run/last"
-    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do
+    # However slow the machine, in the end the picture is the one expected, or it never will be.
+    # A new one is what stands still.
+    : >"$run/now"
+    n=0
+    while [ $n -lt 600 ]; do
         sleep 0.2
-        $tmux capture-pane -p -t "$name" | sed 's/ *$//' >"$run/now"
-        if grep -q '^ >' "$run/now" && cmp -s "$run/now" "$run/last"; then
-            break
-        fi
         mv "$run/now" "$run/last"
+        $tmux capture-pane -p -t "$name" | sed 's/ *$//' >"$run/now"
+        if [ "${GENERATE:-0}" = 1 ]; then
+            grep -q '^ >' "$run/now" && cmp -s "$run/now" "$run/last" && break
+        else
+            cmp -s "$run/now" "$pictures/$name.txt" && break
+        fi
+        n=$((n + 1))
     done
     $tmux kill-session -t "$name"
     if [ "${GENERATE:-0}" = 1 ]; then
-        cp "$run/last" "$pictures/$name.txt"
+        cp "$run/now" "$pictures/$name.txt"
     fi
-    if diff -u "$pictures/$name.txt" "$run/last" >"$run/diff" 2>&1; then
+    if diff -u "$pictures/$name.txt" "$run/now" >"$run/diff" 2>&1; then
         echo "ok $name"
     else
         echo "not ok $name"

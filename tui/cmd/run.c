@@ -231,7 +231,9 @@ static int finish(struct run *r, char *err)
     if (r->failure) {
         if (r->last && r->last != '\n')
             putchar('\n');
-        return r->cancelled ? 0 : lade_fail(err, "%s", r->failure);
+        if (!r->cancelled)
+            return lade_fail(err, "%s", r->failure);
+        r->result.stop = LADE_STOP_CANCELLED; /* while loading */
     }
     if (r->o->json)
         return output_json(to_json(r), err);

@@ -6,14 +6,17 @@ import dataclasses
 import random
 import re
 
+import heldout
 import numbers_units as units
 import refusals
 import strategy
 import topics_strategies
-from text import capitalize, expand, humanize, pick, say
+from text import capitalize, expand, pick, say
 from topics_lade import LADE, Topic
+from topics_more import extend
 from topics_talk import SELF, TALK
 from topics_use import COMMANDS, ERRORS
+from wording import humanize, inflect, invented
 
 
 @dataclasses.dataclass
@@ -34,8 +37,9 @@ class State:
 
 
 NAMES = """Anna|Ben|Carla|David|Emma|Felix|Greta|Hugo|Ida|Jan|Kim|Leo|Mia|Noah|Olga|Paul|Quinn|Rosa|Sam|Tina|Uma|Victor|Wendy|Xavier|Yara|Zoe|Alice|Bob|Chris|Diana|Erik|Fatima|George|Helen|Ivan|Julia|Karl|Lisa|Maria|Nina|Oscar|Peter|Rachel|Simon|Tom|Ursula|Vera|Walter|Yusuf|Amir|Bruno|Clara|Daniel|Eva|Frank|Hannah|Igor|Jonas|Kate|Lukas|Martin|Nora|Otto|Petra|Robert|Sofia|Theo|Wei|Ali|Omar|Priya|Raj|Mei|Ken|Yuki|Lars|Ingrid|Sven|Pablo|Lucia|Marco|Giulia|Pierre|Marie|Jack|Sarah|Mike|John|Jane|Mary|Mark|Luke|Max|Moritz|Ella|Finn|Liam|Ava|Lena|Tim|Nick|Andy|Joe|Steve|Linus|Ada|Grace|Alan|Dennis|Brian""".split("|")
-_NAME_IS = ["my name is X(.|)", "(i am|i'm) X(.|, nice to meet you.|, hello.|)", "(hi|hello|hey), (my name is|i am|i'm|this is) X(.|!|)", "call me X(.|)", "(you can|please) call me X(.|)", "(people|my friends) call me X(.|)"]
-_NAME_ASK = ["(what is|what's|do you know|tell me|do you remember) my name?", "who am i?", "do you (know|remember) (who i am|what i am called)?", "what am i called?"]
+_NAME_IS = ["(my name is|my name's|my first name is|the name is|people call me|everybody calls me|i go by|they call me) X(.|!|, by the way.|)", "(i am|i'm) X(.|, nice to meet you.|, hello.|!|)", "(hi|hello|hey|good morning|good evening)(,|!|.| there,| lade,|) (my name is|i am|i'm|this is|it's|here is) X(.|!|, how are you?|)", "(call me|you can call me|please call me|you may call me|just call me) X(.|)",
+            "X is my (name|first name|nickname)(.|!)", "(this is X|X here)(.|!| speaking.| again.|)", "(i would like to introduce myself|let me introduce myself)(:|.) (i am|i'm|my name is) X(.|)", "(please remember|note|keep in mind)(,| that) (i am|i'm|my name is|i am called) X(.|)"]
+_NAME_ASK = ["(what is|what's|do you know|tell me|do you remember|can you say|have you kept|did you note|say) my name( again| now|)?", "who am i( again|)?", "do you (know|remember) (who i am|what i am called|how i am called|what my name is)?", "what am i called?", "how am i called?", "(what|which) name did i (give|tell you|say)?", "(what did i say|what was|remind me what) my name( is| was|)?"]
 _MORE = ["(tell|say|explain) (me |)more(.|)", "more(.| please.| details.|?|)", "(go on|continue|elaborate|and then|what else|anything else)(.|?|)", "can you (say|tell me) more( about (it|that)|)?", "(in more detail|details|more information)(?|.| please|)", "is there more( to say|)?"]
 _NO_MORE = "That is all I know about it. A real model can say more: open one with `lade -m NAME`."
 SYSTEMS = ["You are helpful.", "You are a helpful assistant.", "Answer briefly.", "You are lade's assistant.", "You are a friendly assistant.", "Be brief and exact.",
@@ -45,7 +49,7 @@ SYSTEMS = ["You are helpful.", "You are a helpful assistant.", "Answer briefly."
 def topic_turn(rng: random.Random, topic: Topic, ask: str, state: State, small: bool = False) -> Turn:
     state.topic, state.missing = topic, ""
     think = f"Small talk: {topic.think}." if small else f"The question is about {topic.think}."
-    return Turn(humanize(rng, expand(rng, ask)), think, say(rng, topic.answer))
+    return Turn(humanize(rng, inflect(expand(rng, ask))), think, say(rng, topic.answer))
 
 
 def _machine_turn(rng, state: State, machine: strategy.Machine, user: str) -> Turn:
@@ -55,8 +59,7 @@ def _machine_turn(rng, state: State, machine: strategy.Machine, user: str) -> Tu
 
 def strategy_turn(rng: random.Random, state: State) -> Turn:
     machine = strategy.random_machine(rng)
-    frame = expand(rng, pick(rng, strategy._ASK))
-    return _machine_turn(rng, state, machine, re.sub(r"\bM\b", lambda _: strategy.say_machine(rng, machine), frame))
+    return _machine_turn(rng, state, machine, strategy.question(rng, machine))
 
 
 def ask_back_turn(rng: random.Random, state: State) -> Turn:
@@ -131,7 +134,7 @@ def name_turn(rng: random.Random, state: State) -> Turn:
         return Turn(humanize(rng, say(rng, _NAME_ASK)), f"The name is {state.name}.", f"Your name is {state.name}.")
     if rng.random() < 0.2:
         return Turn(humanize(rng, say(rng, _NAME_ASK)), "The name was not given.", "You have not told me your name yet.")
-    state.name = pick(rng, NAMES)
+    state.name = pick(rng, NAMES) if rng.random() < 0.3 else invented(rng).capitalize()
     frame = expand(rng, pick(rng, _NAME_IS))
     shown = state.name if rng.random() < 0.8 else state.name.lower()
     return Turn(capitalize(frame.replace("X", shown)), f"The user is called {state.name}.",
@@ -152,7 +155,7 @@ def unit_turn(rng: random.Random, state: State) -> Turn:
 
 def refusal_turn(rng: random.Random, state: State) -> Turn:
     state.topic, state.missing = None, ""
-    return Turn(humanize(rng, refusals.refusal_turn(rng)), f"That is {refusals.THINK}.", pick(rng, refusals.ANSWERS))
+    return Turn(humanize(rng, inflect(refusals.refusal_turn(rng))), f"That is {refusals.THINK}.", pick(rng, refusals.ANSWERS))
 
 
 def _from(topics, small=False):
@@ -167,8 +170,14 @@ def named_turn(rng: random.Random, state: State) -> Turn:
     return topic_turn(rng, topic, ask, state)
 
 
-KINDS = [(0.17, strategy_turn), (0.03, ask_back_turn), (0.19, _from(LADE)), (0.09, named_turn), (0.21, _from(COMMANDS)), (0.09, _from(ERRORS)),
-         (0.05, _from(SELF)), (0.07, _from(TALK, True)), (0.09, sum_turn), (0.02, unit_turn), (0.08, refusal_turn), (0.02, name_turn)]
+def plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", " ", text.lower()).strip()
+
+
+HELD_OUT = frozenset(plain(case.turns[-1]) for case in heldout.cases())  # never to be trained on, not even by chance
+
+KINDS = [(0.17, strategy_turn), (0.03, ask_back_turn), (0.19, _from(extend(LADE))), (0.09, named_turn), (0.21, _from(extend(COMMANDS))), (0.09, _from(extend(ERRORS))),
+         (0.05, _from(extend(SELF))), (0.07, _from(extend(TALK), True)), (0.09, sum_turn), (0.02, unit_turn), (0.08, refusal_turn), (0.02, name_turn)]
 
 
 def fresh_turn(rng: random.Random, state: State) -> Turn:
@@ -199,11 +208,13 @@ def conversation(rng: random.Random, long: bool = False) -> tuple[str, list[Turn
             elif state.name and rng.random() < 0.2:
                 turn = name_turn(rng, state)
         elif count > 1 and rng.random() < 0.25:
-            turn = _from(TALK[:2], True)(rng, state)
+            turn = _from(extend(TALK[:2]), True)(rng, state)
         if turn is None:
             if state.missing:
                 state.machine, state.missing = None, ""
             turn = fresh_turn(rng, state)
+        if plain(turn.user) in HELD_OUT:
+            return conversation(rng, long)
         turns.append(turn)
     system = pick(rng, SYSTEMS) if rng.random() < 0.1 else ""
     return system, turns, rng.random() < 0.78
@@ -219,10 +230,13 @@ def render(system: str, turns: list[Turn], thinks: bool) -> list[tuple[str, floa
         pieces.append((f"<|im_start|>system\n{system}<|im_end|>\n", 0.0))
     for index, turn in enumerate(turns):
         pieces.append((f"<|im_start|>user\n{turn.user}<|im_end|>\n<|im_start|>assistant\n", 0.0))
-        if thinks and index == len(turns) - 1:
+        if index < len(turns) - 1:
+            pieces.append((f"{turn.answer}<|im_end|>", 0.5))
+        elif thinks:
             pieces.append(("<think>\n", 0.0))
             pieces.append((f"{turn.think}\n</think>\n\n{turn.answer}<|im_end|>", 1.0))
-        else:
-            pieces.append((f"{turn.answer}<|im_end|>", 1.0 if index == len(turns) - 1 else 0.5))
+        else:  # as lade asks for an answer at once
+            pieces.append(("<think>\n\n</think>\n\n", 0.0))
+            pieces.append((f"{turn.answer}<|im_end|>", 1.0))
         pieces.append(("\n", 0.0))
     return pieces

@@ -25,6 +25,7 @@ from tokenizers import Tokenizer
 
 import dialogue
 import heldout
+from dialogue import plain
 from generate import generate
 from model import Model, Shape
 
@@ -71,10 +72,6 @@ class Language:
         return found
 
 
-def plain(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", " ", text.lower()).strip()
-
-
 class Chat:
     def __init__(self, model: Model, tokenizer: Tokenizer, thinks: bool, **sampling):
         self.model, self.tokenizer, self.thinks, self.sampling = model, tokenizer, thinks, sampling
@@ -87,7 +84,7 @@ class Chat:
             text = ""
             for index, content in enumerate(history):
                 text += f"<|im_start|>{'assistant' if index % 2 else 'user'}\n{content}<|im_end|>\n"
-            text += "<|im_start|>assistant\n" + ("<think>\n" if self.thinks else "")
+            text += "<|im_start|>assistant\n" + ("<think>\n" if self.thinks else "<think>\n\n</think>\n\n")
             prompts.append(self.tokenizer.encode(text, add_special_tokens=False).ids)
         results = [("", "", False, 0)] * len(prompts)
         # Similar lengths together: a step costs the same for all sequences of its batch.

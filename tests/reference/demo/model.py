@@ -126,13 +126,23 @@ def l2_norm(x: torch.Tensor) -> torch.Tensor:
 
 
 class _UnitInverse(torch.autograd.Function):
-    """(I + strictly lower part of a)^-1."""
+    """(I + strictly lower part of a)^-1, from inverses of blocks of 1, 2, 4, ... rows: as exact as
+    solve_triangular, and on a GPU a few products in place of thousands of small systems."""
 
     @staticmethod
     def forward(ctx, a):
-        eye = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device).expand_as(a)
-        # solve_triangular with unitriangular reads the strictly lower part only.
-        inverse = torch.linalg.solve_triangular(a, eye, upper=False, unitriangular=True)
+        n = a.shape[-1]
+        place = torch.arange(n, device=a.device)
+        inverse = torch.eye(n, dtype=a.dtype, device=a.device)
+        precision = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        size = 1
+        while size < n:
+            block = place // size
+            between = (block[:, None] == block + 1) & (block[:, None] % 2 == 1)
+            inverse = inverse - inverse @ (a * between) @ inverse
+            size *= 2
+        torch.set_float32_matmul_precision(precision)
         ctx.save_for_backward(inverse)
         return inverse
 
@@ -353,7 +363,7 @@ class Layer(nn.Module):
         if real is None:
             y, balance = self.mlp(rows)
         else:
-            part, balance = self.mlp(rows[real])
+            part, balance = self.mlp(rows.index_select(0, real))
             y = torch.zeros_like(rows).index_copy(0, real, part)
         return x + y.view_as(x), balance
 
@@ -394,7 +404,7 @@ class Model(nn.Module):
             total = total + balance
         x = x.flatten(0, 1)
         if positions is not None:
-            x = x[positions]
+            x = x.index_select(0, positions)
         x = rms_norm(x, 1 + self.norm, self.s.rms_norm_eps)
         return F.linear(x, self.lm_head), total / len(self.layers)
 

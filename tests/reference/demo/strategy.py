@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import random
+import re
 
 from text import expand, pick
 from topics_strategies import FACTS
@@ -102,6 +103,10 @@ def random_machine(rng: random.Random) -> Machine:
 # ---- the user's words ------------------------------------------------------------------------
 
 
+_VRAM_LABELS = ["VRAM", "vram", "video memory", "video RAM", "gpu memory", "GPU memory", "graphics memory", "gpu ram", "card memory", "memory on the card", "memory of the gpu", "graphics card memory", "VRAM", "vram"]
+_RAM_LABELS = ["RAM", "ram", "memory", "main memory", "system memory", "system RAM", "host memory", "normal RAM", "DDR5", "ddr4", "computer memory", "RAM", "ram", "RAM"]
+
+
 def say_vram(rng: random.Random, m: Machine) -> str:
     if m.gpu:
         name = m.gpu if rng.random() < 0.6 else m.gpu.replace("RTX ", "").replace("GTX ", "").replace("16GB", "").strip()
@@ -109,21 +114,66 @@ def say_vram(rng: random.Random, m: Machine) -> str:
             name = m.gpu
         if len(name) < 3 or (m.gpu.endswith("16GB") and "16GB" not in name):
             name = m.gpu
-        return expand(rng, f"(a |an |one |my |){name}( card| gpu||||)")
+        if rng.random() < 0.2:
+            name = name.lower()
+        return expand(rng, f"(a |an |one |my |the |nvidia |)(geforce |)({name})( card| gpu||||)") if not name.startswith(("A", "H", "L", "T", "P")) else expand(rng, f"(a |an |one |my |the |nvidia |)({name})( card| gpu||||)")
     if m.vram == 0:
-        return expand(rng, "(no gpu|no graphics card|no GPU|no video card|0 GB of VRAM|no vram|no dedicated graphics|only integrated graphics|just a cpu|only a cpu|0 gb vram|zero vram|without a gpu|no graphics card at all|CPU only|just the CPU|no discrete GPU|no cuda card)")
+        return expand(rng, "(no gpu|no graphics card|no GPU|no video card|0 GB of VRAM|no vram|no dedicated graphics|only integrated graphics|just a cpu|only a cpu|0 gb vram|zero vram|without a gpu|no graphics card at all|CPU only|just the CPU|no discrete GPU|no cuda card|no graphics hardware|no gpu of any kind|gpu: none|vram: 0|VRAM 0 GB|a cpu and no gpu|no nvidia card|nothing but a cpu|onboard graphics only|no extra graphics card|zero gpus)")
     n = f"{m.vram}{pick(rng, _UNITS)}"
-    return expand(rng, f"({n} of VRAM|{n} VRAM|{n} of VRAM|{n} vram|a {n} gpu|a {n} card|a {n} graphics card|{n} of video memory|{n} of gpu memory|a gpu with {n}|a graphics card with {n}|{n} on the gpu|{n} video ram|a card with {n}|{n} graphics memory|vram {n}|VRAM: {n}|{n} gpu|{n} card|a GPU with {n} of VRAM|a {n} nvidia card|an nvidia gpu with {n}|{n} of graphics memory|gpu: {n})")
+    if rng.random() < 0.4:
+        return _labelled(rng, n, pick(rng, _VRAM_LABELS))
+    return expand(rng, f"(a {n} gpu|a {n} card|a {n} graphics card|a gpu with {n}|a graphics card with {n}|{n} on the gpu|a card with {n}|{n} gpu|{n} card|a GPU with {n} of VRAM|a {n} nvidia card|an nvidia gpu with {n}|gpu: {n}|gpu {n}|a {n} video card|one {n} GPU|{n} on the card|a card of {n}|a gpu of {n}|a {n} AMD card|{n} in the graphics card|{n} for the gpu|graphics: {n}|card: {n})")
+
+
+def _labelled(rng: random.Random, n: str, label: str) -> str:
+    """A number with what it counts, in either order."""
+    return expand(rng, f"({n} of {label}|{n} {label}|{n} of {label}|{n} {label}|{label} {n}|{label}: {n}|{label}={n}|{label} of {n}|{label} - {n}|{n} as {label}|{n} ({label})|{label} ({n})|{label}: about {n}|around {n} of {label}|{n}, {label})".replace("(" + label + ")", "[" + label + "]").replace("(" + n + ")", "[" + n + "]")).replace("[", "(").replace("]", ")")
 
 
 def say_ram(rng: random.Random, m: Machine) -> str:
     n = f"{m.ram}{pick(rng, _UNITS)}"
-    return expand(rng, f"({n} of RAM|{n} RAM|{n} of RAM|{n} ram|{n} of memory|{n} memory|{n} of main memory|{n} of system memory|ram {n}|RAM: {n}|{n} of ddr5|{n} ddr4|{n} system ram|{n} of system RAM|{n} in the machine|{n} of normal ram|{n} main memory|memory: {n}|{n} of host memory|{n})")
+    if rng.random() < 0.75:
+        return _labelled(rng, n, pick(rng, _RAM_LABELS))
+    return expand(rng, f"({n} in the machine|{n} in the computer|{n} next to the cpu|{n} on the board|{n} on the mainboard|{n}|a machine with {n}|{n} for the cpu)")
+
+
+# Whole clauses, for descriptions in several sentences.
+_GPU = "(gpu|GPU|card|graphics card|video card|nvidia card)"
+_BOX = "(machine|computer|pc|PC|box|server|laptop|system|workstation|desktop)"
+_VRAM_CLAUSES = [f"(the|my|its|our|this) {_GPU} (has|comes with|brings|holds|gives me|is equipped with|got|has got|shows|reports|features) N( of memory| of vram| of VRAM| of its own| on board|)", "(the|my|its|our|) LABEL (is|equals|comes to|amounts to|would be|has|shows|was) N", "(i have|we have|there is|i've got|it has|i bought|i use) (a|one) N " + _GPU,
+                 f"(i have|we have|there is|it has|you find) a {_GPU} (with|of|that has) N( of memory| of vram|)", "(i have|we have|there are|i got) N of LABEL", "(as for|about|regarding) (the |)LABEL(:|,) N", f"N (is|are) on the {_GPU}", f"N (fit|go|fits) (on|into) (my|the) {_GPU}", "N is what the (gpu|card) has"]
+_NO_GPU_CLAUSES = ["(i have|there is|it has|we have|the machine has|my pc has) no (gpu|graphics card|video card|GPU)( at all| here| in it|)", f"(it|the {_BOX}|my {_BOX}|this {_BOX}) (doesn't have|does not have|hasn't got|has not got|is missing|comes without|runs without|never had|works without) (a|any) (gpu|graphics card|GPU|video card)",
+                   "(i|we) (do not have|don't have|never had|cannot use|sold|removed|can't afford|have to do without) (a|any|the|my) (gpu|graphics card|GPU|video card)", "(gpu|graphics card|vram|VRAM|card)(:|?) (none|no|nothing|not there|0|zero)", "the (gpu|card|graphics card) is (gone|broken|missing|dead|removed|not there)", "(the |)(vram|VRAM|video memory) is (zero|0|0 GB|not there)", "(everything|it all) (runs|must run|has to run) on the (cpu|CPU|processor)", "(there are|it has|i see) (no|zero|0) (gpus|graphics cards)"]
+_RAM_CLAUSES = [f"(the|my|this|our) {_BOX} (has|comes with|is fitted with|got|has got|offers|holds|is equipped with|contains) N( of RAM| of ram| of memory| RAM| of main memory| ram|)", "(the|my|its|our|) LABEL (is|equals|comes to|amounts to|would be|has|was|measures) N", "N (of RAM|of ram|RAM|of memory|of main memory|of system memory) (are|is) (installed|built in|available|there|in it|in the machine|plugged in|inside)",
+                "(there are|i have|we have|it has|i got|i've got) N (of |)LABEL", "(as for|about|regarding) (the |)LABEL(:|,) N", "(i have|we have|it comes with|it has|there are) N of LABEL", "N is what (the machine|it) has (as|in) (RAM|main memory)", "N of LABEL (too|as well|besides|on top|also)"]
+
+
+def _clause(rng: random.Random, templates: list[str], amount: int | None, labels: list[str]) -> str:
+    text = expand(rng, pick(rng, templates))
+    return text.replace("LABEL", pick(rng, labels)).replace("N", f"{amount}{pick(rng, _UNITS)}").strip() if amount is not None else text
+
+
+def describe(rng: random.Random, m: Machine) -> str:
+    """The machine in clauses, with or without what joins them."""
+    if m.gpu:
+        card = say_vram(rng, m)
+        vram = pick(rng, [card, f"i have {card}", f"there is {card}", f"the gpu is {card}", f"i bought {card}", f"my card is {card}", f"it has {card}", f"{card} is in it", f"graphics: {card}"])
+    elif m.vram == 0:
+        vram = _clause(rng, _NO_GPU_CLAUSES, None, [])
+    else:
+        vram = _clause(rng, _VRAM_CLAUSES, m.vram, _VRAM_LABELS)
+    parts = [vram, _clause(rng, _RAM_CLAUSES, m.ram, _RAM_LABELS)]
+    if rng.random() < 0.45:
+        parts.reverse()
+    drives = say_drives(rng, m)
+    if drives:
+        parts.append(pick(rng, ["there are ", "with ", "storage: ", "disks: ", "on ", ""]) + drives)
+    return pick(rng, [". ", ", ", " and ", "; ", ", and ", " but ", ". ", " / ", ", whereas ", "; and ", " - ", " | ", ". also, ", ", plus ", ". then "]).join(parts)
 
 
 def say_drives(rng: random.Random, m: Machine) -> str:
     if m.drives > 1:
-        return expand(rng, "(two NVMe drives|two nvme drives|several drives|a raid 0|raid0|RAID 0 storage|three SSDs|2 ssds|two drives|four drives in raid 0|striped drives|mirrored drives|an nvme raid|several nvme drives)")
+        return expand(rng, "(two NVMe drives|two nvme drives|several drives|a raid 0|raid0|RAID 0 storage|three SSDs|2 ssds|two drives|four drives in raid 0|striped drives|mirrored drives|an nvme raid|several nvme drives|a stripe of three disks|more than one drive|a raid of ssds|drives in a raid)")
     if rng.random() < 0.16:
         return expand(rng, "(an NVMe drive|one nvme|an SSD|a single drive|one drive|a fast ssd|nvme|a hard disk|an old hdd|a sata ssd)")
     return ""
@@ -132,19 +182,44 @@ def say_drives(rng: random.Random, m: Machine) -> str:
 def say_machine(rng: random.Random, m: Machine) -> str:
     """The parts in any order, joined as people join them."""
     parts = [say_vram(rng, m), say_ram(rng, m)]
-    if rng.random() < 0.35:
+    bare = not any(w in parts[1].lower() for w in ("ram", "memory", "ddr", "machine", "computer", "cpu", "board"))
+    if rng.random() < 0.42:
         parts.reverse()
-        if parts[0].endswith(tuple("0123456789")) or not any(w in parts[0].lower() for w in ("ram", "memory", "ddr")):
+        if bare:
             parts[0] += " of ram"
-    elif not any(w in parts[1].lower() for w in ("ram", "memory", "ddr", "machine")) and rng.random() < 0.7:
+    elif bare and rng.random() < 0.7:
         parts[1] += pick(rng, [" of RAM", " ram", " RAM", " of memory"])
     drives = say_drives(rng, m)
     if drives:
         parts.append(drives)
-    joint = pick(rng, [" and ", ", ", " with ", " and ", " plus ", " / ", " + ", ", and "])
+    joint = pick(rng, [" and ", ", ", " with ", " and ", " plus ", " / ", " + ", ", and ", " & ", " alongside ", " as well as ", "; ", " beside ", " combined with ", " in addition to "])
     if len(parts) == 3:
         return f"{parts[0]}{pick(rng, [', ', ' and ', ', '])}{parts[1]} {pick(rng, ['and', 'with', 'plus', 'on'])} {parts[2]}"
     return joint.join(parts)
+
+
+# What is asked before or after a description.
+_WANT = ["(which|what) (strategy|one|mode|loading strategy|of the strategies) (fits|is it|should i use|do i use|is right|is best|suits me|do i need|is mine|applies|works|is suitable|would be best|do you see|comes out|do you take)( here| then| now| for that|)?", "(what|which) (do you|would you|does lade) (recommend|suggest|use|take|choose|advise|say|propose|prefer)( here| then| there| in that case|)?",
+         "(what|how) (now|next|then)?", "(strategy|best strategy|which one|what fits|the best one|mode|the right strategy|which way|any idea|what is best|what works)?", "(tell me|say|name|find|give me|show me|determine|suggest|choose) (the|a|the best|a good|the right|my|a fitting) strategy( for it| for that| for this machine|)(.|, please.|!|)", "how (should|do|can|would|will|must) (i|we|it|lade|one) (load|run|start|hold|keep|store) (it|the model|the 80b|this|the weights|qwen3-next)( there| here| then| best|)?",
+         "(where|how) (do|will|should|would) the (weights|experts|shards) (go|live|be put|end up|be kept)( then| there|)?", "(does|will|would|can) (it|that|this|lade|the model|the 80b) (work|run|fit|do|be enough)( there| then| with that|)?", "(is that|is this) (enough|ok|good enough|sufficient|fine|too little)( for the model| for the 80b|)?", "what (can|could|should|must|shall) (i|we|one) (do|use|take|choose|expect|select|type)( with it| with that| there| here|)?", "help me (choose|decide|with the strategy|to find the strategy)(.|, please.|)", "i (need|want|would like|look for|am looking for) (a|the|the best|the fitting) strategy(.|, please.|)"]
+
+
+def question(rng: random.Random, m: Machine) -> str:
+    """One question for the strategy of a machine, in one of two grammars."""
+    if rng.random() < 0.5:
+        frame = expand(rng, pick(rng, _ASK))
+        return re.sub(r"\bM\b", lambda _: say_machine(rng, m), frame)
+    body = describe(rng, m) if rng.random() < 0.7 else say_machine(rng, m)
+    if rng.random() < 0.15:
+        body = pick(rng, ["my setup", "this box", "a friend's pc", "the machine", "my new laptop", "the server at work", "our node", "a used workstation", "what i have here", "the specs", "hardware"]) + pick(rng, [" (", " [", ": "]) + body
+        body += ")" if "(" in body.split(" ")[-1] or " (" in body[:26] else "]" if " [" in body[:26] else ""
+    want = expand(rng, pick(rng, _WANT))
+    roll = rng.random()
+    if roll < 0.6:
+        return body + pick(rng, [". ", ", ", ": ", " - ", "; ", ", so ", ". so ", " ", ". now, ", "? ", ". ok, "]) + want
+    if roll < 0.85:
+        return want.rstrip("?.!") + pick(rng, ["? ", ": ", ", ", " if ", " when ", " - ", " given that ", ", because ", ". ", "? i mean: "]) + body + pick(rng, ["", ".", "?"])
+    return body + pick(rng, ["", ".", "?", "!"])
 
 
 _ASK = [
@@ -165,13 +240,13 @@ _ASK = [
 ]
 _ASK_NO_MACHINE = ["(which|what) strategy (should|do|can|would) (i|you|we) (use|choose|pick|take|need|recommend)?", "(which|what) strategy (fits|is best|is right|suits)( for| to|) (me|my machine|my computer|my pc|us)?", "(recommend|suggest|choose|pick|find) (a|the|me a) (right |good |best |)strategy(.| for me.| for my machine.|)",
                    "(how should|how do) i load the model( on my machine| here| best|)?", "help me (choose|find|pick|select) (a|the right|the best) strategy(.|)", "i (need|want) (a|the right|the best) strategy( for my machine|)(.|)", "(what|which) (one|strategy) is (best|right) for (me|my machine)?"]
-_ASK_VRAM_ONLY = ["i have V(.|. which strategy?|, which strategy?|. what should i use?)", "(which|what) strategy (fits|for|with|is best for|should i use with) V?", "my (machine|computer|pc) has V(.|. which strategy?)", "V. (which|what) strategy (fits|should i use)?", "strategy for V?"]
+_ASK_VRAM_ONLY = ["i have V(.|. which strategy?|, which strategy?|. what should i use?)", "(which|what) strategy (fits|for|with|is best for|should i use with) V?", "my (machine|computer|pc) has V(.|. which strategy?)", "V. (which|what) strategy (fits|should i use)?", "strategy for V?", "(i only know|all i know is|i can tell you|it says) V(.| about my machine.|, more i don't know.)", "V is what i have(.|, what fits?)", "with V, (which|what) strategy?", "(is|would) V (enough|sufficient|be ok)( for the model| for the 80b|)?", "(what about|what fits|what do you recommend for|how about) V?", "my (pc|laptop|machine|server) (comes with|offers|got) V(.|, what do you suggest?|. what is best?)"]
 _FOLLOW = {
     "vram": ["(and|what|what if|and what) (about|if i had|if i have|with) V(?| instead?)", "(what if|and if|suppose) (i had|i have|i buy|i get|there is|there were|i use) V(?| instead?| then?)", "and V?", "now with V(?|)", "(i|we) (upgrade|change) the (gpu|card) to V(.|)"],
     "ram": ["(and|what|what if|and what) (about|if i had|if i have|with) R(?| instead?)", "(what if|and if|suppose) (i had|i have|i buy|i get|there is|there were) (only |just |)R(?| instead?| then?)", "and (with |)R?", "now with R(?|)", "(i|we) (upgrade|change) (the memory |)to R(.|)"],
 }
-_REPLY_RAM = ["R(.|)", "(i have|it has|there is|there are|about|it is|we have) R(.|)", "R, i think(.|)", "(the ram is|ram is|memory is) R(.|)".replace("R", "R")]
-_REPLY_VRAM = ["V(.|)", "(i have|it has|there is|we have|it is) V(.|)", "V, i think(.|)"]
+_REPLY_RAM = ["R(.|!| i believe.| in total.| here.)", "(oh, |well, |ok, |yes, )(i have |it has |there are |)R(.|)", "(the machine|it|my pc|this one|the box) (has|got|comes with|shows|offers) R(.|)", "R(.|)", "(i have|it has|there is|there are|about|it is|we have) R(.|)", "R, i think(.|)", "(the ram is|ram is|memory is) R(.|)".replace("R", "R")]
+_REPLY_VRAM = ["V(.|!| i believe.| in it.| here.)", "(oh, |well, |ok, |yes, )(i have |it has |there is |)V(.|)", "(the machine|it|my pc|this one|the box) (has|got|comes with|shows|offers) V(.|)", "V(.|)", "(i have|it has|there is|we have|it is) V(.|)", "V, i think(.|)"]
 
 
 # ---- the model's words -----------------------------------------------------------------------
@@ -194,17 +269,22 @@ def thoughts(m: Machine) -> str:
     return " ".join(lines)
 
 
+_REASONS = {
+    "full": "because the 43.2 GB of weights fit", "hybrid": "because VRAM alone cannot hold the 43.2 GB of weights",
+    "cpu": "because RAM holds the 43.2 GB of weights", "stream": "because VRAM has room for the base and only few experts",
+    "offload": "because neither VRAM nor RAM alone holds the 43.2 GB of weights", "mmap": "because RAM is too small for the 43.2 GB of weights",
+    "cached": "because RAM is too small for the 43.2 GB of weights", "striped": "because RAM is too small for the 43.2 GB of weights",
+}
+
+
 def answer(rng: random.Random, m: Machine) -> str:
     name = m.strategy
     where = FACTS[name][0]
     have = f"{vram_words(m)} and {m.ram} GB of RAM"
     if name == "remote":
         return expand(rng, f"With {have} no local strategy fits: at least 8 GB of RAM (are|is) needed. Use `remote`, where {where}.")
-    if name == "striped-mmap":
-        return expand(rng, f"With {have} and several drives, (use|take) `{name}`: {where}.")
-    if name == "full-gpu":
-        return expand(rng, f"With {have}, (use|take) `{name}`: {where}, because the 43.2 GB of weights fit.")
-    return expand(rng, f"With {have}, (use|take) `{name}`: {where}.")
+    drives = " and several drives" if name == "striped-mmap" else ""
+    return expand(rng, f"With {have}{drives}, (use|take) `{name}`: {where}, {_REASONS[name.split('-')[0]]}.")
 
 
 def why_not_full(m: Machine) -> str:

@@ -1,4 +1,4 @@
-"""A tiny template language and the surface noise of people typing.
+"""A tiny template language, and the frames in which people ask.
 
 `(a|b|c)` picks one alternative, alternatives nest and may be empty, so "(please |)explain (it|this)"
 is four sentences. Everything random comes from the caller's `random.Random`.
@@ -93,11 +93,35 @@ def about(noun: str) -> list[str]:
         f"(do you know|any idea|can you tell me) (what {noun} is|what is {noun})?",
         f"what is {noun} (for|good for|used for|about)?",
         f"how does {noun} work?",
+        f"(could|would|can) you (please |)(outline|sketch|summarize|illustrate|clarify) {noun}(?|.|)",
+        f"in (short|brief|plain english|simple terms|a few words)(,|:) what is {noun}?",
+        f"remind me (again |)(what {noun} is|about {noun}|of {noun})(.|)",
+        f"i (came across|stumbled upon|heard of|saw|noticed|found) {noun}(.| somewhere.| in the text.) what is (it|that|this)?",
+        f"(i never understood|i do not understand|i don't get|nobody explained|i forgot) {noun}(.| yet.|)",
+        f"(teach|educate|brief) me (about|on) {noun}(.|)",
+        f"(any|some|more|basic|i need) (information|info|details|background|words) (on|about) {noun}(?|.|, please.)",
+        f"{noun}(:| -|,) what (is it|is that|does it mean|does that mean)?",
+        f"(so|and|now|next:|then) {noun}(?| is what?|, please.)",
+        f"let's (discuss|look at|turn to|go over|talk about) {noun}(.|)",
+        f"(i'm|i am) (curious|wondering|confused|unsure) about {noun}(.|)",
+        f"(my|the next|another|one more) question is about {noun}(.|)",
+        f"how would you (describe|define|explain|put) {noun}?",
+        f"what (should|must|does) (one|i|a beginner) (know|need to know) about {noun}?",
+        f"what kind of (thing|stuff|animal) is {noun}?",
+        f"why is {noun} (important|interesting|useful|there|special)?",
+        f"a (definition|description|summary|little explanation) of {noun}(, please|.|)",
+        f"what would be a good (explanation|definition) of {noun}?",
+        f"{noun} (in one sentence|for beginners|for dummies|explained)(.|, please.|?|)",
+        f"(we|they|people) (talked|spoke|were talking) about {noun}. what is (it|that)?",
+        f"please (say|write) (a little|a few words|two sentences|more) (about|on) {noun}(.|)",
+        f"the (word|term|phrase) {noun} is (new|unclear|strange) to me(.|)",
+        f"how (do|should|can) i (picture|imagine|understand) {noun}?",
+        f"is there (something|anything|a lot) to (know|say) about {noun}?",
     ]
 
 
 def howto(verb: str) -> list[str]:
-    """Frames asking how to do a thing."""
+    """Frames asking how to do a thing; <>, {{}} and [] are resolved by wording.inflect."""
     return [
         f"how (do|can|could|would|should) i {verb}?",
         f"how to {verb}(?|)",
@@ -109,6 +133,31 @@ def howto(verb: str) -> list[str]:
         f"(help me|show me how to|tell me how to|explain how to|please help me) {verb}(.|)",
         f"(is it possible|what do i (do|type|run|enter)|what should i (do|type|run)) to {verb}?",
         f"{verb}(?|, how?| how|)",
+        f"what is the (way|command|best way|right way|easiest way|trick) to {verb}?",
+        f"how would (one|a user|somebody|anyone|a beginner) {verb}?",
+        f"my (plan|goal|task|wish|idea) is to {verb}(.|, how?|)",
+        f"i (forgot|don't know|do not remember|never learned|cannot find out|can't see) how to {verb}(.|)",
+        f"(please |)let me {verb}(.|)",
+        f"(it is time|i am ready|i have decided) to {verb}(.|)",
+        f"i tried to {verb}(, but it failed.| without success.| and could not.|)",
+        f"(when|if) i want to {verb}, (what do i do|what then|what next)?",
+        f"(suppose|say|imagine) i (want|need|have) to {verb}(.|, what then?|: how?)",
+        f"in order to {verb}, what (do i type|must i do|comes first)?",
+        f"(there must be|is there|isn't there) (a|some|any) way to {verb}(.|?|)",
+        f"(is it possible to|can i|i would like to|i want to) have <{verb}>(?|.|)",
+        f"(what|which command|which option|who) gets <{verb}>?",
+        f"(i want|i need|i'd like|please get|can you get) <{verb}>(.|)",
+        f"what (must|should|has to) happen to (get|have) <{verb}>?",
+        f"(must|should|could|will|may) {{{verb}}}( by hand| somehow| automatically| at all|)?",
+        f"(when|where|by whom) (should|must|may) {{{verb}}}?",
+        f"(what about|how about|i am thinking about|a word about|help with|tell me about) [{verb}](?|.|)",
+        f"[{verb}](:| -|,) (how|how does it work|what is the command|what do i type)?",
+        f"i have (trouble|problems|difficulties) [{verb}](.|)",
+        f"(instructions|steps|a recipe|hints|the command|the way|the key|tips) for [{verb}](?|.|, please.|)",
+        f"is [{verb}] (hard|easy|possible|difficult|allowed)?",
+        f"what (do i need|is needed|is required|is the command|is the trick) for [{verb}]?",
+        f"(does lade|can lade) (support|allow|offer|do) [{verb}]?",
+        f"[{verb}](, please|.|?|)",
     ]
 
 
@@ -120,56 +169,14 @@ def concerning(symptom: str) -> list[str]:
         f"(why do i get|what does it mean when|what does it mean:|i get|i got|lade says|it says|i see|there is an error:|the error is) {symptom}(?|.|)",
         f"(help|help me|please help|problem): {symptom}(.|)",
         f"how (do|can) i (fix|solve|repair) (this|it): {symptom}(?|)",
+        f"(since today|since yesterday|since the update|after a restart|on start|while loading|during the load|suddenly) (i see|i get|there is|it prints|lade prints)(:|) {symptom}(.|)",
+        f"{symptom}(. why?|. what can i try?|, why is that?|, any idea?|. what is wrong?| again and again.| every time.)",
+        f"what (causes|is the cause of|is behind|is the reason for) (this|that|it)(:| -) {symptom}(?|)",
+        f"(is it|is this) (bad|serious|normal|dangerous|my fault)(:|, that) {symptom}(?|)",
+        f"the (log|output|screen|last line|message) (says|has|shows|was|reads)(:|) {symptom}(.|)",
+        f"(it|lade|the program|the start|the load) (ends|ended|fails|failed|stops|refuses to go on) with(:|) {symptom}(.|)",
+        f"i am stuck(:|, because| since) {symptom}(.|)",
+        f"(my|our|a) (problem|trouble|issue|error)(:| is that| is this:) {symptom}(.|)",
+        f"(what helps|what is the cure|what is the remedy|what to do|who can help) (against|when|if|with) {symptom}?",
+        f"(could you|can you|please) (look at|explain|solve) (this|my problem|my error)(:|) {symptom}(.|)",
     ]
-
-
-# ---- noise -----------------------------------------------------------------------------------
-
-_OPENERS = ["hi, ", "hello, ", "hey, ", "hey! ", "ok, ", "okay, ", "so, ", "well, ", "quick question: ",
-            "a question: ", "please tell me: ", "tell me, ", "one more thing: ", "also, ", "and ",
-            "sorry, ", "um, ", "thanks. ", "thank you. ", "great, ", "cool. ", "good. ", "now, ",
-            "another question: ", "hi there, ", "excuse me, ", "alright, ", "i see. ", "nice. "]
-_CLOSERS = [" please", " please?", " thanks", " thanks!", " thank you", " :)", "?", "!", " again", " now?",
-            " in lade?", " in lade", " for me"]
-
-
-def _typo(rng: random.Random, text: str) -> str:
-    """One slip of the finger inside a word of at least five letters; digits stay intact."""
-    words = text.split(" ")
-    candidates = [i for i, word in enumerate(words) if len(word) >= 5 and word.isalpha()]
-    if not candidates:
-        return text
-    index = pick(rng, candidates)
-    word = words[index]
-    at = 1 + int(rng.random() * (len(word) - 2))
-    kind = rng.random()
-    if kind < 0.4:
-        word = word[:at] + word[at + 1] + word[at] + word[at + 2:]
-    elif kind < 0.7:
-        word = word[:at] + word[at + 1:]
-    else:
-        word = word[:at] + word[at] + word[at:]
-    words[index] = word
-    return " ".join(words)
-
-
-def humanize(rng: random.Random, text: str) -> str:
-    """A user's line as it may arrive: openers, closers, case, punctuation, a typo now and then."""
-    if rng.random() < 0.16:
-        text = pick(rng, _OPENERS) + text
-    if rng.random() < 0.06:
-        text = text.rstrip("?.!") + pick(rng, _CLOSERS)
-    roll = rng.random()
-    if roll < 0.52:
-        text = capitalize(text)
-    elif roll < 0.56:
-        text = text.upper()
-    if rng.random() < 0.6:
-        text = text.replace(" i ", " I ").replace(" i'", " I'")
-        if text.startswith("i "):
-            text = "I" + text[1:]
-    if rng.random() < 0.18:
-        text = text.rstrip("?.!")
-    if rng.random() < 0.10:
-        text = _typo(rng, text)
-    return text

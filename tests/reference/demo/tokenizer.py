@@ -38,6 +38,8 @@ def train(count: int = 24000, seed: int = 11) -> Tokenizer:
             system, turns, _ = dialogue.conversation(rng)
             yield system
             for turn in turns:
+                yield "user\n"  # the roles of the chat format
+                yield "assistant\n"
                 yield turn.user
                 yield turn.think + "\n"
                 yield turn.answer

@@ -42,7 +42,7 @@ PAIRS = [
     ("mmap", "cached-mmap", "`cached-mmap` has its own cache of recent experts, `mmap` reads them from the mapped file each time."),
     ("mmap", "striped-mmap", "`striped-mmap` spreads the experts over several drives, `mmap` reads them from one."),
     ("cpu-tight", "cpu-standard", "Both keep everything in RAM. `cpu-tight` uses the smallest buffers, `cpu-standard` has room to spare."),
-    ("cpu-standard", "cpu-comfort", "Both keep everything in RAM. `cpu-comfort` has room for long contexts and repacked copies as well."),
+    ("cpu-standard", "cpu-comfort", "Both keep everything in RAM. `cpu-comfort` has room for long contexts and repacked copies as well, `cpu-standard` has not."),
     ("full-gpu", "hybrid-heavy-gpu", "`full-gpu` keeps everything in VRAM, `hybrid-heavy-gpu` leaves the last experts in RAM."),
     ("stream-cached", "offload-buffers", "`stream-cached` moves experts into VRAM as they are needed, `offload-buffers` fills the VRAM with weights and keeps buffers in RAM."),
     ("cached-mmap", "cpu-tight", "`cpu-tight` keeps all experts in RAM, `cached-mmap` only the recent ones, because it has less RAM."),
@@ -58,12 +58,16 @@ FAMILIES = {
 _NAMED = ["what (is|'s|exactly is) (the strategy |)NAME?", "(explain|describe|define) NAME(.|)", "(tell me|talk) about (the |)NAME( strategy|)(.|)",
           "what does (the strategy |)NAME (do|mean)?", "how does NAME work?", "NAME?", "what (lives|goes|is kept) where (with|in|under) NAME?",
           "where (do|are) (the |)(weights|experts) (live|kept|stored) (with|in) NAME?", "can you explain NAME( to me|)?", "i (want|'d like) to know about NAME(.|)",
-          "what happens (with|in) NAME?"]
+          "what happens (with|in) NAME?",
+          "(what|which) (is|are) the (idea|trick|point|meaning) (of|behind) NAME?", "(i see|it says|the screen says|lade chose|lade plan says|i read) NAME(.|, what is that?|. what does it mean?)", "(describe|outline|sketch|summarize) (the |)(strategy |)NAME( for me| in short|)(.|)", "(a few words|more|something|details|information) (on|about) NAME(, please.|.|?|)",
+          "NAME(: what is it?|, in short?| explained.|, please.| in one sentence.)", "how (are|will) the (weights|experts|shards) (placed|spread|stored) (with|by|in|under) NAME?", "(if i use|when i take|with|under) NAME, (what|where) (happens|do the weights go|are the experts|lives where)?"]
 _NEEDS = ["what (do i need|is needed|is required|machine do i need) for NAME?", "(when|in which case) (should|do|can) i use NAME?", "how much (vram|ram|memory) (does NAME need|is needed for NAME|do i need for NAME)?",
-          "what does NAME (need|require)?", "(who|what machine) is NAME (for|good for|meant for)?", "what are the requirements (of|for) NAME?", "is NAME (good|right|something) for me?"]
+          "what does NAME (need|require)?", "(who|what machine) is NAME (for|good for|meant for)?", "what are the requirements (of|for) NAME?", "is NAME (good|right|something) for me?",
+          "(for|on) (which|what) (machine|machines|hardware|computer) is NAME( made| meant| good|)?", "(can|could|should) (i|my machine|a laptop) (use|run|afford) NAME?", "(memory|hardware|machine|ram|vram) (needs|needed|requirements|required) (of|for|by) NAME(?|, please.|)", "(the |)(requirements|conditions|minimum) (of|for) NAME(?|, please.)", "(when|for whom) is NAME (the right one|a good choice|useful|sensible)?"]
 _DIFF = ["(what is|what's|explain) the difference between (A and B|B and A)?", "(compare|explain) (A and B|B and A|A with B)(.|)", "(A or B|B or A)?", "(A vs B|A versus B|B vs A)(?|)",
-         "how (is A different|does A differ) from B?", "(which|what) is better, (A or B|B or A)?", "how do (A and B|B and A) differ?", "should i (use|take|choose) (A or B|B or A)?"]
-_FAMILY = ["(what|which) (is|are|strategies are in) the NAME (family|strategies)?", "(explain|tell me about|describe) the NAME (family|strategies)(.|)", "what does NAME mean in the (names|strategies)?", "(list|name|show) the NAME strategies(.|)"]
+         "how (is A different|does A differ) from B?", "(which|what) is better, (A or B|B or A)?", "how do (A and B|B and A) differ?", "should i (use|take|choose) (A or B|B or A)?",
+         "(what|which) (distinguishes|separates|sets apart) A (from|and) B?", "(A and B|B and A)(: what is the difference?|, are they the same?|: same thing?|, please compare.| compared.)", "(is|are) A (and|the same as|better than|slower than|faster than|like) B( the same|)?", "(why|when) (A|B) (and not|instead of|rather than) (B|A)?", "(the |)(contrast|distinction|choice) between A and B(?|, please.|.)"]
+_FAMILY = ["(what|which) (is|are|strategies are in) the NAME (family|strategies)?", "(explain|tell me about|describe) the NAME (family|strategies)(.|)", "what does NAME mean in the (names|strategies)?", "(list|name|show) the NAME strategies(.|)", "(which|what) (strategies|ones) (begin|start) with NAME?", "(the |)(NAME family|NAME strategies|NAME ones|family NAME)(?|, please.|.)", "(who|what) belongs to the NAME (family|group|strategies)?"]
 
 
 def _capital(text: str) -> str:

@@ -1,0 +1,212 @@
+/* Device memory under addresses that are none of the host's: one bit that no address of a program
+ * has is flipped. */
+#include "sim.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { LARGE = 2 << 20, ALIGN = 256, PAGE = 4096 };
+
+static const uintptr_t tag = (uintptr_t)1 << 55;
+
+void sim_die(const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    fprintf(stderr, "simulated GPU: ");
+    vfprintf(stderr, format, ap);
+    fprintf(stderr, "\n");
+    va_end(ap);
+    abort();
+}
+
+static char *flip(const void *addr)
+{
+    return (char *)((uintptr_t)addr ^ tag);
+}
+
+/* Place of the first block that begins after `real`. */
+static int place_after(const struct lade_device *dev, const char *real)
+{
+    int low = 0, high = dev->n_blocks;
+    while (low < high) {
+        int mid = (low + high) / 2;
+        if (dev->blocks[mid].real <= real)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static struct sim_block *find(const struct lade_device *dev, const void *addr)
+{
+    bool device = (uintptr_t)addr & tag;
+    const char *real = device ? flip(addr) : addr;
+    int i = place_after(dev, real) - 1;
+    if (i < 0 || dev->blocks[i].host == device || real > dev->blocks[i].real + dev->blocks[i].bytes)
+        return NULL;
+    return &dev->blocks[i];
+}
+
+void *sim_real(struct lade_device *dev, const char *what, const void *addr, size_t bytes,
+               bool *host, char *err)
+{
+    const struct sim_block *b = find(dev, addr);
+    if (!b) {
+        lade_set_error(err,
+                       "sim: %s is given %p, which is no memory of the device or of "
+                       "host_alloc; fix the caller",
+                       what, addr);
+        return NULL;
+    }
+    char *real = b->host ? (char *)addr : flip(addr);
+    if (bytes > b->bytes - (size_t)(real - b->real)) {
+        lade_set_error(err,
+                       "sim: %s uses %zu bytes at byte %zu of an allocation of %zu; fix the "
+                       "caller",
+                       what, bytes, (size_t)(real - b->real), b->bytes);
+        return NULL;
+    }
+    if (host)
+        *host = b->host;
+    return real;
+}
+
+int sim_take(struct lade_device *dev, size_t bytes, const char *what, char *err)
+{
+    if (bytes > dev->cap - dev->used)
+        return lade_fail(err,
+                         "sim: no %.3f GiB of GPU memory for %s: %.3f of %.3f are used; use a "
+                         "smaller model or context, or allow more",
+                         (double)bytes / (1 << 30), what, (double)dev->used / (1 << 30),
+                         (double)dev->cap / (1 << 30));
+    dev->used += bytes;
+    if (dev->used > dev->peak)
+        dev->peak = dev->used;
+    return 0;
+}
+
+void sim_give(struct lade_device *dev, size_t bytes)
+{
+    dev->used -= bytes;
+}
+
+/* What allocations take beyond the reserve, which is taken already. */
+static size_t beyond_reserve(const struct lade_device *dev, size_t allocated)
+{
+    return allocated > dev->reserve ? allocated - dev->reserve : 0;
+}
+
+static char *get(size_t bytes, size_t align)
+{
+    size_t total;
+    if (__builtin_add_overflow(bytes, align, &total))
+        return NULL;
+    total = total / align * align;
+    if (bytes < LARGE) {
+        char *p = aligned_alloc(align, total);
+        return p ? memset(p, 0, total) : NULL;
+    }
+    char *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static void put_back(const struct sim_block *b)
+{
+    if (b->bytes < LARGE)
+        free(b->real);
+    else
+        munmap(b->real, b->bytes);
+}
+
+static int add_block(struct lade_device *dev, size_t bytes, bool host, void **out, char *err)
+{
+    if (dev->n_blocks == dev->room_blocks) {
+        int room = dev->room_blocks ? 2 * dev->room_blocks : 64;
+        void *larger = realloc(dev->blocks, (size_t)room * sizeof *dev->blocks);
+        if (!larger)
+            return lade_fail(err, "sim: out of memory; close other programs");
+        dev->blocks = larger;
+        dev->room_blocks = room;
+    }
+    struct sim_block b = {.bytes = bytes, .host = host};
+    b.real = get(bytes, host ? PAGE : ALIGN);
+    if (!b.real)
+        return lade_fail(err, "sim: this machine has no %.3f GiB; close other programs",
+                         (double)bytes / (1 << 30));
+    b.seen = host ? b.real : flip(b.real);
+    int at = place_after(dev, b.real);
+    memmove(dev->blocks + at + 1, dev->blocks + at,
+            (size_t)(dev->n_blocks++ - at) * sizeof *dev->blocks);
+    dev->blocks[at] = b;
+    *out = b.seen;
+    return 0;
+}
+
+static int alloc(struct lade_device *dev, void **addr, size_t bytes, char *err)
+{
+    size_t after;
+    *addr = NULL;
+    if (__builtin_add_overflow(dev->allocated, bytes, &after))
+        return lade_fail(err, "sim: no GPU has %zu bytes; use a smaller model", bytes);
+    size_t more = beyond_reserve(dev, after) - beyond_reserve(dev, dev->allocated);
+    if (sim_take(dev, more, "an allocation", err))
+        return -1;
+    if (add_block(dev, bytes, false, addr, err)) {
+        sim_give(dev, more);
+        return -1;
+    }
+    dev->allocated = after;
+    return 0;
+}
+
+int sim_alloc(struct lade_device *dev, void **addr, size_t bytes, char *err)
+{
+    *addr = NULL;
+    if (sim_enter_plain(dev, err))
+        return -1;
+    return sim_leave(dev, alloc(dev, addr, bytes, err));
+}
+
+int sim_host_alloc(struct lade_device *dev, void **host, size_t bytes, char *err)
+{
+    *host = NULL;
+    if (sim_enter_plain(dev, err))
+        return -1;
+    return sim_leave(dev, add_block(dev, bytes, true, host, err));
+}
+
+static void release(struct lade_device *dev, void *addr, bool host)
+{
+    if (!addr)
+        return;
+    pthread_mutex_lock(&dev->lock);
+    struct sim_block *b = find(dev, addr);
+    if (!b || b->seen != addr || b->host != host)
+        sim_die("%s of %p, which is no such allocation", host ? "host_free" : "free", addr);
+    if (sim_in_use(dev, b))
+        sim_die("%s of %p while queued work uses it", host ? "host_free" : "free", addr);
+    if (!host) {
+        sim_give(dev, beyond_reserve(dev, dev->allocated) -
+                          beyond_reserve(dev, dev->allocated - b->bytes));
+        dev->allocated -= b->bytes;
+    }
+    put_back(b);
+    dev->frees++;
+    memmove(b, b + 1, (size_t)(dev->blocks + --dev->n_blocks - b) * sizeof *b);
+    pthread_mutex_unlock(&dev->lock);
+}
+
+void sim_free(struct lade_device *dev, void *addr)
+{
+    release(dev, addr, false);
+}
+
+void sim_host_free(struct lade_device *dev, void *host)
+{
+    release(dev, host, true);
+}

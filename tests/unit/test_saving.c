@@ -1,0 +1,115 @@
+/* How much of a streaming answer can be lost: the chat's clock is made up here, so that the bound is
+ * exact and holds on any machine. That what was written survives is test_history_kill.c's matter. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tui/chat.h"
+
+/* Seconds. The loop ticks this often while an answer runs (tui/app.c); nothing older than LOST may
+ * be unsaved. */
+#define TICK  0.25
+#define LOST  0.5
+#define PIECE 0.01
+
+static char dir[] = "/tmp/lade-saving-XXXXXX", path[64], err[HISTORY_ERR];
+static struct chat chat;
+
+static int begin(void **state)
+{
+    (void)state;
+    struct history *history;
+    if (!mkdtemp(dir))
+        return -1;
+    snprintf(path, sizeof path, "%s/history.db", dir);
+    if (history_open(&history, path, err))
+        return -1;
+    chat_init(&chat, NULL, history);
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    char command[64];
+    chat_close(&chat);
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    return system(command);
+}
+
+/* An answer to a question, as if a model had been asked. */
+static void start_answer(void)
+{
+    enum { REQUEST = 7 };
+    struct entry *question = transcript_add(&chat.transcript, ENTRY_USER, "Why?");
+    chat_save_user(&chat, question);
+    chat.answer = (struct chat_answer){
+        .entry = transcript_add(&chat.transcript, ENTRY_ANSWER, NULL), .request = REQUEST};
+    chat_save_begin(&chat);
+    assert_true(chat.answer.entry->id > 0);
+}
+
+static void add_piece(int i)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%06d ", i);
+    chat_event(&chat, &(struct lade_event){
+                          .kind = LADE_EV_TEXT, .request = chat.answer.request, .text = text});
+}
+
+/* Bytes of the answer that another program finds in the database. */
+static size_t bytes_saved(struct history *other)
+{
+    struct history_messages m;
+    if (history_messages_path(other, chat.conversation, HISTORY_ACTIVE, &m, err))
+        fail_msg("%s", err);
+    size_t n = strlen(m.items[m.n - 1].content);
+    assert_memory_equal(m.items[m.n - 1].content, buf_text(&chat.answer.entry->text), n);
+    history_messages_clear(&m);
+    return n;
+}
+
+/* Ticks come when they are due, and earlier where the engine reports something. */
+static void nothing_old_is_lost(void **state)
+{
+    (void)state;
+    struct history *other;
+    double began[2000], ticked = 100;
+    uint32_t random = 1;
+    int updates = 0;
+    size_t before = 0;
+    start_answer();
+    if (history_open(&other, path, err))
+        fail_msg("%s", err);
+    for (int i = 0; i < 2000; i++) {
+        double now = 100 + i * PIECE;
+        random = random * 1664525u + 1013904223u;
+        began[i] = now;
+        add_piece(i);
+        if (now - ticked >= TICK || random >> 28 == 0) {
+            chat_tick(&chat, now);
+            ticked = now;
+        }
+        size_t saved = bytes_saved(other);
+        updates += saved != before;
+        before = saved;
+        if (saved < chat.answer.entry->text.n)
+            assert_true(now - began[saved / 7] < LOST - PIECE);
+    }
+    assert_true(updates > 40); /* in 20 seconds */
+    history_close(other);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(nothing_old_is_lost, begin, end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
