@@ -93,7 +93,7 @@ static int fail_unknown(enum command command, const char *typed, char *err)
 
 static int fail_range(const struct option_row *row, const char *text, char *err)
 {
-    return lade_fail(err, "--%s %s: is not a number from %g to %g; see --help", row->name, text,
+    return lade_fail(err, "--%s %s: is not a number from %.10g to %.10g; see --help", row->name, text,
                      row->low, row->high);
 }
 
@@ -312,7 +312,7 @@ static int choose_command(struct options *o, struct line *l, char *err)
     return 0;
 }
 
-int options_parse(struct options *o, int argc, char **argv, char *err)
+static int parse(struct options *o, int argc, char **argv, char *err)
 {
     struct line l = {.argc = argc, .at = 1, .argv = argv, .command = COMMAND_CHAT};
     set_initial(o);
@@ -340,6 +340,16 @@ int options_parse(struct options *o, int argc, char **argv, char *err)
     if (o->help && l.command == COMMAND_CHAT && (argc < 2 || strcmp(argv[1], "chat") != 0))
         o->command = COMMAND_HELP; /* lade --help: the overview */
     return 0;
+}
+
+int options_parse(struct options *o, int argc, char **argv, char *err)
+{
+    if (parse(o, argc, argv, err) == 0)
+        return 0;
+    /* The error is an object too where --json stands after it. */
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        o->json |= strcmp(argv[i], "--json") == 0;
+    return -1;
 }
 
 /* ---- for the engine -------------------------------------------------------------------------- */

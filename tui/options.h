@@ -89,7 +89,8 @@ struct options {
     bool help; /* --help stands for the command's work */
 };
 
-/* Reads the command line. Returns 0, or -1 with a line for the user (exit code EXIT_USAGE). */
+/* Reads the command line. Returns 0, or -1 with a line for the user (exit code EXIT_USAGE); o->json
+ * then says whether it asks for an object. */
 int options_parse(struct options *o, int argc, char **argv, char *err);
 
 /* Help of one command; COMMAND_HELP: the overview. */

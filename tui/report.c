@@ -6,6 +6,7 @@
 
 #include "kernels/error.h"
 #include "tui/options.h"
+#include "tui/output.h"
 
 static void print(bool json, const char *line)
 {
@@ -15,7 +16,7 @@ static void print(bool json, const char *line)
         if ((unsigned char)*s < ' ' || *s == 0x7f)
             *s = '?';
     }
-    json_t *object = json ? json_pack("{s:s}", "error", clean) : NULL;
+    json_t *object = json ? json_pack("{s:o}", "error", output_string(clean)) : NULL;
     if (object) {
         json_dumpf(object, stderr, JSON_COMPACT);
         fputc('\n', stderr);

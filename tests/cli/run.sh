@@ -127,6 +127,12 @@ fails "less memory than the model needs" 1 '.' "$lade" run -m "$tiny" -p hi --cp
 "$lade" run -m "$work/nowhere" -p x --json >"$work/out" 2>"$work/err"
 [ $? -eq 1 ] && [ ! -s "$work/out" ] && python3 tests/cli/check.py fields "$work/err" error
 result "run --json fails as an object" $?
+"$lade" run -n many --json >"$work/out" 2>"$work/err"
+[ $? -eq 2 ] && [ ! -s "$work/out" ] && python3 tests/cli/check.py fields "$work/err" error
+result "so does wrong usage, before --json too" $?
+"$lade" run -m "$(printf 'no \377 UTF-8')" -p x --json >"$work/out" 2>"$work/err"
+[ $? -eq 1 ] && [ ! -s "$work/out" ] && python3 tests/cli/check.py fields "$work/err" error
+result "and a name that is no UTF-8" $?
 if [ -w /dev/full ]; then
     "$lade" run -m "$tiny" -p x -n 5 >/dev/full 2>"$work/err"
     [ $? -eq 1 ] && [ "$(wc -l <"$work/err")" -eq 1 ]

@@ -132,6 +132,22 @@ static void test_arguments(void **state)
     assert_true(o.help && o.command == COMMAND_CHAT);
 }
 
+/* An error is an object for whoever asked for one, wherever they did. */
+static void test_errors_in_json(void **state)
+{
+    (void)state;
+    struct options o;
+    assert_int_equal(parse(&o, "run -n many --json"), -1);
+    assert_true(o.json);
+    assert_non_null(strstr(err, "0 to 1000000000;"));
+    assert_int_equal(parse(&o, "rnu --json"), -1);
+    assert_true(o.json);
+    assert_int_equal(parse(&o, "run -n many -- --json"), -1);
+    assert_false(o.json);
+    assert_int_equal(parse(&o, "run -p --json"), 0);
+    assert_false(o.json);
+}
+
 static void test_errors(void **state)
 {
     (void)state;
@@ -231,6 +247,7 @@ int main(void)
         cmocka_unit_test(test_defaults),  cmocka_unit_test(test_forms),
         cmocka_unit_test(test_resume),    cmocka_unit_test(test_other_spellings),
         cmocka_unit_test(test_arguments), cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_errors_in_json),
         cmocka_unit_test(test_help),      cmocka_unit_test(test_engine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
