@@ -164,7 +164,8 @@ enum lade_event_kind {
     LADE_EV_PREFILL,   /* progress of a prompt: done, total tokens */
     LADE_EV_TEXT,      /* a piece of the answer or of the reasoning: whole UTF-8 characters */
     LADE_EV_DONE,      /* the answer ended: stop, result */
-    LADE_EV_FAILED,    /* the load or the answer failed: text is the error line */
+    LADE_EV_FAILED,    /* the load or the answer failed: text is the error line; result.stop is
+                          LADE_STOP_CONTEXT where the prompt does not fit and nothing was done */
 };
 
 /* What an answer cost. */

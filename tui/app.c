@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "tui/app_keys.h"
+#include "tui/editor.h"
 #include "tui/input.h"
 #include "tui/model_path.h"
 #include "tui/paths.h"
@@ -23,9 +24,10 @@
 
 /* Seconds: between frames while text streams, and between ticks while something runs or nothing
  * does (then only the machine's memory is looked at). */
-#define FRAME (1.0 / 30)
-#define TICK_BUSY 0.25
-#define TICK_IDLE 2.0
+#define FRAME       (1.0 / 30)
+#define TICK_BUSY   0.25
+#define TICK_IDLE   2.0
+#define EDITOR_LOOK 0.1 /* between looks whether the editor has ended */
 
 struct app {
     struct chat chat;
@@ -118,10 +120,21 @@ static void submitted(void *user, const char *text)
     chat_submit(user, text);
 }
 
+/* What was typed and is complete; what follows the key that starts the editor waits for its end. */
+static bool take_keys(struct app *a)
+{
+    struct keys_event ev;
+    bool any = false;
+    while (!a->chat.quit && !editor_runs() && keys_next(&a->keys, &ev, chat_now())) {
+        app_key(&a->chat, &a->screen, &ev);
+        any = true;
+    }
+    return any;
+}
+
 static void read_keys(struct app *a)
 {
     char bytes[65536];
-    struct keys_event ev;
     ssize_t n = read(STDIN_FILENO, bytes, sizeof bytes);
     if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN)) {
         a->chat.quit = true; /* the terminal is gone */
@@ -129,8 +142,7 @@ static void read_keys(struct app *a)
     }
     if (n > 0)
         keys_feed(&a->keys, bytes, (size_t)n, chat_now());
-    while (!a->chat.quit && keys_next(&a->keys, &ev, chat_now()))
-        app_key(&a->chat, &a->screen, &ev);
+    take_keys(a);
 }
 
 static void read_signals(struct app *a)
@@ -170,6 +182,20 @@ static double tick(const struct app *a)
     return chat_is_busy(&a->chat) ? TICK_BUSY : TICK_IDLE;
 }
 
+/* Looks whether the editor has ended, and takes what was written into the input line. */
+static void read_editor(struct app *a)
+{
+    char *text, err[LADE_ERR];
+    if (!editor_runs() || !editor_done(&text, err))
+        return;
+    if (text)
+        input_set(text);
+    else
+        chat_say(&a->chat, ENTRY_ERROR, "%s", err);
+    free(text);
+    a->chat.repaint = a->chat.dirty = true;
+}
+
 /* Seconds until something must be done without anything happening. */
 static double wait_time(const struct app *a, double now)
 {
@@ -177,7 +203,9 @@ static double wait_time(const struct app *a, double now)
     double keys = keys_wait(&a->keys, now), frame = a->drawn + FRAME - now;
     if (keys >= 0 && keys < wait)
         wait = keys;
-    if (a->chat.dirty && frame < wait)
+    if (editor_runs() && EDITOR_LOOK < wait)
+        wait = EDITOR_LOOK;
+    else if (a->chat.dirty && !editor_runs() && frame < wait)
         wait = frame;
     return wait > 0 ? wait : 0;
 }
@@ -189,10 +217,10 @@ static void run(struct app *a)
         {.fd = term_signal_fd(), .events = POLLIN},
         {.fd = a->chat.engine ? lade_engine_fd(a->chat.engine) : -1, .events = POLLIN},
     };
-    struct keys_event ev;
     while (!a->chat.quit) {
         double now = chat_now();
         bool typed = false;
+        fds[0].fd = editor_runs() ? -1 : STDIN_FILENO;
         if (poll(fds, 3, (int)ceil(wait_time(a, now) * 1000)) < 0 && errno != EINTR)
             break;
         if (fds[1].revents)
@@ -201,19 +229,18 @@ static void run(struct app *a)
             read_keys(a);
             typed = true;
         }
-        while (!a->chat.quit && keys_next(&a->keys, &ev, chat_now())) {
-            app_key(&a->chat, &a->screen, &ev);
-            typed = true;
-        }
+        typed |= take_keys(a);
         if (fds[2].revents)
             read_engine(a);
+        read_editor(a);
         now = chat_now();
         if (a->chat.tick_now || now - a->ticked >= tick(a)) {
             chat_tick(&a->chat, now);
             a->ticked = now;
         }
         a->chat.dirty |= input_changed();
-        if (a->chat.dirty && !a->chat.quit && (typed || now - a->drawn >= FRAME)) {
+        bool may_draw = a->chat.dirty && !a->chat.quit && !editor_runs();
+        if (may_draw && (typed || now - a->drawn >= FRAME)) {
             screen_draw(&a->screen, &a->chat);
             a->drawn = now;
         }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tui/editor.h"
 #include "tui/input.h"
 #include "tui/slash/slash.h"
 #include "tui/term.h"
@@ -65,8 +66,8 @@ static void complete(struct chat *c)
         return;
     int common = menu_common(&c->menu);
     if (c->menu.chosen >= 0)
-        fill(c, c->menu.items[c->menu.chosen].text,
-             (int)strlen(c->menu.items[c->menu.chosen].text), true);
+        fill(c, c->menu.items[c->menu.chosen].text, (int)strlen(c->menu.items[c->menu.chosen].text),
+             true);
     else if (c->menu.n == 1)
         fill(c, c->menu.items[0].text, common, true);
     else if (common > c->menu.typed)
@@ -78,8 +79,8 @@ static void complete(struct chat *c)
 static void enter(struct chat *c)
 {
     if (c->menu.n && c->menu.chosen >= 0) {
-        fill(c, c->menu.items[c->menu.chosen].text,
-             (int)strlen(c->menu.items[c->menu.chosen].text), true);
+        fill(c, c->menu.items[c->menu.chosen].text, (int)strlen(c->menu.items[c->menu.chosen].text),
+             true);
         size_t n = strlen(input_text());
         if (n && input_text()[n - 1] == ' ')
             return;
@@ -173,6 +174,13 @@ static void edit(struct chat *c, const struct keys_event *ev)
     menu_update(c);
 }
 
+static void start_editor(struct chat *c)
+{
+    char err[LADE_ERR];
+    if (editor_start(input_text(), err) != 0)
+        chat_say(c, ENTRY_ERROR, "%s", err);
+}
+
 void app_key(struct chat *c, struct screen *s, const struct keys_event *ev)
 {
     c->dirty = true;
@@ -184,6 +192,10 @@ void app_key(struct chat *c, struct screen *s, const struct keys_event *ev)
     if (ev->kind == KEYS_CTRL_Z) {
         term_suspend();
         c->repaint = true;
+        return;
+    }
+    if (ev->kind == KEYS_CTRL_G && !c->picker.open && !input_is_busy()) {
+        start_editor(c);
         return;
     }
     if (c->picker.open) {
@@ -257,6 +269,7 @@ void app_key(struct chat *c, struct screen *s, const struct keys_event *ev)
     case KEYS_BOTTOM:
         transcript_to_end(&c->transcript);
         break;
+    case KEYS_CTRL_G:
     case KEYS_CTRL_Z:
     case KEYS_FOCUS:
         break;

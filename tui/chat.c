@@ -104,8 +104,7 @@ static size_t messages(const struct chat *c, struct lade_message *out)
     return n;
 }
 
-/* Sends the waiting messages as one request, when the model is free. */
-static void send_waiting(struct chat *c)
+void chat_send_waiting(struct chat *c)
 {
     char err[LADE_ERR];
     if (!c->ready || c->answer.entry || !waiting(c))
@@ -160,7 +159,7 @@ void chat_submit(struct chat *c, const char *text)
                                          line[0] == '/' && line[1] == '/' ? line + 1 : line);
         e->state = ENTRY_WAITING;
         chat_save_user(c, e);
-        send_waiting(c);
+        chat_send_waiting(c);
     }
     free(line);
 }
@@ -215,7 +214,7 @@ static void done(struct chat *c, const struct lade_event *ev)
         [LADE_STOP_ERROR] = ENTRY_INTERRUPTED,
     };
     finish(c, states[ev->result.stop], &ev->result);
-    send_waiting(c);
+    chat_send_waiting(c);
 }
 
 /* Tokens of the reasoning, from what the context grew by: about right, because the engine may be a
@@ -273,8 +272,11 @@ static void failed_event(struct chat *c, const struct lade_event *ev)
                                   "leaves.");
     } else if (c->answer.entry && ev->request == c->answer.request) {
         finish(c, ENTRY_INTERRUPTED, &ev->result);
+        /* A question that does not fit would be in the way of every later one. */
+        if (ev->result.stop == LADE_STOP_CONTEXT)
+            chat_take_back(c);
         chat_say(c, ENTRY_ERROR, "%s", why);
-        send_waiting(c);
+        chat_send_waiting(c);
     } else {
         chat_say(c, ENTRY_ERROR, "%s", why);
     }
@@ -299,7 +301,7 @@ static void ready_event(struct chat *c, const struct lade_event *ev)
              c->info.strategy, dot, c->info.device, c->bundled ? about_bundled : "",
              c->transcript.n ? "" : "Type a message. / shows the commands, /resume the earlier "
                                     "conversations.");
-    send_waiting(c);
+    chat_send_waiting(c);
 }
 
 void chat_event(struct chat *c, const struct lade_event *ev)

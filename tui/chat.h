@@ -82,6 +82,9 @@ void chat_submit(struct chat *c, const char *text);
  * A message taken back is given to `restore` (may be NULL) before it goes. */
 bool chat_cancel(struct chat *c, void (*restore)(const char *text));
 
+/* Sends the waiting messages as one request, when the model is free. */
+void chat_send_waiting(struct chat *c);
+
 /* An event of the engine; the caller clears it. */
 void chat_event(struct chat *c, const struct lade_event *ev);
 
@@ -101,6 +104,20 @@ void chat_new(struct chat *c);
 int chat_resume(struct chat *c, int64_t id, char *err);
 int chat_rename(struct chat *c, const char *title, char *err);
 int chat_delete(struct chat *c, int64_t id, char *err);
+
+/* ---- changing what was said (chat_revise.c) ----------------------------------------------------
+ *
+ * The history keeps what is taken off the screen, as another branch of the conversation. */
+
+/* Takes the last question and its answer off, and puts the question into the input line if that is
+ * empty. Returns false if there is no question. No answer may be running. */
+bool chat_take_back(struct chat *c);
+
+/* Asks the last question again, for another answer. */
+int chat_retry(struct chat *c, char *err);
+
+/* Goes on in a copy of the conversation; the original stays as it is. */
+int chat_fork(struct chat *c, char *err);
 
 /* Saving, for chat.c. Errors are said once, and the chat goes on. */
 void chat_save_user(struct chat *c, struct entry *e);

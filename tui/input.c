@@ -192,7 +192,8 @@ const char *input_text(void)
 
 bool input_is_empty(void)
 {
-    return rl_end == 0;
+    /* The line submitted is still readline's; the next one is empty. */
+    return in.submitting ? !in.later : rl_end == 0;
 }
 
 bool input_at_start(void)

@@ -123,7 +123,8 @@ static bool control(struct keys *k, struct keys_event *ev, unsigned char c)
         unsigned char c;
         enum keys_kind kind;
     } table[] = {{'\r', KEYS_ENTER}, {'\n', KEYS_NEWLINE}, {'\t', KEYS_TAB},   {3, KEYS_CTRL_C},
-                 {4, KEYS_CTRL_D},   {12, KEYS_CTRL_L},    {20, KEYS_CTRL_T},  {26, KEYS_CTRL_Z}};
+                 {4, KEYS_CTRL_D},   {7, KEYS_CTRL_G},     {12, KEYS_CTRL_L},  {20, KEYS_CTRL_T},
+                 {26, KEYS_CTRL_Z}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (table[i].c == c)
             return take(k, ev, table[i].kind, 1);

@@ -19,7 +19,7 @@ enum keys_kind {
     KEYS_TOP, KEYS_BOTTOM,         /* Ctrl-Home, Ctrl-End */
     KEYS_LINE_UP, KEYS_LINE_DOWN,  /* Shift- or Ctrl-arrows: scroll by a line */
     KEYS_WHEEL_UP, KEYS_WHEEL_DOWN,
-    KEYS_CTRL_C, KEYS_CTRL_D, KEYS_CTRL_L, KEYS_CTRL_T, KEYS_CTRL_Z,
+    KEYS_CTRL_C, KEYS_CTRL_D, KEYS_CTRL_G, KEYS_CTRL_L, KEYS_CTRL_T, KEYS_CTRL_Z,
     KEYS_FOCUS,    /* reports nobody asked for: ignored */
 };
 

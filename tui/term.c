@@ -18,12 +18,12 @@
 #include "tui/theme.h"
 
 /* Modes beyond those of curses: bracketed paste, wheel reports in SGR form. */
-#define PASTE_ON "\033[?2004h"
-#define PASTE_OFF "\033[?2004l"
-#define MOUSE_ON "\033[?1000h\033[?1006h"
-#define MOUSE_OFF "\033[?1006l\033[?1000l"
+#define PASTE_ON    "\033[?2004h"
+#define PASTE_OFF   "\033[?2004l"
+#define MOUSE_ON    "\033[?1000h\033[?1006h"
+#define MOUSE_OFF   "\033[?1006l\033[?1000l"
 #define FRAME_BEGIN "\033[?2026h"
-#define FRAME_END "\033[?2026l"
+#define FRAME_END   "\033[?2026l"
 
 static struct {
     SCREEN *screen;
@@ -71,13 +71,18 @@ int term_start(const char *log, char *err)
     const char *name = getenv("TERM");
     int status = 0;
     if (setupterm(name, STDOUT_FILENO, &status) != 0)
-        return lade_fail(err, "terminal: TERM is '%.32s', which is not known here; set TERM to "
-                              "xterm-256color", name ? name : "");
+        return lade_fail(err,
+                         "terminal: TERM is '%.32s', which is not known here; set TERM to "
+                         "xterm-256color",
+                         name ? name : "");
+    bool can_move = cursor_address != NULL;
     del_curterm(cur_term);
-    term.screen = newterm(NULL, stdout, stdin);
+    term.screen = can_move ? newterm(NULL, stdout, stdin) : NULL;
     if (!term.screen)
-        return lade_fail(err, "terminal: '%.32s' cannot show a full screen; set TERM to "
-                              "xterm-256color", name ? name : "");
+        return lade_fail(err,
+                         "terminal: '%.32s' cannot show a full screen; set TERM to "
+                         "xterm-256color",
+                         name ? name : "");
     set_term(term.screen);
     term.active = true;
     curses_modes();
@@ -101,20 +106,43 @@ void term_stop(void)
     guard_stderr_back();
 }
 
-void term_suspend(void)
+static void leave(void)
 {
     modes(false);
     endwin();
     tcsetattr(STDIN_FILENO, TCSADRAIN, &term.saved);
     guard_signals(false);
-    raise(SIGTSTP);
-    /* Here the shell has continued us. */
+}
+
+static void come_back(void)
+{
     guard_signals(true);
-    tcgetattr(STDIN_FILENO, &term.saved);
     refresh();
     curses_modes();
     modes(true);
     term_resize();
+}
+
+void term_suspend(void)
+{
+    leave();
+    raise(SIGTSTP);
+    /* Here the shell has continued us. */
+    tcgetattr(STDIN_FILENO, &term.saved);
+    come_back();
+}
+
+void term_lend(void)
+{
+    leave();
+    signal(SIGINT, SIG_IGN);
+    signal(SIGQUIT, SIG_IGN);
+}
+
+void term_take_back(void)
+{
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &term.saved);
+    come_back();
 }
 
 void term_resize(void)
@@ -159,8 +187,10 @@ void term_clipboard(const char *text, size_t n)
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     size_t groups = (n + 2) / 3, at = 0;
     char *out = malloc(groups * 4 + 16);
-    if (!out)
+    if (!out || !term.active) {
+        free(out);
         return;
+    }
     at += (size_t)sprintf(out, "\033]52;c;");
     for (size_t i = 0; i < n; i += 3) {
         unsigned v = 0;

@@ -22,6 +22,11 @@ void term_stop(void);
 /* Gives the terminal back, stops the process as Ctrl-Z does, and takes it again. */
 void term_suspend(void);
 
+/* Lends the terminal to a program that this one starts and waits for, and takes it again. In
+ * between Ctrl-C is that program's, and no signal is told. */
+void term_lend(void);
+void term_take_back(void);
+
 /* A descriptor that is readable when a signal waits for term_signal: SIGWINCH, SIGTSTP, SIGCONT,
  * SIGTERM, SIGHUP, SIGINT, SIGQUIT. */
 int term_signal_fd(void);

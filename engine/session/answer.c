@@ -66,9 +66,11 @@ static int make_prompt(struct answer *a, char *err)
             return -1;
         a->reasoning = r->think;
     }
-    if (a->n_ids > (size_t)a->e->model->context)
+    if (a->n_ids > (size_t)a->e->model->context) {
+        a->result.stop = LADE_STOP_CONTEXT;
         return lade_fail(err, "prompt: has %zu tokens but the context holds %d; shorten it, start "
                          "a new conversation, or raise --context", a->n_ids, a->e->model->context);
+    }
     a->result.prompt_tokens = (int)a->n_ids;
     return 0;
 }
@@ -267,7 +269,8 @@ void lade_worker_answer(struct lade_engine *e, const struct lade_request *r)
         } else {
             ev.kind = LADE_EV_FAILED;
             ev.text = strdup(err);
-            a.result.stop = LADE_STOP_ERROR;
+            if (a.result.stop != LADE_STOP_CONTEXT)
+                a.result.stop = LADE_STOP_ERROR;
         }
     }
     finish_numbers(&a);

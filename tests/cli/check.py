@@ -220,6 +220,24 @@ class Chat:
         os.close(self.terminal)
 
 
+def refused_terminal(lade, fixture):
+    for term, why in ("dumb", "full screen"), ("no-such-terminal", "not known"):
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.environ["TERM"] = term
+            os.execvp(lade, [lade, "-m", fixture])
+        seen = b""
+        try:
+            while more := os.read(terminal, 65536):
+                seen += more
+        except OSError:
+            pass  # it has ended
+        _, status = os.waitpid(pid, 0)
+        line = seen.decode().strip()
+        assert os.waitstatus_to_exitcode(status) == 1, line
+        assert line.startswith("lade: terminal: ") and why in line and "\x1b" not in line, line
+
+
 def answers(path):
     """(state, content) of every answer in the database; [] while there is none."""
     try:

@@ -95,6 +95,7 @@ fails "logits without ids" 2 'needs token ids' "$lade" logits -m "$tiny"
 fails "bench with bad depths" 2 'depth' "$lade" bench -m "$tiny" --depth 1,,2
 fails "no such model" 1 'there is no such file' "$lade" run -m "$work/nowhere" -p x
 fails "chat without a terminal" 1 'terminal' "$lade" -m "$tiny"
+check "chat on a terminal that cannot move the cursor" refused_terminal "$lade" "$tiny"
 
 # ---- run ------------------------------------------------------------------------------------------
 
@@ -210,7 +211,10 @@ cp "$hub/Org/Tiny-GGUF/Tiny-Q8_0.gguf" "$hub/Org/Tiny-GGUF/Tiny-Q4_0.gguf"
 mkfifo "$work/stop"
 python3 tests/support/hub_server.py "$hub" <"$work/stop" >"$work/ports" &
 exec 9>"$work/stop" # the server ends when this closes
-until [ -s "$work/ports" ]; do sleep 0.1; done
+server=$!
+# Waits for something the server prints, unless it has ended.
+until_server() { until "$@"; do kill -0 "$server" 2>/dev/null || break; sleep 0.1; done; }
+until_server [ -s "$work/ports" ]
 HF_ENDPOINT=http://127.0.0.1:$(cut -d ' ' -f 1 "$work/ports")
 HF_HUB_CACHE=$work/no-cache
 export HF_ENDPOINT HF_HUB_CACHE
@@ -222,11 +226,12 @@ fails "pull of no repository name" 1 'ORG/NAME' "$lade" pull tiny
 fails "pull of what is not there" 1 'nobody/none: .*404' "$lade" pull nobody/none
 fails "pull of one among several" 1 'Q4_0 .*Q8_0' "$lade" pull Org/Tiny-GGUF
 echo '[{"match": "model-", "pace": 1000}]' >&9
-until grep -q ok "$work/ports"; do sleep 0.1; done
+until_server grep -q ok "$work/ports"
 check "Ctrl-C while pulling" interrupt_pull "$lade" Org/Tiny-Next "$hub/log"
 fails "run of a model half fetched" 1 'lade pull Org/Tiny-Next' "$lade" run -m tiny-next -p x
 echo '[]' >&9
-until [ "$(grep -c ok "$work/ports")" -eq 2 ]; do sleep 0.1; done
+twice_ok() { [ "$(grep -c ok "$work/ports")" -eq 2 ]; }
+until_server twice_ok
 json "pull --json goes on" repo path files bytes fetched seconds -- \
     "$lade" pull Org/Tiny-Next --json
 cmp -s "$LADE_HOME/models/Org/Tiny-Next/model-00002-of-00002.safetensors" \

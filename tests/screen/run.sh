@@ -326,6 +326,45 @@ test_terminate_saves() {
         start stream 80 24 --resume && see 'Paragraph 12:' && see 'stopped'
 }
 
+test_editor() {
+    fresh
+    cat >"$work/editor" <<'end'
+#!/bin/sh
+echo EDITING
+until [ -e "$LADE_HOME/written" ]; do sleep 0.1; done
+printf ' and\r\nmore 日本\n\n' >>"$2"
+end
+    chmod +x "$work/editor"
+    RUN_ENV="EDITOR='$work/editor --wait'"
+    start stream 80 24
+    RUN_ENV=
+    see 'Thinking is ready' && keys 'Go' Enter && see 'Paragraph 12' && keys 'first' && keys C-g &&
+        see 'EDITING' && lacks 'Paragraph 12' && open_gate first && until_ saved 'Paragraph 20' &&
+        lacks 'Paragraph' && open_gate written && see '❯ first and' && see '  more 日本' &&
+        see 'Paragraph 20' && keys Escape && see 'stopped ·' && keys '!' && see 'more 日本!' &&
+        [ -z "$(ls "$work/home/cache" | grep message)" ]
+}
+
+test_editor_fails() {
+    fresh
+    RUN_ENV='EDITOR=false VISUAL='
+    start chat 80 24
+    RUN_ENV=
+    see 'Thinking is ready' && keys 'kept' && keys C-g && see 'false ended with status 1' &&
+        see '❯ kept'
+}
+
+test_another_try() {
+    fresh
+    start error 80 24 && see 'Thinking is ready' && keys 'first' Enter && see 'check the drive' &&
+        keys '/retry' Enter && see 'Still here.' && gone 'interrupted here' && keys '/retry' Enter &&
+        gone 'Still here.' && see 'interrupted here' && keys '/edit' Enter &&
+        gone 'interrupted here' && see '❯ first' && keys ' again' Enter && see 'Still here.' &&
+        keys '/fork' Enter && see 'conversation 2' && keys 'next' Enter && see 'interrupted here' &&
+        keys C-d && see 'EXIT 0' && start error 80 24 --resume 1 && see '❯ first again' &&
+        see 'Still here.' && lacks 'next'
+}
+
 test_suspend() {
     fresh
     new_terminal

@@ -68,6 +68,7 @@ static void note(struct seen *s, const struct lade_event *ev)
     case LADE_EV_FAILED:
         s->failed++;
         s->request = ev->request;
+        s->result = ev->result;
         snprintf(s->error, sizeof s->error, "%s", ev->text);
         break;
     }
@@ -227,6 +228,7 @@ static void test_prompt_too_long(void **state)
     wait_for(e, &s, &s.failed);
     assert_int_equal(s.request, number);
     assert_non_null(strstr(s.error, "context"));
+    assert_int_equal(s.result.stop, LADE_STOP_CONTEXT);
     free(text);
     ask(e, "short", 2);
     wait_for(e, &s, &s.done);

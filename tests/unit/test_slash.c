@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "tests/support/support_hub.h"
+#include "tui/input.h"
 #include "tui/text/width.h"
 
 static struct chat chat;
@@ -72,7 +73,7 @@ static void beginnings(void **state)
     assert_string_equal(slash_find("qui", 3, err)->name, "quit");
     assert_string_equal(slash_find("HELP", 4, err)->name, "help");
     assert_null(slash_find("re", 2, err));
-    assert_non_null(strstr(err, "/resume or /rename"));
+    assert_non_null(strstr(err, "/resume or /rename or /retry"));
     assert_null(slash_find("nonsense", 8, err));
     assert_non_null(strstr(err, "/help"));
 }
@@ -162,6 +163,90 @@ static void errors_are_said(void **state)
     assert_true(chat.quit);
 }
 
+static const char *said(const char *line)
+{
+    slash_run(&chat, line);
+    return buf_text(&last()->text);
+}
+
+/* Code blocks are counted from the first; what is there is said. */
+static void copy_of_code(void **state)
+{
+    (void)state;
+    transcript_add(&chat.transcript, ENTRY_ANSWER,
+                   "Text\n```c\nint a;\n```\nmore\n  ```\n  two\n  ```\n```\nopen");
+    assert_non_null(strstr(said("/copy 1"), "7 bytes"));
+    assert_non_null(strstr(said("/copy 2"), "6 bytes"));
+    assert_non_null(strstr(said("/copy code"), "6 bytes"));
+    assert_non_null(strstr(said("/copy 3"), "has 2 code blocks"));
+    assert_non_null(strstr(said("/copy 0"), "cannot be copied"));
+    assert_non_null(strstr(said("/copy 1000"), "cannot be copied"));
+    transcript_add(&chat.transcript, ENTRY_ANSWER, "No code.");
+    assert_non_null(strstr(said("/copy 1"), "no code block"));
+}
+
+/* With a history of its own, and no engine: what needs none. */
+static void another_try(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/lade-slash-XXXXXX", path[64], line[96], err[HISTORY_ERR];
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/history.db", dir);
+    for (const char *const *c = (const char *const[]){"/retry", "/edit", "/fork", "/export", NULL};
+         *c; c++) {
+        said(*c);
+        assert_int_equal(last()->kind, ENTRY_ERROR);
+    }
+    if (history_open(&chat.history, path, err))
+        fail_msg("%s", err);
+    chat_save_user(&chat, transcript_add(&chat.transcript, ENTRY_USER, "question"));
+    struct entry *answer = transcript_add(&chat.transcript, ENTRY_ANSWER, "answer");
+    assert_int_equal(history_message_add(chat.history, chat.conversation, HISTORY_ACTIVE,
+                                         HISTORY_ASSISTANT, "answer", &answer->id, err),
+                     0);
+    snprintf(line, sizeof line, "/export %s/a.md", dir);
+    assert_non_null(strstr(said(line), "Written to"));
+    assert_non_null(strstr(said(line), "File exists"));
+    snprintf(line, sizeof line, "/export %s/a.json", dir);
+    assert_non_null(strstr(said(line), "Written to"));
+    assert_non_null(strstr(said("/export /nowhere/a"), "No such file"));
+
+    assert_non_null(strstr(said("/fork"), "conversation 2"));
+    assert_int_equal(chat.conversation, 2);
+    assert_int_equal(chat.transcript.n, 3);
+    slash_run(&chat, "/edit");
+    assert_string_equal(input_text(), "question");
+    assert_int_equal(chat.transcript.n, 1);
+    if (chat_resume(&chat, 2, err))
+        fail_msg("%s", err);
+    assert_int_equal(chat.transcript.n, 0); /* the answer is on another branch now */
+    if (chat_resume(&chat, 1, err))
+        fail_msg("%s", err);
+    assert_int_equal(chat.transcript.n, 2);
+    snprintf(line, sizeof line, "rm -rf '%s'", dir);
+    assert_int_equal(system(line), 0);
+}
+
+/* It would be part of every later prompt, and none of them would fit. */
+static void what_does_not_fit_comes_back(void **state)
+{
+    (void)state;
+    struct lade_event failed = {.kind = LADE_EV_FAILED, .request = 5, .text = (char *)"too long"};
+    transcript_add(&chat.transcript, ENTRY_USER, "short");
+    transcript_add(&chat.transcript, ENTRY_ANSWER, "yes");
+    transcript_add(&chat.transcript, ENTRY_USER, "very");
+    transcript_add(&chat.transcript, ENTRY_USER, "long");
+    chat.answer = (struct chat_answer){.request = 5,
+                                       .entry = transcript_add(&chat.transcript, ENTRY_ANSWER, "")};
+    failed.result.stop = LADE_STOP_CONTEXT;
+    input_set("");
+    chat_event(&chat, &failed);
+    assert_int_equal(chat.transcript.n, 3);
+    assert_string_equal(buf_text(&chat.transcript.items[1]->text), "yes");
+    assert_string_equal(buf_text(&last()->text), "too long");
+    assert_string_equal(input_text(), "very\nlong");
+}
+
 static void help_names_everything(void **state)
 {
     (void)state;
@@ -184,7 +269,7 @@ static void completions(void **state)
     slash_complete(&chat, "/", &m, &from);
     assert_int_equal(m.n, slash_count);
     slash_complete(&chat, "/re", &m, &from);
-    assert_int_equal(m.n, 2);
+    assert_int_equal(m.n, 3);
     assert_int_equal(menu_common(&m), 3);
     assert_int_equal(m.typed, 3);
     slash_complete(&chat, "/think f", &m, &from);
@@ -251,12 +336,16 @@ static void defaults_and_json(void **state)
 int main(void)
 {
     width_locale();
+    input_start(NULL, NULL, NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_a_command, begin, end),
         cmocka_unit_test_setup_teardown(table_is_sound, begin, end),
         cmocka_unit_test_setup_teardown(beginnings, begin, end),
         cmocka_unit_test_setup_teardown(pull_beside_the_chat, begin, end),
         cmocka_unit_test_setup_teardown(errors_are_said, begin, end),
+        cmocka_unit_test_setup_teardown(copy_of_code, begin, end),
+        cmocka_unit_test_setup_teardown(another_try, begin, end),
+        cmocka_unit_test_setup_teardown(what_does_not_fit_comes_back, begin, end),
         cmocka_unit_test_setup_teardown(help_names_everything, begin, end),
         cmocka_unit_test_setup_teardown(completions, begin, end),
         cmocka_unit_test_setup_teardown(settings, begin, end),

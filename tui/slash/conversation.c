@@ -1,11 +1,15 @@
-/* Commands about saved conversations: /new /resume /rename /delete, and their picker. */
+/* Commands about conversations: /new /resume /rename /delete, with the picker; /retry /edit /fork
+ * /export. */
 #include "tui/slash/slash.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "tui/meters/units.h"
 #include "tui/theme.h"
@@ -92,8 +96,10 @@ int slash_resume(struct chat *c, const char *args, char *err)
     errno = 0;
     long long id = strtoll(args, &end, 10);
     if (*end || errno || id <= 0)
-        return lade_fail(err, "/resume %.40s: not the number of a conversation; /resume alone "
-                              "shows them", args);
+        return lade_fail(err,
+                         "/resume %.40s: not the number of a conversation; /resume alone "
+                         "shows them",
+                         args);
     return chat_resume(c, id, err);
 }
 
@@ -106,6 +112,73 @@ int slash_delete(struct chat *c, const char *args, char *err)
         return -1;
     c->picker.confirm = true;
     return 0;
+}
+
+int slash_retry(struct chat *c, const char *args, char *err)
+{
+    (void)args;
+    return chat_retry(c, err);
+}
+
+int slash_edit(struct chat *c, const char *args, char *err)
+{
+    (void)args;
+    if (c->answer.entry)
+        return lade_fail(err, "/edit: an answer is being written; stop it first with Esc");
+    if (!chat_take_back(c))
+        return lade_fail(err, "/edit: nothing was asked yet; type a message");
+    return 0;
+}
+
+int slash_fork(struct chat *c, const char *args, char *err)
+{
+    (void)args;
+    if (chat_fork(c, err) != 0)
+        return -1;
+    chat_say(c, ENTRY_NOTICE, "This is a copy, conversation %lld; /resume has the original.",
+             (long long)c->conversation);
+    return 0;
+}
+
+static int write_new_file(const char *path, const char *text, char *err)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return lade_fail(err, "/export %.200s: %s; name a file that can be made", path,
+                         strerror(errno));
+    size_t n = strlen(text);
+    FILE *f = fdopen(fd, "w");
+    bool written = f && fwrite(text, 1, n, f) == n;
+    if (f ? fclose(f) != 0 || !written : close(fd) != 0) {
+        lade_fail(err, "/export %.200s: %s; free some space", path, strerror(errno));
+        unlink(path);
+        return -1;
+    }
+    return 0;
+}
+
+int slash_export(struct chat *c, const char *args, char *err)
+{
+    char path[PATH_MAX];
+    if (!c->history || !c->conversation)
+        return lade_fail(err, "/export: nothing is saved yet; send a message first");
+    if (strlen(args) >= sizeof path)
+        return lade_fail(err, "/export: the name is too long; choose a shorter one");
+    if (*args)
+        snprintf(path, sizeof path, "%s", args);
+    else
+        snprintf(path, sizeof path, "lade-%lld.md", (long long)c->conversation);
+    const char *ending = strrchr(path, '.');
+    bool json = ending && strcmp(ending, ".json") == 0;
+    char *text =
+        history_export(c->history, c->conversation, json ? HISTORY_JSON : HISTORY_MARKDOWN, err);
+    if (!text)
+        return -1;
+    int failed = write_new_file(path, text, err);
+    free(text);
+    if (!failed)
+        chat_say(c, ENTRY_NOTICE, "Written to %s.", path);
+    return failed;
 }
 
 static void taken(struct chat *c, int64_t id)

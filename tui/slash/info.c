@@ -38,6 +38,7 @@ int slash_help(struct chat *c, const char *args, char *err)
         {"PgUp, PgDn, wheel", "scroll; End follows again"},
         {"Ctrl-T", "show or fold the model's reasoning"},
         {"Up, Ctrl-R", "earlier messages; search them"},
+        {"Ctrl-G", "write the message in $EDITOR"},
         {"Ctrl-L, Ctrl-Z", "draw again; suspend"},
         {"Ctrl-D", "leave"},
     };
@@ -81,25 +82,44 @@ int slash_stats(struct chat *c, const char *args, char *err)
     return 0;
 }
 
-/* The last fenced block of an answer, without its fences. */
-static char *last_code(const char *text)
+/* Fenced block number `wanted` of an answer, 0 = the last, without its fences; malloc'ed, NULL if
+ * there is none. *blocks gets their number. */
+static char *code_block(const char *text, int wanted, int *blocks)
 {
     const char *best = NULL, *open = NULL;
     size_t best_n = 0;
+    *blocks = 0;
     for (const char *line = text; line && *line;) {
         const char *end = strchr(line, '\n');
         if (strncmp(line + strspn(line, " "), "```", 3) == 0) {
-            if (open) {
-                best = open;
-                best_n = (size_t)(line - open);
-                open = NULL;
-            } else {
+            if (!open) {
                 open = end ? end + 1 : NULL;
+            } else {
+                ++*blocks;
+                if (!wanted || *blocks == wanted) {
+                    best = open;
+                    best_n = (size_t)(line - open);
+                }
+                open = NULL;
             }
         }
         line = end ? end + 1 : NULL;
     }
     return best ? buf_strndup(best, best_n) : NULL;
+}
+
+static int copy_code(const struct entry *answer, int wanted, struct buf *out, char *err)
+{
+    int blocks;
+    char *code = code_block(buf_text(&answer->text), wanted, &blocks);
+    if (!blocks)
+        return lade_fail(err, "/copy: the last answer has no code block; /copy takes all of it");
+    if (!code)
+        return lade_fail(err, "/copy %d: the last answer has %d code block%s; choose one of them",
+                         wanted, blocks, blocks == 1 ? "" : "s");
+    buf_puts(out, code);
+    free(code);
+    return 0;
 }
 
 static void all_text(const struct chat *c, struct buf *out)
@@ -109,6 +129,13 @@ static void all_text(const struct chat *c, struct buf *out)
         if (e->kind == ENTRY_USER || e->kind == ENTRY_ANSWER)
             buf_printf(out, "%s%s\n", e->kind == ENTRY_USER ? "\n> " : "\n", buf_text(&e->text));
     }
+}
+
+/* A number from 1 to 999. */
+static bool is_count(const char *s)
+{
+    size_t n = strspn(s, "0123456789");
+    return n > 0 && n < 4 && !s[n] && atoi(s) > 0;
 }
 
 int slash_copy(struct chat *c, const char *args, char *err)
@@ -122,17 +149,16 @@ int slash_copy(struct chat *c, const char *args, char *err)
         return lade_fail(err, "/copy: there is no answer yet; ask something first");
     if (strcmp(args, "all") == 0) {
         all_text(c, &text);
-    } else if (strcmp(args, "code") == 0) {
-        char *code = last_code(buf_text(&last->text));
-        if (!code)
-            return lade_fail(err, "/copy code: the last answer has no code block; /copy takes all "
-                                  "of it");
-        buf_puts(&text, code);
-        free(code);
+    } else if (strcmp(args, "code") == 0 || is_count(args)) {
+        if (copy_code(last, atoi(args), &text, err) != 0)
+            return -1;
     } else if (!*args || strcmp(args, "answer") == 0) {
         buf_puts(&text, buf_text(&last->text) + strspn(buf_text(&last->text), " \n"));
     } else {
-        return lade_fail(err, "/copy %.40s: cannot be copied; choose answer, code or all", args);
+        return lade_fail(err,
+                         "/copy %.40s: cannot be copied; choose answer, code, the number of a "
+                         "code block, or all",
+                         args);
     }
     term_clipboard(text.at, text.n);
     chat_say(c, ENTRY_NOTICE, "%zu bytes given to the terminal's clipboard.", text.n);
@@ -144,7 +170,7 @@ void slash_copy_complete(struct chat *c, const char *args, struct menu *out)
 {
     (void)c;
     menu_offer(out, args, "answer", "the last answer");
-    menu_offer(out, args, "code", "its last code block");
+    menu_offer(out, args, "code", "its last code block; a number takes another");
     menu_offer(out, args, "all", "the whole conversation");
 }
 
@@ -156,8 +182,9 @@ int slash_mouse(struct chat *c, const char *args, char *err)
     term_mouse(on);
     if (prefs_set("mouse", on ? "on" : "off", err) != 0)
         return -1;
-    chat_say(c, ENTRY_NOTICE, on ? "The wheel scrolls; hold Shift to select text."
-                                 : "The mouse selects text; scroll with PgUp and PgDn.");
+    chat_say(c, ENTRY_NOTICE,
+             on ? "The wheel scrolls; hold Shift to select text."
+                : "The mouse selects text; scroll with PgUp and PgDn.");
     return 0;
 }
 

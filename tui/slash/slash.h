@@ -50,6 +50,10 @@ int slash_new(struct chat *c, const char *args, char *err);
 int slash_resume(struct chat *c, const char *args, char *err);
 int slash_rename(struct chat *c, const char *args, char *err);
 int slash_delete(struct chat *c, const char *args, char *err);
+int slash_retry(struct chat *c, const char *args, char *err);
+int slash_edit(struct chat *c, const char *args, char *err);
+int slash_fork(struct chat *c, const char *args, char *err);
+int slash_export(struct chat *c, const char *args, char *err);
 
 int slash_theme(struct chat *c, const char *args, char *err);
 int slash_think(struct chat *c, const char *args, char *err);
