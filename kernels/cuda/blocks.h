@@ -67,6 +67,8 @@ __host__ __device__ static inline struct block_shape block_shape_of(int format)
         return {5, 4, 2};
     case LADE_BLOCK_IQ4_XS:
         return {8, 34, 0};
+    case LADE_BLOCK_F8_E4M3:
+        return {7, 33, 0};
     default:
         return {5, 4, 1}; /* LADE_BLOCK_MXFP4 */
     }
@@ -364,6 +366,16 @@ __device__ static inline void chunk_iq1_m(const struct block_lane &b, const uint
 /* ---- all of them ----------------------------------------------------------------------------- */
 
 /* Values 8c .. 8c+7 of a row's block. */
+/* A scale, then 8-bit floats: exponent and mantissa are those of a half 2^8 times smaller. */
+__device__ static inline void chunk_f8(const struct block_lane &b, int c, float *y)
+{
+    const float d = __uint_as_float(block_word(b, 0));
+    for (int i = 0; i < 8; i++) {
+        const uint32_t code = block_word(b, 1 + 2 * c + i / 4) >> 8 * (i % 4);
+        y[i] = half_value((code & 0x80) << 8 | (code & 0x7f) << 7) * 256.0f * d;
+    }
+}
+
 __device__ static inline void block_chunk(int format, const struct block_lane &b,
                                           const uint16_t *books, int c, float *y)
 {
@@ -427,6 +439,9 @@ __device__ static inline void block_chunk(int format, const struct block_lane &b
         break;
     case LADE_BLOCK_IQ4_XS:
         chunk_iq4_xs(b, c, y);
+        break;
+    case LADE_BLOCK_F8_E4M3:
+        chunk_f8(b, c, y);
         break;
     default:
         chunk_mxfp4(b, c, y);

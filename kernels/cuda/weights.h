@@ -16,7 +16,8 @@ struct gpu_matrix {
     const uint8_t *data; /* NULL: not on this device */
     int rows, cols;
     int group;
-    uint8_t type, block, has_zeros, kind;
+    uint8_t type, block, kind;
+    uint8_t has_zeros : 1, has_order : 1;
 };
 
 /* How decode products read a matrix (few.h). */
@@ -29,6 +30,8 @@ enum gpu_kind {
 
 static inline enum gpu_kind gpu_kind_of(const struct lade_matrix *m)
 {
+    if (m->has_order)
+        return GPU_WIDE;
     if (m->type == LADE_Q4 && m->group % 32 == 0)
         return GPU_Q4;
     if (m->type == LADE_Q8 && m->group % 32 == 0)
@@ -46,6 +49,7 @@ static inline struct gpu_matrix gpu_matrix_of(const struct lade_matrix *m)
     g.type = (uint8_t)m->type;
     g.block = m->block;
     g.has_zeros = m->has_zeros;
+    g.has_order = m->has_order;
     g.kind = (uint8_t)gpu_kind_of(m);
     return g;
 }
@@ -88,6 +92,14 @@ __device__ static inline const uint8_t *matrix_zeros(const struct gpu_matrix &m)
     size_t tiles = (size_t)((m.rows - 1) / LADE_TILE + 1);
     size_t bytes = tiles * (size_t)matrix_groups(m) * LADE_TILE * 2;
     return (const uint8_t *)matrix_scales(m) + (bytes + LADE_ALIGN - 1) / LADE_ALIGN * LADE_ALIGN;
+}
+
+/* Behind the scales, and the zeros where there are some. */
+__device__ static inline const uint16_t *matrix_order(const struct gpu_matrix &m)
+{
+    size_t tiles = (size_t)((m.rows - 1) / LADE_TILE + 1);
+    size_t bytes = m.has_zeros ? tiles * (size_t)matrix_groups(m) * LADE_TILE : 0;
+    return (const uint16_t *)(matrix_zeros(m) + (bytes + LADE_ALIGN - 1) / LADE_ALIGN * LADE_ALIGN);
 }
 
 /* ---- values of one chunk in their own order; zero past the last column ------------------------ */
@@ -152,12 +164,38 @@ __device__ static inline void chunk_blocks(const struct gpu_matrix &m, const uin
         y[i] = chunk * 8 + i < m.cols ? y[i] : 0.0f;
 }
 
+/* The same where each input has a group of its own choice. */
+__device__ static inline void chunk_ordered(const struct gpu_matrix &m, int row, int chunk,
+                                            float *y)
+{
+    const bool q4 = m.type == LADE_Q4;
+    const int words = matrix_words(m), per = q4 ? 8 : 4;
+    const size_t tile = (size_t)(row / LADE_TILE), lane = (size_t)(row % LADE_TILE);
+    const size_t groups = tile * (size_t)matrix_groups(m) * LADE_TILE + lane;
+    const uint32_t *codes = (const uint32_t *)m.data + tile * (size_t)words * LADE_TILE + lane;
+    const uint16_t *scales = matrix_scales(m) + groups, *order = matrix_order(m);
+    const uint8_t *zeros = matrix_zeros(m) + groups;
+    for (int i = 0; i < 8; i++) {
+        const int k = chunk * 8 + i;
+        if (k >= m.cols) {
+            y[i] = 0;
+            continue;
+        }
+        const uint32_t code = codes[(size_t)(k / per) * LADE_TILE] >> k % per * (32 / per);
+        const size_t group = (size_t)order[k] * LADE_TILE;
+        const int zero = m.has_zeros ? zeros[group] : q4 ? 8 : 128;
+        y[i] = half_value(scales[group]) * (float)((int)(code & (q4 ? 15 : 255)) - zero);
+    }
+}
+
 /* Not inlined: it holds all formats. `row` is below m.rows. */
 __device__ static inline __attribute__((noinline)) void
 matrix_chunk(const struct gpu_matrix &m, const uint16_t *books, int row, int chunk, float *y)
 {
     if (m.type == LADE_BLOCKS)
         chunk_blocks(m, books, row, chunk, y);
+    else if (m.has_order)
+        chunk_ordered(m, row, chunk, y);
     else if (m.type == LADE_Q4 || m.type == LADE_Q8)
         chunk_tiled(m, row, chunk, y);
     else
