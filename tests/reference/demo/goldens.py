@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import random
 import sys
 
 import torch
@@ -21,15 +22,23 @@ sys.path.append(str(HERE.parent))
 import dump_goldens  # noqa: E402
 import reference_model  # noqa: E402
 
-CONVERSATION = [
-    "Hello!", "Hello! What can I do for you?", "What is lade?",
-    "lade is a terminal program that chats with an 80-billion-parameter model on the machine you have. "
-    "It decides where every weight lives, shows it getting there and keeps every conversation.",
-    "What is 47 + 38?", "47 + 38 = 85.", "I have 16 GB of VRAM and 64 GB of RAM. Which strategy should I use?",
-    "With 16 GB of VRAM and 64 GB of RAM, use `hybrid-heavy-cpu`: the base and two or three shards' worth of experts "
-    "live in VRAM, and the rest stay in RAM, computed on the CPU.", "How do I open a real model, and where are my conversations kept?"]
+TURNS = [
+    ("Hello!", "Hello! What can I do for you?"),
+    ("What is lade?", "lade is a terminal program that chats with an 80-billion-parameter model on the machine you have. "
+     "It decides where every weight lives, shows it getting there and keeps every conversation."),
+    ("What is 47 + 38?", "47 + 38 = 85."),
+    ("I have 16 GB of VRAM and 64 GB of RAM. Which strategy should I use?",
+     "With 16 GB of VRAM and 64 GB of RAM, use `hybrid-heavy-cpu`: the base and two or three shards' worth of experts "
+     "live in VRAM, and the rest stay in RAM, computed on the CPU, because VRAM alone cannot hold the 43.2 GB of weights."),
+    ("How do I stop an answer?", "Press Esc or Ctrl-C. That stops the answer, not the program."),
+    ("How many MB are 12 GB?", "12 GB are 12000 MB."),
+    ("Tell me a joke.", "Why did the expert stay on disk? Nobody routed to it."),
+    ("What is a shard?", "A shard is one file of the checkpoint. While the model loads, lade shows one bar per shard with its size, speed and time left.")]
+LAST = "How do I open a real model, and where are my conversations kept?"
 QUESTIONS = ["I have 16 GB of VRAM and 64 GB of RAM. Which strategy should I use?", "What is lade?", "What is 47 + 38?",
-             "Tell me a joke.", "There is no GPU in my computer, but it has 64 GB of RAM. Which strategy?"]
+             "Tell me a joke.", "There is no GPU in my computer, but it has 64 GB of RAM. Which strategy?", "How do I open a real model?",
+             "What is the difference between mmap and cached-mmap?", "Who are you?", "Where are my conversations kept?"]
+GREEDY = 5  # continuations
 
 
 def chat_text(turns: list[str]) -> str:
@@ -47,15 +56,29 @@ def main() -> None:
     model = reference_model.load(args.model)
     tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
     trace = dump_goldens.Trace(model)
-    prompt = tokenizer.encode(chat_text(CONVERSATION), add_special_tokens=False).ids
-    if len(prompt) < dump_goldens.POSITIONS:
-        raise SystemExit(f"the conversation has only {len(prompt)} tokens")
-    prompt = prompt[:dump_goldens.POSITIONS]
-    logits = model(torch.tensor([prompt])).logits[0]
-    gap = dump_goldens.router_gap(trace, model.config.num_experts_per_tok)
+    def encode(turns):
+        return tokenizer.encode(chat_text(turns), add_special_tokens=False).ids
+
+    # At a near tie of experts the order of additions would decide: another order of the turns then.
+    for attempt in range(dump_goldens.ATTEMPTS):
+        turns = random.Random(attempt).sample(TURNS, len(TURNS))
+        prompt = encode([text for turn in turns for text in turn] + [LAST])[-dump_goldens.POSITIONS:]
+        logits = model(torch.tensor([prompt])).logits[0]
+        gap = dump_goldens.router_gap(trace, model.config.num_experts_per_tok)
+        if len(prompt) == dump_goldens.POSITIONS and gap >= dump_goldens.MIN_ROUTER_GAP:
+            break
+    else:
+        raise SystemExit("every order of the conversation meets an undecided router")
     kept = logits[:, ::dump_goldens.COLUMN_STEP].contiguous()
-    entries = [dump_goldens.greedy(model, trace, tokenizer.encode(chat_text([q]), add_special_tokens=False).ids, dump_goldens.GREEDY)
-               for q in QUESTIONS]
+    entries, asked = [], []
+    for question in QUESTIONS:
+        entry = dump_goldens.greedy(model, trace, encode([question]), dump_goldens.GREEDY)
+        clear = entry["gap"] >= dump_goldens.MIN_GREEDY_GAP and entry["router_gap"] >= dump_goldens.MIN_ROUTER_GAP
+        if clear and len(entries) < GREEDY:
+            entries.append(entry)
+            asked.append(question)
+    if len(entries) < GREEDY:
+        raise SystemExit(f"only {len(entries)} questions have a clear continuation")
     golden = {
         "model": args.model.name, "model_sha256": reference_model.digest(args.model), "positions": len(prompt),
         "columns": kept.shape[1], "column_first": 0, "column_step": dump_goldens.COLUMN_STEP, "vocab": model.config.vocab_size,
@@ -65,7 +88,7 @@ def main() -> None:
     kept.numpy().astype("<f4").tofile(args.out.with_suffix(".f32"))
     args.out.with_suffix(".json").write_text(dump_goldens.to_text(golden))
     print(f"{args.out.name}: {len(prompt)} x {kept.shape[1]} logits, router gap {gap:.1e}, greedy gaps {[e['gap'] for e in entries]}")
-    for question, entry in zip(QUESTIONS, entries):
+    for question, entry in zip(asked, entries):
         print(f"  {question}\n    {tokenizer.decode(entry['ids'], skip_special_tokens=False)!r}")
 
 
