@@ -194,8 +194,12 @@ void app_key(struct chat *c, struct screen *s, const struct keys_event *ev)
         c->repaint = true;
         return;
     }
-    if (ev->kind == KEYS_CTRL_G && !c->picker.open && !input_is_busy()) {
+    if (ev->kind == KEYS_CTRL_G && !c->picker.open && !c->strategies.open && !input_is_busy()) {
         start_editor(c);
+        return;
+    }
+    if (c->strategies.open) {
+        slash_strategies_key(c, ev);
         return;
     }
     if (c->picker.open) {

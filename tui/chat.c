@@ -14,6 +14,9 @@
 /* Seconds; with ticks of a quarter of a second nothing older than half a second is unsaved. */
 #define SAVE_EVERY 0.2
 
+/* Seconds the finished board stays beside a conversation, so that its end is seen. */
+#define BOARD_STAYS 4.0
+
 double chat_now(void)
 {
     struct timespec t;
@@ -68,7 +71,12 @@ void chat_say(struct chat *c, enum entry_kind kind, const char *fmt, ...)
 
 bool chat_is_loading(const struct chat *c)
 {
-    return !c->ready && !c->failed;
+    return !c->failed && (!c->ready || c->moving || c->board_until > 0);
+}
+
+bool chat_board_is_line(const struct chat *c)
+{
+    return c->asked || c->ready;
 }
 
 bool chat_is_busy(const struct chat *c)
@@ -107,7 +115,7 @@ static size_t messages(const struct chat *c, struct lade_message *out)
 void chat_send_waiting(struct chat *c)
 {
     char err[LADE_ERR];
-    if (!c->ready || c->answer.entry || !waiting(c))
+    if (!c->usable || c->answer.entry || !waiting(c))
         return;
     for (int i = 0; i < c->transcript.n; i++) {
         struct entry *e = c->transcript.items[i];
@@ -116,11 +124,10 @@ void chat_send_waiting(struct chat *c)
             entry_changed(e);
         }
     }
-    struct lade_message *list =
-        buf_realloc(NULL, (size_t)c->transcript.n + 1, sizeof *list);
+    struct lade_message *list = buf_realloc(NULL, (size_t)c->transcript.n + 1, sizeof *list);
     size_t n = messages(c, list);
-    int request = lade_engine_ask(c->engine, list, n, &c->settings.sampling,
-                                  c->settings.max_tokens, c->settings.think, err);
+    int request = lade_engine_ask(c->engine, list, n, &c->settings.sampling, c->settings.max_tokens,
+                                  c->settings.think, err);
     free(list);
     if (request < 0) {
         chat_say(c, ENTRY_ERROR, "%s", err);
@@ -129,8 +136,9 @@ void chat_send_waiting(struct chat *c)
     struct entry *e = transcript_add(&c->transcript, ENTRY_ANSWER, NULL);
     e->state = ENTRY_WAITING;
     snprintf(e->progress, sizeof e->progress, "reading");
-    c->answer = (struct chat_answer){
-        .entry = e, .request = request, .began = chat_now(), .think_base = -1};
+    c->answer =
+        (struct chat_answer){.entry = e, .request = request, .began = chat_now(), .think_base = -1};
+    c->asked = true;
     status_prefill(&c->status, 0, 0);
     chat_save_begin(c);
 }
@@ -209,8 +217,8 @@ static void finish(struct chat *c, enum entry_state state, const struct lade_res
 static void done(struct chat *c, const struct lade_event *ev)
 {
     static const enum entry_state states[] = {
-        [LADE_STOP_END] = ENTRY_DONE,           [LADE_STOP_LENGTH] = ENTRY_AT_LIMIT,
-        [LADE_STOP_CONTEXT] = ENTRY_FULL,       [LADE_STOP_CANCELLED] = ENTRY_STOPPED,
+        [LADE_STOP_END] = ENTRY_DONE,          [LADE_STOP_LENGTH] = ENTRY_AT_LIMIT,
+        [LADE_STOP_CONTEXT] = ENTRY_FULL,      [LADE_STOP_CANCELLED] = ENTRY_STOPPED,
         [LADE_STOP_ERROR] = ENTRY_INTERRUPTED,
     };
     finish(c, states[ev->result.stop], &ev->result);
@@ -253,8 +261,8 @@ static void prefill_event(struct chat *c, const struct lade_event *ev)
     if (!e || e->state != ENTRY_WAITING || ev->total <= 0)
         return;
     double share = (double)ev->done / ev->total, so_far = chat_now() - c->answer.began;
-    int n = snprintf(e->progress, sizeof e->progress, "reading %d of %d tokens", ev->done,
-                     ev->total);
+    int n =
+        snprintf(e->progress, sizeof e->progress, "reading %d of %d tokens", ev->done, ev->total);
     char left[UNITS_MAX];
     if (share > 0.02 && share < 1 && so_far > 2)
         snprintf(e->progress + n, sizeof e->progress - (size_t)n, ", %s left",
@@ -268,8 +276,9 @@ static void failed_event(struct chat *c, const struct lade_event *ev)
     if (ev->request == 0) {
         c->failed = true;
         chat_say(c, ENTRY_ERROR, "%s", why);
-        chat_say(c, ENTRY_NOTICE, "No model is loaded. /resume shows saved conversations, /quit "
-                                  "leaves.");
+        chat_say(c, ENTRY_NOTICE,
+                 "No model is loaded. /resume shows saved conversations, /quit "
+                 "leaves.");
     } else if (c->answer.entry && ev->request == c->answer.request) {
         finish(c, ENTRY_INTERRUPTED, &ev->result);
         /* A question that does not fit would be in the way of every later one. */
@@ -288,20 +297,55 @@ static const char about_bundled[] =
     "strategy for your VRAM and RAM, and knows little else. For a real one: `lade models` lists "
     "what is on this machine, `lade pull REPO` fetches one, `lade -m NAME` opens it.\n\n";
 
-static void ready_event(struct chat *c, const struct lade_event *ev)
+static void greet(struct chat *c, double seconds)
 {
     char time[UNITS_MAX], size[UNITS_MAX];
-    c->ready = true;
-    c->have_info = lade_engine_info(c->engine, &c->info);
-    board_ready(&c->board, ev->seconds);
-    status_model(&c->status, &c->info);
     const char *dot = width_utf8() ? " · " : ", ";
+    c->greeted = true;
     chat_say(c, ENTRY_INFO, "**%s** is ready\n%s in %s%s%s%s%s\n\n%s%s", c->info.name,
-             units_file(size, (double)c->info.bytes), units_seconds(time, ev->seconds), dot,
+             units_file(size, (double)c->info.bytes), units_seconds(time, seconds), dot,
              c->info.strategy, dot, c->info.device, c->bundled ? about_bundled : "",
              c->transcript.n ? "" : "Type a message. / shows the commands, /resume the earlier "
                                     "conversations.");
+}
+
+/* Answers are given from now on, as fast as what is home allows. */
+static void usable_event(struct chat *c, const struct lade_event *ev)
+{
+    c->usable = true;
+    c->have_info = lade_engine_info(c->engine, &c->info);
+    board_usable(&c->board);
+    status_model(&c->status, &c->info);
+    if (c->bundled) /* it is all there in a moment, and is not what people expect */
+        greet(c, ev->seconds);
     chat_send_waiting(c);
+}
+
+/* Where a conversation runs already the board's line is greeting enough. */
+static void ready_event(struct chat *c, const struct lade_event *ev)
+{
+    bool again = c->ready; /* after a change of strategy */
+    c->ready = c->usable = true;
+    c->have_info = lade_engine_info(c->engine, &c->info);
+    board_ready(&c->board, ev->seconds);
+    status_model(&c->status, &c->info);
+    if (c->asked || again)
+        c->board_until = chat_now() + BOARD_STAYS;
+    else if (!c->greeted)
+        greet(c, ev->seconds);
+    chat_send_waiting(c);
+}
+
+static void strategy_event(struct chat *c, const struct lade_event *ev)
+{
+    if (ev->text) {
+        chat_say(c, ENTRY_ERROR, "%s", ev->text);
+        return;
+    }
+    c->have_info = lade_engine_info(c->engine, &c->info);
+    status_model(&c->status, &c->info);
+    board_strategy(&c->board, &c->info);
+    chat_say(c, ENTRY_NOTICE, "The strategy is now %s.", c->info.strategy);
 }
 
 void chat_event(struct chat *c, const struct lade_event *ev)
@@ -323,9 +367,10 @@ void chat_event(struct chat *c, const struct lade_event *ev)
         ready_event(c, ev);
         break;
     case LADE_EV_USABLE:
+        usable_event(c, ev);
         break;
     case LADE_EV_STRATEGY:
-        c->have_info = lade_engine_info(c->engine, &c->info);
+        strategy_event(c, ev);
         break;
     case LADE_EV_PREFILL:
         prefill_event(c, ev);
@@ -349,6 +394,13 @@ void chat_tick(struct chat *c, double now)
     struct lade_stats stats;
     if (c->engine)
         lade_engine_stats(c->engine, &stats);
+    if (c->engine) {
+        c->moving = c->ready && stats.loading;
+        if (c->board_until > 0 && now >= c->board_until) {
+            c->board_until = 0;
+            c->dirty = true;
+        }
+    }
     if (c->engine && chat_is_loading(c)) {
         board_tick(&c->board, &stats, now);
         c->dirty = true;

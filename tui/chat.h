@@ -16,6 +16,7 @@
 #include "tui/view/menu.h"
 #include "tui/view/picker.h"
 #include "tui/view/status.h"
+#include "tui/view/strategies.h"
 #include "tui/view/transcript.h"
 
 /* What an answer is being written with. entry NULL = none runs. */
@@ -32,7 +33,13 @@ enum chat_pick { CHAT_PICK_CONVERSATION, CHAT_PICK_THEME };
 
 struct chat {
     struct lade_engine *engine; /* NULL when it could not be started */
-    bool have_info, ready, failed;
+    bool have_info, failed;
+    bool usable;                /* answers are given */
+    bool ready;                 /* every piece is home */
+    bool greeted;               /* the greeting was said */
+    bool asked;                 /* a question has been sent: the board keeps to a line */
+    bool moving;                /* pieces change homes after /strategy */
+    double board_until;         /* monotonic seconds: the finished board stays until then; 0 = not */
     struct lade_model_info info;
     bool bundled;               /* no model was named: it is the one that comes with lade */
     struct lade_result last;    /* of the last finished answer */
@@ -56,6 +63,8 @@ struct chat {
     char *menu_for;             /* the text they are for; owned */
     struct picker picker;
     enum chat_pick picking;
+    struct strategies strategies; /* /plan */
+    bool anatomy;               /* /anatomy: the drawer is open */
     char theme_before[64];      /* to go back to from the theme picker */
 
     bool dirty;                 /* the screen must be drawn */
@@ -92,8 +101,10 @@ void chat_event(struct chat *c, const struct lade_event *ev);
 void chat_tick(struct chat *c, double now);
 bool chat_is_busy(const struct chat *c);
 
-/* True while the load board belongs on the screen. */
+/* True while the load board belongs on the screen: pieces are on their way home, or have just
+ * arrived. Beside a conversation it is a line. */
 bool chat_is_loading(const struct chat *c);
+bool chat_board_is_line(const struct chat *c);
 
 /* ---- conversations (chat_history.c) ----------------------------------------------------------- */
 

@@ -30,7 +30,7 @@ static int ensure_conversation(struct chat *c, char *err)
     struct history_setup setup = {
         .model = c->have_info ? c->info.name : NULL,
         .model_path = c->have_info ? c->info.path : NULL,
-        .strategy = c->ready ? c->info.strategy : NULL,
+        .strategy = c->usable ? c->info.strategy : NULL,
         .parameters = parameters,
     };
     int rc = history_conversation_new(c->history, "", &setup, &c->conversation, err);

@@ -28,6 +28,10 @@ void layout_make(struct layout *l, const struct layout_wants *w)
     int status = max(0, min(w->status, 3));
     int input = max(1, min(w->input, layout_input_max(w->rows)));
     int main_rows = w->rows - status - input - 1; /* the rule */
+    /* The drawer comes only where as much is left for the text. */
+    int anatomy = w->anatomy > 0 && main_rows >= 2 * w->anatomy ? w->anatomy : 0;
+    int rule = main_rows;
+    main_rows -= anatomy;
 
     int board = 0;
     if (w->board > 0) {
@@ -39,12 +43,13 @@ void layout_make(struct layout *l, const struct layout_wants *w)
     int text = main_rows - board;
     l->board = (struct layout_rect){0, 0, board, board ? left : 0};
     l->transcript = (struct layout_rect){board, 0, text, text ? left : 0};
-    l->rule = (struct layout_rect){main_rows, 0, 1, left};
-    l->input = (struct layout_rect){main_rows + 1, 0, input, left};
+    l->anatomy = (struct layout_rect){main_rows, 0, anatomy, anatomy ? left : 0};
+    l->rule = (struct layout_rect){rule, 0, 1, left};
+    l->input = (struct layout_rect){rule + 1, 0, input, left};
     l->status = (struct layout_rect){w->rows - status, 0, status, status ? w->cols : 0};
     if (panel)
         l->panel = (struct layout_rect){0, left, w->rows - status, panel};
-    int popup = min(w->popup, main_rows);
+    int popup = min(w->popup, rule);
     if (popup > 0)
-        l->popup = (struct layout_rect){main_rows - popup, 0, popup, left};
+        l->popup = (struct layout_rect){rule - popup, 0, popup, left};
 }

@@ -9,7 +9,7 @@
 #include "tui/text/width.h"
 #include "tui/theme.h"
 
-enum part { BOARD, TRANSCRIPT, RULE, INPUT, STATUS, PANEL, POPUP, PARTS };
+enum part { BOARD, TRANSCRIPT, ANATOMY, RULE, INPUT, STATUS, PANEL, POPUP, PARTS };
 
 void screen_close(struct screen *s)
 {
@@ -111,14 +111,24 @@ static void rule(WINDOW *w, struct chat *c)
     wnoutrefresh(w);
 }
 
+/* A list covers the conversation. */
+static bool covered(const struct chat *c)
+{
+    return c->picker.open || c->strategies.open;
+}
+
 static const char *hint(const struct screen *s, const struct chat *c)
 {
     if (s->hint)
         return s->hint;
+    if (c->strategies.open)
+        return "Up and Down choose, Enter changes to it, Esc closes";
     if (c->failed)
         return "/ for commands";
-    if (chat_is_loading(c))
+    if (!c->usable)
         return "Type now: it is sent when the model is ready";
+    if (!c->ready && !c->asked)
+        return "Ask now: answers get faster while the rest arrives";
     return c->answer.entry ? "Esc stops the answer" : "Message, or / for commands";
 }
 
@@ -131,9 +141,10 @@ static void make_layout(struct screen *s, struct chat *c)
         /* The panel's place decides the width, and the width the rows of everything else. */
         int cols = turn ? s->layout.input.cols : want.cols - want.panel;
         want.input = input_rows(cols > 5 ? cols - 1 : 4);
-        want.popup = c->picker.open ? 0 : menu_rows(&c->menu);
-        if (chat_is_loading(c) && !c->picker.open) {
-            want.board = board_rows(&c->board, cols);
+        want.popup = covered(c) ? 0 : menu_rows(&c->menu);
+        want.anatomy = c->anatomy && !covered(c) ? status_anatomy_rows(want.rows) : 0;
+        if (chat_is_loading(c) && !covered(c)) {
+            want.board = chat_board_is_line(c) ? 1 : board_rows(&c->board);
             c->transcript.cols = cols;
             want.transcript = transcript_rows(&c->transcript, want.rows);
         }
@@ -154,10 +165,16 @@ static void draw_parts(struct screen *s, struct chat *c)
         wnoutrefresh(w);
     }
     if ((w = place(s, TRANSCRIPT, &text))) {
-        if (c->picker.open)
+        if (c->strategies.open)
+            strategies_draw(&c->strategies, w);
+        else if (c->picker.open)
             picker_draw(&c->picker, w);
         else
             transcript_draw(&c->transcript, w);
+        wnoutrefresh(w);
+    }
+    if ((w = place(s, ANATOMY, &l->anatomy))) {
+        status_anatomy_draw(&c->status, w);
         wnoutrefresh(w);
     }
     if ((w = place(s, RULE, &l->rule)))
@@ -170,7 +187,7 @@ static void draw_parts(struct screen *s, struct chat *c)
         status_panel_draw(&c->status, w);
         wnoutrefresh(w);
     }
-    struct layout_rect popup = c->picker.open ? (struct layout_rect){0} : l->popup;
+    struct layout_rect popup = covered(c) ? (struct layout_rect){0} : l->popup;
     if ((w = place(s, POPUP, &popup))) {
         menu_draw(&c->menu, w);
         touchwin(w);
@@ -178,7 +195,7 @@ static void draw_parts(struct screen *s, struct chat *c)
     }
     /* Last, so that the cursor stays there. */
     if ((w = place(s, INPUT, &l->input))) {
-        curs_set(c->picker.open ? 0 : 1);
+        curs_set(covered(c) ? 0 : 1);
         input_draw(w, hint(s, c));
         wnoutrefresh(w);
     }

@@ -7,7 +7,7 @@
 
 struct screen {
     struct layout layout;
-    void *windows[7];  /* WINDOW *, by part; NULL = not there */
+    void *windows[8];  /* WINDOW *, by part; NULL = not there */
     const char *hint;  /* borrowed: shown in the empty input instead of the usual one */
 };
 

@@ -84,8 +84,8 @@ mask() {
     panel='' # the side panel is whatever is right of the last frame line
     [ "$2" -ge 160 ] && panel='s/ *│[^│]*$//' && lines=1
     head -n $(($1 - lines)) | sed -E -e "$panel" \
-        -e 's/[0-9]+:[0-9]{2}( elapsed)/T\1/; s/ready in ([0-9]+:[0-9]{2}|–)/ready in T/' \
-        -e 's/[0-9.]+ [GM]B\/s( +([0-9.:]+( m?s)?|–))?/S/g; /elapsed/s/[▁▂▃▄▅▆▇█]+//g; /model-/s/[━╸─]{5,}/BAR/; /model-/s/([0-9] GB) +S$/\1/' \
+        -e 's/[0-9]+:[0-9]{2}( elapsed)/T\1/; s/(ready|all home) +in ([0-9]+:[0-9]{2}|–)/\1 in T/' \
+        -e 's/[0-9.]+ [GM]B\/s( +([0-9.:]+( m?s)?|–))?/S/g; /elapsed/s/[▁▂▃▄▅▆▇█]+//g; /model-|all home/s/[━╸─]{5,}/BAR/; s/all home after [0-9.]+ m?s/all home after T/; /model-/s/([0-9] GB) +S$/\1/' \
         -e 's/thought for [0-9.]+ m?s/thought for T/; s/about [0-9]+ tokens/about N tokens/' \
         -e 's/GB in [0-9.]+ m?s/GB in T/; s/today [0-9]+:[0-9]+|yesterday/DAY/; s/ +$//; s/  +/  /g'
 }
@@ -127,6 +127,58 @@ test_chat_80x24() { chat 24 80; }
 test_chat_120x40() { chat 40 120; }
 test_chat_200x60() { chat 60 200; }
 test_chat_40x10() { chat 10 40; }
+
+# A question while most of the model is still on its way: the board is a line above the answer.
+load() { # ROWS COLS NAME
+    fresh
+    start load "$2" "$1" && see 'Ask now' && see '60%' && keys 'Why do ships float?' Enter &&
+        see 'the same depth' && keys '/anatomy' Enter && see 'experts in VRAM 1848/3072' &&
+        see '44%' && settle_board && golden "load-${3:-$2x$1}" "$1" "$2"
+}
+test_load_80x24() { load 24 80; }
+test_load_120x40() { load 40 120; }
+test_load_200x60() { load 60 200; }
+test_load_no_color() {
+    RUN_ENV='NO_COLOR=1'
+    load 24 80 no-color && ! shot -e | grep -qE "$(printf '\033')\[([0-9]+;)*(3[0-8]|4[0-8])[;m]"
+    status=$?
+    RUN_ENV=
+    return $status
+}
+
+test_everything_comes_home_while_chatting() {
+    fresh
+    start home 100 24 && see 'Ask now' && keys 'Why do ships float?' Enter && see 'tokens/s' &&
+        see '✓' && see 'all home after' && gone 'all home after' && lacks 'is ready' &&
+        shows 'the same depth'
+}
+
+strategies() { # ROWS COLS
+    fresh
+    start load "$2" "$1" && see 'Ask now' && keys '/plan' Enter && see 'Now running' && keys Down &&
+        see 'instead of' && settle && golden "strategies-$2x$1" "$1" "$2"
+}
+test_strategies_80x24() { strategies 24 80; }
+test_strategies_120x40() { strategies 40 120; }
+test_strategies_200x60() { strategies 60 200; }
+test_strategies_no_color() {
+    RUN_ENV='NO_COLOR=1'
+    strategies 24 80 && shot -e | grep 'cached-mmap' | grep -q "$(printf '\033')\[7m"
+    status=$?
+    RUN_ENV=
+    return $status
+}
+
+test_strategy_changes_in_mid_answer() {
+    fresh
+    start load 80 24 && see 'Ask now' && keys 'Why do ships float?' Enter && see 'the same depth' &&
+        keys '/strategy cach' Tab && see '❯ /strategy cached-mmap' && keys Enter &&
+        see 'The strategy is now cached-mmap.' && keys '/strategy full-gpu' Enter &&
+        see 'needs 41.4 GiB of VRAM' && keys '/strategy fastest' Enter && see 'is not a strategy' &&
+        keys '/plan' Enter && see '✓ cached-mmap' && keys Down Enter &&
+        see 'The strategy is now stream-aggressive.' && shows 'the same depth' &&
+        keys '/plan' Enter && see 'Now running' && keys Escape && gone 'Now running'
+}
 
 test_typing_while_loading() {
     fresh

@@ -8,8 +8,13 @@
  *     name NAME            strategy NAME        device TEXT       thinking
  *     shard NAME BYTES     (one line each)      speed GB/s        context TOKENS
  *     hold FRACTION        the load stops there and waits for ever
+ *     usable FRACTION      answers are given from there on, while the load goes on; else at its end
  *     fail TEXT            the load fails with this line when it gets to `hold` or the end
  *     prefill TOKENS SECONDS                    rate TOKENS/S
+ *     traffic VRAM RAM DRIVE WAIT COMPUTE       experts a token finds in each tier, and seconds; while
+ *                          it loads, more of them are still on the drive and tokens come slower
+ *     room VRAM RAM        experts that each memory has room for; they fill with the load
+ *     machine VRAM RAM     GiB of the machine that the plan is for
  *     stderr TEXT          printed there while loading, as libraries do
  *     think / answer / error                    blocks of text up to a line "."
  *     pause                (inside a block) waits there until cancelled
@@ -37,19 +42,22 @@ struct reply {
 struct lade_engine {
     struct lade_model_info info;
     struct lade_stats stats;
-    double speed, hold, rate, prefill_s;
+    double speed, hold, usable, rate, prefill_s, vram, ram;
+    int room[LADE_N_TIERS];  /* experts */
+    int found[LADE_N_TIERS]; /* experts of a token in each tier, when all is loaded */
+    double wait_s, compute_s;
     int prefill;
     char *fail, *noise;
     struct reply replies[REPLIES];
     int n_replies, next_reply;
 
-    pthread_t thread;
+    pthread_t thread, loader;
     pthread_mutex_t lock;
     int pipe[2];
     struct lade_event *events;
     size_t n, cap, taken;
     int requests[PENDING], n_requests, last_request;
-    bool stop, cancel, have_info;
+    bool stop, cancel, have_info, can_answer, failed;
 };
 
 static void nap(double seconds)
@@ -105,6 +113,15 @@ static void directive(struct lade_engine *e, FILE *f, char *line)
         e->rate = strtod(rest, NULL);
     else if (!strcmp(line, "hold"))
         e->hold = strtod(rest, NULL);
+    else if (!strcmp(line, "usable"))
+        e->usable = strtod(rest, NULL);
+    else if (!strcmp(line, "traffic"))
+        sscanf(rest, "%d %d %d %lf %lf", &e->found[LADE_VRAM], &e->found[LADE_RAM],
+               &e->found[LADE_DRIVE], &e->wait_s, &e->compute_s);
+    else if (!strcmp(line, "room"))
+        sscanf(rest, "%d %d", &e->room[LADE_VRAM], &e->room[LADE_RAM]);
+    else if (!strcmp(line, "machine"))
+        sscanf(rest, "%lf %lf", &e->vram, &e->ram);
     else if (!strcmp(line, "stderr"))
         e->noise = strdup(rest);
     else if (!strcmp(line, "fail"))
@@ -139,7 +156,8 @@ static int read_script(struct lade_engine *e, const char *path, char *err)
     e->info.hidden = 2048;
     e->info.vocab = 151936;
     e->info.sampling = (struct lade_sampling){0.7f, 20, 0.8f, 0, 1, 0};
-    e->hold = 2;
+    e->hold = e->usable = 2;
+    e->ram = 64;
     e->speed = e->rate = 1000;
     char *line = NULL;
     size_t cap = 0;
@@ -182,41 +200,89 @@ static bool cancelled(struct lade_engine *e)
     return yes;
 }
 
-/* Three shards are read at once, as the real loader's threads do. */
-static bool load(struct lade_engine *e)
+static void phase(struct lade_engine *e, enum lade_phase p)
 {
-    uint64_t done[256] = {0}, all = 0;
-    double began = now(), step = 0.02;
+    pthread_mutex_lock(&e->lock);
+    e->stats.phase = p;
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* Answers are given from now on. */
+static void begin_answers(struct lade_engine *e, double began)
+{
+    pthread_mutex_lock(&e->lock);
+    bool already = e->can_answer;
+    e->can_answer = true;
+    if (!already)
+        e->stats.phase = LADE_PHASE_IDLE;
+    pthread_mutex_unlock(&e->lock);
+    if (!already)
+        put(e, (struct lade_event){.kind = LADE_EV_USABLE, .seconds = now() - began});
+}
+
+/* One step of the load: three shards are read at once, as the real loader's threads do. */
+static uint64_t load_step(struct lade_engine *e, uint64_t *done, uint64_t all, uint64_t step)
+{
     int first = 0;
-    e->stats.load_bytes = e->info.bytes;
-    while (all < e->info.bytes && (double)all < e->hold * (double)e->info.bytes && !stopped(e)) {
+    while (first < e->info.n_shards && done[first] == e->info.shards[first].bytes)
+        first++;
+    for (int i = first; i < e->info.n_shards && i < first + 3; i++) {
+        uint64_t n = e->info.shards[i].bytes - done[i], share = step / (3 - (unsigned)(i - first));
+        n = n < share ? n : share;
+        done[i] += n;
+        all += n;
+        put(e, (struct lade_event){.kind = LADE_EV_SHARD,
+                                   .shard = i,
+                                   .n_shards = e->info.n_shards,
+                                   .shard_done = done[i],
+                                   .shard_bytes = e->info.shards[i].bytes,
+                                   .done_bytes = all,
+                                   .total_bytes = e->info.bytes});
+    }
+    return all;
+}
+
+enum { EXPERT = 1622016 };
+
+static void fill(struct lade_residence *r, int room, double home)
+{
+    *r = (struct lade_residence){(uint64_t)(room * home), (uint64_t)room, (uint64_t)room * EXPERT};
+}
+
+static void *load(void *arg)
+{
+    struct lade_engine *e = arg;
+    uint64_t done[256] = {0}, all = 0;
+    const double began = now(), step = 0.02, bytes = (double)e->info.bytes;
+    while (all < e->info.bytes && (double)all < e->hold * bytes && !stopped(e)) {
         nap(step);
-        uint64_t left = (uint64_t)(e->speed * 1e9 * step);
-        for (int i = first; i < e->info.n_shards && i < first + 3; i++) {
-            uint64_t n = e->info.shards[i].bytes - done[i], share = left / (3 - (i - first));
-            n = n < share ? n : share;
-            done[i] += n;
-            all += n;
-            put(e, (struct lade_event){.kind = LADE_EV_SHARD,
-                                       .shard = i,
-                                       .n_shards = e->info.n_shards,
-                                       .shard_done = done[i],
-                                       .shard_bytes = e->info.shards[i].bytes,
-                                       .done_bytes = all,
-                                       .total_bytes = e->info.bytes});
-        }
-        while (first < e->info.n_shards && done[first] == e->info.shards[first].bytes)
-            first++;
+        all = load_step(e, done, all, (uint64_t)(e->speed * 1e9 * step));
         pthread_mutex_lock(&e->lock);
-        e->stats.load_done = all;
-        e->stats.weights = all;
+        e->stats.load_done = e->stats.weights = all;
+        fill(&e->stats.in_vram, e->room[LADE_VRAM], (double)all / bytes);
+        fill(&e->stats.in_ram, e->room[LADE_RAM], (double)all / bytes);
         e->stats.load_s = now() - began;
         e->stats.load_gbps = e->speed;
         pthread_mutex_unlock(&e->lock);
+        if ((double)all >= e->usable * bytes)
+            begin_answers(e, began);
     }
     while (all < e->info.bytes && !e->fail && !stopped(e))
         nap(0.05);
-    return !e->fail;
+    if (e->fail) {
+        pthread_mutex_lock(&e->lock);
+        e->failed = true;
+        e->stats.phase = LADE_PHASE_FAILED;
+        pthread_mutex_unlock(&e->lock);
+        put(e, (struct lade_event){.kind = LADE_EV_FAILED, .text = strdup(e->fail)});
+    } else if (!stopped(e)) {
+        begin_answers(e, began);
+        pthread_mutex_lock(&e->lock);
+        e->stats.loading = false;
+        pthread_mutex_unlock(&e->lock);
+        put(e, (struct lade_event){.kind = LADE_EV_READY, .seconds = now() - began});
+    }
+    return NULL;
 }
 
 /* Length of the next token of s. */
@@ -246,6 +312,42 @@ static const char *wait_at(struct lade_engine *e, const char *s)
     return *end ? end + 1 : end;
 }
 
+/* Counts a token, and where its experts were: what is not loaded yet is on the drive. Returns its
+ * tokens per second. */
+static double count_token(struct lade_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    struct lade_traffic *t = &e->stats.token, *all = &e->stats.traffic;
+    double home = e->info.bytes ? (double)e->stats.load_done / (double)e->info.bytes : 1;
+    int vram = (int)(e->found[LADE_VRAM] * home), ram = (int)(e->found[LADE_RAM] * home);
+    int drive = e->found[LADE_VRAM] + e->found[LADE_RAM] + e->found[LADE_DRIVE] - vram - ram;
+    double rate = e->rate * (0.1 + 0.9 * home);
+    *t = (struct lade_traffic){
+        .tokens = 1,
+        .vram_hits = (uint64_t)vram,
+        .ram_hits = (uint64_t)ram,
+        .disk_reads = (uint64_t)drive,
+        .vram_bytes = (uint64_t)vram * EXPERT,
+        .ram_bytes = (uint64_t)ram * EXPERT,
+        .disk_bytes = (uint64_t)drive * EXPERT,
+        .wait_s = e->wait_s + e->compute_s * (1 / (0.1 + 0.9 * home) - 1),
+        .compute_s = e->compute_s,
+    };
+    all->tokens++;
+    all->vram_hits += t->vram_hits;
+    all->ram_hits += t->ram_hits;
+    all->disk_reads += t->disk_reads;
+    all->vram_bytes += t->vram_bytes;
+    all->ram_bytes += t->ram_bytes;
+    all->disk_bytes += t->disk_bytes;
+    all->wait_s += t->wait_s;
+    all->compute_s += t->compute_s;
+    e->stats.context_used++;
+    e->stats.decode_tps = rate;
+    pthread_mutex_unlock(&e->lock);
+    return rate;
+}
+
 /* Streams a text; false if it was cancelled. */
 static bool stream(struct lade_engine *e, int request, const char *s, bool reasoning, int *tokens)
 {
@@ -267,20 +369,9 @@ static bool stream(struct lade_engine *e, int request, const char *s, bool reaso
                                    .reasoning = reasoning});
         s += n;
         ++*tokens;
-        pthread_mutex_lock(&e->lock);
-        e->stats.context_used++;
-        e->stats.decode_tps = e->rate;
-        pthread_mutex_unlock(&e->lock);
-        nap(1 / e->rate);
+        nap(1 / count_token(e));
     }
     return !cancelled(e);
-}
-
-static void phase(struct lade_engine *e, enum lade_phase p)
-{
-    pthread_mutex_lock(&e->lock);
-    e->stats.phase = p;
-    pthread_mutex_unlock(&e->lock);
 }
 
 static void reply(struct lade_engine *e, int request)
@@ -321,27 +412,29 @@ static void reply(struct lade_engine *e, int request)
     put(e, done);
 }
 
+static bool waits_for_load(struct lade_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    bool waits = !e->can_answer && !e->failed && !e->stop;
+    pthread_mutex_unlock(&e->lock);
+    return waits;
+}
+
 static void *run(void *arg)
 {
     struct lade_engine *e = arg;
-    double began = now();
     pthread_mutex_lock(&e->lock);
     e->have_info = e->info.n_shards > 0;
+    e->stats.loading = true;
+    e->stats.load_bytes = e->info.bytes;
     pthread_mutex_unlock(&e->lock);
     if (e->have_info)
         put(e, (struct lade_event){.kind = LADE_EV_MODEL, .n_shards = e->info.n_shards});
     if (e->noise)
         fprintf(stderr, "%s\n", e->noise);
-    if (!load(e)) {
-        phase(e, LADE_PHASE_FAILED);
-        put(e, (struct lade_event){.kind = LADE_EV_FAILED, .text = strdup(e->fail)});
-        return NULL;
-    }
-    phase(e, LADE_PHASE_IDLE);
-    if (!stopped(e)) {
-        put(e, (struct lade_event){.kind = LADE_EV_USABLE, .seconds = now() - began});
-        put(e, (struct lade_event){.kind = LADE_EV_READY, .seconds = now() - began});
-    }
+    pthread_create(&e->loader, NULL, load, e);
+    while (waits_for_load(e))
+        nap(0.01);
     while (!stopped(e)) {
         int request = 0;
         pthread_mutex_lock(&e->lock);
@@ -356,6 +449,7 @@ static void *run(void *arg)
         else
             nap(0.01);
     }
+    pthread_join(e->loader, NULL);
     return NULL;
 }
 
@@ -467,23 +561,39 @@ bool lade_engine_info(struct lade_engine *e, struct lade_model_info *out)
     return have;
 }
 
-/* Every name is taken; the plan is the one of a typical machine. */
-int lade_engine_strategy(struct lade_engine *e, const char *name, char *err)
-{
-    (void)err;
-    pthread_mutex_lock(&e->lock);
-    snprintf(e->info.strategy, sizeof e->info.strategy, "%s", name);
-    pthread_mutex_unlock(&e->lock);
-    put(e, (struct lade_event){.kind = LADE_EV_STRATEGY});
-    return 0;
-}
-
 bool lade_engine_plan(struct lade_engine *e, struct lade_plan *out)
 {
     struct lade_plan_model model;
     struct lade_plan_machine machine;
-    (void)e;
+    const double gib = 1024.0 * 1024 * 1024;
     lade_plan_model_80b(&model);
-    lade_plan_machine_typical(&machine, 0, (uint64_t)64 << 30, LADE_STORAGE_NVME);
-    return lade_plan(out, &model, &machine, NULL, 0, NULL) == 0;
+    lade_plan_machine_typical(&machine, (uint64_t)(e->vram * gib), (uint64_t)(e->ram * gib),
+                              LADE_STORAGE_NVME);
+    pthread_mutex_lock(&e->lock);
+    bool known = e->have_info && !lade_plan(out, &model, &machine, e->info.strategy, 0, NULL);
+    pthread_mutex_unlock(&e->lock);
+    return known;
+}
+
+/* Takes effect at once, if the machine of the script allows it. */
+int lade_engine_strategy(struct lade_engine *e, const char *name, char *err)
+{
+    struct lade_plan_model model;
+    struct lade_plan plan;
+    struct lade_event ev = {.kind = LADE_EV_STRATEGY};
+    char why[LADE_ERR];
+    if (e->failed)
+        return lade_fail(err, "no model is loaded: the load failed; open another with -m");
+    lade_engine_plan(e, &plan);
+    lade_plan_model_80b(&model);
+    if (lade_plan(&plan, &model, &plan.machine, name, 0, why)) {
+        ev.text = strdup(why);
+    } else {
+        pthread_mutex_lock(&e->lock);
+        snprintf(e->info.strategy, sizeof e->info.strategy, "%s",
+                 plan.rows[plan.chosen].strategy->name);
+        pthread_mutex_unlock(&e->lock);
+    }
+    put(e, ev);
+    return 0;
 }

@@ -248,6 +248,64 @@ static void test_no_jitter(void **state)
     }
 }
 
+/* Beside a conversation: the same numbers on one line, at every width. */
+static void test_one_line(void **state)
+{
+    (void)state;
+    start(9, 4800000000);
+    board_tick(&board, NULL, 0);
+    for (int i = 1; i <= 60; i++) {
+        uint64_t done = (uint64_t)i * 300000000;
+        event(done < 4800000000 ? 0 : (int)(done / 4800000000), done % 4800000000, done, i * 0.25);
+        board_tick(&board, NULL, i * 0.25);
+    }
+    board_usable(&board);
+    const char *p = picture(1, 100, true, true);
+    assert_int_equal(count(p, "41%"), 1);
+    assert_int_equal(count(p, "18.0 of 43.2 GB"), 1);
+    assert_int_equal(count(p, "1.20 GB/s"), 1);
+    assert_int_equal(count(p, "all home in 0:21"), 1);
+    p = picture(1, 60, true, true);
+    assert_int_equal(count(p, "41%") + count(p, "18.0 of") + count(p, "0:21"), 3);
+    assert_int_equal(count(p, "GB/s"), 0);
+    p = picture(1, 40, true, true);
+    assert_int_equal(count(p, "41%"), 1);
+    for (int cols = 1; cols < 220; cols++)
+        picture(1, cols, cols % 2, cols % 3 == 0);
+    board_ready(&board, 37.5);
+    assert_int_equal(count(picture(1, 80, true, true), "all home after 37.5 s"), 1);
+}
+
+/* The memories that the engine tells of; and a change of strategy, which reads no shards. */
+static void test_homes(void **state)
+{
+    (void)state;
+    start(2, 4000000000);
+    board_tick(&board, NULL, 0);
+    struct lade_stats st = {.load_s = 3,
+                            .load_bytes = 8000000000,
+                            .load_done = 1000000000,
+                            .in_vram = {.experts = 256, .room = 1024, .bytes = 2ull << 30},
+                            .in_ram = {.experts = 512, .room = 4096, .bytes = 8ull << 30}};
+    board_tick(&board, &st, 0.25);
+    const char *p = picture(30, 100, true, true);
+    assert_int_equal(count(p, "VRAM"), 1);
+    assert_int_equal(count(p, "0.5/2.0 GiB"), 1);
+    assert_int_equal(count(p, "1.0/8.0 GiB"), 1);
+    assert_int_equal(board.done, 0); /* shards tell, until answers are given */
+    board_usable(&board);
+    board_tick(&board, &st, 0.5);
+    assert_int_equal(board.done, 1000000000);
+    board_ready(&board, 4);
+    snprintf(info.strategy, sizeof info.strategy, "hybrid-balanced");
+    board_strategy(&board, &info);
+    st.load_bytes = 3000000000;
+    board_tick(&board, &st, 10);
+    assert_int_equal(board.bytes, 3000000000);
+    assert_int_equal(count(picture(1, 100, true, true), "1.00 of 3.00 GB"), 1);
+    assert_int_equal(count(picture(30, 100, true, true), "hybrid-balanced"), 1);
+}
+
 static void test_before_headers(void **state)
 {
     (void)state;
@@ -268,6 +326,7 @@ int main(void)
         cmocka_unit_test(test_batch),         cmocka_unit_test(test_lines_before_air),
         cmocka_unit_test(test_sizes),         cmocka_unit_test(test_columns_and_blocks),
         cmocka_unit_test(test_no_jitter),     cmocka_unit_test(test_before_headers),
+        cmocka_unit_test(test_one_line),      cmocka_unit_test(test_homes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,7 +30,7 @@ static void check(const struct layout_wants *w)
     struct layout l;
     layout_make(&l, w);
     memset(map, 0, sizeof map);
-    const struct layout_rect *all[] = {&l.board, &l.transcript, &l.rule,
+    const struct layout_rect *all[] = {&l.board, &l.transcript, &l.anatomy, &l.rule,
                                        &l.input, &l.status,     &l.panel};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         fill(map, w, all[i]);
@@ -56,7 +56,7 @@ static void every_size(void **state)
                     for (int panel = 0; panel <= 40; panel += 34)
                         for (int text = 0; text <= 40; text += 20) {
                             struct layout_wants w = {rows, cols, input, 1 + (rows > 20),
-                                                     panel, board, text, input - 1};
+                                                     panel, board, text, input - 1, text / 4};
                             check(&w);
                         }
 }
@@ -115,6 +115,22 @@ static void board_gives_way_to_text(void **state)
     assert_int_equal(l.transcript.rows, 20);
 }
 
+static void drawer_only_where_there_is_room(void **state)
+{
+    (void)state;
+    struct layout l;
+    struct layout_wants w = usual;
+    w.anatomy = 5;
+    layout_make(&l, &w);
+    assert_int_equal(l.anatomy.rows, 5);
+    assert_int_equal(l.anatomy.y + 5, l.rule.y);
+    assert_int_equal(l.transcript.rows, 15);
+    w.rows = LAYOUT_MIN_ROWS;
+    layout_make(&l, &w);
+    assert_int_equal(l.anatomy.rows, 0);
+    assert_int_equal(l.transcript.rows, 6);
+}
+
 static void panel_only_where_there_is_room(void **state)
 {
     (void)state;
@@ -138,6 +154,7 @@ int main(void)
         cmocka_unit_test(smallest),
         cmocka_unit_test(input_grows_to_a_third),
         cmocka_unit_test(board_gives_way_to_text),
+        cmocka_unit_test(drawer_only_where_there_is_room),
         cmocka_unit_test(panel_only_where_there_is_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

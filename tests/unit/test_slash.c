@@ -97,6 +97,31 @@ static const struct entry *tick_until(enum entry_kind kind)
     return last();
 }
 
+static void strategies_without_a_model(void **state)
+{
+    (void)state;
+    static const char *const lines[] = {"/plan", "/strategy", "/strategy mmap"};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        slash_run(&chat, lines[i]);
+        assert_int_equal(last()->kind, ENTRY_ERROR);
+        assert_non_null(strstr(buf_text(&last()->text), "no model is loaded"));
+        assert_false(chat.strategies.open);
+    }
+    slash_run(&chat, "/anatomy");
+    assert_true(chat.anatomy);
+    slash_run(&chat, "/anatomy off");
+    assert_false(chat.anatomy);
+    slash_run(&chat, "/anatomy maybe");
+    assert_non_null(strstr(buf_text(&last()->text), "choose on or off"));
+    struct menu menu = {0};
+    int from;
+    slash_complete(&chat, "/strategy hy", &menu, &from);
+    assert_int_equal(from, 10);
+    assert_int_equal(menu.n, 3);
+    assert_string_equal(menu.items[0].text, "hybrid-heavy-gpu");
+    menu_clear(&menu);
+}
+
 static void pull_beside_the_chat(void **state)
 {
     (void)state;
@@ -341,6 +366,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_a_command, begin, end),
         cmocka_unit_test_setup_teardown(table_is_sound, begin, end),
         cmocka_unit_test_setup_teardown(beginnings, begin, end),
+        cmocka_unit_test_setup_teardown(strategies_without_a_model, begin, end),
         cmocka_unit_test_setup_teardown(pull_beside_the_chat, begin, end),
         cmocka_unit_test_setup_teardown(errors_are_said, begin, end),
         cmocka_unit_test_setup_teardown(copy_of_code, begin, end),

@@ -230,6 +230,101 @@ static void test_panel(void **state)
     status_close(&status);
 }
 
+/* An engine in the middle of an answer: `tokens` so far, each like the last. */
+static struct lade_stats answering(int tokens)
+{
+    struct lade_stats e = decoding;
+    uint64_t n = (uint64_t)tokens;
+    e.token = (struct lade_traffic){.tokens = 1,
+                                    .vram_hits = 120,
+                                    .ram_hits = 312,
+                                    .disk_reads = 48,
+                                    .vram_bytes = 120000000,
+                                    .ram_bytes = 312000000,
+                                    .disk_bytes = 48000000,
+                                    .wait_s = 0.02,
+                                    .compute_s = 0.06};
+    e.traffic = (struct lade_traffic){.tokens = n,
+                                      .vram_hits = 120 * n,
+                                      .ram_hits = 312 * n,
+                                      .disk_reads = 48 * n,
+                                      .vram_bytes = 120000000 * n,
+                                      .ram_bytes = 312000000 * n,
+                                      .disk_bytes = 48000000 * n,
+                                      .wait_s = 0.02 * tokens,
+                                      .compute_s = 0.06 * tokens};
+    e.in_vram = (struct lade_residence){2048, 2048, 4 * GIB};
+    e.in_ram = (struct lade_residence){9812, 12000, 20 * GIB};
+    return e;
+}
+
+static const char *anatomy(int rows, int cols, int y)
+{
+    static char out[2048];
+    struct cells c;
+    assert_int_equal(cells_init(&c, rows, cols, true, true), 0);
+    status_anatomy_cells(&status, &c);
+    cells_row(&c, y, out, sizeof out);
+    cells_free(&c);
+    return out;
+}
+
+static void test_anatomy(void **state)
+{
+    (void)state;
+    fresh();
+    struct lade_stats e = answering(0);
+    e.phase = LADE_PHASE_PREFILL;
+    e.traffic = (struct lade_traffic){.tokens = 500, .disk_reads = 24000};
+    status_tick(&status, &e, 100); /* a prompt: no token was decoded yet */
+    assert_int_equal(status.sample.recent.tokens, 0);
+    assert_false(status_has_shares(&status));
+    has(anatomy(5, 100, 0), "is measured while an answer is written");
+    has(anatomy(5, 100, 1), UNITS_UNKNOWN);
+    assert_null(strstr(line(200, 1, 0), "hits"));
+
+    e = answering(510);
+    e.traffic.disk_reads = 24000 + 480;
+    status_tick(&status, &e, 100.3); /* the first tokens: the last one alone, not the prompt */
+    assert_int_equal(status.sample.recent.disk_reads, 48);
+    e = answering(520);
+    status_tick(&status, &e, 100.6);
+    e = answering(530);
+    status_tick(&status, &e, 100.9);
+    assert_int_equal(status.sample.recent.tokens, 10);
+    assert_int_equal(status.sample.recent.vram_hits, 1200);
+    assert_true(status_has_shares(&status));
+    has(line(200, 1, 0), "hits");
+    has(line(200, 1, 0), "90%");
+    has(anatomy(5, 100, 0), "A token in 80 ms");
+    has(anatomy(5, 100, 0), "VRAM 2048/2048, RAM 9812/12000");
+    has(anatomy(5, 100, 1), "25% 120 experts   120 MB");
+    has(anatomy(5, 100, 2), "65% 312 experts   312 MB");
+    has(anatomy(5, 100, 3), "10%  48 experts    48 MB");
+    has(anatomy(5, 100, 4), "compute 60 ms, wait 20 ms");
+    for (int cols = 1; cols < 220; cols += 3)
+        for (int rows = 1; rows < 8; rows++)
+            anatomy(rows, cols, 0);
+
+    e.phase = LADE_PHASE_IDLE; /* what was measured last stays */
+    status_tick(&status, &e, 102);
+    has(anatomy(5, 100, 0), "A token in 80 ms");
+
+    char all[16384] = "", row[512];
+    struct cells c;
+    cells_init(&c, 60, 34, true, true);
+    status_panel_cells(&status, &c);
+    for (int y = 0; y < 60; y++) {
+        size_t n = strlen(all);
+        snprintf(all + n, sizeof all - n, "%s\n", cells_row(&c, y, row, sizeof row));
+    }
+    cells_free(&c);
+    has(all, "90% at home");
+    has(all, "312");
+    has(all, "waiting for experts");
+    status_close(&status);
+}
+
 static void test_wants(void **state)
 {
     (void)state;
@@ -292,6 +387,7 @@ int main(void)
         cmocka_unit_test(test_unknown), cmocka_unit_test(test_no_jitter),
         cmocka_unit_test(test_tick),    cmocka_unit_test(test_panel),
         cmocka_unit_test(test_wants),   cmocka_unit_test(test_stats),
+        cmocka_unit_test(test_anatomy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,6 +68,18 @@ static void cpu_update(const struct meter_sample *s, struct meter_values *v)
     v->total = 1;
 }
 
+/* Experts that were in VRAM and in RAM; the rest had to be read from the drive. */
+static void hits_update(const struct meter_sample *s, struct meter_values *v)
+{
+    const struct lade_traffic *t = &s->recent;
+    double all = (double)t->vram_hits + (double)t->ram_hits + (double)t->disk_reads;
+    if (!(all > 0))
+        return;
+    v->part[0] = (double)t->vram_hits / all;
+    v->part[1] = (double)t->ram_hits / all;
+    v->total = 1;
+}
+
 /* Used by anyone: what is left is what counts before a large load. */
 static double used(const struct meter_values *v)
 {
@@ -154,10 +166,15 @@ static void cpu_format(const struct meter_values *v, char out[UNITS_MAX])
     units_percent(out, v->part[0]);
 }
 
-static void cpu_widest(const struct meter_values *v, char out[UNITS_MAX])
+static void percent_widest(const struct meter_values *v, char out[UNITS_MAX])
 {
     (void)v;
     snprintf(out, UNITS_MAX, "100%%");
+}
+
+static void hits_format(const struct meter_values *v, char out[UNITS_MAX])
+{
+    units_percent(out, v->part[0] + v->part[1]);
 }
 
 static const struct meter_desc table[METER_COUNT] = {
@@ -189,8 +206,22 @@ static const struct meter_desc table[METER_COUNT] = {
         {"speed", "", 1, {THEME_SPARK}, THEME_GAUGE_FREE, speed_update, speed_format, speed_widest},
     [METER_LOAD] =
         {"load", "", 1, {THEME_SPARK}, THEME_GAUGE_FREE, load_update, load_format, load_widest},
-    [METER_CPU] =
-        {"cpu", "CPU", 1, {THEME_GAUGE_OURS}, THEME_GAUGE_FREE, cpu_update, cpu_format, cpu_widest},
+    [METER_HITS] = {"hits",
+                    "hits",
+                    2,
+                    {THEME_BAR_DONE, THEME_GAUGE_OURS},
+                    THEME_GAUGE_FREE,
+                    hits_update,
+                    hits_format,
+                    percent_widest},
+    [METER_CPU] = {"cpu",
+                   "CPU",
+                   1,
+                   {THEME_GAUGE_OURS},
+                   THEME_GAUGE_FREE,
+                   cpu_update,
+                   cpu_format,
+                   percent_widest},
 };
 
 void meter_init(struct meter *m, enum meter_id id)

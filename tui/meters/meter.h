@@ -22,6 +22,7 @@ struct meter_sample {
     struct machine machine;
     struct lade_nvml_gpu gpu; /* the sum of all GPUs; valid if have_gpu */
     bool have_gpu;
+    struct lade_traffic recent; /* of the tokens between the last samples that saw any */
 };
 
 enum meter_id {
@@ -31,6 +32,7 @@ enum meter_id {
     METER_SPEED,
     METER_LOAD,
     METER_CPU,
+    METER_HITS,
     METER_COUNT
 };
 

@@ -72,6 +72,15 @@ void slash_theme_keep(struct chat *c);
 void slash_pull_tick(struct chat *c);
 void slash_pull_end(struct chat *c);
 
+int slash_plan(struct chat *c, const char *args, char *err);
+int slash_strategy(struct chat *c, const char *args, char *err);
+int slash_anatomy(struct chat *c, const char *args, char *err);
+void slash_strategy_complete(struct chat *c, const char *args, struct menu *out);
+void slash_anatomy_complete(struct chat *c, const char *args, struct menu *out);
+
+/* Keys while the panel of /plan is open; see view/strategies.h. */
+void slash_strategies_key(struct chat *c, const struct keys_event *ev);
+
 /* Keys while a picker is open; see picker.h. */
 void slash_picker_key(struct chat *c, const struct keys_event *ev, int page);
 

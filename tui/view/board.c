@@ -15,12 +15,17 @@ void board_init(struct board *b)
     *b = (struct board){.gbps = NAN, .eta = NAN, .tick = NAN, .moved = NAN};
 }
 
-void board_model(struct board *b, const struct lade_model_info *info)
+static void describe(struct board *b, const struct lade_model_info *info)
 {
-    board_init(b);
     snprintf(b->name, sizeof b->name, "%s", info->name);
     snprintf(b->detail, sizeof b->detail, "%s%s%s%s%s", info->format, *info->quant ? " " : "",
              info->quant, *info->strategy ? " · " : "", info->strategy);
+}
+
+void board_model(struct board *b, const struct lade_model_info *info)
+{
+    board_init(b);
+    describe(b, info);
     b->n_all = info->n_shards > 0 ? info->n_shards : 0;
     b->n = b->n_all < BOARD_SHARDS ? b->n_all : BOARD_SHARDS;
     b->bytes = info->bytes;
@@ -78,16 +83,39 @@ static void tick_shards(struct board *b, double dt, double now)
     }
 }
 
+/* Where the weights are: the experts that each memory has room for, and until the engine tells of
+ * them all that it holds. */
+static void tick_tiers(struct board *b, const struct lade_stats *stats)
+{
+    const struct {
+        const char *name;
+        const struct lade_residence *in;
+    } memory[] = {{"VRAM", &stats->in_vram}, {"RAM", &stats->in_ram}};
+    b->n_tiers = 0;
+    for (int i = 0; i < 2; i++) {
+        const struct lade_residence *r = memory[i].in;
+        if (r->room)
+            b->tier[b->n_tiers++] = (struct board_tier){
+                memory[i].name, (uint64_t)((double)r->bytes * (double)r->experts / (double)r->room),
+                r->bytes};
+    }
+    if (b->n_tiers == 0 && stats->weights && b->bytes)
+        b->tier[b->n_tiers++] = (struct board_tier){"RAM", stats->weights, b->bytes};
+}
+
 void board_tick(struct board *b, const struct lade_stats *stats, double now)
 {
     if (stats) {
         b->elapsed = stats->load_s;
-        if (stats->weights && b->bytes)
-            b->tier[0] = (struct board_tier){"RAM", stats->weights, b->bytes};
-        b->n_tiers = b->tier[0].held ? 1 : 0;
+        tick_tiers(b, stats);
     }
     if (b->ready)
         return;
+    /* A change of strategy moves pieces without reading shards. */
+    if (b->usable && stats && stats->load_bytes) {
+        b->done = stats->load_done;
+        b->bytes = stats->load_bytes;
+    }
     double dt = now - b->tick;
     if (dt < 0.1)
         return;
@@ -107,6 +135,18 @@ void board_tick(struct board *b, const struct lade_stats *stats, double now)
     b->tick_done = b->done;
     b->eta =
         b->gbps > 1e-6 && b->bytes >= b->done ? (double)(b->bytes - b->done) / b->gbps * 1e-9 : NAN;
+}
+
+void board_usable(struct board *b)
+{
+    b->usable = true;
+}
+
+void board_strategy(struct board *b, const struct lade_model_info *info)
+{
+    describe(b, info);
+    b->gbps = b->eta = b->moved = NAN;
+    b->ready = false;
 }
 
 void board_ready(struct board *b, double seconds)

@@ -40,6 +40,7 @@ struct board {
     struct ring speed;    /* GB/s per tick */
     struct board_tier tier[BOARD_TIERS];
     int n_tiers;
+    bool usable;        /* answers are given while the rest is read */
     bool ready;         /* loading is over */
     double tick;        /* private: time of the last one; NAN = none */
     double moved;       /* private: time of the last tick that saw new bytes */
@@ -59,11 +60,15 @@ void board_event(struct board *b, const struct lade_event *ev, double now);
  * they are steady whatever the rate of events. */
 void board_tick(struct board *b, const struct lade_stats *stats, double now);
 
+/* After LADE_EV_USABLE, and after LADE_EV_STRATEGY: pieces may move again. */
+void board_usable(struct board *b);
+void board_strategy(struct board *b, const struct lade_model_info *info);
+
 /* After LADE_EV_READY. */
 void board_ready(struct board *b, double seconds);
 
-/* Rows the board would like in a window of `cols` columns; it draws in fewer, down to 1. */
-int board_rows(const struct board *b, int cols);
+/* Rows the board would like; it draws in fewer, down to 1, which is a line with the same numbers. */
+int board_rows(const struct board *b);
 
 /* The pure half: clears and fills the canvas. */
 void board_cells(const struct board *b, struct cells *c);

@@ -302,15 +302,51 @@ static int content_cols(int cols)
     return w > WIDE ? WIDE : w > 0 ? w : 0;
 }
 
-int board_rows(const struct board *b, int cols)
+int board_rows(const struct board *b)
 {
-    (void)cols;
     return 7 + b->n + (b->n_tiers ? b->n_tiers + 1 : 0);
+}
+
+/* "▸ ━━━━━━━━╸──────  45%  19.5 of 43.1 GB  1.29 GB/s  ready in 0:18": the board beside a
+ * conversation. What matters least goes first where there is no room. */
+static void one_line(const struct board *b, struct cells *c)
+{
+    char text[UNITS_MAX], size[UNITS_MAX], rate[UNITS_MAX], end[64];
+    double f = b->ready ? 1 : fraction(b->done, b->bytes);
+    enum shard_state st = b->ready ? DONE : READING;
+    int cols = c->cols < WIDE ? c->cols : WIDE, x = 3, stop = cols - 1;
+    if (b->ready)
+        snprintf(end, sizeof end, "all home after %s", units_seconds(text, b->elapsed));
+    else
+        snprintf(end, sizeof end, "all home in %s", units_duration(text, b->eta));
+    const struct {
+        const char *text;
+        int width, least; /* least: columns of the screen from which it is shown */
+        enum theme_role role;
+    } parts[] = {
+        {end, b->ready ? cells_width(end) : 19, 56, b->ready ? THEME_OK : THEME_TEXT},
+        {units_rate(rate, b->gbps), RATE_W, 70, THEME_DIM},
+        {units_file_of(size, (double)b->done, (double)b->bytes), 15, 44, THEME_DIM},
+    };
+    cells_put(c, 0, 1, 1, look[st].mark, look[st].sign);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (cols < parts[i].least)
+            continue;
+        cells_put_right(c, 0, stop - parts[i].width, parts[i].width, parts[i].role, parts[i].text);
+        stop -= parts[i].width + 2;
+    }
+    cells_put_right(c, 0, stop - 4, 4, THEME_TITLE,
+                    b->bytes || b->ready ? units_percent(text, f) : UNITS_UNKNOWN);
+    cells_line(c, 0, x, stop - 6 - x, f, look[st].bar, THEME_BAR_TODO);
 }
 
 void board_cells(const struct board *b, struct cells *c)
 {
     cells_clear(c, THEME_TEXT);
+    if (c->rows == 1) {
+        one_line(b, c);
+        return;
+    }
     int w = content_cols(c->cols), y = 0;
     struct area a = {c, 0, (c->cols - w) / 2, 0, w};
     /* Shards that cannot have a line each leave the room to the rest that much sooner. */

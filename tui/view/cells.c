@@ -37,9 +37,19 @@ void cells_clear(struct cells *c, enum theme_role ground)
 
 static void put(struct cells *c, int y, int x, enum theme_role role, int over, wchar_t ch)
 {
-    if (y >= 0 && y < c->rows && x >= 0 && x < c->cols)
-        c->at[(size_t)y * (size_t)c->cols + (size_t)x] =
-            (struct cell){ch, (uint8_t)role, (uint8_t)over};
+    if (y < 0 || y >= c->rows || x < 0 || x >= c->cols)
+        return;
+    struct cell *at = &c->at[(size_t)y * (size_t)c->cols + (size_t)x];
+    if (at->over == CELL_OWN)
+        at->ch = ch;
+    else
+        *at = (struct cell){ch, (uint8_t)role, (uint8_t)over};
+}
+
+void cells_select(struct cells *c, int y, enum theme_role role)
+{
+    for (int x = 0; x < c->cols; x++)
+        put(c, y, x, role, CELL_OWN, L' ');
 }
 
 /* What a terminal without UTF-8 gets for the characters that views use. */

@@ -13,8 +13,8 @@
 #include "tui/roles.h"
 
 /* `ch` 0 is the right half of a wide character. `over` is the role whose letter colour is the
- * background (see theme_over), or CELL_PLAIN. */
-enum { CELL_PLAIN = 0xff };
+ * background (see theme_over); CELL_PLAIN: that of the canvas; CELL_OWN: that of `role` itself. */
+enum { CELL_PLAIN = 0xff, CELL_OWN = 0xfe };
 struct cell {
     wchar_t ch;
     uint8_t role, over;
@@ -46,6 +46,10 @@ int cells_put_right(struct cells *c, int y, int x, int width, enum theme_role ro
 
 /* One character. */
 void cells_set(struct cells *c, int y, int x, enum theme_role role, wchar_t ch);
+
+/* Fills row y with the background of `role`, and writes what comes there later in that role's
+ * colours: the chosen row of a list. */
+void cells_select(struct cells *c, int y, enum theme_role role);
 
 /* A bar of up to `n` parts, each a fraction of the width, in its role; the rest in `rest`. The
  * borders between parts fall on eighths of a column where the canvas can show that. */

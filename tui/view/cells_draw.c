@@ -12,6 +12,7 @@ void cells_draw(const struct cells *c, void *window, int y, int x)
             if (!at->ch)
                 continue;
             attr_t a = at->over == CELL_PLAIN ? theme_on(at->role, c->ground)
+                       : at->over == CELL_OWN ? theme_attr(at->role)
                                               : theme_over(at->role, at->over);
             wchar_t text[2] = {at->ch, 0};
             cchar_t cell;

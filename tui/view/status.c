@@ -56,11 +56,45 @@ static void sample_gpus(struct status *s)
     }
 }
 
+/* Traffic of the tokens decoded since the last sample. A sample after a prompt begins anew: its
+ * sums are those of the prompt too. */
+static void sample_traffic(struct status *s, enum lade_phase before)
+{
+    const struct lade_stats *e = &s->sample.engine;
+    struct lade_traffic *r = &s->sample.recent, now = e->traffic, last = s->traffic;
+    s->traffic = now;
+    if (e->phase != LADE_PHASE_DECODE || now.tokens <= last.tokens)
+        return;
+    if (before != LADE_PHASE_DECODE) {
+        if (e->token.tokens)
+            *r = e->token;
+        return;
+    }
+    *r = (struct lade_traffic){
+        .tokens = now.tokens - last.tokens,
+        .vram_hits = now.vram_hits - last.vram_hits,
+        .ram_hits = now.ram_hits - last.ram_hits,
+        .disk_reads = now.disk_reads - last.disk_reads,
+        .vram_bytes = now.vram_bytes - last.vram_bytes,
+        .ram_bytes = now.ram_bytes - last.ram_bytes,
+        .disk_bytes = now.disk_bytes - last.disk_bytes,
+        .link_bytes = now.link_bytes - last.link_bytes,
+        .wait_s = now.wait_s - last.wait_s,
+        .compute_s = now.compute_s - last.compute_s,
+    };
+}
+
+bool status_has_shares(const struct status *s)
+{
+    const struct lade_traffic *t = &s->sample.recent;
+    return (t->vram_hits > 0) + (t->ram_hits > 0) + (t->disk_reads > 0) > 1;
+}
+
 static bool running(const struct status *s)
 {
     enum lade_phase p = s->sample.engine.phase;
-    return s->sample.have_engine &&
-           (p == LADE_PHASE_LOADING || p == LADE_PHASE_PREFILL || p == LADE_PHASE_DECODE);
+    return s->sample.have_engine && (s->sample.engine.loading || p == LADE_PHASE_LOADING ||
+                                     p == LADE_PHASE_PREFILL || p == LADE_PHASE_DECODE);
 }
 
 bool status_tick(struct status *s, const struct lade_stats *stats, double now)
@@ -77,6 +111,8 @@ bool status_tick(struct status *s, const struct lade_stats *stats, double now)
         return false;
     bool first = isnan(s->tick), steady = first || now - s->tick >= 0.2;
     s->tick = now;
+    if (stats)
+        sample_traffic(s, phase);
     if (steady) {
         machine_sample(&s->probe, &s->sample.machine);
         sample_gpus(s);
@@ -85,9 +121,10 @@ bool status_tick(struct status *s, const struct lade_stats *stats, double now)
     for (int i = 0; i < METER_COUNT; i++) {
         /* Speeds are remembered only while there is one, so that the line of the last answer
          * stays; a load's history is shown by the board. */
-        bool remember = steady && (i == METER_SPEED  ? stats && phase == LADE_PHASE_DECODE
-                                   : i == METER_LOAD ? stats && phase == LADE_PHASE_LOADING
-                                                     : true);
+        bool remember =
+            steady && (i == METER_SPEED  ? stats && phase == LADE_PHASE_DECODE
+                       : i == METER_LOAD ? stats && (stats->loading || phase == LADE_PHASE_LOADING)
+                                         : true);
         meter_update(&s->meter[i], &s->sample, remember);
     }
     return true;
@@ -104,7 +141,8 @@ char *status_phase(const struct status *s, char out[UNITS_MAX])
     char a[UNITS_MAX], b[UNITS_MAX];
     if (!s->sample.have_engine || (unsigned)e->phase >= sizeof names / sizeof *names)
         snprintf(out, UNITS_MAX, "no model");
-    else if (e->phase == LADE_PHASE_LOADING && e->load_bytes > 0)
+    else if ((e->phase == LADE_PHASE_LOADING || (e->phase == LADE_PHASE_IDLE && e->loading)) &&
+             e->load_bytes > 0)
         snprintf(out, UNITS_MAX, "loading %.8s",
                  units_percent(a, (double)e->load_done / (double)e->load_bytes));
     else if (e->phase == LADE_PHASE_PREFILL && s->prefill_total > 9999)
@@ -127,5 +165,7 @@ enum theme_role status_phase_role(const struct status *s)
     };
     if (!s->sample.have_engine || (unsigned)s->sample.engine.phase >= sizeof roles / sizeof *roles)
         return THEME_STATUS_LABEL;
+    if (s->sample.engine.phase == LADE_PHASE_IDLE && s->sample.engine.loading)
+        return THEME_ACCENT;
     return roles[s->sample.engine.phase];
 }

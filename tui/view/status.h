@@ -20,9 +20,10 @@ struct status {
     char gpu_reason[LADE_ERR]; /* why there is none */
     char model[128], detail[96], strategy[32];
     int prefill_done, prefill_total;
-    bool panel;  /* set by the layout: the side panel is on the screen, so that the
+    struct lade_traffic traffic; /* of the engine at the last sample */
+    bool panel;                  /* set by the layout: the side panel is on the screen, so that the
                                   line leaves out what stands there */
-    double tick; /* time of the last sample; NAN = none */
+    double tick;                 /* time of the last sample; NAN = none */
 };
 
 /* Opens NVML; status_close releases it. */
@@ -45,13 +46,21 @@ bool status_tick(struct status *s, const struct lade_stats *stats, double now);
  * columns of the side panel (0 = none). */
 void status_wants(int rows, int cols, int *lines, int *panel_cols);
 
-/* The pure half. Both take the canvas as it is and clear it. */
-void status_cells(const struct status *s, struct cells *c);       /* 1 or 2 rows */
-void status_panel_cells(const struct status *s, struct cells *c); /* from 20 columns up */
+/* Rows that the anatomy of a token takes on a screen of so many; 0 where it does not fit. */
+int status_anatomy_rows(int rows);
+
+/* The pure half. All take the canvas as it is and clear it. */
+void status_cells(const struct status *s, struct cells *c);         /* 1 or 2 rows */
+void status_panel_cells(const struct status *s, struct cells *c);   /* from 20 columns up */
+void status_anatomy_cells(const struct status *s, struct cells *c); /* 5 rows, from 40 columns up */
 
 /* Draw over the whole of a curses window (WINDOW *); no refresh. */
 void status_draw(const struct status *s, void *window);
 void status_panel_draw(const struct status *s, void *window);
+void status_anatomy_draw(const struct status *s, void *window);
+
+/* True if experts were found in more than one place, so that the shares say something. */
+bool status_has_shares(const struct status *s);
 
 /* "idle", "loading 43%", "prefill 120/512", ...: also for a terminal title or a log. */
 char *status_phase(const struct status *s, char out[UNITS_MAX]);

@@ -16,6 +16,7 @@ enum segment {
     SEG_CONTEXT,
     SEG_RAM,
     SEG_VRAM,
+    SEG_HITS,
     SEG_COUNT
 };
 
@@ -30,11 +31,11 @@ struct step {
 };
 
 static const struct step one_line[] = {
-    {SEG_PHASE, FORM_SHORT},  {SEG_RAM, FORM_TEXT},      {SEG_SPEED, FORM_TEXT},
-    {SEG_PHASE, FORM_TEXT},   {SEG_VRAM, FORM_TEXT},     {SEG_CONTEXT, FORM_TEXT},
-    {SEG_MODEL, FORM_SHORT},  {SEG_RAM, FORM_FULL},      {SEG_SPEED, FORM_FULL},
-    {SEG_MODEL, FORM_FULL},   {SEG_STRATEGY, FORM_FULL}, {SEG_VRAM, FORM_FULL},
-    {SEG_CONTEXT, FORM_FULL},
+    {SEG_PHASE, FORM_SHORT},   {SEG_RAM, FORM_TEXT},    {SEG_SPEED, FORM_TEXT},
+    {SEG_PHASE, FORM_TEXT},    {SEG_VRAM, FORM_TEXT},   {SEG_CONTEXT, FORM_TEXT},
+    {SEG_HITS, FORM_TEXT},     {SEG_MODEL, FORM_SHORT}, {SEG_RAM, FORM_FULL},
+    {SEG_SPEED, FORM_FULL},    {SEG_HITS, FORM_FULL},   {SEG_MODEL, FORM_FULL},
+    {SEG_STRATEGY, FORM_FULL}, {SEG_VRAM, FORM_FULL},   {SEG_CONTEXT, FORM_FULL},
 };
 static const struct step beside_panel[] = {
     {SEG_PHASE, FORM_TEXT},
@@ -47,9 +48,9 @@ static const struct step first_line[] = {
     {SEG_PHASE, FORM_TEXT},  {SEG_SPEED, FORM_FULL}, {SEG_MODEL, FORM_FULL},
 };
 static const struct step second_line[] = {
-    {SEG_RAM, FORM_TEXT},      {SEG_VRAM, FORM_TEXT}, {SEG_CONTEXT, FORM_TEXT},
-    {SEG_RAM, FORM_FULL},      {SEG_VRAM, FORM_FULL}, {SEG_CONTEXT, FORM_FULL},
-    {SEG_STRATEGY, FORM_FULL},
+    {SEG_RAM, FORM_TEXT},     {SEG_VRAM, FORM_TEXT}, {SEG_CONTEXT, FORM_TEXT},
+    {SEG_HITS, FORM_TEXT},    {SEG_RAM, FORM_FULL},  {SEG_VRAM, FORM_FULL},
+    {SEG_CONTEXT, FORM_FULL}, {SEG_HITS, FORM_FULL}, {SEG_STRATEGY, FORM_FULL},
 };
 
 static const struct meter *meter_of(const struct status *s, enum segment seg)
@@ -63,6 +64,8 @@ static const struct meter *meter_of(const struct status *s, enum segment seg)
         return &s->meter[METER_CONTEXT];
     case SEG_VRAM:
         return &s->meter[METER_VRAM];
+    case SEG_HITS:
+        return &s->meter[METER_HITS];
     default:
         return &s->meter[METER_RAM];
     }
@@ -165,7 +168,7 @@ static void draw_line(const struct status *s, struct cells *c, int y, const enum
 
 static bool nothing_to_show(const struct status *s, enum segment seg)
 {
-    return (seg == SEG_STRATEGY && !*s->strategy) ||
+    return (seg == SEG_STRATEGY && !*s->strategy) || (seg == SEG_HITS && !status_has_shares(s)) ||
            (seg == SEG_CONTEXT && !(s->meter[METER_CONTEXT].now.total > 0));
 }
 

@@ -2,6 +2,7 @@
 #include "tui/view/status.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #include "tui/meters/plot.h"
 
@@ -99,6 +100,37 @@ static void single(struct panel *p, const struct meter *m, const char *label)
     meter_draw(m, METER_BAR, p->c, p->y++, p->x, p->w);
 }
 
+/* Where the experts of the last tokens were. */
+static void anatomy(struct panel *p)
+{
+    const struct lade_traffic *t = &p->s->sample.recent;
+    const struct meter *hits = &p->s->meter[METER_HITS];
+    char text[UNITS_MAX], line[64];
+    if (!t->tokens)
+        return;
+    double n = (double)t->tokens;
+    const struct {
+        enum theme_role role;
+        const char *label;
+        uint64_t visits;
+    } tier[] = {{hits->desc->role[0], "VRAM", t->vram_hits},
+                {hits->desc->role[1], "RAM", t->ram_hits},
+                {hits->desc->rest, "drive", t->disk_reads}};
+    hits->desc->format(&hits->now, text);
+    snprintf(line, sizeof line, "%s at home", text);
+    heading(p, "Experts of a token", line);
+    meter_draw(hits, METER_BAR, p->c, p->y++, p->x, p->w);
+    for (size_t i = 0; i < sizeof tier / sizeof *tier; i++) {
+        if (!tier[i].visits)
+            continue;
+        snprintf(line, sizeof line, "%.0f", (double)tier[i].visits / n);
+        pair(p, tier[i].role, tier[i].label, line);
+    }
+    heading(p, "Time of a token", units_seconds(text, (t->compute_s + t->wait_s) / n));
+    pair(p, THEME_TEXT, "computing", units_seconds(text, t->compute_s / n));
+    pair(p, THEME_TEXT, "waiting for experts", units_seconds(text, t->wait_s / n));
+}
+
 static void engine_memory(struct panel *p)
 {
     const struct lade_stats *e = &p->s->sample.engine;
@@ -119,6 +151,7 @@ void status_panel_cells(const struct status *s, struct cells *c)
         cells_set(c, y, 0, THEME_BORDER, L'│');
     model(&p);
     phase(&p);
+    anatomy(&p);
     single(&p, &s->meter[METER_CONTEXT], "Context");
     memory(&p, &s->meter[METER_RAM]);
     memory(&p, &s->meter[METER_VRAM]);
