@@ -133,7 +133,7 @@ load() { # ROWS COLS NAME
     fresh
     start load "$2" "$1" && see 'Ask now' && see '60%' && keys 'Why do ships float?' Enter &&
         see 'the same depth' && keys '/anatomy' Enter && see 'experts in VRAM 1848/3072' &&
-        see '44%' && settle_board && golden "load-${3:-$2x$1}" "$1" "$2"
+        see '44%' && golden "load-${3:-$2x$1}" "$1" "$2"
 }
 test_load_80x24() { load 24 80; }
 test_load_120x40() { load 40 120; }
@@ -148,15 +148,14 @@ test_load_no_color() {
 
 test_everything_comes_home_while_chatting() {
     fresh
-    start home 100 24 && see 'Ask now' && keys 'Why do ships float?' Enter && see 'tokens/s' &&
-        see '✓' && see 'all home after' && gone 'all home after' && lacks 'is ready' &&
-        shows 'the same depth'
+    start home 100 24 && see 'Ask now' && keys 'Why do ships float?' Enter && see 'all home' &&
+        see 'tokens/s' && gone 'all home' && lacks 'is ready' && shows 'the same depth'
 }
 
 strategies() { # ROWS COLS
     fresh
     start load "$2" "$1" && see 'Ask now' && keys '/plan' Enter && see 'Now running' && keys Down &&
-        see 'instead of' && settle && golden "strategies-$2x$1" "$1" "$2"
+        see 'instead of' && golden "strategies-$2x$1" "$1" "$2"
 }
 test_strategies_80x24() { strategies 24 80; }
 test_strategies_120x40() { strategies 40 120; }
