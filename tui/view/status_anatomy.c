@@ -59,7 +59,8 @@ static void time_row(struct cells *c, int y, const struct lade_traffic *t)
     static const enum theme_role roles[] = {THEME_BAR_DONE, THEME_BAR_ACTIVE};
     char text[96], compute[UNITS_MAX], wait[UNITS_MAX];
     double n = t->tokens ? (double)t->tokens : NAN, all = t->compute_s + t->wait_s;
-    double share[] = {t->compute_s / all, t->wait_s / all};
+    /* The second part fills what is left, to the last column. */
+    double share[] = {t->compute_s / all, all > 0 ? 1 : NAN};
     snprintf(text, sizeof text, "compute %s, wait %s", units_seconds(compute, t->compute_s / n),
              units_seconds(wait, t->wait_s / n));
     /* As wide as it ever gets, so that the bar stands still. */
