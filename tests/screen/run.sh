@@ -189,7 +189,7 @@ test_typing_while_loading() {
 test_load_failure_is_a_message() {
     fresh
     start fail 80 24 && see 'download the shard again' && see 'load failed' && alive &&
-        keys '/help' Enter && see 'everything is saved' && keys C-d && see 'EXIT 0'
+        keys '/help' Enter && see 'the keys and commands' && keys C-d && see 'EXIT 0'
 }
 
 test_error_is_a_message() {

@@ -30,7 +30,7 @@ const struct slash_command slash_commands[] = {
     {"stats", NULL, "", "model, machine, last answer in numbers", slash_stats, NULL},
     {"pull", NULL, "ORG/NAME[:QUANT]|stop", "fetch a model while the chat goes on", slash_pull,
      NULL},
-    {"copy", NULL, "[answer|code|N|all]", "put the last answer on the clipboard, or its code",
+    {"copy", NULL, "[answer|code|N|all]", "put an answer on the clipboard",
      slash_copy, slash_copy_complete},
     {"export", NULL, "[FILE]", "write the conversation as Markdown, or JSON (.json)", slash_export,
      NULL},
