@@ -40,7 +40,7 @@ void chat_close(struct chat *c)
 {
     if (c->answer.entry) {
         c->answer.entry->state = ENTRY_STOPPED;
-        chat_save_end(c);
+        chat_save_end(c, c->answer.entry);
     }
     slash_pull_end(c);
     lade_engine_stop(c->engine);
@@ -207,7 +207,7 @@ static void finish(struct chat *c, enum entry_state state, const struct lade_res
         }
     }
     entry_changed(e);
-    chat_save_end(c);
+    chat_save_end(c, e);
     c->answer = (struct chat_answer){0};
     /* What was stopped before it began is no message. */
     if (!e->text.n && !e->reasoning.n && state != ENTRY_DONE && !e->id)

@@ -134,7 +134,7 @@ int chat_fork(struct chat *c, char *err);
 void chat_save_user(struct chat *c, struct entry *e);
 void chat_save_begin(struct chat *c);
 void chat_save_progress(struct chat *c, double now);
-void chat_save_end(struct chat *c);
+void chat_save_end(struct chat *c, struct entry *e);
 void chat_save_unsend(struct chat *c);
 
 #endif

@@ -38,17 +38,45 @@ static int ensure_conversation(struct chat *c, char *err)
     return rc;
 }
 
+static int save_answer(struct chat *c, struct entry *e, char *err)
+{
+    if (history_message_begin(c->history, c->conversation, HISTORY_ACTIVE, c->info.name, NULL,
+                              &e->id, err) != 0)
+        return -1;
+    if (e != c->answer.entry)
+        chat_save_end(c, e);
+    return 0;
+}
+
+/* Messages up to `last` that could not be saved when they came: a full disk has space again. */
+static int save_missing(struct chat *c, const struct entry *last, char *err)
+{
+    for (int i = 0; i < c->transcript.n; i++) {
+        struct entry *e = c->transcript.items[i];
+        int rc = 0;
+        if (e->kind == ENTRY_USER && !e->id)
+            rc = history_message_add(c->history, c->conversation, HISTORY_ACTIVE, HISTORY_USER,
+                                     buf_text(&e->text), &e->id, err);
+        else if (e->kind == ENTRY_ANSWER && !e->id && e->text.n)
+            rc = save_answer(c, e, err);
+        if (rc != 0 || e == last)
+            return rc;
+    }
+    return 0;
+}
+
 void chat_save_user(struct chat *c, struct entry *e)
 {
     char err[HISTORY_ERR];
     if (!c->history)
         return;
-    if (ensure_conversation(c, err) != 0 ||
-        history_message_add(c->history, c->conversation, HISTORY_ACTIVE, HISTORY_USER,
-                            buf_text(&e->text), &e->id, err) != 0) {
+    if (ensure_conversation(c, err) != 0 || save_missing(c, e, err) != 0) {
         trouble(c, err);
         return;
     }
+    if (c->history_failed)
+        chat_say(c, ENTRY_NOTICE, "The conversation is saved again.");
+    c->history_failed = false;
     if (!*c->title)
         read_title(c);
 }
@@ -75,8 +103,8 @@ void chat_save_begin(struct chat *c)
     char *parameters = settings_json(&c->settings);
     struct history_setup setup = {c->info.name, c->info.path, c->info.strategy, parameters};
     if (history_conversation_setup(c->history, c->conversation, &setup, err) != 0 ||
-        history_message_begin(c->history, c->conversation, HISTORY_ACTIVE, c->info.name,
-                              parameters, &c->answer.entry->id, err) != 0)
+        history_message_begin(c->history, c->conversation, HISTORY_ACTIVE, c->info.name, parameters,
+                              &c->answer.entry->id, err) != 0)
         trouble(c, err);
     free(parameters);
 }
@@ -97,10 +125,9 @@ void chat_save_progress(struct chat *c, double now)
         trouble(c, err);
 }
 
-void chat_save_end(struct chat *c)
+void chat_save_end(struct chat *c, struct entry *e)
 {
     char err[HISTORY_ERR];
-    struct entry *e = c->answer.entry;
     if (!c->history || !e->id)
         return;
     enum history_state state = e->state == ENTRY_STOPPED       ? HISTORY_STOPPED
@@ -108,8 +135,9 @@ void chat_save_end(struct chat *c)
                                                                : HISTORY_COMPLETE;
     struct history_cost cost = HISTORY_COST_UNKNOWN;
     if (e->has_cost)
-        cost = (struct history_cost){e->cost.prompt_tokens, e->cost.kept_tokens, e->cost.tokens,
-                                     e->cost.ttft_s,        e->cost.prefill_tps, e->cost.decode_tps};
+        cost =
+            (struct history_cost){e->cost.prompt_tokens, e->cost.kept_tokens, e->cost.tokens,
+                                  e->cost.ttft_s,        e->cost.prefill_tps, e->cost.decode_tps};
     if (history_message_finish(c->history, e->id, state, buf_text(&e->text),
                                e->reasoning.n ? e->reasoning.at : NULL, &cost, err) != 0)
         trouble(c, err);
@@ -122,7 +150,7 @@ void chat_new(struct chat *c)
     if (c->answer.entry) {
         lade_engine_cancel(c->engine);
         c->answer.entry->state = ENTRY_STOPPED;
-        chat_save_end(c);
+        chat_save_end(c, c->answer.entry);
         c->answer = (struct chat_answer){0};
     }
     transcript_clear(&c->transcript);
@@ -142,9 +170,8 @@ static void show_message(struct chat *c, const struct history_message *m)
     };
     if (m->role != HISTORY_USER && m->role != HISTORY_ASSISTANT)
         return;
-    struct entry *e =
-        transcript_add(&c->transcript, m->role == HISTORY_USER ? ENTRY_USER : ENTRY_ANSWER,
-                       m->content);
+    struct entry *e = transcript_add(
+        &c->transcript, m->role == HISTORY_USER ? ENTRY_USER : ENTRY_ANSWER, m->content);
     e->id = m->id;
     if (m->role == HISTORY_USER)
         return;

@@ -1,12 +1,14 @@
 /* How much of a streaming answer can be lost: the chat's clock is made up here, so that the bound is
  * exact and holds on any machine. That what was written survives is test_history_kill.c's matter. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -18,13 +20,14 @@
 #define LOST  0.5
 #define PIECE 0.01
 
-static char dir[] = "/tmp/lade-saving-XXXXXX", path[64], err[HISTORY_ERR];
+static char dir[32], path[64], err[HISTORY_ERR];
 static struct chat chat;
 
 static int begin(void **state)
 {
     (void)state;
     struct history *history;
+    strcpy(dir, "/tmp/lade-saving-XXXXXX");
     if (!mkdtemp(dir))
         return -1;
     snprintf(path, sizeof path, "%s/history.db", dir);
@@ -106,9 +109,59 @@ static void nothing_old_is_lost(void **state)
     history_close(other);
 }
 
+static void allow_file_size(rlim_t bytes)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = bytes;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static struct entry *say(enum entry_kind kind, const char *text)
+{
+    struct entry *e = transcript_add(&chat.transcript, kind, text);
+    if (kind == ENTRY_USER)
+        chat_save_user(&chat, e);
+    return e;
+}
+
+/* Files that cannot grow stand for a full disk. When it has space again, nothing is missing. */
+static void saves_what_it_could_not(void **state)
+{
+    (void)state;
+    struct history_messages m;
+    signal(SIGXFSZ, SIG_IGN);
+    say(ENTRY_USER, "one");
+    allow_file_size(1);
+    struct entry *answer = say(ENTRY_ANSWER, "first");
+    chat.answer = (struct chat_answer){.entry = answer, .request = 1};
+    chat_save_begin(&chat);
+    assert_int_equal(answer->id, 0);
+    chat.answer = (struct chat_answer){0};
+    say(ENTRY_USER, "two");
+    assert_true(chat.history_failed);
+    int said = chat.transcript.n;
+    say(ENTRY_USER, "three");
+    assert_int_equal(chat.transcript.n, said + 1); /* the trouble is said once */
+    allow_file_size(RLIM_INFINITY);
+    say(ENTRY_ANSWER, "second");
+    say(ENTRY_USER, "four");
+    assert_false(chat.history_failed);
+    if (history_messages_path(chat.history, chat.conversation, HISTORY_ACTIVE, &m, err))
+        fail_msg("%s", err);
+    static const char *const all[] = {"one", "first", "two", "three", "second", "four"};
+    assert_int_equal(m.n, 6);
+    for (int i = 0; i < m.n; i++) {
+        assert_string_equal(m.items[i].content, all[i]);
+        assert_int_equal(m.items[i].state, HISTORY_COMPLETE);
+    }
+    history_messages_clear(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(saves_what_it_could_not, begin, end),
         cmocka_unit_test_setup_teardown(nothing_old_is_lost, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
