@@ -178,6 +178,9 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/lade/themes
 	install -m 755 $(BUILD)/lade $(DESTDIR)$(PREFIX)/bin/lade
 	install -m 644 themes/*.theme $(DESTDIR)$(PREFIX)/share/lade/themes
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	$(BUILD)/lade help --man > $(DESTDIR)$(PREFIX)/share/man/man1/lade.1
+	$(BUILD)/lade help --bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/lade
 	if [ -d engine/bundled ]; then \
 	    install -d $(DESTDIR)$(PREFIX)/share/lade/bundled && \
 	    install -m 644 engine/bundled/* $(DESTDIR)$(PREFIX)/share/lade/bundled; fi

@@ -34,6 +34,7 @@ enum command {
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
 enum options_precision { PRECISION_UNSET, PRECISION_EXACT, PRECISION_FAST };
+enum options_help_as { HELP_TEXT, HELP_MAN, HELP_BASH };
 enum options_think { THINK_UNSET, THINK_YES, THINK_NO };
 
 /* Strings are those of argv: they live as long as the process. Options that a command does not take
@@ -86,7 +87,8 @@ struct options {
     char **args; /* what is left: positional arguments */
     int n_args;
 
-    bool help; /* --help stands for the command's work */
+    bool help;   /* --help stands for the command's work */
+    int help_as; /* help: enum options_help_as */
 };
 
 /* Reads the command line. Returns 0, or -1 with a line for the user (exit code EXIT_USAGE); o->json
@@ -95,6 +97,10 @@ int options_parse(struct options *o, int argc, char **argv, char *err);
 
 /* Help of one command; COMMAND_HELP: the overview. */
 void options_help(FILE *out, enum command command);
+
+/* The manual page (troff), and the completion of bash. */
+void options_man(FILE *out);
+void options_bash(FILE *out);
 
 const char *options_command_name(enum command command);
 

@@ -149,6 +149,10 @@ const struct option_row options_rows[] = {
      PRECISION_EXACT},
     {"fast", 0, OPTION_SET, PLANS, FIELD(precision), NULL,
      "rounded activations where that is faster", 0, 0, 0, PRECISION_FAST},
+    {"man", 0, OPTION_SET, IN(HELP), FIELD(help_as), NULL, "all of it as a manual page", 0, 0, 0,
+     HELP_MAN},
+    {"bash", 0, OPTION_SET, IN(HELP), FIELD(help_as), NULL, "a script that completes for bash", 0,
+     0, 0, HELP_BASH},
     {"help", 'h', OPTION_FLAG, EVERY, FIELD(help), NULL, "this text", 0, 0, 0, 0},
 
     /* Other spellings, so that command lines of other programs for this model work. */

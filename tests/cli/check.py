@@ -220,6 +220,25 @@ class Chat:
         os.close(self.terminal)
 
 
+def completion(lade):
+    """What bash offers after some words; nothing to check where there is no bash."""
+    if not shutil.which("bash"):
+        return
+    script = subprocess.run([lade, "help", "--bash"], capture_output=True, check=True, text=True)
+    for words, offered in [
+        (["lade", "tok"], {"tokenize"}),
+        (["lade", "run", "--gr"], {"--greedy"}),
+        (["lade", "history", "--mark"], {"--markdown"}),
+        (["lade", "help", "do"], {"doctor"}),
+        (["lade", "--the"], {"--theme"}),
+        (["lade", "run", "--the"], set()),
+    ]:
+        ask = f"""COMP_WORDS=({' '.join(words)}) COMP_CWORD={len(words) - 1}
+            _lade; printf '%s\\n' "${{COMPREPLY[@]}}" """
+        out = subprocess.run(["bash", "-c", script.stdout + ask], capture_output=True, text=True)
+        assert out.stderr == "" and set(out.stdout.split()) == offered, (words, out)
+
+
 def refused_terminal(lade, fixture):
     for term, why in ("dumb", "full screen"), ("no-such-terminal", "not known"):
         pid, terminal = pty.fork()

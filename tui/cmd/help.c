@@ -8,6 +8,10 @@ int cmd_help(const struct options *o)
 {
     char err[LADE_ERR];
     const char *near = NULL;
+    if (o->help_as != HELP_TEXT) {
+        (o->help_as == HELP_MAN ? options_man : options_bash)(stdout);
+        return EXIT_DONE;
+    }
     if (o->command != COMMAND_HELP || o->n_args == 0) {
         /* `lade --help` asks for the overview, `lade chat --help` for the chat. */
         options_help(stdout, o->command);
