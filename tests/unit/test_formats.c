@@ -111,7 +111,7 @@ static void tame(struct support_checkpoint *c)
 static float *logits_of(const struct support_checkpoint *c, int batch, bool exact)
 {
     struct lade_model *m;
-    struct lade_session *s;
+    struct lade_session *s = NULL;
     char err[LADE_ERR] = "";
     int32_t ids[TOKENS];
     struct lade_options opt = {.model = c->dir,
