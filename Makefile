@@ -7,13 +7,16 @@ SAN     ?=
 ifeq ($(origin CC),default)
 CC      := gcc
 endif
+ifeq ($(origin CXX),default)
+CXX     := g++
+endif
 
 # Every library beyond libc, and the Debian packages that bring them and the tools.
 PKGS    := ncursesw readline sqlite3 jansson libpcre2-8 libutf8proc libcurl nettle liburing libxxhash
 DEBIAN  := gcc libc6-dev make pkg-config libncurses-dev libreadline-dev \
            libsqlite3-dev libjansson-dev libpcre2-dev libutf8proc-dev libmd4c-dev \
            libcurl4-openssl-dev nettle-dev liburing-dev libxxhash-dev
-DEBIAN_CHECK := $(DEBIAN) libcmocka-dev tmux python3 sqlite3
+DEBIAN_CHECK := $(DEBIAN) g++ libcmocka-dev tmux python3 sqlite3
 DEBIAN_LINT  := clang clang-tidy clang-format cppcheck
 
 WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
@@ -29,6 +32,7 @@ LDLIBS  := $(PKG_LIBS) -lmd4c -lm -ldl
 src = $(sort $(shell find $(1) -name '*.c' 2>/dev/null))
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 KERNELS := $(call src,kernels)
+CUDA    := $(sort $(wildcard kernels/cuda/*.cu))
 ENGINE  := $(call src,engine)
 HISTORY := $(call src,history)
 TUI     := $(filter-out tui/main.c,$(call src,tui))
@@ -44,14 +48,13 @@ LIBS    := $(BUILD)/libtui.a $(BUILD)/libengine.a $(BUILD)/libkernels.a $(BUILD)
 
 .PHONY: all run check deps deps-check tests screen-programs asan tsan fuzz bench lint format install clean help
 .DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
 .SECONDARY:
-
-all: $(BUILD)/lade
 
 help:
 	@echo 'make run      install what is missing, build, open the chat on the bundled model'
 	@echo 'make check    the same, then every test; ends with "N passed, N failed, N skipped"'
-	@echo 'make          build $(BUILD)/lade'
+	@echo 'make          build $(BUILD)/lade, and $(BUILD)/lade-cuda.so where nvcc is, for CUDA_ARCHS="$(CUDA_ARCHS)"'
 	@echo 'make deps     install the libraries (as root or with sudo), or name those missing'
 	@echo 'make asan     unit and golden tests under AddressSanitizer and UBSan'
 	@echo 'make tsan     the same under ThreadSanitizer'
@@ -97,6 +100,32 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(ISA) -MMD -MP -c -o $@ $<
 
+# ---- the CUDA plug-in: kernels/cuda, where nvcc is ----------------------------------------------
+
+# Machine code of these compute capabilities; one of the same first digit runs on later ones of it
+# (8.0 on 8.6 and 8.9, 12.0 on 12.1). Later generations compile the PTX when the program starts.
+CUDA_ARCHS ?= 75 80 90 100 110 120
+NVCC := $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA_PLUGIN := $(and $(NVCC),$(CUDA),$(BUILD)/lade-cuda.so)
+CUDA_GENCODE := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+    -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
+CUDA_HOST := $(addprefix -Xcompiler ,-Wall -Wextra -Werror -fPIC -fvisibility=hidden -fno-exceptions \
+    -fno-rtti -ffp-contract=off)
+# What the plug-in takes of the C kernels.
+CUDA_C := $(addprefix $(BUILD)/pic/kernels/,error.o matrix.o blocks.o codebooks.o)
+
+all: $(BUILD)/lade $(CUDA_PLUGIN)
+	$(if $(CUDA_PLUGIN),,@echo 'no nvcc here: without lade-cuda.so, lade runs on the CPU')
+
+$(BUILD)/lade-cuda.so: $(patsubst %.cu,$(BUILD)/%.o,$(CUDA)) $(CUDA_C)
+	$(CXX) -shared -pthread -static-libstdc++ -static-libgcc -Wl,--no-undefined \
+	    -Wl,--exclude-libs,ALL -o $@ $^ $(dir $(NVCC))../lib64/libcudart_static.a -ldl -lrt -lm
+
+$(BUILD)/kernels/cuda/%.o: kernels/cuda/%.cu
+	@mkdir -p $(@D)
+	$(NVCC) -std=c++17 -O3 -lineinfo -I. $(CUDA_GENCODE) -Werror all-warnings $(CUDA_HOST) \
+	    -MMD -MP -c -o $@ $<
+
 # Objects for shared objects.
 $(BUILD)/pic/%.o: %.c
 	@mkdir -p $(@D)
@@ -124,7 +153,24 @@ $(BUILD)/tests/lade-other.so: $(BUILD)/pic/tests/support/other_plugin.o $(BUILD)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -shared -o $@ $^
 
-PLUGINS := $(BUILD)/tests/lade-sim.so $(BUILD)/tests/lade-other.so
+PLUGINS := $(BUILD)/tests/lade-sim.so $(BUILD)/tests/lade-other.so \
+    $(BUILD)/tests/lade-cuda-emulated.so
+
+# The CUDA plug-in compiled by the host's compiler for a GPU that is emulated, so that its own
+# sources are tested where there is none: tests/support/cuda_emulator/cuda_runtime.h.
+EMULATOR := $(sort $(wildcard tests/support/cuda_emulator/*.cc))
+EMULATED := -std=gnu++17 $(OPT) -g -Wall -Wextra -Wno-unknown-pragmas -Werror $(SAN) -I. \
+    -Itests/support/cuda_emulator -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread -ffp-contract=off
+$(BUILD)/emulated/%.o: %.cu
+	@mkdir -p $(@D)
+	$(CXX) -x c++ $(EMULATED) -MMD -MP -c -o $@ $<
+$(BUILD)/emulated/%.o: %.cc
+	@mkdir -p $(@D)
+	$(CXX) $(EMULATED) -MMD -MP -c -o $@ $<
+$(BUILD)/tests/lade-cuda-emulated.so: $(patsubst %.cu,$(BUILD)/emulated/%.o,$(CUDA)) \
+    $(patsubst %.cc,$(BUILD)/emulated/%.o,$(EMULATOR)) $(CUDA_C)
+	@mkdir -p $(@D)
+	$(CXX) $(LDFLAGS) -shared -Wl,--no-undefined -o $@ $^ -lm -ldl
 
 # What tests/screen and tests/views run in a terminal.
 screen-programs: $(SCREEN_PROGRAMS)
@@ -177,6 +223,9 @@ format:
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/lade/themes
 	install -m 755 $(BUILD)/lade $(DESTDIR)$(PREFIX)/bin/lade
+	if [ -f $(BUILD)/lade-cuda.so ]; then \
+	    install -d $(DESTDIR)$(PREFIX)/lib/lade && \
+	    install -m 755 $(BUILD)/lade-cuda.so $(DESTDIR)$(PREFIX)/lib/lade; fi
 	install -m 644 themes/*.theme $(DESTDIR)$(PREFIX)/share/lade/themes
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	$(BUILD)/lade help --man > $(DESTDIR)$(PREFIX)/share/man/man1/lade.1

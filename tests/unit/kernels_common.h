@@ -33,7 +33,9 @@
 #define EACH_ISA(fn)                                                                               \
     ON_DEVICE(fn, "portable", "portable"), ON_DEVICE(fn, "avx2", "avx2"),                          \
         ON_DEVICE(fn, "avx512", "avx512")
-#define EACH_DEVICE(fn) EACH_ISA(fn), ON_DEVICE(fn, "simulated GPU", "lade-sim.so")
+#define EACH_BUT_CUDA(fn) EACH_ISA(fn), ON_DEVICE(fn, "simulated GPU", "lade-sim.so")
+#define EACH_DEVICE(fn)                                                                            \
+    EACH_BUT_CUDA(fn), ON_DEVICE(fn, "CUDA emulated", "lade-cuda-emulated.so")
 
 /* The table of the device under test, set by open_device(). */
 static const struct lade_ops *ops;
@@ -47,6 +49,12 @@ static inline bool is_plugin(const char *device)
 static inline int most_threads(const char *device)
 {
     return is_plugin(device) ? 1 : 3;
+}
+
+/* Whether sizes shall be small: the emulator runs each thread of a GPU in turn. */
+static inline bool is_emulated(const char *device)
+{
+    return strstr(device, "emulated") != NULL;
 }
 
 static uint64_t rng_seed, rng_state;

@@ -231,8 +231,8 @@ int main(int argc, char **argv)
 {
     rng_start(argc, argv);
     const struct CMUnitTest tests[] = {EACH_DEVICE(each_type), EACH_DEVICE(random_shapes),
-                                       EACH_DEVICE(ordered),   EACH_DEVICE(fast),
-                                       EACH_DEVICE(many_jobs), EACH_ISA(same_bits),
+                                       EACH_BUT_CUDA(ordered),   EACH_DEVICE(fast),
+                                       EACH_BUT_CUDA(many_jobs), EACH_ISA(same_bits),
                                        EACH_DEVICE(bad_matrix)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

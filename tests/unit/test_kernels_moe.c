@@ -224,7 +224,7 @@ static void bad_route(void **state)
 int main(int argc, char **argv)
 {
     rng_start(argc, argv);
-    const struct CMUnitTest tests[] = {EACH_DEVICE(each_batch), EACH_DEVICE(fast),
+    const struct CMUnitTest tests[] = {EACH_BUT_CUDA(each_batch), EACH_BUT_CUDA(fast),
                                        EACH_DEVICE(batch_equals_single), EACH_ISA(bad_route)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
