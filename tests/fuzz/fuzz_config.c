@@ -30,8 +30,13 @@ static void quantization(const char *text, size_t size)
         abort();
     rc = lade_quant_bind(q, &raws, err);
     check(rc, err);
-    if (!rc)
-        check(lade_quant_module(q, module, sizeof module - 1, &spec, err), err);
+    if (!rc) {
+        rc = lade_quant_module(q, module, sizeof module - 1, &spec, err);
+        check(rc, err);
+    }
+    if (!rc && (spec.bits < 1 || spec.bits > 64 || spec.group < -1 || spec.block_rows < -1 ||
+                spec.block_cols < -1))
+        abort();
     lade_raws_free(&raws);
     lade_quant_free(q);
 }
