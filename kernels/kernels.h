@@ -120,6 +120,7 @@ struct lade_deltanet {
     int n;
     int key_heads, value_heads, key_dim, value_dim, kernel;
     const float *qkvz;           /* [n][2*key_heads*key_dim + 2*value_heads*value_dim]: q|k|v|z, each head-major */
+    const float *z;              /* NULL; or [n][value_heads*value_dim], and qkvz is q|k|v alone */
     const float *ba;             /* [n][2 * value_heads]: b | a */
     const float *conv;           /* [channels][kernel], channels = q|k|v; last column is the current token */
     const float *decay;          /* [value_heads] = -exp(A_log) */

@@ -16,6 +16,7 @@ struct lade_build {
     char *list;                      /* owned: the file that should list a missing tensor */
     int stack_layer;                 /* layer whose fused expert tensors are known; -1 = none */
     struct lade_raw *stack[2];       /* gate_up and down of that layer, or NULL */
+    bool z_apart;                    /* what was bound as DELTA_QKVZ last lacks z: DELTA_Z follows */
 };
 
 struct lade_format {

@@ -23,9 +23,9 @@ static const uint8_t attention_roles[] = {
     LADE_SHARED_FF_GATE, LADE_SHARED_FF_UP, LADE_SHARED_FF_DOWN,
 };
 static const uint8_t delta_roles[] = {
-    LADE_IN_NORM,     LADE_POST_NORM,      LADE_DELTA_QKVZ,   LADE_DELTA_BA,       LADE_DELTA_CONV,
-    LADE_DELTA_DECAY, LADE_DELTA_DT_BIAS,  LADE_DELTA_NORM,   LADE_DELTA_OUT,      LADE_ROUTER,
-    LADE_SHARED_GATE, LADE_SHARED_FF_GATE, LADE_SHARED_FF_UP, LADE_SHARED_FF_DOWN,
+    LADE_IN_NORM,    LADE_POST_NORM,   LADE_DELTA_QKVZ,     LADE_DELTA_Z,      LADE_DELTA_BA,
+    LADE_DELTA_CONV, LADE_DELTA_DECAY, LADE_DELTA_DT_BIAS,  LADE_DELTA_NORM,   LADE_DELTA_OUT,
+    LADE_ROUTER,     LADE_SHARED_GATE, LADE_SHARED_FF_GATE, LADE_SHARED_FF_UP, LADE_SHARED_FF_DOWN,
 };
 static const uint8_t expert_roles[] = {LADE_EXPERT_GATE, LADE_EXPERT_UP, LADE_EXPERT_DOWN};
 
@@ -65,6 +65,7 @@ void lade_role_dims(const struct lade_shape *s, enum lade_role role, int *rows, 
         [LADE_Q_NORM] = {1, s->head_dim},
         [LADE_K_NORM] = {1, s->head_dim},
         [LADE_DELTA_QKVZ] = {lade_shape_qkvz(s), s->hidden},
+        [LADE_DELTA_Z] = {v, s->hidden},
         [LADE_DELTA_BA] = {2 * s->value_heads, s->hidden},
         [LADE_DELTA_CONV] = {lade_shape_channels(s), s->conv_kernel},
         [LADE_DELTA_DECAY] = {1, s->value_heads},
@@ -142,9 +143,13 @@ static int add_piece(struct lade_build *b, enum lade_piece_kind kind, int layer,
     struct lade_piece piece = {
         .kind = kind, .layer = layer, .expert = expert, .first = cat->n_tensors};
     struct roles roles = roles_of(&cat->shape, kind, layer);
-    for (int i = 0; i < roles.n; i++)
+    b->z_apart = false;
+    for (int i = 0; i < roles.n; i++) {
+        if (roles.list[i] == LADE_DELTA_Z && !b->z_apart)
+            continue;
         if (add_tensor(b, &piece, roles.list[i], room, err))
             return -1;
+    }
     if (grow((void **)&cat->pieces, cat->n_pieces, &room->pieces, sizeof piece, err))
         return -1;
     cat->pieces[cat->n_pieces++] = piece;

@@ -29,7 +29,9 @@ enum lade_role {
     LADE_ATTN_K, LADE_ATTN_V, /* [kv_heads * head_dim][hidden] */
     LADE_ATTN_O,           /* [hidden][heads * head_dim] */
     LADE_Q_NORM, LADE_K_NORM, /* [head_dim] F32, +1 */
-    LADE_DELTA_QKVZ,       /* [q|k|v|z, each head-major][hidden] */
+    LADE_DELTA_QKVZ,       /* [q|k|v|z, each head-major][hidden]; without z where DELTA_Z is there */
+    LADE_DELTA_Z,          /* [value_heads * value_dim][hidden]; only in GGUF files that have z in a
+                              tensor of another type than q, k and v */
     LADE_DELTA_BA,         /* [b|a, each value_heads][hidden] */
     LADE_DELTA_CONV,       /* [channels][conv_kernel] F32 */
     LADE_DELTA_DECAY,      /* [value_heads] F32 = -exp(A_log) */
@@ -159,7 +161,7 @@ int lade_catalog_expert(const struct lade_catalog *cat, int layer, int expert);
 const struct lade_tensor *lade_catalog_find(const struct lade_catalog *cat, int piece,
                                             enum lade_role role);
 
-/* The shape a role has in this model: rows x cols of its packed matrix. */
+/* The shape a role has in this model: rows x cols of its packed matrix (DELTA_QKVZ: with z). */
 void lade_role_dims(const struct lade_shape *s, enum lade_role role, int *rows, int *cols);
 
 /* The name of part `part` of tensor t as its file has it, for error messages. */

@@ -31,6 +31,7 @@ static const struct gguf_role {
     [LADE_Q_NORM] = {.name = "attn_q_norm.weight", .f32 = 1},
     [LADE_K_NORM] = {.name = "attn_k_norm.weight", .f32 = 1},
     [LADE_DELTA_QKVZ] = {.name = "ssm_in.weight", .rows = LADE_ROWS_QKVZ},
+    [LADE_DELTA_Z] = {.name = "attn_gate.weight"},
     [LADE_DELTA_BA] = {.name = "ssm_ba.weight", .rows = LADE_ROWS_BA},
     [LADE_DELTA_CONV] = {.name = "ssm_conv1d.weight", .f32 = 1},
     [LADE_DELTA_DECAY] = {.name = "ssm_a", .f32 = 1},
@@ -159,11 +160,6 @@ static int take_rows(struct lade_build *b, struct lade_tensor *t, struct lade_ra
                          "%s: tensor '%s' has type %s, which is not supported%s; get another "
                          "quantization of the model",
                          lade_raw_file(b, raw), name, dtype, f32 ? " there" : "");
-    if (t->n_parts && (t->source != type->source || t->packed.block != type->block))
-        return lade_fail(err,
-                         "%s: tensor '%s' has type %s, another one than its other half; get "
-                         "another quantization of the model",
-                         lade_raw_file(b, raw), name, dtype);
     t->source = type->source;
     t->packed.type = f32 ? LADE_F32 : type->packed;
     t->packed.group = type->group;
@@ -218,7 +214,8 @@ static int bind_fused_qkv(struct lade_build *b, struct lade_tensor *t, struct la
     return take_rows(b, t, raw, name, first, (uint64_t)t->packed.rows, want[0], err);
 }
 
-/* qkvz in two tensors, both head-major. */
+/* qkvz in two tensors, both head-major. They are joined where they have one type; else z is for
+ * LADE_DELTA_Z. */
 static int bind_split_qkvz(struct lade_build *b, struct lade_tensor *t, int layer, char *err)
 {
     const struct lade_shape *s = &b->cat->shape;
@@ -226,12 +223,17 @@ static int bind_split_qkvz(struct lade_build *b, struct lade_tensor *t, int laye
                              (uint64_t)(lade_shape_qkvz(s) - lade_shape_channels(s))};
     t->naming = NAMING_SPLIT;
     t->rows = LADE_ROWS_SAME;
-    for (int part = 0; part < 2; part++) {
+    for (int part = 0; part < (b->z_apart ? 1 : 2); part++) {
         char name[NAME];
         struct lade_raw *raw = find_raw(b, t->role, NAMING_SPLIT, part, layer, name);
+        const struct lade_raw *z = find_raw(b, t->role, NAMING_SPLIT, 1, layer, (char[NAME]){0});
         const uint64_t want[] = {rows[part], (uint64_t)s->hidden};
         if (!raw)
             return missing(b, name, err);
+        if (z && z->dtype != raw->dtype) {
+            b->z_apart = true;
+            t->packed.rows = (int)rows[0];
+        }
         if (check_dims(b, raw, name, want, 2, err) ||
             take_rows(b, t, raw, name, 0, rows[part], rows[part], err))
             return -1;

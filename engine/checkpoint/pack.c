@@ -169,8 +169,7 @@ static int pack_to_f32(const struct lade_pack_job *j)
 
 static bool becomes_f32(const struct lade_tensor *t)
 {
-    return t->packed.type == LADE_F32 &&
-           (t->source != LADE_SRC_F32 || t->value != LADE_VALUE_SAME);
+    return t->packed.type == LADE_F32 && (t->source != LADE_SRC_F32 || t->value != LADE_VALUE_SAME);
 }
 
 /* Rows as they are, in the packed order. */

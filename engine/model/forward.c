@@ -20,7 +20,7 @@ static struct widths mixer_widths(const struct lade_shape *s)
     return (struct widths){
         .a = max_int(2 * s->heads * s->head_dim, lade_shape_qkvz(s)),
         .b = max_int(s->kv_heads * s->head_dim, 2 * s->value_heads),
-        .c = s->kv_heads * s->head_dim,
+        .c = max_int(s->kv_heads * s->head_dim, s->value_heads * s->value_dim),
         .mixed = max_int(s->heads * s->head_dim, s->value_heads * s->value_dim),
     };
 }
@@ -132,13 +132,14 @@ static int run_delta(struct lade_forward *f, const struct lade_layer *layer,
 {
     const struct lade_shape *s = f->shape;
     const struct lade_delta_weights *w = &layer->delta;
-    struct lade_matmul in[] = {{f->a, f->h, &w->qkvz}, {f->b, f->h, &w->ba}};
-    if (f->ops->matmul(f->dev, in, 2, n, err))
+    const bool z_apart = w->z.rows > 0;
+    struct lade_matmul in[] = {{f->a, f->h, &w->qkvz}, {f->b, f->h, &w->ba}, {f->c, f->h, &w->z}};
+    if (f->ops->matmul(f->dev, in, z_apart ? 3 : 2, n, err))
         return -1;
     struct lade_deltanet op = {
         .n = n, .key_heads = s->key_heads, .value_heads = s->value_heads,
         .key_dim = s->key_dim, .value_dim = s->value_dim, .kernel = s->conv_kernel,
-        .qkvz = f->a, .ba = f->b, .conv = w->conv, .decay = w->decay, .dt_bias = w->dt_bias,
+        .qkvz = f->a, .z = z_apart ? f->c : NULL, .ba = f->b, .conv = w->conv, .decay = w->decay, .dt_bias = w->dt_bias,
         .norm = w->norm, .eps = s->norm_eps,
         .conv_state = ls->conv, .state = ls->delta, .out = f->mixed,
     };

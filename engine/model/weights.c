@@ -45,6 +45,8 @@ static void bind_mixer(struct binder *b, struct lade_layer *layer, int base)
     }
     layer->delta = (struct lade_delta_weights){
         .qkvz = matrix(b, base, LADE_DELTA_QKVZ),
+        .z = lade_catalog_find(b->cat, base, LADE_DELTA_Z) ? matrix(b, base, LADE_DELTA_Z)
+                                                           : (struct lade_matrix){0},
         .ba = matrix(b, base, LADE_DELTA_BA),
         .out = matrix(b, base, LADE_DELTA_OUT),
         .conv = vector(b, base, LADE_DELTA_CONV),

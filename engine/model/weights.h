@@ -16,7 +16,7 @@ struct lade_attention_weights {
 };
 
 struct lade_delta_weights {
-    struct lade_matrix qkvz, ba, out;
+    struct lade_matrix qkvz, z, ba, out; /* z: no rows where qkvz has them */
     const float *conv, *decay, *dt_bias, *norm;
 };
 

@@ -41,7 +41,7 @@ static size_t qkv_channels(const struct lade_deltanet *d)
 
 static size_t row_floats(const struct lade_deltanet *d)
 {
-    return qkv_channels(d) + (size_t)d->value_heads * (size_t)d->value_dim;
+    return qkv_channels(d) + (d->z ? 0 : (size_t)d->value_heads * (size_t)d->value_dim);
 }
 
 static size_t unit_floats(const struct run *r)
@@ -160,10 +160,13 @@ static void unit_value_head(const struct unit *u, int s, int t0, int n, bool chu
             isa->delta_step(state, u->o + t * d->value_dim, u->q + t * d->key_dim,
                             u->k + t * d->key_dim, u->v + t * d->value_dim, expf(u->g[t]),
                             u->beta[t], d->key_dim, d->value_dim);
+    const size_t values = (size_t)d->value_heads * (size_t)d->value_dim;
     for (int t = 0; t < n; t++) {
-        const float *z = d->qkvz + (size_t)(t0 + t) * row_floats(d) + qkv_channels(d);
+        const size_t token = (size_t)(t0 + t);
+        const float *z =
+            d->z ? d->z + token * values : d->qkvz + token * row_floats(d) + qkv_channels(d);
         size_t at = (size_t)h * (size_t)d->value_dim;
-        float *out = d->out + (size_t)(t0 + t) * (size_t)d->value_heads * (size_t)d->value_dim;
+        float *out = d->out + token * values;
         isa->gated_norm(out + at, u->o + t * d->value_dim, z + at, d->norm, d->value_dim, d->eps);
     }
 }

@@ -19,7 +19,9 @@ enum {
 /* struct lade_deltanet for kernels. */
 struct gpu_delta {
     int n, key_heads, value_heads, share, key_dim, value_dim, kernel;
-    const float *qkvz, *ba, *conv, *decay, *dt_bias, *norm;
+    const float *qkvz, *z;
+    size_t qkvz_row, z_row; /* floats from token to token */
+    const float *ba, *conv, *decay, *dt_bias, *norm;
     float eps;
     float *conv_state, *state, *out;
     unsigned *counters; /* one a key head */
@@ -38,7 +40,7 @@ __device__ static inline float delta_input(const struct gpu_delta &a, int t, int
     const size_t channels = (size_t)delta_channels(a);
     if (t < 0)
         return a.conv_state[(size_t)(t + a.kernel - 1) * channels + (size_t)channel];
-    return a.qkvz[(size_t)t * (channels + (size_t)(a.value_heads * a.value_dim)) + (size_t)channel];
+    return a.qkvz[(size_t)t * a.qkvz_row + (size_t)channel];
 }
 
 __device__ static inline float delta_conv(const struct gpu_delta &a, int t, int channel)
@@ -116,10 +118,9 @@ __device__ static inline void delta_put(float *state, const float x[4], const st
 /* A normed output with its gate, to where the op leaves it. */
 __device__ static inline void delta_write(const struct gpu_delta &a, int t, int h, int c, float y)
 {
-    const size_t values = (size_t)(a.value_heads * a.value_dim),
-                 channels = (size_t)delta_channels(a);
+    const size_t values = (size_t)(a.value_heads * a.value_dim);
     const size_t at = (size_t)(h * a.value_dim + c);
-    const float z = a.qkvz[(size_t)t * (channels + values) + channels + at];
+    const float z = a.z[(size_t)t * a.z_row + at];
     a.out[(size_t)t * values + at] = y * a.norm[c] * (z / (1.0f + expf(-z)));
 }
 

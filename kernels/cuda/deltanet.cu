@@ -179,7 +179,12 @@ int gpu_deltanet(struct lade_device *dev, const struct lade_deltanet *d, char *e
     a.key_dim = d->key_dim;
     a.value_dim = d->value_dim;
     a.kernel = d->kernel;
+    const size_t channels = (size_t)(2 * d->key_heads * d->key_dim + d->value_heads * d->value_dim);
+    const size_t values = (size_t)(d->value_heads * d->value_dim);
     a.qkvz = d->qkvz;
+    a.qkvz_row = channels + (d->z ? 0 : values);
+    a.z = d->z ? d->z : d->qkvz + channels;
+    a.z_row = d->z ? values : a.qkvz_row;
     a.ba = d->ba;
     a.conv = d->conv;
     a.decay = d->decay;

@@ -251,7 +251,8 @@ static int view_deltanet(struct lade_device *dev, const struct lade_deltanet *a,
     size_t n = (size_t)a->n, heads = (size_t)a->value_heads;
     size_t values = heads * (size_t)a->value_dim;
     size_t channels = 2 * (size_t)a->key_heads * (size_t)a->key_dim + values;
-    d.qkvz = in_floats(v, a->qkvz, n * (channels + values));
+    d.qkvz = in_floats(v, a->qkvz, n * (channels + (a->z ? 0 : values)));
+    d.z = in_floats(v, a->z, n * values);
     d.ba = in_floats(v, a->ba, n * 2 * heads);
     d.conv = in_floats(v, a->conv, channels * (size_t)a->kernel);
     d.decay = in_floats(v, a->decay, heads);

@@ -8,7 +8,15 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { TYPE_U16 = 2, TYPE_U32 = 4, TYPE_F32 = 6, TYPE_TEXT = 8, GGML_F32 = 0, ALIGN = 32 };
+enum {
+    TYPE_U16 = 2,
+    TYPE_U32 = 4,
+    TYPE_F32 = 6,
+    TYPE_TEXT = 8,
+    GGML_F32 = 0,
+    GGML_F16 = 1,
+    ALIGN = 32
+};
 
 void support_put(struct support_bytes *b, const void *data, size_t len)
 {
@@ -172,8 +180,19 @@ static void convert(struct support_gguf *g, struct support_checkpoint *c, const 
     free(values);
 }
 
+/* Of a value below 2, rounded towards zero. */
+static uint16_t half_of(float x)
+{
+    int e;
+    float m = frexpf(fabsf(x), &e); /* [0.5, 1) */
+    uint16_t sign = x < 0 ? 0x8000 : 0;
+    return e < -13 ? sign
+                   : (uint16_t)(sign | (unsigned)(e + 14) << 10 | ((unsigned)(m * 2048) & 1023));
+}
+
 /* in_proj_qkvz of 2 key heads [q 4 | k 4 | v 24 | z 24] regrouped to q|k|v and z. */
-static void split_projection(struct support_gguf *g, struct support_checkpoint *c, int layer)
+static void split_projection(struct support_gguf *g, struct support_checkpoint *c, int layer,
+                             bool mixed)
 {
     static const int widths[] = {4, 4, 24, 24};
     char name[96];
@@ -186,8 +205,14 @@ static void split_projection(struct support_gguf *g, struct support_checkpoint *
     snprintf(name, sizeof name, "blk.%d.attn_qkv.weight", layer);
     support_gguf_tensor(g, name, GGML_F32, 2, (uint64_t[]){32, 64}, to, 64 * 32 * sizeof *to);
     snprintf(name, sizeof name, "blk.%d.attn_gate.weight", layer);
-    support_gguf_tensor(g, name, GGML_F32, 2, (uint64_t[]){32, 48}, to + 64 * 32,
-                        48 * 32 * sizeof *to);
+    uint16_t halves[48 * 32];
+    for (size_t i = 0; i < 48 * 32; i++)
+        halves[i] = half_of(to[64 * 32 + i]);
+    if (mixed)
+        support_gguf_tensor(g, name, GGML_F16, 2, (uint64_t[]){32, 48}, halves, sizeof halves);
+    else
+        support_gguf_tensor(g, name, GGML_F32, 2, (uint64_t[]){32, 48}, to + 64 * 32,
+                            48 * 32 * sizeof *to);
     free(from);
     free(to);
 }
@@ -266,7 +291,7 @@ static void block(struct support_gguf *g, struct support_checkpoint *c, int laye
         convert(g, c, from, to);
     }
     if (!attention && layout != SUPPORT_SSM_IN)
-        split_projection(g, c, layer);
+        split_projection(g, c, layer, layout == SUPPORT_MIXED);
     if (attention && layout == SUPPORT_FUSED) {
         for (int i = 0; i < 3; i++)
             snprintf(names[i], sizeof names[i], "model.layers.%d.%s", layer, mixers[1][3 + i][0]);

@@ -43,6 +43,7 @@ void support_gguf_clear(struct support_gguf *g);
 enum support_layout {
     SUPPORT_SSM_IN,    /* the projection as in the checkpoint; experts in three stacks */
     SUPPORT_SPLIT,     /* attn_qkv and attn_gate */
+    SUPPORT_MIXED,     /* as SPLIT, with attn_gate as F16, rounded towards zero */
     SUPPORT_FUSED,     /* as SPLIT, with fused gate_up_exps and attention q|k|v */
 };
 

@@ -291,8 +291,6 @@ static void every_layout_equals_the_checkpoint(void **state)
     support_free(&c);
 }
 
-/* ---- blocks ---------------------------------------------------------------------------------- */
-
 static float half(uint16_t h)
 {
     float f = h & 1023 ? (float)(h & 1023) : 0;
@@ -300,6 +298,49 @@ static float half(uint16_t h)
     f = e ? ldexpf(1024 + f, e - 25) : ldexpf(f, -24);
     return h & 0x8000 ? -f : f;
 }
+
+/* Real quantizations give attn_qkv and attn_gate types of their own. */
+static void z_of_another_type_stays_apart(void **state)
+{
+    (void)state;
+    struct support_checkpoint c;
+    support_new(&c);
+    support_add_plain(&c, "F32");
+    support_gguf_save(&c, "joined", SUPPORT_SPLIT, 1, false);
+    support_gguf_save(&c, "apart", SUPPORT_MIXED, 1, false);
+    char path[512];
+    snprintf(path, sizeof path, "%s", support_path(&c, "joined.gguf"));
+    struct lade_catalog *joined = open_path(path), *cat = open_path(support_path(&c, "apart.gguf"));
+    const struct lade_tensor *all = lade_catalog_find(joined, 2, LADE_DELTA_QKVZ);
+    const struct lade_tensor *qkv = lade_catalog_find(cat, 2, LADE_DELTA_QKVZ);
+    const struct lade_tensor *z = lade_catalog_find(cat, 2, LADE_DELTA_Z);
+    char name[128];
+    assert_null(lade_catalog_find(joined, 2, LADE_DELTA_Z));
+    assert_non_null(z);
+    assert_int_equal(cat->ignored, 0);
+    lade_catalog_tensor_name(cat, z, 0, name, sizeof name);
+    assert_string_equal(name, "blk.0.attn_gate.weight");
+    assert_int_equal(all->packed.rows, 112);
+    assert_int_equal(qkv->packed.rows, 64);
+    assert_int_equal(z->packed.rows, 48);
+    assert_int_equal(z->packed.type, LADE_F16);
+    unsigned char *x = packed(joined, all), *y = packed(cat, qkv), *w = packed(cat, z);
+    assert_memory_equal(x, y, 64 * 32 * 4);
+    for (size_t i = 0; i < 48 * 32; i++) {
+        float full;
+        memcpy(&full, x + (64 * 32 + i) * 4, 4);
+        float rounded = half((uint16_t)(w[2 * i] | w[2 * i + 1] << 8));
+        assert_true(fabsf(full - rounded) <= fabsf(full) * 0x1p-10f + 0x1p-14f);
+    }
+    free(x);
+    free(y);
+    free(w);
+    lade_catalog_close(joined);
+    lade_catalog_close(cat);
+    support_free(&c);
+}
+
+/* ---- blocks ---------------------------------------------------------------------------------- */
 
 /* Value k of a row of blocks, by the formats' definition. */
 static float block_value(const unsigned char *row, int k, bool q4)
@@ -386,8 +427,11 @@ static void other_blocks_keep_their_bytes(void **state)
     static const struct {
         uint8_t block;
         size_t bytes, per_row;
-    } types[] = {{LADE_BLOCK_Q4_K, 144, 2},  {LADE_BLOCK_Q6_K, 210, 2}, {LADE_BLOCK_Q5_0, 22, 16},
-                 {LADE_BLOCK_MXFP4, 17, 16}, {LADE_BLOCK_IQ3_S, 110, 2}};
+    } types[] = {{LADE_BLOCK_Q4_K, 144, 2},
+                 {LADE_BLOCK_Q6_K, 210, 2},
+                 {LADE_BLOCK_Q5_0, 22, 16},
+                 {LADE_BLOCK_MXFP4, 17, 16},
+                 {LADE_BLOCK_IQ3_S, 110, 2}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         static unsigned char src[ROWS * 2 * 256], dst[2 * 16 * 2 * 256];
         const size_t row = types[i].bytes * types[i].per_row;
@@ -413,7 +457,7 @@ static void other_blocks_keep_their_bytes(void **state)
         t.n_parts = 1;
         t.parts[0].bytes = ROWS * row;
         t.rows = LADE_ROWS_QKVZ; /* per key head q q k k v v v v z z z z */
-        static const int from[ROWS] = {0, 1, 12, 13, 2,  3,  14, 15, 4,  5,  6,  7,
+        static const int from[ROWS] = {0,  1,  12, 13, 2, 3, 14, 15, 4,  5,  6,  7,
                                        16, 17, 18, 19, 8, 9, 10, 11, 20, 21, 22, 23};
         assert_int_equal(lade_pack(&cat, &t, 0, src, dst, err), 0);
         same_blocks(&t, dst, src, types[i].bytes, from);
@@ -597,6 +641,7 @@ int main(void)
         cmocka_unit_test(bad_containers_name_what_is_wrong),
         cmocka_unit_test(parts_are_named_by_any_of_them),
         cmocka_unit_test(every_layout_equals_the_checkpoint),
+        cmocka_unit_test(z_of_another_type_stays_apart),
         cmocka_unit_test(blocks_keep_their_values),
         cmocka_unit_test(other_blocks_keep_their_bytes),
         cmocka_unit_test(the_converter_agrees),

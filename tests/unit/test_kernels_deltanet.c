@@ -15,6 +15,7 @@ static const struct shape shapes[] = {
 struct inputs {
     struct shape s;
     size_t channels, row;
+    float *qkv, *z; /* the same apart */
     float *qkvz, *ba, *conv, *decay, *dt_bias, *norm, *conv_state, *state;
     double *want, *want_state;
 };
@@ -91,6 +92,12 @@ static struct inputs make_inputs(struct shape s)
     in.channels = 2 * (size_t)(s.key_heads * s.key_dim) + values;
     in.row = in.channels + values;
     in.qkvz = random_floats(n * in.row, 1);
+    in.qkv = poison(n * in.channels);
+    in.z = poison(n * values);
+    for (size_t t = 0; t < n; t++) {
+        memcpy(in.qkv + t * in.channels, in.qkvz + t * in.row, in.channels * sizeof(float));
+        memcpy(in.z + t * values, in.qkvz + t * in.row + in.channels, values * sizeof(float));
+    }
     in.ba = random_floats(n * 2 * (size_t)s.value_heads, 1);
     in.conv = random_floats(in.channels * (size_t)s.kernel, 0.6f);
     in.decay = random_floats((size_t)s.value_heads, 1);
@@ -109,8 +116,8 @@ static struct inputs make_inputs(struct shape s)
 
 static void free_inputs(struct inputs *in)
 {
-    float *all[] = {in->qkvz,    in->ba,   in->conv,       in->decay,
-                    in->dt_bias, in->norm, in->conv_state, in->state};
+    float *all[] = {in->qkvz,  in->qkv,     in->z,    in->ba,         in->conv,
+                    in->decay, in->dt_bias, in->norm, in->conv_state, in->state};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         guard_free(all[i]);
     free(in->want);
@@ -129,7 +136,8 @@ static void check_conv_state(const struct inputs *in, const float *conv_state)
     }
 }
 
-static void run(struct lade_device *dev, const struct inputs *in, const int *pieces, int n_pieces)
+static void run_as(struct lade_device *dev, const struct inputs *in, const int *pieces,
+                   int n_pieces, bool apart)
 {
     const struct shape s = in->s;
     char err[LADE_ERR], what[100];
@@ -147,7 +155,9 @@ static void run(struct lade_device *dev, const struct inputs *in, const int *pie
                                   .key_dim = s.key_dim,
                                   .value_dim = s.value_dim,
                                   .kernel = s.kernel,
-                                  .qkvz = in->qkvz + (size_t)t * in->row,
+                                  .qkvz = apart ? in->qkv + (size_t)t * in->channels
+                                                : in->qkvz + (size_t)t * in->row,
+                                  .z = apart ? in->z + (size_t)t * values : NULL,
                                   .ba = in->ba + t * 2 * s.value_heads,
                                   .conv = in->conv,
                                   .decay = in->decay,
@@ -168,6 +178,12 @@ static void run(struct lade_device *dev, const struct inputs *in, const int *pie
     guard_free(state);
     guard_free(conv_state);
     guard_free(out);
+}
+
+static void run(struct lade_device *dev, const struct inputs *in, const int *pieces, int n_pieces)
+{
+    run_as(dev, in, pieces, n_pieces, false);
+    run_as(dev, in, pieces, n_pieces, true);
 }
 
 static void each_shape(void **state)

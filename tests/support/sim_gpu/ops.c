@@ -289,7 +289,8 @@ int sim_deltanet(struct lade_device *dev, const struct lade_deltanet *op, char *
     size_t n = (size_t)d->n, keys = (size_t)d->key_heads * (size_t)d->key_dim;
     size_t heads = (size_t)d->value_heads, values = heads * (size_t)d->value_dim;
     size_t channels = 2 * keys + values;
-    bool good = use_floats(dev, c, &d->qkvz, n * (channels + values), false, err) &&
+    bool good = use_floats(dev, c, &d->qkvz, n * (channels + (d->z ? 0 : values)), false, err) &&
+                (!d->z || use_floats(dev, c, &d->z, n * values, false, err)) &&
                 use_floats(dev, c, &d->ba, n * 2 * heads, false, err) &&
                 use_floats(dev, c, &d->conv, channels * (size_t)d->kernel, false, err) &&
                 use_floats(dev, c, &d->decay, heads, false, err) &&
