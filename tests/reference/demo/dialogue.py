@@ -176,8 +176,8 @@ def plain(text: str) -> str:
 
 HELD_OUT = frozenset(plain(case.turns[-1]) for case in heldout.cases())  # never to be trained on, not even by chance
 
-KINDS = [(0.17, strategy_turn), (0.03, ask_back_turn), (0.19, _from(extend(LADE))), (0.09, named_turn), (0.21, _from(extend(COMMANDS))), (0.09, _from(extend(ERRORS))),
-         (0.05, _from(extend(SELF))), (0.07, _from(extend(TALK), True)), (0.09, sum_turn), (0.02, unit_turn), (0.08, refusal_turn), (0.02, name_turn)]
+KINDS = [(0.12, strategy_turn), (0.04, ask_back_turn), (0.19, _from(extend(LADE))), (0.07, named_turn), (0.21, _from(extend(COMMANDS))), (0.08, _from(extend(ERRORS))),
+         (0.06, _from(extend(SELF))), (0.11, _from(extend(TALK), True)), (0.10, sum_turn), (0.02, unit_turn), (0.10, refusal_turn), (0.06, name_turn)]
 
 
 def fresh_turn(rng: random.Random, state: State) -> Turn:
@@ -205,7 +205,7 @@ def conversation(rng: random.Random, long: bool = False) -> tuple[str, list[Turn
                 turn = strategy_follow_up(rng, state)
             elif state.topic and rng.random() < 0.14:
                 turn = more_turn(rng, state)
-            elif state.name and rng.random() < 0.2:
+            elif state.name and rng.random() < 0.4:
                 turn = name_turn(rng, state)
         elif count > 1 and rng.random() < 0.25:
             turn = _from(extend(TALK[:2]), True)(rng, state)

@@ -154,6 +154,8 @@ def howto(verb: str) -> list[str]:
         f"[{verb}](:| -|,) (how|how does it work|what is the command|what do i type)?",
         f"i have (trouble|problems|difficulties) [{verb}](.|)",
         f"(instructions|steps|a recipe|hints|the command|the way|the key|tips) for [{verb}](?|.|, please.|)",
+        f"how (does|do) (one|people|others|you) get <{verb}>?",
+        f"<{verb}>(: how?|? how?|, please.|, that is what i want.)",
         f"is [{verb}] (hard|easy|possible|difficult|allowed)?",
         f"what (do i need|is needed|is required|is the command|is the trick) for [{verb}]?",
         f"(does lade|can lade) (support|allow|offer|do) [{verb}]?",

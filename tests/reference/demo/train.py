@@ -124,6 +124,8 @@ def train(rank: int, args) -> None:
     feed = stream.batches(str(work / "tok" / "tokenizer.json"), args.seed, args.tokens // args.ranks, args.workers)
     first_batch = next(feed)  # starts the workers, before anything touches the GPU
     model = Model(Shape()).to(args.device)
+    if args.start:
+        model.load_state_dict(torch.load(args.start, map_location=args.device))
     opts = optimizers(model, args.rate)
     peaks = [[group["lr"] for group in opt.param_groups] for opt in opts]
     step = 0
@@ -181,6 +183,7 @@ def train(rank: int, args) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", required=True)
+    parser.add_argument("--start", help="go on from the float.pt of an earlier run, with a schedule of its own")
     parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--seconds", type=float, default=0, help="end by the clock instead, counted from the start of the program")
     parser.add_argument("--tokens", type=int, default=4096, help="per step, of all ranks together")
