@@ -12,6 +12,7 @@ static int (*const commands[N_COMMANDS])(const struct options *) = {
     [COMMAND_TOKENIZE] = cmd_tokenize,
     [COMMAND_DETOKENIZE] = cmd_detokenize,
     [COMMAND_INSPECT] = cmd_inspect,
+    [COMMAND_PACK] = cmd_pack,
     [COMMAND_PLAN] = cmd_plan,
     [COMMAND_MODELS] = cmd_models,
     [COMMAND_PULL] = cmd_pull,

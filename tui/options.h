@@ -19,6 +19,7 @@ enum command {
     COMMAND_TOKENIZE,
     COMMAND_DETOKENIZE,
     COMMAND_INSPECT,
+    COMMAND_PACK,
     COMMAND_PLAN,
     COMMAND_MODELS,
     COMMAND_PULL,
@@ -67,6 +68,8 @@ struct options {
     bool all;           /* logits: every position; models: other architectures too */
     const char *output; /* -o: NULL = none, "-" = stdout */
     bool special;       /* tokenize: special tokens in the text are tokens */
+
+    bool mirror; /* pack: everything in every directory */
 
     double vram, ram;    /* plan: GiB, NAN = what this machine has */
     const char *storage; /* plan: nvme, ssd, hdd, raid0; NULL = nvme */

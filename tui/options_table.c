@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "engine/checkpoint/packed.h"
+
 const struct command_row options_commands[N_COMMANDS] = {
     [COMMAND_CHAT] = {"chat", "", "talk with a model on the whole screen (the default)", 0, NULL},
     [COMMAND_RUN] = {"run", "-p TEXT|-", "one answer to standard output", 0,
@@ -16,6 +18,11 @@ const struct command_row options_commands[N_COMMANDS] = {
     [COMMAND_TOKENIZE] = {"tokenize", "", "text on standard input to ids", 0, NULL},
     [COMMAND_DETOKENIZE] = {"detokenize", "", "ids on standard input to text", 0, NULL},
     [COMMAND_INSPECT] = {"inspect", "", "what a checkpoint holds, without loading it", 0, NULL},
+    [COMMAND_PACK] =
+        {"pack", "-o DIR [DIR...]", "write a copy that loads without repacking", LADE_PACKED_DRIVES,
+         "DIR is then a MODEL like any other: weights as they lie in memory, each expert in one\n"
+         "piece, with checksums. Give a directory on each drive to have experts read from all of\n"
+         "them. What was interrupted goes on where it stopped.\n"},
     [COMMAND_PLAN] = {"plan", "", "which strategy fits a machine, with predicted numbers", 0,
                       "Without -m: the INT4-mixed 80B. Without --vram and --ram: this machine.\n"},
     [COMMAND_MODELS] = {"models", "", "the models that this machine has, by name", 0,
@@ -51,11 +58,11 @@ const struct command_row options_commands[N_COMMANDS] = {
 #define EVERY ((1U << N_COMMANDS) - 1)
 #define LOADS (IN(CHAT) | IN(RUN) | IN(LOGITS) | IN(BENCH))
 #define PLANS (LOADS | IN(PLAN))
-#define NAMES (PLANS | IN(TOKENIZE) | IN(DETOKENIZE) | IN(INSPECT))
+#define NAMES (PLANS | IN(TOKENIZE) | IN(DETOKENIZE) | IN(INSPECT) | IN(PACK))
 #define ASKS  (IN(CHAT) | IN(RUN))
 #define HAS_JSON                                                                                   \
     (IN(RUN) | IN(LOGITS) | IN(PLAN) | IN(MODELS) | IN(PULL) | IN(INSPECT) | IN(BENCH) |           \
-     IN(HISTORY) | IN(DOCTOR))
+     IN(HISTORY) | IN(DOCTOR) | IN(PACK))
 
 #define FIELD(f) offsetof(struct options, f)
 #define GIB_MAX  1048576.0
@@ -122,6 +129,9 @@ const struct option_row options_rows[] = {
 
     {"output", 'o', OPTION_TEXT, IN(LOGITS) | IN(HISTORY), FIELD(output), "FILE|-",
      "write to FILE; - is standard output", 0, 0, 0, 0},
+    {"output", 'o', OPTION_TEXT, IN(PACK), FIELD(output), "DIR", "where to write", 0, 0, 0, 0},
+    {"mirror", 0, OPTION_FLAG, IN(PACK), FIELD(mirror), NULL,
+     "all of it into every directory, instead of a part", 0, 0, 0, 0},
     {"markdown", 0, OPTION_FLAG, IN(HISTORY), FIELD(markdown), NULL, "export for people to read", 0,
      0, 0, 0},
     {"limit", 'l', OPTION_INT, IN(HISTORY), FIELD(limit), "N", "list or find at most N; -1 = all",

@@ -17,6 +17,9 @@ struct lade_build {
     int stack_layer;                 /* layer whose fused expert tensors are known; -1 = none */
     struct lade_raw *stack[2];       /* gate_up and down of that layer, or NULL */
     bool z_apart;                    /* what was bound as DELTA_QKVZ last lacks z: DELTA_Z follows */
+    struct lade_packed *packed;      /* packed: its index */
+    int packed_piece;                /* the piece that is being bound, and bytes of it so far */
+    uint64_t packed_offset;
 };
 
 struct lade_format {
@@ -35,7 +38,7 @@ struct lade_format {
                         size_t size);
 };
 
-extern const struct lade_format lade_format_hf, lade_format_gguf;
+extern const struct lade_format lade_format_hf, lade_format_gguf, lade_format_packed;
 
 /* Their `read` (hf_files.c, gguf_files.c). */
 int lade_hf_read(struct lade_build *b, const char *path, char *err);

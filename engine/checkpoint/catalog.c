@@ -10,6 +10,7 @@
 
 #include "engine/checkpoint/build.h"
 #include "engine/checkpoint/file.h"
+#include "engine/checkpoint/packed.h"
 #include "engine/checkpoint/scan.h"
 #include "kernels/blocks.h"
 
@@ -87,8 +88,8 @@ void lade_role_dims(const struct lade_shape *s, enum lade_role role, int *rows, 
 
 /* ---- building -------------------------------------------------------------------------------- */
 
-struct rooms { /* allocated, of the catalog's growing arrays */
-    int tensors, pieces;
+struct rooms { /* allocated, of the catalog's growing arrays; checksums counted */
+    int tensors, pieces, checks;
 };
 
 /* Grows an array to hold one more. The catalog grows with what was found instead of with what the
@@ -139,6 +140,7 @@ static int add_tensor(struct lade_build *b, struct lade_piece *piece, enum lade_
 static int add_piece(struct lade_build *b, enum lade_piece_kind kind, int layer, int expert,
                      struct rooms *room, char *err)
 {
+    int *checks = &room->checks;
     struct lade_catalog *cat = b->cat;
     struct lade_piece piece = {
         .kind = kind, .layer = layer, .expert = expert, .first = cat->n_tensors};
@@ -152,6 +154,8 @@ static int add_piece(struct lade_build *b, enum lade_piece_kind kind, int layer,
     }
     if (grow((void **)&cat->pieces, cat->n_pieces, &room->pieces, sizeof piece, err))
         return -1;
+    piece.first_check = *checks;
+    *checks += lade_packed_blocks(piece.bytes);
     cat->pieces[cat->n_pieces++] = piece;
     cat->source_bytes += piece.source_bytes;
     if (__builtin_add_overflow(cat->packed_bytes, piece.bytes, &cat->packed_bytes))
@@ -174,6 +178,9 @@ static int add_pieces(struct lade_build *b, char *err)
             if (add_piece(b, LADE_PIECE_EXPERT, layer, expert, &room, err))
                 return -1;
     }
+    if (b->cat->checks && room.checks != b->cat->n_checks)
+        return lade_fail(err, "%s: its checksums do not fit its pieces; run lade pack again",
+                         b->cat->path);
     return 0;
 }
 
@@ -236,6 +243,14 @@ static bool is_gguf(const char *path)
     return is;
 }
 
+static bool is_packed(const char *dir)
+{
+    char *index = lade_path_join(dir, LADE_PACKED_INDEX);
+    bool is = index && !access(index, F_OK);
+    free(index);
+    return is;
+}
+
 static const struct lade_format *format_of(const char *path, char *err)
 {
     struct stat st;
@@ -245,7 +260,7 @@ static const struct lade_format *format_of(const char *path, char *err)
         return NULL;
     }
     if (S_ISDIR(st.st_mode))
-        return &lade_format_hf;
+        return is_packed(path) ? &lade_format_packed : &lade_format_hf;
     if (is_gguf(path))
         return &lade_format_gguf;
     lade_fail(err,
@@ -273,7 +288,7 @@ int lade_catalog_open(struct lade_catalog **out, const char *path, char *err)
     }
     cat->ops = format;
     cat->format = format->name;
-    struct lade_build b = {.cat = cat, .stack_layer = -1};
+    struct lade_build b = {.cat = cat, .stack_layer = -1, .packed_piece = -1};
     int rc = format->read(&b, path, err) || add_pieces(&b, err) ? -1 : 0;
     if (!rc) {
         count_ignored(&b);
@@ -281,6 +296,9 @@ int lade_catalog_open(struct lade_catalog **out, const char *path, char *err)
     }
     lade_raws_free(&b.raws);
     lade_quant_free(b.quant);
+    if (b.packed)
+        lade_packed_free(b.packed);
+    free(b.packed);
     free(b.list);
     if (rc) {
         lade_catalog_close(cat);
@@ -294,9 +312,13 @@ void lade_catalog_close(struct lade_catalog *cat)
 {
     if (!cat)
         return;
-    for (int i = 0; i < cat->n_shards; i++)
+    for (int i = 0; i < cat->n_shards; i++) {
         free(cat->shards[i].path);
+        while (cat->shards[i].n_copies)
+            free(cat->shards[i].copies[--cat->shards[i].n_copies]);
+    }
     free(cat->shards);
+    free(cat->checks);
     free(cat->tensors);
     free(cat->pieces);
     free(cat->path);

@@ -66,6 +66,7 @@ enum lade_source {
     LADE_SRC_F8,                     /* E4M3 [rows][cols]; scales [block rows][block columns] */
     LADE_SRC_Q4_0, LADE_SRC_Q8_0,    /* ggml: per row, blocks of 32 with one scale; become tiles */
     LADE_SRC_BLOCKS,                 /* ggml: all other blocks, which are interleaved */
+    LADE_SRC_PACKED,                 /* as in memory (packed.h) */
     LADE_N_SOURCES
 };
 
@@ -116,10 +117,15 @@ struct lade_piece {
     int first, n_tensors;            /* into tensors[] */
     size_t bytes;                    /* packed, a multiple of LADE_ALIGN */
     uint64_t source_bytes;           /* of its spans, in the files */
+    int first_check;                 /* where there are checksums: into checks[] */
 };
+
+enum { LADE_MAX_COPIES = 7 };
 
 struct lade_shard {
     char *path;                      /* owned */
+    char *copies[LADE_MAX_COPIES];   /* of the same file on other drives, owned */
+    int n_copies;
     uint64_t bytes;                  /* file size */
     uint64_t wanted;                 /* bytes of spans the model needs */
 };
@@ -145,6 +151,8 @@ struct lade_catalog {
     size_t packed_bytes;             /* of all pieces */
     bool aligned;                    /* each piece is one run of its file, as it will be in memory,
                                         from a multiple of 4096 on and padded to one */
+    uint64_t *checks;                /* NULL, or checksums of the pieces' blocks (packed.h), owned */
+    int n_checks;
 };
 
 /* Opens a directory (config.json + *.safetensors) or a .gguf file (any part of a split). On

@@ -206,6 +206,14 @@ static int interleave(const struct lade_pack_job *j)
     return 0;
 }
 
+/* ---- already packed -------------------------------------------------------------------------- */
+
+static int copy(const struct lade_pack_job *j)
+{
+    memcpy(j->dst, j->src, j->layout.bytes);
+    return 0;
+}
+
 /* ---- the table ------------------------------------------------------------------------------- */
 
 static const struct source {
@@ -218,10 +226,13 @@ static const struct source {
     [LADE_SRC_AWQ] = {lade_pack_quant, -1, false},   [LADE_SRC_CT] = {lade_pack_quant, -1, false},
     [LADE_SRC_F8] = {lade_pack_quant, -1, false},    [LADE_SRC_Q4_0] = {pack_blocks, -1, true},
     [LADE_SRC_Q8_0] = {pack_blocks, -1, true},       [LADE_SRC_BLOCKS] = {interleave, -1, true},
+    [LADE_SRC_PACKED] = {copy, -1, false},
 };
 
 bool lade_pack_is_copy(const struct lade_tensor *t)
 {
+    if (t->source == LADE_SRC_PACKED)
+        return true;
     return sources[t->source].same == (int)t->packed.type && t->rows == LADE_ROWS_SAME &&
            t->value == LADE_VALUE_SAME && t->n_parts == 1;
 }

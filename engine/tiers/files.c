@@ -19,9 +19,11 @@ struct cache_stat {
     uint64_t cached, dirty, writeback, evicted, recently_evicted;
 };
 
-static int open_one(struct lade_file *f, const char *path, uint64_t bytes, char *err)
+static int open_one(struct lade_copy *f, const char *path, uint64_t bytes, char *err)
 {
-    *f = (struct lade_file){.cached = open(path, O_RDONLY | O_CLOEXEC), .direct = -1};
+    f->path = path;
+    f->direct = -1;
+    f->cached = open(path, O_RDONLY | O_CLOEXEC);
     if (f->cached < 0)
         return lade_fail(err, "%s: cannot be opened: %s; check the file and its permissions", path,
                          strerror(errno));
@@ -43,26 +45,45 @@ int lade_files_open(struct lade_files *f, const struct lade_catalog *cat, char *
     *f = (struct lade_files){.file = calloc((size_t)cat->n_shards, sizeof *f->file)};
     if (!f->file)
         return lade_fail(err, "%s: out of memory; close other programs", cat->path);
-    for (; f->n < cat->n_shards; f->n++)
-        if (open_one(&f->file[f->n], cat->shards[f->n].path, cat->shards[f->n].bytes, err))
+    for (; f->n < cat->n_shards; f->n++) {
+        const struct lade_shard *shard = &cat->shards[f->n];
+        struct lade_file *file = &f->file[f->n];
+        if (open_one(&file->copy[0], shard->path, shard->bytes, err))
             return -1;
+        file->n = 1;
+        for (int i = 0; i < shard->n_copies; i++)
+            if (!open_one(&file->copy[file->n], shard->copies[i], shard->bytes, NULL))
+                file->n++; /* a drive that is gone by now is no harm */
+    }
     return 0;
 }
 
 void lade_files_close(struct lade_files *f)
 {
-    for (int i = 0; i < f->n; i++) {
-        if (f->file[i].map)
-            munmap(f->file[i].map, f->file[i].bytes);
-        if (f->file[i].direct >= 0)
-            close(f->file[i].direct);
-        close(f->file[i].cached);
-    }
+    for (int i = 0; i < f->n; i++)
+        for (int j = 0; j < f->file[i].n; j++) {
+            struct lade_copy *c = &f->file[i].copy[j];
+            if (c->map)
+                munmap(c->map, c->bytes);
+            if (c->direct >= 0)
+                close(c->direct);
+            close(c->cached);
+        }
     free(f->file);
     *f = (struct lade_files){0};
 }
 
-bool lade_file_is_cached(const struct lade_file *f, uint64_t offset, size_t bytes)
+int lade_file_choose(const struct lade_file *f)
+{
+    int best = 0;
+    for (int i = 1; i < f->n; i++)
+        if (atomic_load_explicit(&f->copy[i].flying, memory_order_relaxed) <
+            atomic_load_explicit(&f->copy[best].flying, memory_order_relaxed))
+            best = i;
+    return best;
+}
+
+bool lade_copy_is_cached(const struct lade_copy *f, uint64_t offset, size_t bytes)
 {
     enum { SOME = 512 };
     const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);

@@ -6,6 +6,7 @@
 #ifndef LADE_TIERS_FILES_H
 #define LADE_TIERS_FILES_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "engine/checkpoint/catalog.h"
@@ -13,10 +14,18 @@
 /* Direct reads start, end and land on multiples of this: it suits all drives known. */
 enum { LADE_DIRECT = 4096 };
 
-struct lade_file {
+struct lade_copy {
+    const char *path;   /* the catalog's */
     int cached, direct; /* direct: -1 where the file system knows no direct reads */
     void *map;          /* never read: only asked which of its pages are in memory; or NULL */
     uint64_t bytes;     /* of the map */
+    atomic_long flying; /* bytes on their way */
+};
+
+/* A shard, with its copies on other drives. */
+struct lade_file {
+    struct lade_copy copy[1 + LADE_MAX_COPIES];
+    int n;
 };
 
 struct lade_files {
@@ -28,6 +37,9 @@ int lade_files_open(struct lade_files *f, const struct lade_catalog *cat, char *
 void lade_files_close(struct lade_files *f);
 
 /* Whether all of a range is in the page cache, as far as the system tells. Any thread. */
-bool lade_file_is_cached(const struct lade_file *f, uint64_t offset, size_t bytes);
+bool lade_copy_is_cached(const struct lade_copy *c, uint64_t offset, size_t bytes);
+
+/* The copy whose drive has least to do. Any thread. */
+int lade_file_choose(const struct lade_file *f);
 
 #endif

@@ -5,7 +5,7 @@
 #include <pthread.h>
 
 #include "engine/tiers/cache.h"
-#include "engine/tiers/fetch.h"
+#include "engine/tiers/haul.h"
 #include "engine/tiers/heat.h"
 #include "engine/tiers/kinds.h"
 #include "engine/tiers/tiers.h"
@@ -22,10 +22,10 @@ enum lade_job_kind { LADE_JOB_NONE, LADE_JOB_DEMAND, LADE_JOB_BASE, LADE_JOB_EXP
 
 struct lade_job {
     enum lade_job_kind kind;
-    struct lade_fetch fetch;
+    struct lade_haul haul;
     int experts[LADE_GROUP], slots[LADE_GROUP], n; /* DEMAND, EXPERTS: the slots are FILLING */
     int base;                                      /* BASE: index into load.base */
-    size_t stage_at; /* where its part of the stage lies; bytes: fetch.stage_bytes */
+    size_t stage_at; /* where its part of the stage lies; bytes: haul.stage_bytes */
     bool flying;     /* reads have been started */
 };
 
@@ -146,8 +146,9 @@ struct lade_tiers {
     uint8_t *stage_kind; /* [ram.n_stage] kind whose padding the slot has; 255 = none */
 };
 
-/* Address of a slot of the RAM cache. */
+/* A slot of the RAM cache: where it is, and how far it is to the next. */
 unsigned char *lade_slot_memory(const struct lade_tiers *t, int slot);
+size_t lade_slot_stride(const struct lade_tiers *t, int slot);
 
 /* Where a slot of the stage had another kind before, zeroes it. Without the lock. */
 void lade_slot_prepare(struct lade_tiers *t, int slot, int expert);

@@ -14,7 +14,7 @@ static bool same_matrix(const struct lade_tensor *a, const struct lade_tensor *b
     const struct lade_matrix *x = &a->packed, *y = &b->packed;
     return a->role == b->role && a->offset == b->offset && x->type == y->type &&
            x->rows == y->rows && x->cols == y->cols && x->group == y->group &&
-           x->has_zeros == y->has_zeros && x->block == y->block;
+           x->has_zeros == y->has_zeros && x->has_order == y->has_order && x->block == y->block;
 }
 
 static bool same_kind(const struct lade_catalog *cat, int piece, int example)

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/checkpoint/pack.h"
 #include "engine/tiers/internal.h"
 
 enum {
@@ -24,8 +23,9 @@ static const struct lade_span *first_span(const struct lade_tiers *t, int e)
 
 /* ---- the base -------------------------------------------------------------------------------- */
 
-static int add_item(struct lade_tiers *t, const struct lade_item *item, char *err)
+static int add_item(void *user, const struct lade_item *item, char *err)
 {
+    struct lade_tiers *t = user;
     struct lade_load *l = &t->load;
     if (l->n_items == l->cap_items) {
         int cap = l->cap_items ? 2 * l->cap_items : 1024;
@@ -39,52 +39,6 @@ static int add_item(struct lade_tiers *t, const struct lade_item *item, char *er
     l->items[l->n_items++] = *item;
     l->shard_bytes[item->shard] += item->bytes;
     l->bytes += item->bytes;
-    return 0;
-}
-
-/* A part of a tensor, in slices of rows where it is large and can be cut. */
-static int add_part(struct lade_tiers *t, int tensor, int part, char *err)
-{
-    const struct lade_tensor *x = &t->cat->tensors[tensor];
-    const struct lade_span *s = &x->parts[part];
-    struct lade_item item = {.tensor = tensor,
-                             .part = part,
-                             .offset = s->offset,
-                             .bytes = s->bytes,
-                             .shard = s->shard,
-                             .dst = t->base + t->base_at[x->piece] + x->offset};
-    size_t row = lade_pack_row_bytes(x, part);
-    if (s->bytes <= SLICE || !row)
-        return add_item(t, &item, err);
-    int rows = (int)(s->bytes / row), step = (int)(SLICE / row) / LADE_TILE * LADE_TILE;
-    if (step < LADE_TILE)
-        step = LADE_TILE;
-    for (item.first = 0; item.first < rows; item.first += step) {
-        item.rows = step < rows - item.first ? step : rows - item.first;
-        item.offset = s->offset + (uint64_t)item.first * row;
-        item.bytes = (uint64_t)item.rows * row;
-        if (add_item(t, &item, err))
-            return -1;
-    }
-    return 0;
-}
-
-/* A piece that lies in its file as it will in memory, in slices. */
-static int add_aligned(struct lade_tiers *t, int piece, char *err)
-{
-    const struct lade_piece *p = &t->cat->pieces[piece];
-    const struct lade_span *s = &t->cat->tensors[p->first].parts[0];
-    for (size_t done = 0; done < p->bytes; done += SLICE) {
-        struct lade_item item = {
-            .tensor = p->first,
-            .shard = s->shard,
-            .offset = s->offset + done,
-            .bytes = p->bytes - done < SLICE ? p->bytes - done : SLICE,
-            .dst = t->base + t->base_at[piece] + done,
-        };
-        if (add_item(t, &item, err))
-            return -1;
-    }
     return 0;
 }
 
@@ -127,12 +81,8 @@ static int plan_base(struct lade_tiers *t, char *err)
         const struct lade_piece *p = &t->cat->pieces[i];
         if (p->kind == LADE_PIECE_EXPERT)
             continue;
-        if (t->cat->aligned && add_aligned(t, i, err))
+        if (lade_items_of_piece(t->cat, i, t->base + t->base_at[i], true, add_item, t, err))
             return -1;
-        for (int j = p->first; !t->cat->aligned && j < p->first + p->n_tensors; j++)
-            for (int part = 0; part < t->cat->tensors[j].n_parts; part++)
-                if (add_part(t, j, part, err))
-                    return -1;
     }
     qsort(t->load.items, (size_t)t->load.n_items, sizeof *t->load.items, by_place);
     return make_base_jobs(t, err);

@@ -17,7 +17,7 @@ static long find_gap(const struct lade_mover *m, size_t bytes)
         moved = false;
         for (int i = 0; i < LADE_JOBS; i++) {
             const struct lade_job *j = &m->jobs[i];
-            size_t end = j->stage_at + j->fetch.stage_bytes;
+            size_t end = j->stage_at + j->haul.stage_bytes;
             if (j->flying && j->stage_at < at + bytes && end > at) {
                 at = end;
                 moved = true;
@@ -47,7 +47,7 @@ static int resize_stage(struct lade_mover *m, size_t bytes, char *err)
 /* Room for the job's reads: 1 done, 0 not now, -1 failed. */
 static int place_in_stage(struct lade_mover *m, struct lade_job *j, char *err)
 {
-    size_t bytes = j->fetch.stage_bytes;
+    size_t bytes = j->haul.stage_bytes;
     j->stage_at = 0;
     if (!bytes)
         return 1;
@@ -66,23 +66,24 @@ static int place_in_stage(struct lade_mover *m, struct lade_job *j, char *err)
 /* Tells the job's spans and where they go. */
 static int describe(struct lade_tiers *t, struct lade_job *j, char *err)
 {
-    struct lade_fetch *f = &j->fetch;
-    lade_fetch_clear(f);
+    struct lade_haul *f = &j->haul;
+    lade_haul_clear(f);
     f->cat = t->cat;
     f->files = &t->files;
     if (j->kind == LADE_JOB_BASE) {
         const struct lade_base_job *b = &t->load.base[j->base];
         for (int i = b->first; i < b->first + b->n; i++)
-            if (lade_fetch_item(f, &t->load.items[i], err))
+            if (lade_haul_item(f, &t->load.items[i], err))
                 return -1;
     }
     for (int i = 0; j->kind != LADE_JOB_BASE && i < j->n; i++) {
         int e = j->experts[i], slot = j->slots[i];
+        bool padded = lade_slot_stride(t, slot) % LADE_DIRECT == 0;
         lade_slot_prepare(t, slot, e);
-        if (lade_fetch_piece(f, lade_expert_piece(t, e), lade_slot_memory(t, slot), err))
+        if (lade_haul_piece(f, lade_expert_piece(t, e), lade_slot_memory(t, slot), padded, err))
             return -1;
     }
-    return lade_fetch_arrange(f, err);
+    return lade_haul_arrange(f, err);
 }
 
 /* Under the lock: what became of a job. */
@@ -138,7 +139,7 @@ static void launch(struct lade_mover *m, struct lade_job *j)
     m->parked = room ? NULL : j;
     if (!room)
         return;
-    if (room < 0 || lade_fetch_start(&j->fetch, m->stage + j->stage_at, t->io, m->io, err)) {
+    if (room < 0 || lade_haul_start(&j->haul, m->stage + j->stage_at, t->io, m->io, err)) {
         finish(m, j, err);
         return;
     }
@@ -151,16 +152,16 @@ static void take_back(struct lade_mover *m)
 {
     struct lade_tiers *t = m->tiers;
     struct lade_chunk *c = (struct lade_chunk *)(void *)t->io->wait(m->io);
-    struct lade_fetch *f = c->fetch;
+    struct lade_haul *f = c->haul;
     char err[LADE_ERR];
-    lade_fetch_back(c, t->io, m->io);
+    lade_haul_back(c, t->io, m->io);
     if (f->pending)
         return;
     struct lade_job *j = NULL;
     for (int i = 0; i < LADE_JOBS; i++)
-        if (&m->jobs[i].fetch == f)
+        if (&m->jobs[i].haul == f)
             j = &m->jobs[i];
-    finish(m, j, lade_fetch_finish(f, err) ? err : NULL);
+    finish(m, j, lade_haul_finish(f, err) ? err : NULL);
     if (m->parked)
         launch(m, m->parked);
 }
@@ -217,7 +218,7 @@ static void *work(void *arg)
 static void close_mover(struct lade_mover *m)
 {
     for (int i = 0; i < LADE_JOBS; i++)
-        lade_fetch_close(&m->jobs[i].fetch);
+        lade_haul_close(&m->jobs[i].haul);
     if (m->io)
         m->tiers->io->close(m->io);
     free(m->stage);

@@ -84,15 +84,29 @@ static int reserve_slots(struct lade_tiers *t, char *err)
     return reserve(t, &t->stage_slots, (size_t)t->ram.n_stage * t->kinds.largest, err);
 }
 
-unsigned char *lade_slot_memory(const struct lade_tiers *t, int slot)
+static int kind_of_slot(const struct lade_cache *c, int slot)
 {
-    const struct lade_cache *c = &t->ram;
-    if (lade_cache_is_stage(c, slot))
-        return t->stage_slots + (size_t)(slot - c->first_stage) * t->kinds.largest;
     int kind = 0;
     while (slot >= c->kind[kind].first + c->kind[kind].count)
         kind++;
-    return t->arena[kind] + (size_t)(slot - c->kind[kind].first) * t->kinds.kind[kind].stride;
+    return kind;
+}
+
+size_t lade_slot_stride(const struct lade_tiers *t, int slot)
+{
+    const struct lade_cache *c = &t->ram;
+    return lade_cache_is_stage(c, slot) ? t->kinds.largest
+                                        : t->kinds.kind[kind_of_slot(c, slot)].stride;
+}
+
+unsigned char *lade_slot_memory(const struct lade_tiers *t, int slot)
+{
+    const struct lade_cache *c = &t->ram;
+    size_t stride = lade_slot_stride(t, slot);
+    if (lade_cache_is_stage(c, slot))
+        return t->stage_slots + (size_t)(slot - c->first_stage) * stride;
+    int kind = kind_of_slot(c, slot);
+    return t->arena[kind] + (size_t)(slot - c->kind[kind].first) * stride;
 }
 
 void lade_slot_prepare(struct lade_tiers *t, int slot, int expert)

@@ -10,6 +10,7 @@ int cmd_logits(const struct options *o);
 int cmd_tokenize(const struct options *o);
 int cmd_detokenize(const struct options *o);
 int cmd_inspect(const struct options *o);
+int cmd_pack(const struct options *o);
 int cmd_plan(const struct options *o);
 int cmd_models(const struct options *o);
 int cmd_pull(const struct options *o);

@@ -1,0 +1,369 @@
+#include "engine/tiers/haul.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/checkpoint/pack.h"
+#include "engine/checkpoint/packed.h"
+
+/* A gap that is read over, because another read would cost more; one read at most. */
+enum { MAX_GAP = 128 << 10, CHUNK = 4 << 20 };
+
+/* Larger tensors are cut. In packed files what a checksum covers (packed.h). */
+enum { SLICE = LADE_PACKED_BLOCK };
+
+void lade_haul_close(struct lade_haul *f)
+{
+    free(f->items);
+    free(f->runs);
+    free(f->chunks);
+    *f = (struct lade_haul){0};
+}
+
+void lade_haul_clear(struct lade_haul *f)
+{
+    f->n_items = f->n_runs = f->n_chunks = f->pending = 0;
+    f->stage_bytes = 0;
+    f->failed = false;
+}
+
+/* Room for one more in an array. */
+static int grow(void **list, int n, int *cap, size_t size, char *err)
+{
+    if (n < *cap)
+        return 0;
+    int wider = *cap ? 2 * *cap : 16;
+    void *grown = realloc(*list, (size_t)wider * size);
+    if (!grown)
+        return lade_fail(err, "reading: out of memory; close other programs");
+    *list = grown;
+    *cap = wider;
+    return 0;
+}
+
+int lade_haul_item(struct lade_haul *f, const struct lade_item *item, char *err)
+{
+    if (grow((void **)&f->items, f->n_items, &f->cap_items, sizeof *f->items, err))
+        return -1;
+    f->items[f->n_items++] = *item;
+    return 0;
+}
+
+static int add_to_haul(void *user, const struct lade_item *item, char *err)
+{
+    return lade_haul_item(user, item, err);
+}
+
+int lade_haul_piece(struct lade_haul *f, int piece, unsigned char *place, bool padded, char *err)
+{
+    return lade_items_of_piece(f->cat, piece, place, padded, add_to_haul, f, err);
+}
+
+/* ---- items of a piece ------------------------------------------------------------------------ */
+
+/* A part of a tensor, in slices of rows where it is large and can be cut. */
+static int add_part(const struct lade_catalog *cat, int tensor, int part, unsigned char *place,
+                    lade_item_fn *add, void *user, char *err)
+{
+    const struct lade_tensor *t = &cat->tensors[tensor];
+    const struct lade_span *s = &t->parts[part];
+    struct lade_item item = {.tensor = tensor,
+                             .part = part,
+                             .offset = s->offset,
+                             .bytes = s->bytes,
+                             .shard = s->shard,
+                             .dst = place + t->offset};
+    size_t row = lade_pack_row_bytes(t, part);
+    if (s->bytes <= SLICE || !row)
+        return add(user, &item, err);
+    int rows = (int)(s->bytes / row), step = (int)(SLICE / row) / LADE_TILE * LADE_TILE;
+    if (step < LADE_TILE)
+        step = LADE_TILE;
+    for (item.first = 0; item.first < rows; item.first += step) {
+        item.rows = step < rows - item.first ? step : rows - item.first;
+        item.offset = s->offset + (uint64_t)item.first * row;
+        item.bytes = (uint64_t)item.rows * row;
+        int rc = add(user, &item, err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* A piece that lies in its file as it will in memory, block by block. */
+static int add_aligned(const struct lade_catalog *cat, int piece, unsigned char *place, bool padded,
+                       lade_item_fn *add, void *user, char *err)
+{
+    const struct lade_piece *p = &cat->pieces[piece];
+    const struct lade_span *s = &cat->tensors[p->first].parts[0];
+    for (size_t done = 0; done < p->bytes; done += SLICE) {
+        struct lade_item item = {
+            .tensor = p->first,
+            .shard = s->shard,
+            .offset = s->offset + done,
+            .block = true,
+            .padded = padded,
+            .check = cat->checks ? p->first_check + (int)(done / SLICE) : -1,
+            .bytes = p->bytes - done < SLICE ? p->bytes - done : SLICE,
+            .dst = place + done,
+        };
+        int rc = add(user, &item, err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+int lade_items_of_piece(const struct lade_catalog *cat, int piece, unsigned char *place,
+                        bool padded, lade_item_fn *add, void *user, char *err)
+{
+    const struct lade_piece *p = &cat->pieces[piece];
+    if (cat->aligned)
+        return add_aligned(cat, piece, place, padded, add, user, err);
+    for (int i = p->first; i < p->first + p->n_tensors; i++)
+        for (int part = 0; part < cat->tensors[i].n_parts; part++) {
+            int rc = add_part(cat, i, part, place, add, user, err);
+            if (rc)
+                return rc;
+        }
+    return 0;
+}
+
+/* ---- runs ------------------------------------------------------------------------------------ */
+
+static int by_place(const void *a, const void *b)
+{
+    const struct lade_item *x = a, *y = b;
+    if (x->shard != y->shard)
+        return x->shard < y->shard ? -1 : 1;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* Where a direct read of a run begins and how many bytes it takes. */
+static uint64_t aligned(const struct lade_run *r, size_t *bytes)
+{
+    uint64_t from = r->offset / LADE_DIRECT * LADE_DIRECT;
+    uint64_t end = r->offset + r->bytes + LADE_DIRECT - 1;
+    *bytes = (size_t)(end / LADE_DIRECT * LADE_DIRECT - from);
+    return from;
+}
+
+/* A block whose place is aligned like its bytes in the file is read to its place: what follows up
+ * to the next multiple of LADE_DIRECT is padding, in the file and in memory. */
+static bool goes_in_place(const struct lade_item *it)
+{
+    return it->block && it->padded && (uintptr_t)it->dst % LADE_DIRECT == 0 &&
+           it->offset % LADE_DIRECT == 0;
+}
+
+/* Whether an item can be read in one run with those before it, of which the bytes end at `end`. */
+static bool joins(const struct lade_haul *f, const struct lade_run *r, const struct lade_item *it,
+                  uint64_t end)
+{
+    const struct lade_item *first = &f->items[r->first];
+    if (it->shard != r->shard || it->offset > end + MAX_GAP)
+        return false;
+    return r->in_place ? goes_in_place(it) &&
+                             it->dst - first->dst == (ptrdiff_t)(it->offset - first->offset)
+                       : !goes_in_place(it);
+}
+
+int lade_haul_arrange(struct lade_haul *f, char *err)
+{
+    qsort(f->items, (size_t)f->n_items, sizeof *f->items, by_place);
+    for (int i = 0; i < f->n_items;) {
+        if (grow((void **)&f->runs, f->n_runs, &f->cap_runs, sizeof *f->runs, err))
+            return -1;
+        struct lade_run *r = &f->runs[f->n_runs++];
+        *r = (struct lade_run){.shard = f->items[i].shard,
+                               .first = i,
+                               .offset = f->items[i].offset,
+                               .in_place = goes_in_place(&f->items[i])};
+        uint64_t end = r->offset;
+        while (i < f->n_items && joins(f, r, &f->items[i], end)) {
+            uint64_t to = f->items[i].offset + f->items[i].bytes;
+            end = to > end ? to : end;
+            r->n_items++;
+            i++;
+        }
+        r->bytes = end - r->offset;
+        size_t bytes;
+        aligned(r, &bytes);
+        f->stage_bytes += r->in_place ? 0 : bytes;
+    }
+    return 0;
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static int add_chunks(struct lade_haul *f, struct lade_run *r, unsigned char *to, char *err)
+{
+    size_t bytes;
+    uint64_t from = aligned(r, &bytes);
+    struct lade_file *file = &f->files->file[r->shard];
+    int which = lade_file_choose(file);
+    struct lade_copy *copy = &file->copy[which];
+    bool cached = copy->direct < 0 || lade_copy_is_cached(copy, r->offset, (size_t)r->bytes);
+    uint64_t end = r->offset + r->bytes;
+    r->data = to + (r->offset - from);
+    for (size_t done = 0; done < bytes;) {
+        if (grow((void **)&f->chunks, f->n_chunks, &f->cap_chunks, sizeof *f->chunks, err))
+            return -1;
+        size_t n = bytes - done < CHUNK ? bytes - done : CHUNK;
+        uint64_t offset = from + done;
+        f->chunks[f->n_chunks++] = (struct lade_chunk){
+            .read = {.fd = cached ? copy->cached : copy->direct,
+                     .dst = to + done,
+                     .bytes = n,
+                     .offset = offset},
+            .haul = f,
+            .shard = r->shard,
+            .copy = which,
+            .flying = (long)n,
+            .need = end - offset < n ? (size_t)(end - offset) : n,
+        };
+        atomic_fetch_add_explicit(&copy->flying, (long)n, memory_order_relaxed);
+        done += n;
+    }
+    return 0;
+}
+
+int lade_haul_start(struct lade_haul *f, unsigned char *stage, const struct lade_io_ops *ops,
+                    struct lade_io *io, char *err)
+{
+    for (int i = 0; i < f->n_runs; i++) {
+        struct lade_run *r = &f->runs[i];
+        size_t bytes;
+        aligned(r, &bytes);
+        if (add_chunks(f, r, r->in_place ? f->items[r->first].dst : stage, err))
+            return -1;
+        stage += r->in_place ? 0 : bytes;
+    }
+    f->pending = f->n_chunks;
+    for (int i = 0; i < f->n_chunks; i++)
+        ops->submit(io, &f->chunks[i].read);
+    return 0;
+}
+
+/* Nothing more will come of a chunk. */
+static void end(struct lade_chunk *c)
+{
+    struct lade_copy *copy = &c->haul->files->file[c->shard].copy[c->copy];
+    atomic_fetch_sub_explicit(&copy->flying, c->flying, memory_order_relaxed);
+    c->haul->pending--;
+}
+
+static void fail(struct lade_chunk *c, const char *what, const char *why, const char *advice)
+{
+    struct lade_haul *f = c->haul;
+    if (!f->failed)
+        lade_fail(f->err, "%s: %s byte %llu%s%s; %s", f->files->file[c->shard].copy[c->copy].path,
+                  what, (unsigned long long)c->read.offset, *why ? ": " : "", why, advice);
+    f->failed = true;
+    end(c);
+}
+
+/* The rest of a chunk from the next copy of the file; false where all have failed. */
+static bool try_next_copy(struct lade_chunk *c)
+{
+    struct lade_file *file = &c->haul->files->file[c->shard];
+    if (++c->failures >= file->n)
+        return false;
+    atomic_fetch_sub_explicit(&file->copy[c->copy].flying, c->flying, memory_order_relaxed);
+    c->copy = (c->copy + 1) % file->n;
+    atomic_fetch_add_explicit(&file->copy[c->copy].flying, c->flying, memory_order_relaxed);
+    c->read.fd = file->copy[c->copy].cached;
+    return true;
+}
+
+void lade_haul_back(struct lade_chunk *c, const struct lade_io_ops *ops, struct lade_io *io)
+{
+    const struct lade_copy *copy = &c->haul->files->file[c->shard].copy[c->copy];
+    struct lade_read *r = &c->read;
+    if (r->got >= 0 && (size_t)r->got >= c->need) {
+        end(c);
+        return;
+    }
+    if (r->got == -EINVAL && r->fd == copy->direct) {
+        r->fd = copy->cached; /* a block size or a file system that wants otherwise */
+    } else if (r->got > 0) {
+        r->dst = (unsigned char *)r->dst + r->got;
+        r->bytes -= (size_t)r->got;
+        r->offset += (uint64_t)r->got;
+        c->need -= (size_t)r->got;
+        if (r->offset % LADE_DIRECT)
+            r->fd = copy->cached; /* a short read ends the alignment */
+    } else if (r->got != -EINTR && r->got != -EAGAIN && !try_next_copy(c)) {
+        if (r->got == 0)
+            fail(c, "ended at", "", "the file has been cut short; put the whole file back");
+        else
+            fail(c, "read error at", strerror((int)-r->got), "check the drive");
+        return;
+    }
+    ops->submit(io, r);
+}
+
+/* ---- packing --------------------------------------------------------------------------------- */
+
+/* Reads a block again, from one copy. */
+static bool read_again(const struct lade_copy *copy, const struct lade_item *it)
+{
+    for (size_t done = 0; done < it->bytes;) {
+        ssize_t got =
+            pread(copy->cached, it->dst + done, it->bytes - done, (off_t)(it->offset + done));
+        if (got <= 0 && errno != EINTR)
+            return false;
+        done += got > 0 ? (size_t)got : 0;
+    }
+    return true;
+}
+
+static bool is_whole(const struct lade_haul *f, const struct lade_item *it)
+{
+    return lade_packed_check(it->dst, it->bytes) == f->cat->checks[it->check];
+}
+
+/* A block that a drive has given back changed may be whole on another one. */
+static int check_block(const struct lade_haul *f, const struct lade_item *it, char *err)
+{
+    const struct lade_file *file = &f->files->file[it->shard];
+    bool whole = it->check < 0 || is_whole(f, it);
+    for (int i = 0; !whole && file->n > 1 && i < file->n; i++)
+        whole = read_again(&file->copy[i], it) && is_whole(f, it);
+    if (whole)
+        return 0;
+    return lade_fail(err,
+                     "%s: bytes %llu to %llu are damaged (their checksum differs); check the "
+                     "drive and run lade pack again",
+                     f->cat->shards[it->shard].path, (unsigned long long)it->offset,
+                     (unsigned long long)(it->offset + it->bytes));
+}
+
+static int pack_item(const struct lade_haul *f, const struct lade_run *r,
+                     const struct lade_item *it, char *err)
+{
+    const struct lade_tensor *t = &f->cat->tensors[it->tensor];
+    const unsigned char *data = r->data + (it->offset - r->offset);
+    if (it->rows)
+        return lade_pack_rows(f->cat, t, it->part, it->first, it->rows, data, it->dst, err);
+    if (!it->block)
+        return lade_pack(f->cat, t, it->part, data, it->dst, err);
+    if (!r->in_place)
+        memcpy(it->dst, data, it->bytes);
+    return check_block(f, it, err);
+}
+
+int lade_haul_finish(struct lade_haul *f, char *err)
+{
+    if (f->failed)
+        return lade_fail(err, "%s", f->err);
+    for (int i = 0; i < f->n_runs; i++) {
+        const struct lade_run *r = &f->runs[i];
+        for (int j = r->first; j < r->first + r->n_items; j++)
+            if (pack_item(f, r, &f->items[j], err))
+                return -1;
+    }
+    return 0;
+}

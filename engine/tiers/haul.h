@@ -1,0 +1,84 @@
+/* haul.h - one job of a mover: bytes of some tensors, read together and packed into place.
+ *
+ * Spans that are near each other in a file are read in one run, however many tensors they belong
+ * to; all runs of a job are on their way at once. When the last byte is there everything is packed. */
+#ifndef LADE_TIERS_HAUL_H
+#define LADE_TIERS_HAUL_H
+
+#include "engine/tiers/files.h"
+#include "engine/tiers/io.h"
+
+/* A span, or some rows of it, and where its tensor lies in memory. Or, of a packed file, a block of
+ * a piece. */
+struct lade_item {
+    int tensor, part;
+    int first, rows;        /* rows of the part; rows 0: all of it */
+    bool block;             /* bytes as they are, to dst; tensor is the piece's first */
+    bool padded;            /* of a block: its place is its own up to a multiple of LADE_DIRECT */
+    int check;              /* of a block: its checksum in the catalog, or -1 */
+    uint64_t offset, bytes; /* in its shard */
+    int shard;
+    unsigned char *dst; /* start of the tensor's packed bytes */
+};
+
+/* Consecutive bytes of one shard. */
+struct lade_run {
+    int shard, first, n_items;
+    uint64_t offset, bytes;
+    unsigned char *data; /* where `offset` comes to lie */
+    bool in_place;       /* data is already where it belongs */
+};
+
+/* Calls `add` for every item of a piece whose packed bytes start at `place`: parts of tensors, or
+ * slices of rows of large ones where they can be cut. Returns what `add` returned, if not 0. */
+typedef int lade_item_fn(void *user, const struct lade_item *item, char *err);
+int lade_items_of_piece(const struct lade_catalog *cat, int piece, unsigned char *place,
+                        bool padded, lade_item_fn *add, void *user, char *err);
+
+struct lade_chunk {        /* of a run; one read */
+    struct lade_read read; /* first: what the queue hands back */
+    struct lade_haul *haul;
+    int shard, copy; /* copy: which one of the file is being read */
+    int failures;    /* copies that have failed */
+    long flying;     /* bytes counted as on their way from that copy */
+    size_t need;     /* of read.bytes, which may reach beyond what is wanted */
+};
+
+struct lade_haul {
+    const struct lade_catalog *cat; /* borrowed, as files */
+    const struct lade_files *files;
+    struct lade_item *items; /* owned, as the two below; they grow and stay */
+    struct lade_run *runs;
+    struct lade_chunk *chunks;
+    int n_items, n_runs, n_chunks;
+    int cap_items, cap_runs, cap_chunks;
+    size_t stage_bytes; /* of memory the runs need beside the places */
+    int pending;        /* chunks on their way */
+    bool failed;
+    char err[LADE_ERR]; /* if failed */
+};
+
+void lade_haul_close(struct lade_haul *f);
+
+/* Forgets all items. */
+void lade_haul_clear(struct lade_haul *f);
+
+/* Adds every span of a piece whose packed bytes start at `place`; for `padded` see lade_item. */
+int lade_haul_piece(struct lade_haul *f, int piece, unsigned char *place, bool padded, char *err);
+/* Adds one item. */
+int lade_haul_item(struct lade_haul *f, const struct lade_item *item, char *err);
+
+/* Orders the items and joins them to runs; f->stage_bytes is then known. */
+int lade_haul_arrange(struct lade_haul *f, char *err);
+
+/* Starts all reads. `stage` has stage_bytes, aligned to LADE_DIRECT, the haul's until the end. */
+int lade_haul_start(struct lade_haul *f, unsigned char *stage, const struct lade_io_ops *ops,
+                    struct lade_io *io, char *err);
+
+/* Takes a chunk that wait() returned, which may start it again for the rest. */
+void lade_haul_back(struct lade_chunk *c, const struct lade_io_ops *ops, struct lade_io *io);
+
+/* When nothing is pending: packs. Fails with the first read error, too. */
+int lade_haul_finish(struct lade_haul *f, char *err);
+
+#endif
