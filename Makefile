@@ -159,7 +159,8 @@ PLUGINS := $(BUILD)/tests/lade-sim.so $(BUILD)/tests/lade-other.so \
 # The CUDA plug-in compiled by the host's compiler for a GPU that is emulated, so that its own
 # sources are tested where there is none: tests/support/cuda_emulator/cuda_runtime.h.
 EMULATOR := $(sort $(wildcard tests/support/cuda_emulator/*.cc))
-EMULATED := -std=gnu++17 $(OPT) -g -Wall -Wextra -Wno-unknown-pragmas -Werror $(SAN) -I. \
+EMULATED := -std=gnu++17 $(OPT) -g -Wall -Wextra -Wno-unknown-pragmas -Werror -I. \
+    $(SAN) $(if $(SAN),-Wno-maybe-uninitialized) \
     -Itests/support/cuda_emulator -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread -ffp-contract=off
 $(BUILD)/emulated/%.o: %.cu
 	@mkdir -p $(@D)

@@ -209,7 +209,7 @@ __device__ static inline void attend_finish(const struct gpu_attention &a, int t
         sum[warp][lane] = s.sum;
     }
     for (int i = (int)threadIdx.x; i < ATTEND_HEADS * ATTEND_DIM; i += ATTEND_THREADS)
-        acc[0][i] = 0;
+        (&acc[0][0])[i] = 0;
     __syncthreads();
     for (int w = 0; w < ATTEND_WARPS; w++) {
         if (w == warp) {

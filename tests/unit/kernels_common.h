@@ -34,8 +34,13 @@
     ON_DEVICE(fn, "portable", "portable"), ON_DEVICE(fn, "avx2", "avx2"),                          \
         ON_DEVICE(fn, "avx512", "avx512")
 #define EACH_BUT_CUDA(fn) EACH_ISA(fn), ON_DEVICE(fn, "simulated GPU", "lade-sim.so")
+/* ThreadSanitizer does not follow the emulator's own stacks. */
+#ifdef __SANITIZE_THREAD__
+#define EACH_DEVICE(fn) EACH_BUT_CUDA(fn)
+#else
 #define EACH_DEVICE(fn)                                                                            \
     EACH_BUT_CUDA(fn), ON_DEVICE(fn, "CUDA emulated", "lade-cuda-emulated.so")
+#endif
 
 /* The table of the device under test, set by open_device(). */
 static const struct lade_ops *ops;

@@ -26,9 +26,15 @@ cudaError_t lade_emulator_launch(const char *name, void (*kernel)(P...), dim3 gr
                                  size_t shared, cudaStream_t stream, A... args)
 {
     std::tuple<std::decay_t<P>...> copies(static_cast<std::decay_t<P>>(args)...);
+    std::tuple<std::decay_t<P>...> words(copies);
+    size_t searched = 0;
+#if __has_builtin(__builtin_clear_padding) /* padding may hold what looks like an address */
+    __builtin_clear_padding(&words);
+    searched = sizeof words;
+#endif
     return lade_emulator_enqueue(
         name, (const void *)kernel, grid, block, shared, stream,
-        [kernel, copies] { std::apply(kernel, copies); }, &copies, sizeof copies);
+        [kernel, copies] { std::apply(kernel, copies); }, &words, searched);
 }
 
 #endif
