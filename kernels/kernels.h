@@ -42,7 +42,7 @@ struct lade_device_config {
     int threads;        /* CPU: worker threads including the caller's; 0 = physical cores */
     const char *isa;    /* CPU: "portable", "avx2", "avx512"; NULL = the best this machine has */
     bool exact;         /* fp32 activations everywhere; false allows 16-bit activations where
-                           faster (relative L2 error of a product about 2e-5) */
+                           faster (relative L2 error of a product about 4e-5) */
     int gpu;            /* GPU: which one, as numbered by list() */
     size_t memory_cap;  /* GPU: most bytes of the card this device may ever hold, all included
                            (lade_device_memory.used); 0 = what the card has free */

@@ -8,7 +8,7 @@
  * Lanes are dimensions. HEADS query heads and KEY_STEP keys give VL sums at a time, which
  * sum_lanes() turns into one vector. */
 enum { HEADS = 4, KEY_STEP = VL / HEADS, VALUE_HEADS = VL == 16 ? 8 : 4 };
-enum { AHEAD = 8 << 10 }; /* bytes of keys fetched in advance */
+enum { KEYS_AHEAD = 8 << 10 }; /* bytes of keys fetched in advance */
 
 #if defined(SIMD_AVX512)
 #define FOLD8(a, b)                                                                                \
@@ -129,7 +129,7 @@ ALWAYS_INLINE void part_scores(const struct cpu_attend_part *a, int h0, const en
         size_t from = (at + (size_t)j * (size_t)d) * size, to = from + KEY_STEP * (size_t)d * size;
         for (; !h0 && from < to; from += 64) {
             __builtin_prefetch((const char *)a->v + from, 0, 2);
-            __builtin_prefetch((const char *)a->k + from + AHEAD, 0, 3);
+            __builtin_prefetch((const char *)a->k + from + KEYS_AHEAD, 0, 3);
         }
         keys_times(scores + j, n, q, a->k, at + (size_t)j * (size_t)d, d, type, H, KEY_STEP);
     }

@@ -4,7 +4,8 @@
 #include "kernels/cpu/matmul_impl.h"
 #include "kernels/cpu/delta_impl.h"
 #include "kernels/cpu/attention_impl.h"
+#include "kernels/cpu/int16_impl.h"
 #include "kernels/cpu/isa_table_impl.h"
 
-const struct cpu_isa cpu_isa_avx2 = ISA_TABLE("avx2", "AVX2", NULL);
+const struct cpu_isa cpu_isa_avx2 = ISA_TABLE("avx2", "AVX2", &int16);
 #endif

@@ -14,7 +14,7 @@ enum {
     QUANTIZE_ROWS = 4,
     PANEL_TOKENS = 96,  /* tokens that share one panel where there are few panels */
     INT16_TOKENS = 128, /* of one unit: their inputs stay in the second cache */
-    INT16_TILES = 8,
+    INT16_TILES = 32,
 };
 
 enum form { GEMV, PACKED, INT16 };
@@ -22,7 +22,7 @@ enum form { GEMV, PACKED, INT16 };
 /* Inputs in the form a kernel wants; jobs that read the same ones share them. */
 struct input {
     enum form form;
-    enum lade_type type; /* INT16: of the matrices */
+    enum cpu_order order; /* INT16 */
     const float *x;
     int cols, first_unit;
     char *data;        /* PACKED: packed floats; INT16: quantized rows */
@@ -68,7 +68,7 @@ static void prepare_unit(void *ctx, int unit, int thread)
     int first = (unit - in->first_unit) * QUANTIZE_ROWS;
     for (int t = first; t < cpu_min(first + QUANTIZE_ROWS, r->n); t++) {
         in->rows[t] = in->data + (size_t)t * cpu_int16_bytes(in->cols);
-        r->isa->int16->quantize((void *)in->rows[t], in->x + (size_t)t * k, in->cols, in->type);
+        r->isa->int16->quantize((void *)in->rows[t], in->x + (size_t)t * k, in->cols, in->order);
     }
 }
 
@@ -88,7 +88,7 @@ static void product_unit(void *ctx, int unit, int thread)
     if (j->form == GEMV)
         r->isa->gemv(y, rows, w, &j->l, j->m.x, cols, n, first, last);
     else if (j->form == INT16)
-        r->isa->int16->gemm(y, rows, w, &j->l, in->rows + t, n, first, last);
+        r->isa->int16->gemm(y, rows, w, &j->l, in->rows + t, n, first, last, NULL);
     else
         r->isa->gemm(y, rows, w, &j->l, first * LADE_TILE,
                      (const float *)in->data + (size_t)t * cols, n,
@@ -98,16 +98,16 @@ static void product_unit(void *ctx, int unit, int thread)
 /* Finds or adds the inputs of a job. */
 static int input_of(struct run *r, const struct job *j)
 {
-    enum lade_type type = j->m.w->type;
+    enum cpu_order order = cpu_int16_order(j->m.w);
     int i = 0;
     for (; i < r->n_inputs; i++) {
         const struct input *in = &r->input[i];
         if (in->x == j->m.x && in->cols == j->m.w->cols && in->form == j->form &&
-            (j->form != INT16 || in->type == type))
+            (j->form != INT16 || in->order == order))
             return i;
     }
     r->input[r->n_inputs++] =
-        (struct input){.form = j->form, .type = type, .x = j->m.x, .cols = j->m.w->cols};
+        (struct input){.form = j->form, .order = order, .x = j->m.x, .cols = j->m.w->cols};
     return i;
 }
 

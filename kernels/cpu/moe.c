@@ -39,8 +39,8 @@ struct run {
     int32_t *count, *place; /* [n_experts + 1]: routes and next free place of each */
     float *hidden;          /* rows of each group; PACKED: packed */
     size_t hidden_floats;
-    bool q4, q8;                   /* INT16: which orders of the inputs are needed */
-    char *x_q4, *x_q8;             /* INT16: [n] quantized inputs */
+    bool needs[CPU_N_ORDERS];      /* INT16: which orders of the inputs */
+    char *x[CPU_N_ORDERS];         /* INT16: [n] quantized inputs */
     char *h;                       /* INT16: [routes] quantized hidden values */
     size_t h_bytes;                /* of one row of h */
     const void **x_rows, **h_rows; /* [routes] */
@@ -119,7 +119,7 @@ static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
     const struct lade_expert *e = g.e;
     size_t ff = (size_t)e->gate.rows, dim = (size_t)m->dim, pw = (size_t)r->isa->pw, work = 0;
     bool fast = cpu_fast(dev, &e->gate) && cpu_fast(dev, &e->up) && cpu_fast(dev, &e->down) &&
-                e->gate.type == e->up.type;
+                cpu_int16_order(&e->gate) == cpu_int16_order(&e->up);
     g.form = fast ? INT16 : r->count[id] <= CPU_DIRECT_N ? GEMV : PACKED;
     int most = fast ? INT16_TOKENS : PACKED_TOKENS;
     int nr = g.form == PACKED ? r->isa->nr : 1;
@@ -133,8 +133,7 @@ static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
         r->group[r->n_groups++] = g;
     }
     if (fast) {
-        r->q4 |= e->gate.type == LADE_Q4;
-        r->q8 |= e->gate.type == LADE_Q8;
+        r->needs[cpu_int16_order(&e->gate)] = true;
         size_t bytes = cpu_int16_bytes(e->gate.rows);
         r->h_bytes = bytes > r->h_bytes ? bytes : r->h_bytes;
         work = (size_t)INT16_TOKENS * HIDDEN_TILES * LADE_TILE;
@@ -149,6 +148,14 @@ static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
     return 0;
 }
 
+/* What a thread reads after the hidden values of tiles up to `tile` of a group. */
+static const void *next_gate(const struct run *r, const struct group *g, int tile)
+{
+    if (tile < tiles(g->e->gate.rows))
+        return cpu_int16_words(&g->e->gate, &g->gate, tile);
+    return g + 1 < r->group + r->n_groups ? g[1].e->gate.data : NULL;
+}
+
 /* Few tokens or int16: some rows of gate and up of one group. */
 static void hidden_rows(const struct run *r, const struct group *g, int unit, float *work)
 {
@@ -159,8 +166,10 @@ static void hidden_rows(const struct run *r, const struct group *g, int unit, fl
     float *gate = r->hidden + g->hidden + row0, *up = work;
     if (g->form == INT16) {
         const void *const *x = r->x_rows + g->first;
-        r->isa->int16->gemm(gate, ff, &g->e->gate, &g->gate, x, g->n, first, last);
-        r->isa->int16->gemm(up, (size_t)rows, &g->e->up, &g->up, x, g->n, first, last);
+        r->isa->int16->gemm(gate, ff, &g->e->gate, &g->gate, x, g->n, first, last,
+                            cpu_int16_words(&g->e->up, &g->up, first));
+        r->isa->int16->gemm(up, (size_t)rows, &g->e->up, &g->up, x, g->n, first, last,
+                            next_gate(r, g, last));
     } else {
         const float *x = m->x + (size_t)r->token[g->first] * dim;
         float *copy = work + CPU_DIRECT_N * HIDDEN_TILES * LADE_TILE;
@@ -208,6 +217,15 @@ static void hidden_unit(void *ctx, int unit, int thread)
         hidden_rows(r, g, unit - g->first_unit, work);
 }
 
+/* What a thread reads after tiles [first, last) of a group's `down`: the same ones of the next group,
+ * at last those that follow in the first. */
+static const void *next_down(const struct run *r, const struct group *g, int first, int last)
+{
+    bool more = g + 1 < r->group + r->n_groups;
+    const struct group *next = more ? g + 1 : r->group;
+    return cpu_int16_words(&next->e->down, &next->down, more ? first : last);
+}
+
 /* Output columns [row0, row0 + rows) of one group's routes: out[route][rows]. */
 static void out_group(const struct run *r, const struct group *g, int row0, int rows, float *out,
                       float *panel)
@@ -217,7 +235,8 @@ static void out_group(const struct run *r, const struct group *g, int row0, int 
     int first = row0 / LADE_TILE, last = first + tiles(rows);
     size_t ldy = (size_t)rows;
     if (g->form == INT16)
-        r->isa->int16->gemm(out, ldy, down, &g->down, r->h_rows + g->first, g->n, first, last);
+        r->isa->int16->gemm(out, ldy, down, &g->down, r->h_rows + g->first, g->n, first, last,
+                            next_down(r, g, first, last));
     else if (g->form == GEMV)
         r->isa->gemv(out, ldy, down, &g->down, h, (size_t)down->cols, g->n, first, last);
     else
@@ -248,10 +267,9 @@ static void quantize_inputs(void *ctx, int unit, int thread)
     size_t bytes = cpu_int16_bytes(m->dim);
     for (int t = unit * QUANTIZE_ROWS; t < cpu_min(m->n, (unit + 1) * QUANTIZE_ROWS); t++) {
         const float *x = m->x + (size_t)t * (size_t)m->dim;
-        if (r->q4)
-            r->isa->int16->quantize(r->x_q4 + (size_t)t * bytes, x, m->dim, LADE_Q4);
-        if (r->q8)
-            r->isa->int16->quantize(r->x_q8 + (size_t)t * bytes, x, m->dim, LADE_Q8);
+        for (int o = 0; o < CPU_N_ORDERS; o++)
+            if (r->needs[o])
+                r->isa->int16->quantize(r->x[o] + (size_t)t * bytes, x, m->dim, (enum cpu_order)o);
     }
 }
 
@@ -264,7 +282,7 @@ static void quantize_hidden(void *ctx, int unit, int thread)
     for (int i = 0; g->form == INT16 && i < g->n; i++) {
         char *row = r->h + (size_t)(g->first + i) * r->h_bytes;
         r->isa->int16->quantize(row, r->hidden + g->hidden + (size_t)i * (size_t)ff, ff,
-                                g->e->down.type);
+                                cpu_int16_order(&g->e->down));
         r->h_rows[g->first + i] = row;
     }
 }
@@ -279,6 +297,11 @@ static int check_ids(const struct lade_moe *m, char *err)
             return lade_fail(err, "moe: expert %d is not below %d; check the router", m->ids[i],
                              m->n_experts);
     return 0;
+}
+
+static bool is_fast(const struct run *r)
+{
+    return r->needs[CPU_ORDER_PLAIN] || r->needs[CPU_ORDER_Q4];
 }
 
 static int prepare(struct lade_device *dev, struct run *r, char *err)
@@ -299,12 +322,12 @@ static int prepare(struct lade_device *dev, struct run *r, char *err)
         if (r->count[e] && add_groups(dev, r, e, err))
             return -1;
     /* The second commit keeps what the first one's pieces hold. */
-    bool fast = r->q4 || r->q8;
+    bool fast = is_fast(r);
     r->work_size = (r->work_size + 15) / 16 * 16;
     cpu_carve_add(&c, (void **)&r->hidden, r->hidden_floats, sizeof(float));
     cpu_carve_add(&c, (void **)&r->work, (size_t)dev->threads, r->work_size * sizeof(float));
-    cpu_carve_add(&c, (void **)&r->x_q4, r->q4 ? n : 0, cpu_int16_bytes(m->dim));
-    cpu_carve_add(&c, (void **)&r->x_q8, r->q8 ? n : 0, cpu_int16_bytes(m->dim));
+    for (int o = 0; o < CPU_N_ORDERS; o++)
+        cpu_carve_add(&c, (void **)&r->x[o], r->needs[o] ? n : 0, cpu_int16_bytes(m->dim));
     cpu_carve_add(&c, (void **)&r->h, fast ? routes : 0, r->h_bytes);
     cpu_carve_add(&c, (void **)&r->x_rows, fast ? routes : 0, sizeof(*r->x_rows));
     cpu_carve_add(&c, (void **)&r->h_rows, fast ? routes : 0, sizeof(*r->h_rows));
@@ -312,7 +335,7 @@ static int prepare(struct lade_device *dev, struct run *r, char *err)
         return -1;
     for (int i = 0; i < r->n_groups; i++) {
         const struct group *g = &r->group[i];
-        const char *rows = g->e->gate.type == LADE_Q4 ? r->x_q4 : r->x_q8;
+        const char *rows = r->x[cpu_int16_order(&g->e->gate)];
         for (int t = g->first; g->form == INT16 && t < g->first + g->n; t++)
             r->x_rows[t] = rows + (size_t)r->token[t] * cpu_int16_bytes(m->dim);
     }
@@ -326,7 +349,7 @@ int cpu_moe(struct lade_device *dev, const struct lade_moe *m, char *err)
     struct run r = {.m = m, .isa = dev->isa};
     if (check_ids(m, err) || prepare(dev, &r, err))
         return -1;
-    bool fast = r.q4 || r.q8;
+    bool fast = is_fast(&r);
     if (fast)
         cpu_pool_run(dev->pool, (m->n - 1) / QUANTIZE_ROWS + 1, quantize_inputs, &r);
     cpu_pool_run(dev->pool, r.units, hidden_unit, &r);

@@ -32,13 +32,19 @@ enum { SPINS = 1500, MAX_THREADS = 1024 };
 #define INSIDE_ALL ((uint64_t)0x1fffe)
 #define GENERATION ((uint64_t)1 << 17)
 
+/* The units a thread has before it: first | end << 32. It takes from the front, others, when their
+ * own are done, from the back: memory that units read in turn is then read in long runs. */
+struct share {
+    _Alignas(64) _Atomic uint64_t units;
+};
+#define END_ONE ((uint64_t)1 << 32)
+
 struct cpu_pool {
     _Alignas(64) _Atomic uint64_t state;
-    _Alignas(64) atomic_int next;
-    _Alignas(64) cpu_pool_fn fn; /* fn, ctx and units change only while nobody is inside */
+    _Alignas(64) cpu_pool_fn fn; /* fn, ctx and shares change only while nobody is inside */
     void *ctx;
-    int units;
     int threads;
+    struct share *shares; /* [threads] */
 
     _Alignas(64) atomic_bool stop;
     atomic_int parked; /* workers asleep or about to be */
@@ -54,13 +60,52 @@ struct worker {
     int thread;
 };
 
+/* The next unit of a share, or -1. */
+static int take(struct share *share, bool from_back)
+{
+    uint64_t v = atomic_load_explicit(&share->units, memory_order_relaxed);
+    while ((uint32_t)v < v >> 32) {
+        uint64_t rest = from_back ? v - END_ONE : v + 1;
+        if (atomic_compare_exchange_weak_explicit(&share->units, &v, rest, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return (int)(from_back ? rest >> 32 : v & UINT32_MAX);
+    }
+    return -1;
+}
+
+/* The share of another thread that has most left, or NULL. */
+static struct share *richest(struct cpu_pool *p)
+{
+    struct share *best = NULL;
+    uint32_t most = 0;
+    for (int t = 0; t < p->threads; t++) {
+        uint64_t v = atomic_load_explicit(&p->shares[t].units, memory_order_relaxed);
+        uint32_t left = (uint32_t)(v >> 32) - (uint32_t)v;
+        if (left > most) {
+            most = left;
+            best = &p->shares[t];
+        }
+    }
+    return best;
+}
+
 static void claim_units(struct cpu_pool *p, int thread)
 {
-    for (;;) {
-        int u = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
-        if (u >= p->units)
-            return;
+    int u;
+    while ((u = take(&p->shares[thread], false)) >= 0)
         p->fn(p->ctx, u, thread);
+    for (struct share *other; (other = richest(p));)
+        if ((u = take(other, true)) >= 0)
+            p->fn(p->ctx, u, thread);
+}
+
+static void deal(struct cpu_pool *p, int units)
+{
+    for (int64_t t = 0, first = 0; t < p->threads; t++) {
+        int64_t end = units * (t + 1) / p->threads;
+        atomic_store_explicit(&p->shares[t].units, (uint64_t)first | (uint64_t)end << 32,
+                              memory_order_relaxed);
+        first = end;
     }
 }
 
@@ -125,8 +170,7 @@ void cpu_pool_run(struct cpu_pool *p, int units, cpu_pool_fn fn, void *ctx)
     }
     p->fn = fn;
     p->ctx = ctx;
-    p->units = units;
-    atomic_store_explicit(&p->next, 0, memory_order_relaxed);
+    deal(p, units);
     uint64_t s = atomic_load_explicit(&p->state, memory_order_relaxed);
     atomic_store(&p->state, (s / GENERATION + 1) * GENERATION | OPEN);
     if (atomic_load(&p->parked)) {
@@ -233,7 +277,8 @@ int cpu_pool_open(struct cpu_pool **out, int threads, char *err)
     pthread_cond_init(&p->work, NULL);
     pthread_cond_init(&p->done, NULL);
     p->ids = calloc((size_t)threads, sizeof(*p->ids));
-    if (!p->ids) {
+    p->shares = aligned_alloc(_Alignof(struct share), (size_t)threads * sizeof(*p->shares));
+    if (!p->ids || !p->shares) {
         cpu_pool_close(p);
         return lade_fail(err, "threads: out of memory; close other programs");
     }
@@ -259,6 +304,7 @@ void cpu_pool_close(struct cpu_pool *p)
     pthread_cond_destroy(&p->done);
     pthread_mutex_destroy(&p->lock);
     free(p->ids);
+    free(p->shares);
     free(p);
 }
 

@@ -1,8 +1,10 @@
 /* pool.h - the threads of the CPU device.
  *
  * Work is cut into units whose results do not depend on who computes them, so a run gives the
- * same bits whatever the timing and the number of threads. Units are claimed one by one, which
- * keeps all cores busy when one of them is slowed down by other programs. */
+ * same bits whatever the timing and the number of threads. Each thread begins with a run of units of
+ * its own, so that memory is read in long stretches and by the thread that read it the last time,
+ * and then takes from others what they have left: all cores stay busy when one of them is slowed
+ * down by other programs. */
 #ifndef LADE_KERNELS_CPU_POOL_H
 #define LADE_KERNELS_CPU_POOL_H
 

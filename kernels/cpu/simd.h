@@ -1,7 +1,7 @@
 /* simd.h - the vectors kernels are written with.
  *
- * An isa_*.c file defines one of SIMD_PORTABLE, SIMD_AVX2, SIMD_AVX512 and includes the *_impl.h
- * files; this header gives them vectors of VL floats. Arithmetic uses the compiler's own vector
+ * An isa_*.c file defines one of SIMD_PORTABLE, SIMD_NEON, SIMD_AVX2 (with SIMD_AVXVNNI where there
+ * is that) and SIMD_AVX512 and includes the *_impl.h files; this header gives them vectors of VL floats. Arithmetic uses the compiler's own vector
  * types, so the portable build has vectors on any machine; only what these cannot express is
  * written with intrinsics. Everything is static: each instruction set has its own copy. */
 #ifndef LADE_KERNELS_CPU_SIMD_H
@@ -13,16 +13,23 @@
 
 #include "kernels/cpu/cpu.h"
 
+#if defined(SIMD_AVX512) || defined(SIMD_AVXVNNI)
+#define SIMD_VNNI /* products of unsigned with signed bytes that never saturate */
+#endif
+
 #if defined(SIMD_AVX512)
 #include <immintrin.h>
 enum { VL = 16, PANEL_VECS = 2, NR = 12 };
 #elif defined(SIMD_AVX2)
 #include <immintrin.h>
 enum { VL = 8, PANEL_VECS = 2, NR = 6 };
+#elif defined(SIMD_NEON)
+#include <arm_neon.h>
+enum { VL = 4, PANEL_VECS = 4, NR = 6 };
 #elif defined(SIMD_PORTABLE)
 enum { VL = 4, PANEL_VECS = 4, NR = 3 };
 #else
-#error "define SIMD_PORTABLE, SIMD_AVX2 or SIMD_AVX512"
+#error "define SIMD_PORTABLE, SIMD_NEON, SIMD_AVX2 or SIMD_AVX512"
 #endif
 
 enum { TILE_VECS = LADE_TILE / VL, PW = PANEL_VECS * VL };
@@ -130,12 +137,16 @@ ALWAYS_INLINE float vf_sum(vf v)
 
 ALWAYS_INLINE float vf_hmax(vf v)
 {
+#if defined(SIMD_AVX512)
+    return _mm512_reduce_max_ps((__m512)v);
+#else
     float t[VL];
     vf_store(t, v);
     float m = t[0];
     for (int i = 1; i < VL; i++)
         m = t[i] > m ? t[i] : m;
     return m;
+#endif
 }
 
 ALWAYS_INLINE vf vf_from_int(vi v)
