@@ -119,8 +119,8 @@ double lade_probe_ram(int threads)
 /* Shapes of the 80B model: a layer's experts, and its largest projection. */
 enum { DIM = 2048, FF = 512, WIDE = 12288, TOP = 10, EXPERTS = 96, PROJECTIONS = 6, BATCH = 512 };
 
-/* Seconds that each of the measurements takes at least. */
-static const double SECONDS = 0.12;
+/* Seconds that a measurement takes at least, and that one of its windows takes at least. */
+static const double SECONDS = 0.15, WINDOW = 0.01;
 
 struct bench {
     const struct lade_ops *ops;
@@ -254,27 +254,25 @@ static int run_base(struct bench *b, int n)
     return b->ops->matmul(b->dev, &job, 1, n, NULL);
 }
 
-/* Calls per second, 0 where a kernel refuses: the median of thirds, which one disturbance does not
- * move. */
+/* Calls per second, 0 where a kernel refuses: of the best window, because other programs only ever
+ * make it slower. */
 static double rate(struct bench *b, int (*run)(struct bench *, int), int n)
 {
-    double third[3];
+    double best = 0, end, stop = now() + SECONDS;
     if (run(b, n))
         return 0;
-    for (int i = 0; i < 3; i++) {
-        double begin = now(), end;
+    do {
+        double begin = now();
         int calls = 0;
         do {
             if (run(b, n))
                 return 0;
             calls++;
             end = now();
-        } while (end - begin < SECONDS / 3);
-        third[i] = calls / (end - begin);
-    }
-    double low = third[0] < third[1] ? third[0] : third[1];
-    double high = third[0] < third[1] ? third[1] : third[0];
-    return third[2] < low ? low : third[2] > high ? high : third[2];
+        } while (end - begin < WINDOW);
+        best = calls / (end - begin) > best ? calls / (end - begin) : best;
+    } while (end < stop);
+    return best;
 }
 
 void lade_probe_kernels(struct lade_machine_kernels *out, const struct lade_probe_wish *wish)

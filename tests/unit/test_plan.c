@@ -119,6 +119,47 @@ static void test_ranges(void **state)
     assert_choice(&large, 0, 24, LADE_STORAGE_NVME, "mmap");
 }
 
+/* The tree of decisions, for three checkpoints: does all of it fit in VRAM; else the base and a
+ * share of the experts, the rest in RAM, computed by the CPU (hybrid) or carried to the GPU
+ * (stream); else all in RAM; else the drive. */
+static void test_decisions(void **state)
+{
+    (void)state;
+    static const struct {
+        double total_gb, vram, ram;
+        const char *want;
+    } list[] = {
+        /* 29 GB, what the table's 30 GB of VRAM were meant for */
+        {29, 30, 16, "full-gpu"},          {29, 29, 8, "full-gpu"},
+        {29, 24, 16, "hybrid-heavy-gpu"},  {29, 16, 24, "hybrid-heavy-gpu"},
+        {29, 14, 24, "hybrid-balanced"},   {29, 10, 32, "hybrid-heavy-cpu"},
+        {29, 12, 16, "offload-buffers"},   {29, 8, 32, "stream-cached"},
+        {29, 6, 16, "stream-aggressive"},  {29, 4, 32, "cpu-tight"},
+        {29, 0, 32, "cpu-tight"},          {29, 0, 64, "cpu-standard"},
+        {29, 0, 96, "cpu-comfort"},        {29, 0, 24, "cached-mmap"},
+        {29, 0, 8, "mmap"},
+        /* 43 GB: the gaps between the table's rows */
+        {43.243, 44, 64, "full-gpu"},      {43.243, 40, 16, "hybrid-heavy-gpu"},
+        {43.243, 24, 32, "hybrid-heavy-gpu"}, {43.243, 20, 96, "hybrid-balanced"},
+        {43.243, 14, 256, "hybrid-heavy-cpu"}, {43.243, 12, 48, "stream-cached"},
+        {43.243, 12, 32, "offload-buffers"}, {43.243, 20, 24, "offload-buffers"},
+        {43.243, 6, 24, "stream-aggressive"}, {43.243, 10, 16, "mmap"},
+        {43.243, 4, 64, "cpu-tight"},      {43.243, 0, 8, "mmap"},
+        /* 160 GB: sixteen bits a weight */
+        {160, 192, 64, "full-gpu"},        {160, 141, 64, "hybrid-heavy-gpu"},
+        {160, 80, 192, "hybrid-balanced"}, {160, 48, 256, "hybrid-heavy-cpu"},
+        {160, 24, 256, "stream-cached"},   {160, 80, 64, "offload-buffers"},
+        {160, 24, 96, "stream-aggressive"}, {160, 8, 192, "cpu-tight"},
+        {160, 0, 256, "cpu-standard"},     {160, 0, 512, "cpu-comfort"},
+        {160, 0, 96, "cached-mmap"},       {160, 0, 32, "mmap"},
+        {160, 0, 16, "none"},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        struct lade_plan_model m = sized(list[i].total_gb);
+        assert_choice(&m, list[i].vram, list[i].ram, LADE_STORAGE_NVME, list[i].want);
+    }
+}
+
 /* Caps are promises: no possible row uses more than it was given, and every row says why. */
 static void test_no_row_exceeds_the_machine(void **state)
 {
@@ -178,6 +219,122 @@ static void test_forced_strategy(void **state)
     assert_non_null(strstr(err, "fastest"));
 }
 
+static const struct lade_plan_row *row_of(const struct lade_plan *p, const char *name)
+{
+    for (int i = 0; i < p->n; i++)
+        if (!strcmp(p->rows[i].strategy->name, name))
+            return &p->rows[i];
+    fail_msg("there is no row %s", name);
+    return NULL;
+}
+
+/* Predictions are bytes over speed: what a token reads adds up, and no row beats the bound. */
+static void test_predictions(void **state)
+{
+    (void)state;
+    struct lade_plan_model m;
+    struct lade_plan_machine pc;
+    struct lade_plan p;
+    lade_plan_model_80b(&m);
+    for (int vram = 0; vram <= 48; vram += 6) {
+        for (int ram = 16; ram <= 128; ram += 8) {
+            p = plan_of(&m, vram, ram, LADE_STORAGE_NVME);
+            lade_plan_machine_typical(&pc, 0, 0, LADE_STORAGE_NVME);
+            for (int i = 0; i < p.n; i++) {
+                const struct lade_plan_row *r = &p.rows[i];
+                double all = r->read[LADE_VRAM] + r->read[LADE_RAM] + r->read[LADE_DRIVE];
+                if (r->status == LADE_PLAN_IMPOSSIBLE)
+                    continue;
+                assert_true(fabs(all / (double)(m.base_read + m.experts_read) - 1) < 1e-6);
+                assert_true(r->read[LADE_DRIVE] >= 0);
+                assert_true(1 / r->decode_tps >= r->read[LADE_VRAM] / pc.vram_gbps / 1e9);
+                assert_true(1 / r->decode_tps >= r->read[LADE_DRIVE] / pc.disk_random_gbps / 1e9);
+                assert_true(r->load_s <= 1.01 * (double)m.files / pc.disk_gbps / 1e9);
+                assert_true(r->first_s > 1 / r->decode_tps);
+                assert_true(r->ttft_s > 1 / r->decode_tps);
+            }
+        }
+    }
+}
+
+/* More RAM, more VRAM, a faster drive: never slower. */
+static void test_more_is_never_slower(void **state)
+{
+    (void)state;
+    struct lade_plan_model m;
+    lade_plan_model_80b(&m);
+    double last = 0;
+    for (int ram = 12; ram <= 48; ram++) {
+        struct lade_plan p = plan_of(&m, 0, ram, LADE_STORAGE_SSD);
+        const struct lade_plan_row *r = row_of(&p, "mmap");
+        assert_true(r->decode_tps >= last);
+        last = r->decode_tps;
+    }
+    last = 0;
+    for (int vram = 7; vram <= 12; vram++) {
+        struct lade_plan p = plan_of(&m, vram, 64, LADE_STORAGE_SSD);
+        const struct lade_plan_row *r = row_of(&p, "stream-cached");
+        assert_true(r->decode_tps >= last);
+        last = r->decode_tps;
+    }
+    struct lade_plan slow = plan_of(&m, 0, 24, LADE_STORAGE_HDD);
+    struct lade_plan fast = plan_of(&m, 0, 24, LADE_STORAGE_NVME);
+    assert_true(row_of(&slow, "mmap")->decode_tps < row_of(&fast, "mmap")->decode_tps);
+    assert_true(row_of(&slow, "mmap")->load_s > row_of(&fast, "mmap")->load_s);
+}
+
+/* What the tiers are told: sizes within the machine, homes as the table says. */
+static void test_placements(void **state)
+{
+    (void)state;
+    struct lade_plan_model m;
+    lade_plan_model_80b(&m);
+    struct lade_plan p = plan_of(&m, 14, 40, LADE_STORAGE_NVME);
+    const struct lade_placement *o = &row_of(&p, "offload-buffers")->place;
+    assert_int_equal(o->base, LADE_VRAM);
+    assert_int_equal(o->kv, LADE_RAM);
+    assert_int_equal(o->buffers, LADE_RAM);
+    assert_int_equal(o->rest_by, LADE_BY_GPU);
+    const struct lade_placement *s = &row_of(&p, "stream-aggressive")->place;
+    assert_int_equal(s->kv, LADE_VRAM);
+    assert_true(s->vram_is_cache && s->staging > 0);
+    assert_true(o->vram_experts > s->vram_experts); /* that is what the row is for */
+
+    p = plan_of(&m, 22, 64, LADE_STORAGE_NVME);
+    const struct lade_placement *h = &row_of(&p, "hybrid-balanced")->place;
+    assert_int_equal(h->rest_by, LADE_BY_CPU);
+    assert_false(h->vram_is_cache);
+    assert_int_equal(h->vram_experts + h->ram_experts, m.experts);
+    p = plan_of(&m, 10, 56, LADE_STORAGE_NVME);
+    const struct lade_placement *c = &row_of(&p, "stream-cached")->place;
+    assert_true(c->ram_backs_vram);
+    assert_int_equal(c->ram_experts, m.experts);
+    p = plan_of(&m, 0, 24, LADE_STORAGE_NVME);
+    const struct lade_plan_row *d = row_of(&p, "mmap");
+    assert_int_equal(d->place.base, LADE_RAM);
+    assert_int_equal(d->place.vram_experts, 0);
+    assert_int_equal(d->place.ram_experts + d->disk_bytes, m.experts);
+}
+
+/* Without a wish for a length, a short context is better than none; a wish is kept or refused. */
+static void test_context(void **state)
+{
+    (void)state;
+    struct lade_plan_model m;
+    struct lade_plan_machine pc;
+    struct lade_plan p;
+    lade_plan_model_80b(&m);
+    m.kv_token *= 20;
+    lade_plan_machine_typical(&pc, 0, (uint64_t)16 << 30, LADE_STORAGE_NVME);
+    assert_int_equal(lade_plan(&p, &m, &pc, "mmap", 0, err), 0);
+    int context = row_of(&p, "mmap")->place.context;
+    assert_true(context >= 2048 && context < 32768);
+    assert_int_equal(lade_plan(&p, &m, &pc, "mmap", 32768, err), -1);
+    assert_int_equal(lade_plan(&p, &m, &pc, "mmap", 1000, err), 0);
+    assert_int_equal(row_of(&p, "mmap")->place.context, 1000);
+    assert_int_equal(row_of(&p, "mmap")->place.batch, 512);
+}
+
 static void test_bounds_of_the_80b(void **state)
 {
     (void)state;
@@ -193,9 +350,14 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_listed_choices),
         cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_decisions),
         cmocka_unit_test(test_no_row_exceeds_the_machine),
         cmocka_unit_test(test_every_machine_has_an_answer),
         cmocka_unit_test(test_forced_strategy),
+        cmocka_unit_test(test_predictions),
+        cmocka_unit_test(test_more_is_never_slower),
+        cmocka_unit_test(test_placements),
+        cmocka_unit_test(test_context),
         cmocka_unit_test(test_bounds_of_the_80b),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
