@@ -5,6 +5,8 @@
 #include <jansson.h>
 #include <stddef.h>
 
+#include "engine/plan/plan.h"
+
 /* Writes text of a model or of a saved conversation to stdout. To a pipe as it is; to a terminal
  * without control characters but newline and tab, because they could drive the terminal. */
 void output_text(const char *text, size_t len);
@@ -18,6 +20,10 @@ json_t *output_string(const char *text);
 
 /* Writes `len` bytes to a file ("-": stdout), replacing it. */
 int output_file(const char *path, const void *data, size_t len, char *err);
+
+/* What the plan said of its chosen row: {"load_s", "first_s", "ttft_s", "prefill_tps",
+ * "decode_tps"}; null where there is none. */
+json_t *output_predicted(const struct lade_plan *plan);
 
 /* Flushes stdout: a full disk or a closed pipe shows here. */
 int output_end(char *err);

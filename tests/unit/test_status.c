@@ -342,7 +342,7 @@ static void test_stats(void **state)
     (void)state;
     char out[4096], tiny[40];
     struct meter_sample s = {.machine = {64 * GIB, 16 * GIB, GIB, 0, 0.5}};
-    assert_true(stats_text(out, sizeof out, NULL, &s, NULL) > 3);
+    assert_true(stats_text(out, sizeof out, NULL, &s, NULL, NULL) > 3);
     has(out, "not known yet");
     has(out, "none yet");
     has(out, "VRAM           none");
@@ -363,7 +363,10 @@ static void test_stats(void **state)
                             .ttft_s = 0.42,
                             .decode_tps = 12.3,
                             .decode_s = 1};
-    int lines = stats_text(out, sizeof out, &info, &s, &r), n = 0;
+    struct lade_plan_row p = {.load_s = 31, .prefill_tps = 100, .decode_tps = 14};
+    s.engine.traffic = (struct lade_traffic){
+        .tokens = 12, .ram_hits = 300, .disk_reads = 100, .wait_s = 2, .compute_s = 3};
+    int lines = stats_text(out, sizeof out, &info, &s, &r, &p), n = 0;
     for (const char *c = out; *c; c++)
         n += *c == '\n';
     assert_int_equal(lines, n);
@@ -374,9 +377,12 @@ static void test_stats(void **state)
     has(out, "after 420 ms");
     has(out, "Prefill        " UNITS_UNKNOWN " tokens/s");
     has(out, "Weights        " UNITS_UNKNOWN);
-    stats_text(tiny, sizeof tiny, &info, &s, &r);
+    has(out, "found 75% in RAM, 25% read from the drive");
+    has(out, "3.0 s computing, 2.0 s waiting");
+    has(out, "Predicted      load 31.0 s, prefill 100 tokens/s, decode 14.0 tokens/s");
+    stats_text(tiny, sizeof tiny, &info, &s, &r, &p);
     assert_true(strlen(tiny) < sizeof tiny);
-    assert_int_equal(stats_text(tiny, 0, &info, &s, &r), 0);
+    assert_int_equal(stats_text(tiny, 0, &info, &s, &r, &p), 0);
     status_close(&status);
 }
 

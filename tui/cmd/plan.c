@@ -130,13 +130,15 @@ static int print_json(const struct subject *s, const struct lade_plan *plan, cha
     for (int i = 0; i < plan->n; i++)
         json_array_append_new(rows, row_json(&plan->rows[i]));
     const struct lade_plan_row *chosen = plan->chosen < 0 ? NULL : &plan->rows[plan->chosen];
-    return output_json(json_pack("{s:s?, s:o, s:o, s:I, s:I, s:s, s:i, s:o}", "chosen",
-                                 chosen ? chosen->strategy->name : NULL, "rows", rows, "model",
-                                 output_string(s->name), "vram", (json_int_t)s->machine.vram, "ram",
-                                 (json_int_t)s->machine.ram, "storage",
-                                 lade_storage_name(s->machine.storage), "context",
+    return output_json(json_pack("{s:s?, s:o, s:o, s:I, s:I, s:s, s:i, s:o, s:I, s:I, s:I}",
+                                 "chosen", chosen ? chosen->strategy->name : NULL, "rows", rows,
+                                 "model", output_string(s->name), "vram",
+                                 (json_int_t)s->machine.vram, "ram", (json_int_t)s->machine.ram,
+                                 "storage", lade_storage_name(s->machine.storage), "context",
                                  chosen ? chosen->place.context : 0, "machine",
-                                 machine_json(&s->machine)),
+                                 machine_json(&s->machine), "base_bytes", (json_int_t)s->model.base,
+                                 "experts_bytes", (json_int_t)s->model.experts, "process_bytes",
+                                 (json_int_t)s->model.process),
                        err);
 }
 

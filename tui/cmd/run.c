@@ -211,10 +211,12 @@ static json_t *to_json(const struct run *r)
     static const char *const stops[] = {"end", "length", "context", "cancelled", "error"};
     struct lade_stats stats;
     const struct lade_result *d = &r->result;
+    struct lade_plan plan = {.chosen = -1};
     lade_engine_stats(r->engine, &stats);
+    lade_engine_plan(r->engine, &plan);
     return json_pack(
         "{s:o, s:o, s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:s, s:o, s:s, s:b, s:o, "
-        "s:o}",
+        "s:o, s:o}",
         "text", output_string(r->answer.data ? r->answer.data : ""), "reasoning",
         output_string(r->reasoning.data ? r->reasoning.data : ""), "stop", stops[d->stop],
         "prompt_tokens", d->prompt_tokens, "kept_tokens", d->kept_tokens, "tokens", d->tokens,
@@ -222,7 +224,8 @@ static json_t *to_json(const struct run *r)
         d->decode_tps, "rss_peak_bytes", (json_int_t)stats.rss_peak, "vram_peak_bytes",
         (json_int_t)stats.vram_peak, "strategy", r->info.strategy, "model",
         output_string(r->info.name), "device", r->info.device, "loaded", !stats.loading, "experts",
-        traffic_json(&stats.traffic), "last_token", traffic_json(&stats.token));
+        traffic_json(&stats.traffic), "last_token", traffic_json(&stats.token), "predicted",
+        output_predicted(&plan));
 }
 
 static int finish(struct run *r, char *err)

@@ -74,10 +74,12 @@ int slash_help(struct chat *c, const char *args, char *err)
 int slash_stats(struct chat *c, const char *args, char *err)
 {
     char text[4096];
+    struct lade_plan plan;
     (void)args;
     (void)err;
+    bool have = c->engine && lade_engine_plan(c->engine, &plan) && plan.chosen >= 0;
     stats_text(text, sizeof text, c->have_info ? &c->info : NULL, &c->status.sample,
-               c->have_last ? &c->last : NULL);
+               c->have_last ? &c->last : NULL, have ? &plan.rows[plan.chosen] : NULL);
     chat_say(c, ENTRY_NOTICE, "%s", text);
     return 0;
 }

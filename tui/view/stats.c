@@ -118,8 +118,31 @@ static void answer(struct text *t, const struct lade_result *r)
         units_seconds(b, positive(r->decode_s)));
 }
 
+/* Where the experts of all tokens so far were. */
+static void traffic(struct text *t, const struct lade_traffic *f)
+{
+    char a[UNITS_MAX], b[UNITS_MAX], vram[64] = "";
+    double all = (double)f->vram_hits + (double)f->ram_hits + (double)f->disk_reads;
+    if (!(all > 0))
+        return;
+    if (f->vram_hits)
+        snprintf(vram, sizeof vram, "%s in VRAM, ", units_percent(a, (double)f->vram_hits / all));
+    row(t, "Experts", "found %s%s in RAM, %s read from the drive", vram,
+        units_percent(a, (double)f->ram_hits / all), units_percent(b, (double)f->disk_reads / all));
+    row(t, "Time", "%s computing, %s waiting for experts", units_seconds(a, f->compute_s),
+        units_seconds(b, f->wait_s));
+}
+
+static void predicted(struct text *t, const struct lade_plan_row *p)
+{
+    char a[UNITS_MAX], b[UNITS_MAX], c[UNITS_MAX];
+    row(t, "Predicted", "load %s, prefill %s tokens/s, decode %s tokens/s",
+        units_seconds(a, p->load_s), units_speed(b, p->prefill_tps), units_speed(c, p->decode_tps));
+}
+
 int stats_text(char *out, size_t cap, const struct lade_model_info *info,
-               const struct meter_sample *sample, const struct lade_result *last)
+               const struct meter_sample *sample, const struct lade_result *last,
+               const struct lade_plan_row *planned)
 {
     struct text t = {out, cap, 0, 0};
     if (cap == 0)
@@ -129,8 +152,12 @@ int stats_text(char *out, size_t cap, const struct lade_model_info *info,
     gap(&t);
     if (sample->have_engine)
         engine(&t, &sample->engine);
+    if (sample->have_engine)
+        traffic(&t, &sample->engine.traffic);
     machine(&t, sample);
     gap(&t);
     answer(&t, last);
+    if (planned)
+        predicted(&t, planned);
     return t.lines;
 }

@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""What `lade plan` predicts against what then happens, for every strategy that runs here.
+
+    predictions.py LADE MODEL... [--rounds N] [--tokens N]
+
+For each model and each row that this machine can run it measures the machine (`lade doctor`), asks
+for the plan under the row's cap of RAM, loads the model and decodes, and prints both numbers. Rows
+with a cache are tried with room for several shares of the experts. The error of a number is
+|predicted / measured - 1|; the last line has the medians, and the exit status is 1 where one is
+above 25%.
+
+The measurements of one round are taken right after each other, because other programs and other
+virtual machines change the speed of memory and drives from minute to minute; with --rounds each
+number is the median of the rounds.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+
+BOUND = 0.25
+GIB = 1 << 30
+
+
+def lade(program, *args):
+    out = subprocess.run([program, *args], stdout=subprocess.PIPE, check=True).stdout
+    return json.loads(out)
+
+
+def plan(program, model, strategy, cap):
+    """The row of a strategy under a cap in GiB (0 = none), or None where it is impossible."""
+    rows = lade(program, "plan", "-m", model, "--json", "--cpu", "--cpu-memory", f"{cap:.3f}")["rows"]
+    row = next(r for r in rows if r["strategy"] == strategy)
+    return None if row["status"] == "impossible" else row
+
+
+def cases(program, model):
+    """Strategies and caps: everything in RAM, and caches for several shares of the experts."""
+    whole = lade(program, "plan", "-m", model, "--json", "--cpu")
+    rows = {r["strategy"]: r for r in whole["rows"]}
+    experts, full = whole["experts_bytes"], rows["mmap"]
+    fixed = full["ram_bytes"] - full["experts_in_ram"] * experts
+    for name in ("cpu-comfort", "cpu-standard", "cpu-tight"):
+        if rows[name]["status"] != "impossible":
+            yield name, 0.0
+            break
+    for name, shares in (("cached-mmap", (0.75, 0.55)), ("mmap", (0.35, 0.2, 0.1))):
+        for share in shares:
+            cap = (fixed + share * experts) / GIB
+            if plan(program, model, name, cap):
+                yield name, cap
+
+
+def measure(program, model, strategy, cap, tokens):
+    rows = lade(program, "bench", "-m", model, "--strategy", strategy, "--cpu", "--cpu-memory",
+                f"{cap:.3f}", "-p", "0", "-n", str(tokens), "-r", "3", "--json")
+    return rows[0]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("lade")
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--tokens", type=int, default=48)
+    o = parser.parse_args()
+    errors = {"load": [], "decode": []}
+    print(f"{'model':24} {'strategy':14} {'cap GiB':>7} {'load s':>8} {'seen':>8} {'':>5} "
+          f"{'decode':>8} {'seen':>8}")
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["LADE_HOME"] = home
+        for model in o.models:
+            for strategy, cap in list(cases(o.lade, model)):
+                seen = {"load": [], "decode": []}
+                said = {"load": [], "decode": []}
+                for _ in range(o.rounds):
+                    lade(o.lade, "doctor", "-m", model, "--json")
+                    row = plan(o.lade, model, strategy, cap)
+                    if not row:
+                        continue
+                    real = measure(o.lade, model, strategy, cap, o.tokens)
+                    said["load"].append(row["load_s"])
+                    said["decode"].append(row["decode_tps"])
+                    seen["load"].append(real["load_s"])
+                    seen["decode"].append(real["decode_tps"])
+                if not seen["load"]:
+                    continue
+                line = f"{os.path.basename(model)[:24]:24} {strategy:14} {cap:7.2f}"
+                for key in ("load", "decode"):
+                    a, b = statistics.median(said[key]), statistics.median(seen[key])
+                    errors[key].append(abs(a / b - 1))
+                    line += f" {a:8.2f} {b:8.2f} {100 * (a / b - 1):+4.0f}%"
+                print(line, flush=True)
+    bad = False
+    for key, values in errors.items():
+        median = statistics.median(values)
+        bad |= median > BOUND
+        print(f"{key}: median error {100 * median:.0f}% over {len(values)} rows, "
+              f"bound {100 * BOUND:.0f}%")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
