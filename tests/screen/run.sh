@@ -192,6 +192,45 @@ test_load_failure_is_a_message() {
         keys '/help' Enter && see 'the keys and commands' && keys C-d && see 'EXIT 0'
 }
 
+# The real program: whatever is wrong with a model, the chat lives and says it.
+broken() { # PATTERN ARGS...
+    pattern=$1
+    shift
+    PROGRAM=$build/lade
+    start none 80 24 "$@"
+    PROGRAM=''
+    see "$pattern" && keys 'anybody?' Enter && see 'no model is loaded' &&
+        see '❯ anybody?' && alive && keys C-c && keys C-d && see 'EXIT 0'
+}
+test_broken_models_are_messages() {
+    fresh
+    tiny=$PWD/tests/fixtures/tiny-int4
+    for kind in other-architecture missing-shard truncated-shard overlapping-offsets wrong-shape \
+        wrong-dtype unknown-packing tokenizer-cut; do
+        rm -rf "$work/broken"
+        python3 tests/cli/break_model.py "$tiny" "$work/broken" "$kind" || return 1
+        MODEL=$work/broken
+        broken '✗' || { MODEL='' && return 1; }
+    done
+    head -c 60000 tests/fixtures/tiny-gguf/tiny-q8_0.gguf >"$work/cut.gguf"
+    MODEL=$work/cut.gguf
+    broken 'cut.gguf: ' && MODEL=$tiny && broken 'RAM' --cpu-memory 0.0001 && MODEL=$work/nowhere &&
+        broken 'there is no such file'
+    status=$?
+    MODEL=''
+    return $status
+}
+
+test_newer_database_is_a_message() {
+    fresh
+    mkdir -p "$work/home"
+    start chat 80 24 && see 'Thinking is ready' && keys 'x' Enter && see 'tokens/s' && keys C-d &&
+        see 'EXIT 0' && sqlite3 "$work/home/history.db" 'PRAGMA user_version = 99' &&
+        start chat 80 24 && see 'Thinking is ready' && see 'will not be saved' && keys 'y' Enter &&
+        see 'tokens/s' && keys C-d && see 'EXIT 0' &&
+        [ "$(sqlite3 "$work/home/history.db" 'SELECT count(*) FROM messages')" = 2 ]
+}
+
 test_error_is_a_message() {
     fresh
     start error 80 24 && see 'Thinking is ready' && keys 'one' Enter && see 'check the drive' &&
