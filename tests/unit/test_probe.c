@@ -228,8 +228,8 @@ static void test_damaged_speeds_say_nothing(void **state)
         "{",
         "[]",
         "{\"version\": 2, \"ram\": {}}",
-        "{\"version\": 1, \"ram\": {\"Some \\\"CPU\\\" 9000, 8 cores\": {\"at\": 1.7e9, "
-        "\"ram_gbps\": -3}}}",
+        ("{\"version\": 1, \"ram\": {\"Some \\\"CPU\\\" 9000, 8 cores\": {\"at\": 1.7e9, "
+        "\"ram_gbps\": -3}}}"),
         "{\"version\": 1, \"drives\": {\"nvme0n1\": {\"at\": 1.7e9, \"one_gbps\": 1}}}",
         "{\"version\": 1, \"drives\": {\"nvme0n1\": 7}, \"ram\": \"x\", \"kernels\": []}",
     };
