@@ -72,7 +72,8 @@ static void assert_decodes(const char *name, const struct lade_tokenizer *tok, c
 static void check_text(const struct lade_tokenizer *tok, const json_t *entry)
 {
     const char *name = json_string_value(json_object_get(entry, "name"));
-    const json_t *ids_want = json_object_get(entry, "ids"), *plain = json_object_get(entry, "plain");
+    const json_t *ids_want = json_object_get(entry, "ids"),
+                 *plain = json_object_get(entry, "plain");
     const char *decoded = json_string_value(json_object_get(entry, "decoded"));
     size_t len, n, back_len;
     int32_t *ids;
@@ -182,7 +183,8 @@ static void check_templates(const char *golden, enum lade_chat_family family)
     assert_non_null(root);
     json_t *cases = json_object_get(root, "cases"), *c;
     size_t i, rendered = 0, encoded = 0;
-    json_array_foreach(cases, i, c) {
+    json_array_foreach(cases, i, c)
+    {
         struct lade_message m[64];
         size_t n;
         const char *name = json_string_value(json_object_get(c, "name"));
@@ -228,11 +230,18 @@ static void test_thinking(void **state)
     check_templates("tests/golden/templates/thinking.json", LADE_CHAT_THINKING);
 }
 
+static void test_coder(void **state)
+{
+    (void)state;
+    check_templates("tests/golden/templates/coder.json", LADE_CHAT_CODER);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_small_corpus), cmocka_unit_test(test_qwen_corpus),
         cmocka_unit_test(test_instruct),     cmocka_unit_test(test_thinking),
+        cmocka_unit_test(test_coder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

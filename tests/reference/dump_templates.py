@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
 """Renders conversations with transformers' apply_chat_template, by the templates of the fixtures.
 
-Writes tests/golden/templates/{instruct,thinking}.json:
+  dump_templates.py                  tests/golden/templates/{instruct,thinking}.json
+  dump_templates.py --coder FILE     tests/golden/templates/coder.json: FILE is the template of the
+                                     Qwen3-Coder models (llama.cpp has it as
+                                     models/templates/Qwen3-Coder.jinja); conversations without
+                                     tools and calls only
 
-  family   "instruct" or "thinking"
+  family   "instruct", "thinking" or "coder"
   cases    list of
     name
     messages     as given: role, content, for assistants maybe reasoning_content and tool_calls
@@ -107,6 +111,9 @@ CASES = [  # name, messages, tools
     ("flat call", [user("q"), said("", None, [call("f", {"x": None}, nested=False)]), result("r"),
                    user("next")], None),
     ("tool last", [user("q"), said("", None, [call("f", {})]), result("line 1\nline 2")], None),
+    ("results whose call is text", [user("both?"), said("<tool_call>\n...\n</tool_call>"),
+                                    result("1"), result("2\n"), said("Done."), user("ok")], None),
+    ("result last", [user("q"), said("calling"), result("r")], None),
     ("tools offered", [user("Weather?")], [WEATHER]),
     ("tools with system", [system("You are helpful."), user("Weather?")], [WEATHER, CLOCK]),
     ("tools used", [system("S"), user("Weather in Köln?"),
@@ -117,30 +124,36 @@ CASES = [  # name, messages, tools
 ]
 
 
-def dump(family):
-    directory = TESTS / "fixtures" / FIXTURE[family]
-    template = (directory / "chat_template.jinja").read_text(encoding="utf-8")
-    tok = Tokenizer.from_file(str(directory / "tokenizer.json"))
+def dump(family, template, fixture, cases):
+    tok = Tokenizer.from_file(str(TESTS / "fixtures" / fixture / "tokenizer.json"))
     renderer = PreTrainedTokenizerFast(tokenizer_object=tok, chat_template=template)
-    cases = []
-    for name, messages, tools in CASES:
+    out = []
+    for name, messages, tools in cases:
         rendered, closed = (renderer.apply_chat_template(
             messages, tools=tools, tokenize=False, add_generation_prompt=generate)
             for generate in (True, False))
-        cases.append({"name": name, "messages": messages, "tools": tools,
-                      "rendered": rendered, "closed": closed,
-                      "ids": tok.encode(rendered, add_special_tokens=False).ids})
+        out.append({"name": name, "messages": messages, "tools": tools,
+                    "rendered": rendered, "closed": closed,
+                    "ids": tok.encode(rendered, add_special_tokens=False).ids})
     GOLDEN.mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join("  " + json.dumps(case, ensure_ascii=False) for case in cases)
+    lines = ",\n".join("  " + json.dumps(case, ensure_ascii=False) for case in out)
     (GOLDEN / f"{family}.json").write_text(
         f'{{"family": "{family}", "cases": [\n{lines}\n]}}\n', encoding="utf-8")
-    print(f"{family}.json: {len(cases)} conversations")
+    print(f"{family}.json: {len(out)} conversations")
 
 
 def main():
-    argparse.ArgumentParser(description=__doc__.split("\n\n")[0]).parse_args()
-    for family in FIXTURE:
-        dump(family)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--coder", metavar="FILE", type=Path)
+    coder = parser.parse_args().coder
+    if coder:
+        plain = [case for case in CASES
+                 if not case[2] and not any("tool_calls" in message for message in case[1])]
+        dump("coder", coder.read_text(encoding="utf-8"), FIXTURE["instruct"], plain)
+        return
+    for family, fixture in FIXTURE.items():
+        template = TESTS / "fixtures" / fixture / "chat_template.jinja"
+        dump(family, template.read_text(encoding="utf-8"), fixture, CASES)
 
 
 if __name__ == "__main__":
