@@ -188,6 +188,7 @@ static void read_generation(const struct lade_gguf *g, struct lade_generation *g
     double real;
     int64_t id;
     lade_generation_defaults(gen);
+    gen->sampled = lade_gguf_find(g, "general.sampling.temp") != NULL;
     if (lade_gguf_real(lade_gguf_find(g, "general.sampling.temp"), &real) && real >= 0 &&
         real < 100)
         gen->temperature = (float)real;

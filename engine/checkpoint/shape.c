@@ -377,6 +377,9 @@ static int read_generation(struct lade_generation *gen, json_t *root, const char
     if (lade_json_int(root, "top_k", 0, INT32_MAX, &top_k, &top_k, path, err))
         return -1;
     gen->top_k = (int)top_k;
+    static const char *const says[] = {"temperature", "top_p", "top_k", "do_sample"};
+    for (size_t i = 0; i < sizeof says / sizeof *says; i++)
+        gen->sampled |= json_object_get(root, says[i]) != NULL;
     if (json_is_false(json_object_get(root, "do_sample")))
         gen->temperature = 0;
     json_t *stop = json_object_get(root, "eos_token_id");

@@ -38,6 +38,7 @@ struct lade_shape {
 struct lade_generation {
     float temperature, top_p, min_p, repetition_penalty; /* temperature 0: greedy */
     int top_k;
+    bool sampled;                    /* a file said how to sample */
     int stop[LADE_MAX_STOP], n_stop; /* token ids; n_stop 0 where the files name none */
 };
 

@@ -52,6 +52,24 @@ static void take_sizes(struct lade_model *m, const struct lade_options *opt)
     m->batch = m->place.batch < m->context ? m->place.batch : m->context;
 }
 
+/* What the cards of the models recommend, where the files say nothing: older GGUF files do not. */
+static void take_sampling(struct lade_generation *g, enum lade_chat_family family)
+{
+    static const struct {
+        float temperature, top_p;
+        int top_k;
+    } cards[] = {
+        [LADE_CHAT_INSTRUCT] = {0.7f, 0.8f, 20},
+        [LADE_CHAT_THINKING] = {0.6f, 0.95f, 20},
+        [LADE_CHAT_CODER] = {1, 0.95f, 40},
+    };
+    if (g->sampled)
+        return;
+    g->temperature = cards[family].temperature;
+    g->top_p = cards[family].top_p;
+    g->top_k = cards[family].top_k;
+}
+
 int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, char *err)
 {
     struct lade_model *m = calloc(1, sizeof *m);
@@ -62,6 +80,7 @@ int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, 
         lade_tokenizer_open(&m->tok, opt->model, err) ||
         lade_chat_detect(&m->family, opt->model, err) || check_options(m, opt, err))
         return -1;
+    take_sampling(&m->cat->generation, m->family);
     if (!opt->place && make_plan(&m->plan, m, opt, opt->strategy, err))
         return -1;
     m->place = opt->place ? *opt->place : m->plan.rows[m->plan.chosen].place;

@@ -203,8 +203,44 @@ static void as_plain_floats(void **state)
         check(&list[i]);
 }
 
+/* The family's own sampling, unless a file says another. */
+static void sampling_is_the_familys(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *template, *generation;
+        float temperature;
+        int top_k;
+    } rows[] = {
+        {"hello", "{}", 0.7f, 20},
+        {"{%- if add_generation_prompt %}<think>\n{% endif %}", "{}", 0.6f, 20},
+        {"<function=", "{\"eos_token_id\": 3}", 1, 40},
+        {"<function=", "{\"top_k\": 7}", 0.7f, 7},
+        {"<function=", "{\"do_sample\": false}", 0, 20},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct support_checkpoint c;
+        struct lade_model *m;
+        char err[LADE_ERR] = "";
+        start(&c);
+        json_decref(c.generation);
+        c.generation = json_loads(rows[i].generation, 0, NULL);
+        support_save(&c, 1);
+        support_write(&c, "chat_template.jinja", rows[i].template, strlen(rows[i].template));
+        struct lade_options opt = {.model = c.dir, .cpu_only = true, .context = 128};
+        if (lade_model_open(&m, &opt, NULL, NULL, NULL, err))
+            fail_msg("%s", err);
+        const struct lade_generation *g = &lade_model_catalog(m)->generation;
+        assert_true(g->temperature == rows[i].temperature);
+        assert_int_equal(g->top_k, rows[i].top_k);
+        lade_model_close(m);
+        support_free(&c);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(as_plain_floats)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(as_plain_floats),
+                                       cmocka_unit_test(sampling_is_the_familys)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
