@@ -400,7 +400,9 @@ int gpu_attention(struct lade_device *dev, const struct lade_attention *op, char
     a.k_cache = op->k_cache;
     a.v_cache = op->v_cache;
     a.out = op->out;
-    a.parts = count_parts(dev->sms, a.n, a.kv_heads, a.group, op->pos + op->n);
+    const bool on_tensor_cores = gpu_flash_takes(dev, &a);
+    a.parts =
+        on_tensor_cores ? 0 : count_parts(dev->sms, a.n, a.kv_heads, a.group, op->pos + op->n);
     struct gpu_carve c = {};
     carve_attention(&c, &a, (size_t)a.n * (size_t)a.parts);
     if (gpu_carve_commit(dev, &c, err))
@@ -408,6 +410,8 @@ int gpu_attention(struct lade_device *dev, const struct lade_attention *op, char
     dim3 rows((unsigned)a.n, (unsigned)gpu_up(a.heads + 2 * a.kv_heads, PREPARE_WARPS));
     cudaError_t code =
         LADE_LAUNCH(attention_prepare, rows, PREPARE_WARPS * GPU_WARP, 0, dev->compute, a);
+    if (code == cudaSuccess && on_tensor_cores)
+        return gpu_flash(dev, &a, err);
     if (code == cudaSuccess)
         code = launch_parts(dev, &a);
     dim3 join((unsigned)a.heads, (unsigned)gpu_up(a.dim, JOIN_THREADS), (unsigned)a.n);

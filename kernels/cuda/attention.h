@@ -9,7 +9,7 @@
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/mma.h"
 
-enum { ATTEND_DIM = 256 }; /* most dimensions of a head */
+enum { ATTEND_DIM = 256, FLASH_FEW = 16 }; /* most dimensions of a head; least tokens of flash.cu */
 
 /* struct lade_attention with work space. */
 struct gpu_attention {
@@ -25,6 +25,10 @@ struct gpu_attention {
     int parts;              /* of the context */
     float *max, *sum, *acc; /* [n][heads][parts], acc with [dim] */
 };
+
+/* Whether flash.cu can take what attention_prepare() left, and its launch. */
+bool gpu_flash_takes(const struct lade_device *dev, const struct gpu_attention *a);
+int gpu_flash(struct lade_device *dev, const struct gpu_attention *a, char *err);
 
 /* The position of the first token; a value that does not fit the cache is taken as -1. */
 __device__ static inline int attention_pos(const struct gpu_attention &a)

@@ -1,4 +1,4 @@
-/* blocks.h - ggml's block formats on the card: eight consecutive values at a time.
+/* blocks.h - block formats on the card: eight consecutive values at a time.
  *
  * The formulas are those of kernels/blocks.c, which says how the formats lie. What is left to say
  * is where the parts are once blocks are interleaved over tiles (kernels/matrix.h): words are
@@ -363,19 +363,23 @@ __device__ static inline void chunk_iq1_m(const struct block_lane &b, const uint
                 books[GPU_BOOK_IQ1 + at], nibble & 8);
 }
 
-/* ---- all of them ----------------------------------------------------------------------------- */
+/* ---- 8-bit floats: the code's exponent and mantissa are those of a half 2^8 times smaller ----- */
 
-/* Values 8c .. 8c+7 of a row's block. */
-/* A scale, then 8-bit floats: exponent and mantissa are those of a half 2^8 times smaller. */
 __device__ static inline void chunk_f8(const struct block_lane &b, int c, float *y)
 {
-    const float d = __uint_as_float(block_word(b, 0));
+    const float scale = __uint_as_float(block_word(b, 0));
+    uint32_t pair[2];
+    block_pair(pair, b, 1 + 2 * c);
+#pragma unroll
     for (int i = 0; i < 8; i++) {
-        const uint32_t code = block_word(b, 1 + 2 * c + i / 4) >> 8 * (i % 4);
-        y[i] = half_value((code & 0x80) << 8 | (code & 0x7f) << 7) * 256.0f * d;
+        uint32_t code = byte_of(pair, i);
+        y[i] = half_value((code & 0x80) << 8 | (code & 0x7f) << 7) * 256.0f * scale;
     }
 }
 
+/* ---- all of them ----------------------------------------------------------------------------- */
+
+/* Values 8c .. 8c+7 of a row's block. */
 __device__ static inline void block_chunk(int format, const struct block_lane &b,
                                           const uint16_t *books, int c, float *y)
 {

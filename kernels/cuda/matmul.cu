@@ -13,11 +13,6 @@ int gpu_matmul(struct lade_device *dev, const struct lade_matmul *jobs, int n_jo
         return -1;
     if (n < 1 || n_jobs < 1)
         return 0;
-    return gpu_few(dev, jobs, n_jobs, n, err);
-}
-
-size_t gpu_matmul_work(const struct lade_limits *l)
-{
-    (void)l;
-    return 0;
+    return dev->exact || n <= GPU_FEW ? gpu_few(dev, jobs, n_jobs, n, err)
+                                      : gpu_many(dev, jobs, n_jobs, n, err);
 }

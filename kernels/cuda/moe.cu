@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/few.h"
 #include "kernels/cuda/moe.h"
+#include "kernels/cuda/sorted.h"
 
 enum {
     MATRIX_WARPS = FEW_WARPS / 2, /* of gate, and of up */
@@ -388,7 +389,8 @@ size_t gpu_moe_work(const struct lade_limits *l)
     float *hidden;
     struct gpu_carve c = {};
     carve_few(&c, &hidden, l->batch, l->experts_used, l->expert_rows);
-    return gpu_carve_bytes(&c);
+    size_t few = gpu_carve_bytes(&c), sorted = gpu_sorted_work(l);
+    return few > sorted ? few : sorted;
 }
 
 int gpu_moe(struct lade_device *dev, const struct lade_moe *op, char *err)
@@ -423,5 +425,5 @@ int gpu_moe(struct lade_device *dev, const struct lade_moe *op, char *err)
     }
     if (m.n < 1 || !m.hidden_kinds)
         return 0;
-    return run_few(dev, &m, err);
+    return !dev->exact && m.n >= GPU_SORTED ? gpu_sorted(dev, &m, err) : run_few(dev, &m, err);
 }

@@ -9,12 +9,18 @@
 
 #include "kernels/cuda/gpu.h"
 
-enum {
-    GPU_JOBS = 8,
-    GPU_FEW = 8
-}; /* matrices of one launch; most tokens for which gpu_few() is
-                                       faster than gpu_many() */
+/* Matrices of one launch; most tokens for which gpu_few() is the faster way. */
+enum { GPU_JOBS = 8, GPU_FEW = 16 };
 
 int gpu_few(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n, char *err);
+int gpu_many(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n, char *err);
+
+/* Rows of floats as f16 for gpu_many() and experts: many.h has the form of the result, which takes
+ * rows * many_stride(cols) numbers and `rows` scales. */
+cudaError_t gpu_half_rows(struct lade_device *dev, const float *x, int rows, int cols,
+                          uint16_t *out, float *scale);
+
+/* Lets a kernel have more shared memory than the 48 KiB that all may. */
+int gpu_shared_room(struct lade_device *dev, const void *kernel, size_t bytes, char *err);
 
 #endif

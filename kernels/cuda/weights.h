@@ -16,8 +16,7 @@ struct gpu_matrix {
     const uint8_t *data; /* NULL: not on this device */
     int rows, cols;
     int group;
-    uint8_t type, block, kind;
-    uint8_t has_zeros : 1, has_order : 1;
+    uint8_t type, block, kind, has_zeros : 1, has_order : 1;
 };
 
 /* How decode products read a matrix (few.h). */
@@ -30,11 +29,10 @@ enum gpu_kind {
 
 static inline enum gpu_kind gpu_kind_of(const struct lade_matrix *m)
 {
-    if (m->has_order)
-        return GPU_WIDE;
-    if (m->type == LADE_Q4 && m->group % 32 == 0)
+    const bool runs = m->group % 32 == 0 && !m->has_order;
+    if (m->type == LADE_Q4 && runs)
         return GPU_Q4;
-    if (m->type == LADE_Q8 && m->group % 32 == 0)
+    if (m->type == LADE_Q8 && runs)
         return GPU_Q8;
     return m->type == LADE_BF16 && m->cols % 8 == 0 ? GPU_BF16 : GPU_WIDE;
 }
@@ -87,19 +85,26 @@ __device__ static inline const uint16_t *matrix_scales(const struct gpu_matrix &
     return (const uint16_t *)(m.data + tiles * (size_t)matrix_words(m) * LADE_TILE * 4);
 }
 
-__device__ static inline const uint8_t *matrix_zeros(const struct gpu_matrix &m)
+/* Bytes of a value per row and group, with what fills the last 64. */
+__device__ static inline size_t matrix_group_bytes(const struct gpu_matrix &m, int size)
 {
     size_t tiles = (size_t)((m.rows - 1) / LADE_TILE + 1);
-    size_t bytes = tiles * (size_t)matrix_groups(m) * LADE_TILE * 2;
-    return (const uint8_t *)matrix_scales(m) + (bytes + LADE_ALIGN - 1) / LADE_ALIGN * LADE_ALIGN;
+    size_t bytes = tiles * (size_t)matrix_groups(m) * LADE_TILE * (size_t)size;
+    return (bytes + LADE_ALIGN - 1) / LADE_ALIGN * LADE_ALIGN;
 }
 
-/* Behind the scales, and the zeros where there are some. */
-__device__ static inline const uint16_t *matrix_order(const struct gpu_matrix &m)
+__device__ static inline const uint8_t *matrix_zeros(const struct gpu_matrix &m)
 {
-    size_t tiles = (size_t)((m.rows - 1) / LADE_TILE + 1);
-    size_t bytes = m.has_zeros ? tiles * (size_t)matrix_groups(m) * LADE_TILE : 0;
-    return (const uint16_t *)(matrix_zeros(m) + (bytes + LADE_ALIGN - 1) / LADE_ALIGN * LADE_ALIGN);
+    return (const uint8_t *)matrix_scales(m) + matrix_group_bytes(m, 2);
+}
+
+/* Group of input k. */
+__device__ static inline int matrix_group(const struct gpu_matrix &m, int k)
+{
+    if (!m.has_order)
+        return k / m.group;
+    const uint8_t *order = matrix_zeros(m) + (m.has_zeros ? matrix_group_bytes(m, 1) : 0);
+    return ((const uint16_t *)order)[k];
 }
 
 /* ---- values of one chunk in their own order; zero past the last column ------------------------ */
@@ -112,18 +117,15 @@ __device__ static inline void chunk_tiled(const struct gpu_matrix &m, int row, i
     const uint32_t *codes = (const uint32_t *)m.data + tile * (size_t)words * LADE_TILE + lane;
     const uint16_t *scales = matrix_scales(m) + tile * (size_t)groups * LADE_TILE + lane;
     const uint8_t *zeros = matrix_zeros(m) + tile * (size_t)groups * LADE_TILE + lane;
-    for (int part = 0; part < 8 / per; part++) {
-        int word = chunk * (8 / per) + part;
-        bool inside = word < words;
-        size_t group = inside ? (size_t)(word * per / m.group) * LADE_TILE : 0;
-        uint32_t code = inside ? codes[(size_t)word * LADE_TILE] : 0;
-        float scale = half_value(scales[group]);
-        int zero = m.has_zeros ? zeros[group] : q4 ? 8 : 128;
-        for (int i = 0; i < per; i++) {
-            int value = (int)(code >> i * (32 / per) & (q4 ? 15 : 255)) - zero;
-            bool counts = word * per + i < m.cols;
-            y[part * per + i] = counts ? scale * (float)value : 0.0f;
-        }
+    for (int i = 0; i < 8; i++) {
+        const int k = chunk * 8 + i;
+        y[i] = 0;
+        if (k >= m.cols)
+            continue;
+        const size_t group = (size_t)matrix_group(m, k) * LADE_TILE;
+        const uint32_t code = codes[(size_t)(k / per) * LADE_TILE] >> k % per * (32 / per);
+        const int zero = m.has_zeros ? zeros[group] : q4 ? 8 : 128;
+        y[i] = half_value(scales[group]) * (float)((int)(code & (q4 ? 15 : 255)) - zero);
     }
 }
 
@@ -164,38 +166,12 @@ __device__ static inline void chunk_blocks(const struct gpu_matrix &m, const uin
         y[i] = chunk * 8 + i < m.cols ? y[i] : 0.0f;
 }
 
-/* The same where each input has a group of its own choice. */
-__device__ static inline void chunk_ordered(const struct gpu_matrix &m, int row, int chunk,
-                                            float *y)
-{
-    const bool q4 = m.type == LADE_Q4;
-    const int words = matrix_words(m), per = q4 ? 8 : 4;
-    const size_t tile = (size_t)(row / LADE_TILE), lane = (size_t)(row % LADE_TILE);
-    const size_t groups = tile * (size_t)matrix_groups(m) * LADE_TILE + lane;
-    const uint32_t *codes = (const uint32_t *)m.data + tile * (size_t)words * LADE_TILE + lane;
-    const uint16_t *scales = matrix_scales(m) + groups, *order = matrix_order(m);
-    const uint8_t *zeros = matrix_zeros(m) + groups;
-    for (int i = 0; i < 8; i++) {
-        const int k = chunk * 8 + i;
-        if (k >= m.cols) {
-            y[i] = 0;
-            continue;
-        }
-        const uint32_t code = codes[(size_t)(k / per) * LADE_TILE] >> k % per * (32 / per);
-        const size_t group = (size_t)order[k] * LADE_TILE;
-        const int zero = m.has_zeros ? zeros[group] : q4 ? 8 : 128;
-        y[i] = half_value(scales[group]) * (float)((int)(code & (q4 ? 15 : 255)) - zero);
-    }
-}
-
 /* Not inlined: it holds all formats. `row` is below m.rows. */
 __device__ static inline __attribute__((noinline)) void
 matrix_chunk(const struct gpu_matrix &m, const uint16_t *books, int row, int chunk, float *y)
 {
     if (m.type == LADE_BLOCKS)
         chunk_blocks(m, books, row, chunk, y);
-    else if (m.has_order)
-        chunk_ordered(m, row, chunk, y);
     else if (m.type == LADE_Q4 || m.type == LADE_Q8)
         chunk_tiled(m, row, chunk, y);
     else
