@@ -50,6 +50,13 @@ static inline bool is_plugin(const char *device)
     return strstr(device, ".so") != NULL;
 }
 
+/* Relative error of products that need not be exact: inputs of 16 bits on the CPU; inputs and
+ * weights rounded to f16 (11 bits) with CUDA. */
+static inline double coarse_limit(const char *device)
+{
+    return strstr(device, "cuda") ? 1e-3 : 1e-4;
+}
+
 /* Threads to try: they are the CPU's business. */
 static inline int most_threads(const char *device)
 {

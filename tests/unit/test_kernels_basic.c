@@ -206,9 +206,8 @@ static void rmsnorm(void **state)
                     for (size_t i = 0; i < dim; i++)
                         want[t + i] = sum[t + i] / sqrt(mean + 1e-6) * w[i];
                 }
-                assert_int_equal(ops->rmsnorm(dev, y, x, with ? add : NULL, w, n,
-                                                         dims[s], 1e-6f, err),
-                                 0);
+                assert_int_equal(
+                    ops->rmsnorm(dev, y, x, with ? add : NULL, w, n, dims[s], 1e-6f, err), 0);
                 assert_near("norm", y, want, all, 1e-6);
                 assert_near("residual", x, sum, all, 1e-6);
             }
@@ -359,7 +358,7 @@ int main(int argc, char **argv)
         EACH_ISA(memory),
         cmocka_unit_test(pool_calls_each_unit_once),
         cmocka_unit_test(pool_sleeps_when_idle),
-        EACH_BUT_CUDA(embed),
+        EACH_DEVICE(embed),
         EACH_DEVICE(rmsnorm),
         EACH_DEVICE(route),
         EACH_DEVICE(route_not_a_number),
