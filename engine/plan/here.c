@@ -95,6 +95,8 @@ void lade_plan_machine_of(struct lade_plan_machine *out, const struct lade_machi
     set(&out->experts_gbps, p->kernels.experts_gbps);
     set(&out->base_gflops, p->kernels.base_gflops);
     set(&out->experts_gflops, p->kernels.experts_gflops);
+    set(&out->load_gbps, p->packing.fresh_gbps);
+    set(&out->pack_gbps, p->packing.again_gbps);
     add_drives(out, p);
     out->measured = p->ram_gbps > 0 && p->kernels.experts_gbps > 0;
     for (int i = 0; i < p->n_drives; i++)

@@ -55,7 +55,9 @@ struct lade_plan_machine {
     double base_gflops, experts_gflops;     /* the CPU's kernels on a prefill batch */
     double disk_gbps;                       /* front to back */
     double disk_one_gbps, disk_random_gbps; /* experts at random: one, eight in flight */
-    bool measured;                          /* speeds are this machine's, not typical ones */
+    double load_gbps, pack_gbps; /* bytes of files into weights, the drive left aside: new memory,
+                                    memory used before */
+    bool measured;               /* speeds are this machine's, not typical ones */
 };
 
 /* ---- what comes out ---- */

@@ -49,7 +49,10 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
                   moving(2 * (double)m->state, gpu ? pc->vram_gbps : pc->ram_gbps);
     double gpu_part = moving(read * from_vram, pc->vram_gbps);
     double ram_part = moving(read * from_ram, gpu_rest ? pc->link_gbps : pc->experts_gbps);
-    double drive_part = moving(read * from_drive, pc->disk_random_gbps);
+    /* What is read is packed meanwhile: the slower of the two counts. */
+    double reading = fmin(pc->disk_random_gbps, pc->pack_gbps);
+    double loading = fmin(pc->disk_gbps, pc->load_gbps);
+    double drive_part = moving(read * from_drive, reading);
     /* What the drive has brought must still be computed, or carried to the GPU; the CPU works on
      * its experts while the GPU works on its own. */
     ram_part += moving(read * from_drive, gpu_rest ? pc->link_gbps : pc->experts_gbps);
@@ -64,7 +67,7 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
                       m->experts_flops * (1 - cpu_share) / pc->gpu_gflops +
                       m->experts_flops * cpu_share / pc->experts_gflops) /
                      1e9;
-    double moved = moving(visit * on_drive, pc->disk_random_gbps);
+    double moved = moving(visit * on_drive, reading);
     if (gpu_rest)
         moved += moving(visit * in_ram, pc->link_gbps);
     double prompt = fmax(compute, moved);
@@ -74,8 +77,8 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
     double vram = (double)p->vram_experts, ram = (double)p->ram_experts;
     double home = (double)m->base + (p->ram_backs_vram ? fmax(vram, ram) : vram + ram);
     double source = (double)m->files / fmax((double)m->base + all, 1);
-    row->load_s = moving(home * source, pc->disk_gbps);
+    row->load_s = moving(home * source, loading);
     /* The base, then the experts of a short prompt, read where they lie. */
-    row->first_s = moving((double)m->base * source, pc->disk_gbps) +
-                   moving(all * visited(m, SHORT_PROMPT) * source, pc->disk_random_gbps) + token;
+    row->first_s = moving((double)m->base * source, loading) +
+                   moving(all * visited(m, SHORT_PROMPT) * source, reading) + token;
 }

@@ -108,6 +108,8 @@ static void measure(struct lade_machine *p, const struct lade_probe_wish *wish)
         p->ram_gbps = lade_probe_ram(p->cores);
     if (again || !p->kernels.experts_gbps)
         lade_probe_kernels(&p->kernels, wish);
+    if (wish->catalog && (again || !p->packing.fresh_gbps))
+        lade_probe_packing(&p->packing, wish->catalog, p->cores);
     for (int i = 0; i < p->n_drives; i++)
         if (again || !p->drive[i].one_gbps)
             lade_probe_drive_measure(&p->drive[i], expert_bytes(wish->catalog));
@@ -120,6 +122,7 @@ static void measure(struct lade_machine *p, const struct lade_probe_wish *wish)
 
 void lade_machine_probe(struct lade_machine *out, const struct lade_probe_wish *wish)
 {
+    const char *format = wish->catalog ? wish->catalog->format : "";
     struct timespec t;
     *out = (struct lade_machine){0};
     lade_machine_memory(&out->memory);
@@ -131,9 +134,9 @@ void lade_machine_probe(struct lade_machine *out, const struct lade_probe_wish *
     lade_probe_gpus(out, wish->plugin, false);
     lade_probe_types(&out->kernels, wish->catalog);
     clock_gettime(CLOCK_REALTIME, &t);
-    lade_speeds_recall(out, wish->cache_dir, (double)t.tv_sec);
+    lade_speeds_recall(out, format, wish->cache_dir, (double)t.tv_sec);
     if (wish->measure == LADE_MEASURE_NOTHING)
         return;
     measure(out, wish);
-    lade_speeds_keep(out, wish->cache_dir, (double)t.tv_sec);
+    lade_speeds_keep(out, format, wish->cache_dir, (double)t.tv_sec);
 }

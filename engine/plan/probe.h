@@ -35,6 +35,12 @@ struct lade_machine_kernels {
     double base_gflops;             /* a prefill batch of 512 */
 };
 
+/* How fast bytes of the files become weights in memory, by all cores, the drive left aside. */
+struct lade_machine_packing {
+    double fresh_gbps; /* into new memory, as a load does */
+    double again_gbps; /* into memory that was used before, as a cache does */
+};
+
 /* One drive, as the file system sees it. */
 struct lade_machine_drive {
     char name[64];   /* "nvme0n1", "md0"; "0:45" where there is no block device */
@@ -56,6 +62,7 @@ struct lade_machine {
     char cpu[96], isa[64]; /* "AMD EPYC ..."; what the kernels use: "AVX-512" */
     double ram_gbps;       /* read by all cores */
     struct lade_machine_kernels kernels;
+    struct lade_machine_packing packing;
     struct lade_machine_gpu gpu[LADE_MACHINE_GPUS];
     int n_gpus;
     char gpu_missing[LADE_ERR];                           /* why no GPU can be used; "" = one can */
@@ -105,15 +112,23 @@ void lade_probe_types(struct lade_machine_kernels *out, const struct lade_catalo
 /* Times the CPU's kernels on matrices of these types and the shapes of the 80B model. Leaves zeros where there is no memory for it. */
 void lade_probe_kernels(struct lade_machine_kernels *out, const struct lade_probe_wish *wish);
 
+/* Packs an expert of the catalog over and over with `threads` threads. Leaves zeros where there is
+ * no memory for it or the file cannot be read. */
+void lade_probe_packing(struct lade_machine_packing *out, const struct lade_catalog *cat,
+                        int threads);
+
 /* GPUs through the plug-in. Where that does not work, probe->gpu_missing says why. `measure` opens
  * each for a moment, and without the plug-in asks NVML, so that a person is told of a GPU that
  * cannot be used. */
 void lade_probe_gpus(struct lade_machine *probe, const char *plugin, bool measure);
 
-/* The file of measured speeds in `cache_dir`: takes what it knows, not older than a month, of the
+/* The file of measured speeds in `cache_dir`. `format` is the checkpoint's ("gguf"), on which the
+ * speed of packing depends; "" = none is meant. Takes what it knows, not older than a month, of the
  * probe's drives, kernels, GPUs and memory; writes what the probe has measured. A file that is
  * missing or damaged knows nothing. Unwritable directories are left alone. */
-void lade_speeds_recall(struct lade_machine *probe, const char *cache_dir, double now);
-void lade_speeds_keep(const struct lade_machine *probe, const char *cache_dir, double now);
+void lade_speeds_recall(struct lade_machine *probe, const char *format, const char *cache_dir,
+                        double now);
+void lade_speeds_keep(const struct lade_machine *probe, const char *format, const char *cache_dir,
+                      double now);
 
 #endif

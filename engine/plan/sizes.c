@@ -165,6 +165,8 @@ void lade_plan_machine_typical(struct lade_plan_machine *out, uint64_t vram, uin
         .ram_gbps = 50,
         .base_gbps = 42,
         .experts_gbps = 38,
+        .load_gbps = 6,
+        .pack_gbps = 10,
         .base_gflops = 900,
         .experts_gflops = 600,
         .disk_gbps = storages[storage].sequential,

@@ -1,7 +1,7 @@
 /* speeds.c - measured speeds, kept between runs in one small JSON file:
  *
- *     {"version": 1, "ram": {KEY: {"at": SECONDS, "gbps": N}}, "kernels": {...}, "gpus": {...},
- *      "drives": {...}}
+ *     {"version": 1, "ram": {KEY: {"at": SECONDS, "ram_gbps": N}}, "kernels": {...},
+ *      "packing": {...}, "gpus": {...}, "drives": {...}}
  *
  * KEY names what was measured: the processor and its threads, the types of weights, a GPU's bus, a
  * drive. A number that makes no sense is no number. */
@@ -36,6 +36,8 @@ static const struct number kernels_numbers[] = {NUMBER(lade_machine_kernels, exp
                                                 NUMBER(lade_machine_kernels, experts_gflops),
                                                 NUMBER(lade_machine_kernels, base_gflops),
                                                 {0}};
+static const struct number packing_numbers[] = {
+    NUMBER(lade_machine_packing, fresh_gbps), NUMBER(lade_machine_packing, again_gbps), {0}};
 static const struct number gpu_numbers[] = {NUMBER(lade_machine_gpu, memory_gbps),
                                             NUMBER(lade_machine_gpu, upload_gbps),
                                             NUMBER(lade_machine_gpu, download_gbps),
@@ -106,6 +108,12 @@ static const char *kernels_key(char out[KEY], const struct lade_machine *p)
     return out;
 }
 
+static const char *packing_key(char out[KEY], const struct lade_machine *p, const char *format)
+{
+    snprintf(out, KEY, "%s, %d cores, %s, %s", p->cpu, p->cores, format, p->kernels.experts);
+    return out;
+}
+
 static const char *gpu_key(char out[KEY], const struct lade_machine_gpu *g)
 {
     snprintf(out, KEY, "%s, %s", g->bus, g->name);
@@ -132,7 +140,8 @@ static json_t *read_file(const char *path)
     return json_pack("{s:i}", "version", VERSION);
 }
 
-void lade_speeds_recall(struct lade_machine *probe, const char *cache_dir, double now)
+void lade_speeds_recall(struct lade_machine *probe, const char *format, const char *cache_dir,
+                        double now)
 {
     char path[PATH_MAX], key[KEY];
     if (!file_path(path, cache_dir))
@@ -141,6 +150,8 @@ void lade_speeds_recall(struct lade_machine *probe, const char *cache_dir, doubl
     recall(probe, ram_numbers, json_object_get(file, "ram"), ram_key(key, probe), now);
     recall(&probe->kernels, kernels_numbers, json_object_get(file, "kernels"),
            kernels_key(key, probe), now);
+    recall(&probe->packing, packing_numbers, json_object_get(file, "packing"),
+           packing_key(key, probe, format), now);
     for (int i = 0; i < probe->n_gpus; i++)
         probe->gpu[i].measured = recall(&probe->gpu[i], gpu_numbers, json_object_get(file, "gpus"),
                                         gpu_key(key, &probe->gpu[i]), now);
@@ -165,7 +176,8 @@ static void make_directory(const char *path)
     mkdir(copy, 0700);
 }
 
-void lade_speeds_keep(const struct lade_machine *probe, const char *cache_dir, double now)
+void lade_speeds_keep(const struct lade_machine *probe, const char *format, const char *cache_dir,
+                      double now)
 {
     char path[PATH_MAX], temporary[PATH_MAX + 16], key[KEY];
     if (!file_path(path, cache_dir))
@@ -173,6 +185,7 @@ void lade_speeds_keep(const struct lade_machine *probe, const char *cache_dir, d
     json_t *file = read_file(path);
     keep(probe, ram_numbers, file, "ram", ram_key(key, probe), now);
     keep(&probe->kernels, kernels_numbers, file, "kernels", kernels_key(key, probe), now);
+    keep(&probe->packing, packing_numbers, file, "packing", packing_key(key, probe, format), now);
     for (int i = 0; i < probe->n_gpus; i++)
         if (probe->gpu[i].measured)
             keep(&probe->gpu[i], gpu_numbers, file, "gpus", gpu_key(key, &probe->gpu[i]), now);

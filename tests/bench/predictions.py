@@ -54,7 +54,18 @@ def cases(program, model):
                 yield name, cap
 
 
+def forget(model):
+    """Takes the model's files out of the page cache, so that each load is a cold one."""
+    files = [model] if os.path.isfile(model) else [
+        os.path.join(model, f) for f in os.listdir(model)]
+    for path in files:
+        fd = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+
+
 def measure(program, model, strategy, cap, tokens):
+    forget(model)
     rows = lade(program, "bench", "-m", model, "--strategy", strategy, "--cpu", "--cpu-memory",
                 f"{cap:.3f}", "-p", "0", "-n", str(tokens), "-r", "3", "--json")
     return rows[0]

@@ -16,7 +16,7 @@
 
 #include "engine/plan/plan.h"
 
-static char dir[64];
+static char dir[64], err[LADE_ERR];
 
 /* ---- a made-up system ---- */
 
@@ -155,6 +155,7 @@ static struct lade_machine machine(void)
                                               .base_gbps = 35,
                                               .experts_gflops = 500,
                                               .base_gflops = 700};
+    m.packing = (struct lade_machine_packing){2, 4};
     snprintf(m.drive[0].name, sizeof m.drive[0].name, "nvme0n1");
     m.drive[0].sequential_gbps = 3.25;
     m.drive[0].one_gbps = 1.5;
@@ -174,6 +175,7 @@ static struct lade_machine blank(void)
 {
     struct lade_machine m = machine();
     m.ram_gbps = 0;
+    m.packing = (struct lade_machine_packing){0};
     m.kernels = (struct lade_machine_kernels){.experts = "int4", .base = "int8"};
     m.drive[0].sequential_gbps = m.drive[0].one_gbps = m.drive[0].eight_gbps = 0;
     m.gpu[0].memory_gbps = m.gpu[0].upload_gbps = m.gpu[0].download_gbps = 0;
@@ -187,36 +189,40 @@ static void test_speeds_are_kept(void **state)
     const char *cache = under("made/on/demand");
     const double now = 1.7e9, month = 30 * 86400.0;
     struct lade_machine m = machine(), found = blank();
-    lade_speeds_recall(&found, cache, now);
+    lade_speeds_recall(&found, "gguf", cache, now);
     assert_true(found.ram_gbps == 0);
-    lade_speeds_keep(&m, cache, now);
+    lade_speeds_keep(&m, "gguf", cache, now);
 
-    lade_speeds_recall(&found, cache, now + month - 1);
+    lade_speeds_recall(&found, "gguf", cache, now + month - 1);
     assert_float_equal(found.ram_gbps, 40, 1e-9);
     assert_float_equal(found.kernels.base_gflops, 700, 1e-9);
     assert_float_equal(found.drive[0].sequential_gbps, 3.25, 1e-9);
     assert_true(found.drive[1].one_gbps == 0);
+    assert_float_equal(found.packing.again_gbps, 4, 1e-9);
     assert_true(found.gpu[0].measured);
     assert_float_equal(found.gpu[0].upload_gbps, 24, 1e-9);
 
     found = blank();
-    lade_speeds_recall(&found, cache, now + month + 1); /* too old */
+    lade_speeds_recall(&found, "gguf", cache, now + month + 1); /* too old */
     assert_true(found.ram_gbps == 0 && found.drive[0].one_gbps == 0 && !found.gpu[0].measured);
-    lade_speeds_recall(&found, cache, now - 1); /* from the future */
+    lade_speeds_recall(&found, "gguf", cache, now - 1); /* from the future */
     assert_true(found.ram_gbps == 0);
+    found = blank();
+    lade_speeds_recall(&found, "safetensors", cache, now); /* packed otherwise */
+    assert_true(found.packing.fresh_gbps == 0 && found.ram_gbps > 0);
 
     found = blank(); /* other weights, other threads */
     snprintf(found.kernels.experts, sizeof found.kernels.experts, "Q4_K");
     found.cores = 4;
-    lade_speeds_recall(&found, cache, now);
+    lade_speeds_recall(&found, "gguf", cache, now);
     assert_true(found.ram_gbps == 0 && found.kernels.experts_gbps == 0);
     assert_true(found.drive[0].one_gbps > 0);
 
     /* What one machine does not know, another's file keeps. */
     snprintf(found.drive[0].name, sizeof found.drive[0].name, "nvme7n1");
-    lade_speeds_keep(&found, cache, now);
+    lade_speeds_keep(&found, "gguf", cache, now);
     found = blank();
-    lade_speeds_recall(&found, cache, now);
+    lade_speeds_recall(&found, "gguf", cache, now);
     assert_true(found.ram_gbps > 0 && found.drive[0].one_gbps > 0);
 }
 
@@ -236,17 +242,17 @@ static void test_damaged_speeds_say_nothing(void **state)
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         put("damaged/speeds.json", texts[i]);
         struct lade_machine found = blank(), m = machine();
-        lade_speeds_recall(&found, under("damaged"), 1.7e9);
+        lade_speeds_recall(&found, "gguf", under("damaged"), 1.7e9);
         assert_true(found.ram_gbps == 0 && found.drive[0].one_gbps == 0);
-        lade_speeds_keep(&m, under("damaged"), 1.7e9);
-        lade_speeds_recall(&found, under("damaged"), 1.7e9);
+        lade_speeds_keep(&m, "gguf", under("damaged"), 1.7e9);
+        lade_speeds_recall(&found, "gguf", under("damaged"), 1.7e9);
         assert_true(found.ram_gbps > 0 && found.drive[0].one_gbps > 0);
     }
     put("a-file", "");
     struct lade_machine m = machine();
-    lade_speeds_keep(&m, under("a-file/below"), 1.7e9); /* nothing can be kept there */
-    lade_speeds_keep(&m, NULL, 1.7e9);
-    lade_speeds_recall(&m, NULL, 1.7e9);
+    lade_speeds_keep(&m, "gguf", under("a-file/below"), 1.7e9); /* nothing can be kept there */
+    lade_speeds_keep(&m, "gguf", NULL, 1.7e9);
+    lade_speeds_recall(&m, "gguf", NULL, 1.7e9);
 }
 
 static void test_measuring(void **state)
@@ -259,6 +265,13 @@ static void test_measuring(void **state)
     assert_string_equal(k.base, "int8");
     assert_true(k.experts_gbps > 0 && k.base_gbps > 0);
     assert_true(k.experts_gflops > 0 && k.base_gflops > 0);
+
+    struct lade_catalog *cat;
+    struct lade_machine_packing packing;
+    assert_int_equal(lade_catalog_open(&cat, "tests/fixtures/tiny8-int4-mixed", err), 0);
+    lade_probe_packing(&packing, cat, 2);
+    assert_true(packing.fresh_gbps > 0 && packing.again_gbps > 0);
+    lade_catalog_close(cat);
 
     struct lade_machine_drive d = {.disks = 1};
     put("small", "x");

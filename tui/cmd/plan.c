@@ -116,11 +116,12 @@ static json_t *row_json(const struct lade_plan_row *r)
 
 static json_t *machine_json(const struct lade_plan_machine *m)
 {
-    return json_pack("{s:b, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "measured", m->measured,
-                     "ram_gbps", m->ram_gbps, "base_gbps", m->base_gbps, "experts_gbps",
-                     m->experts_gbps, "base_gflops", m->base_gflops, "experts_gflops",
-                     m->experts_gflops, "disk_gbps", m->disk_gbps, "disk_random_gbps",
-                     m->disk_random_gbps, "vram_gbps", m->vram ? m->vram_gbps : 0.0, "link_gbps",
+    return json_pack("{s:b, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "measured",
+                     m->measured, "load_gbps", m->load_gbps, "pack_gbps", m->pack_gbps, "ram_gbps",
+                     m->ram_gbps, "base_gbps", m->base_gbps, "experts_gbps", m->experts_gbps,
+                     "base_gflops", m->base_gflops, "experts_gflops", m->experts_gflops,
+                     "disk_gbps", m->disk_gbps, "disk_random_gbps", m->disk_random_gbps,
+                     "vram_gbps", m->vram ? m->vram_gbps : 0.0, "link_gbps",
                      m->vram ? m->link_gbps : 0.0);
 }
 

@@ -1,0 +1,136 @@
+/* probe_pack.c - how fast bytes of the files become weights in memory, the drive left aside. */
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/checkpoint/pack.h"
+#include "engine/plan/probe.h"
+
+enum { MOST_THREADS = 64, PAGE = 4096 };
+
+/* Memory of a thread: fresh each time for the load, or used again as the slots of a cache are. */
+static const size_t ARENA = (size_t)32 << 20;
+static const double SECONDS = 0.2;
+
+/* An expert as its file has it. */
+struct sample {
+    const struct lade_catalog *cat;
+    const struct lade_piece *piece;
+    unsigned char *bytes;
+    double end;
+    bool fresh;
+    atomic_uint_fast64_t packed; /* source bytes */
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static bool read_span(const struct lade_catalog *cat, const struct lade_span *s, unsigned char *to)
+{
+    int fd = open(cat->shards[s->shard].path, O_RDONLY | O_CLOEXEC);
+    bool ok = fd >= 0 && pread(fd, to, s->bytes, (off_t)s->offset) == (ssize_t)s->bytes;
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+/* Reads the first expert's parts, one after the other. */
+static bool read_sample(struct sample *s, const struct lade_catalog *cat)
+{
+    const struct lade_shape *shape = &cat->shape;
+    s->cat = cat;
+    s->piece = &cat->pieces[lade_catalog_expert(cat, shape->layers / 2, shape->experts / 2)];
+    s->bytes = malloc(s->piece->source_bytes ? s->piece->source_bytes : 1);
+    unsigned char *next = s->bytes;
+    for (int i = 0; s->bytes && i < s->piece->n_tensors; i++) {
+        const struct lade_tensor *t = &cat->tensors[s->piece->first + i];
+        for (int part = 0; part < t->n_parts; next += t->parts[part++].bytes)
+            if (!read_span(cat, &t->parts[part], next))
+                return false;
+    }
+    return s->bytes != NULL;
+}
+
+/* What is only copied is read straight to its place: just its pages must come into being. */
+static bool pack(const struct sample *s, unsigned char *to)
+{
+    const unsigned char *from = s->bytes;
+    for (int i = 0; i < s->piece->n_tensors; i++) {
+        const struct lade_tensor *t = &s->cat->tensors[s->piece->first + i];
+        for (int part = 0; part < t->n_parts; from += t->parts[part++].bytes) {
+            if (!lade_pack_is_copy(t)) {
+                if (lade_pack(s->cat, t, part, from, to + t->offset, NULL))
+                    return false;
+                continue;
+            }
+            for (size_t at = 0; at < t->bytes; at += PAGE)
+                to[t->offset + at] = 1;
+        }
+    }
+    return true;
+}
+
+static unsigned char *arena(void)
+{
+    void *p = mmap(NULL, ARENA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    madvise(p, ARENA, MADV_HUGEPAGE);
+    return p;
+}
+
+static void *pack_again(void *arg)
+{
+    struct sample *s = arg;
+    size_t fits = s->piece->bytes ? ARENA / s->piece->bytes : 0;
+    unsigned char *to = arena();
+    while (to && fits && now() < s->end) {
+        for (size_t i = 0; i < fits && pack(s, to + i * s->piece->bytes); i++)
+            atomic_fetch_add(&s->packed, s->piece->source_bytes);
+        if (!s->fresh)
+            continue;
+        munmap(to, ARENA);
+        to = arena();
+    }
+    if (to)
+        munmap(to, ARENA);
+    return NULL;
+}
+
+/* GB/s of all threads. */
+static double measure(struct sample *s, bool fresh, int threads)
+{
+    pthread_t thread[MOST_THREADS];
+    double begin = now();
+    int started = 0;
+    s->fresh = fresh;
+    s->end = begin + SECONDS;
+    atomic_store(&s->packed, 0);
+    while (started < threads && !pthread_create(&thread[started], NULL, pack_again, s))
+        started++;
+    for (int i = 0; i < started; i++)
+        pthread_join(thread[i], NULL);
+    return (double)atomic_load(&s->packed) / (now() - begin) / 1e9;
+}
+
+void lade_probe_packing(struct lade_machine_packing *out, const struct lade_catalog *cat,
+                        int threads)
+{
+    struct sample s = {0};
+    *out = (struct lade_machine_packing){0};
+    threads = threads < 1 ? 1 : threads > MOST_THREADS ? MOST_THREADS : threads;
+    if (cat->shape.experts > 0 && read_sample(&s, cat)) {
+        out->fresh_gbps = measure(&s, true, threads);
+        out->again_gbps = measure(&s, false, threads);
+    }
+    free(s.bytes);
+}
