@@ -317,11 +317,11 @@ static int pack_f8_scales(const struct lade_pack_job *j)
 {
     const struct lade_tensor *t = j->t;
     const size_t width = (size_t)lade_dtypes[t->scale].bytes, cols = (size_t)t->packed.cols;
-    const size_t per_row = t->block_cols < 0 ? 1 : (cols - 1) / (size_t)t->block_cols + 1;
+    const size_t per_row = t->block_cols > 0 ? (cols - 1) / (size_t)t->block_cols + 1 : 1;
     for (int r = 0; r < t->packed.rows; r++) {
         const size_t row = (size_t)(lade_pack_run_at(j, r).row / t->block_rows);
         for (size_t g = 0; g < (size_t)j->layout.groups; g++) {
-            const size_t column = t->block_cols < 0 ? 0 : g * F8_BLOCK / (size_t)t->block_cols;
+            const size_t column = t->block_cols > 0 ? g * F8_BLOCK / (size_t)t->block_cols : 0;
             const float scale =
                 scale_value((enum lade_dtype)t->scale, j->src + (row * per_row + column) * width);
             if (!isfinite(scale))

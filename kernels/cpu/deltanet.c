@@ -162,7 +162,7 @@ static void unit_value_head(const struct unit *u, int s, int t0, int n, bool chu
                             u->beta[t], d->key_dim, d->value_dim);
     const size_t values = (size_t)d->value_heads * (size_t)d->value_dim;
     for (int t = 0; t < n; t++) {
-        const size_t token = (size_t)(t0 + t);
+        const size_t token = (size_t)t0 + (size_t)t;
         const float *z =
             d->z ? d->z + token * values : d->qkvz + token * row_floats(d) + qkv_channels(d);
         size_t at = (size_t)h * (size_t)d->value_dim;
