@@ -306,6 +306,15 @@ static void test_anatomy(void **state)
         for (int rows = 1; rows < 8; rows++)
             anatomy(rows, cols, 0);
 
+    /* A token that takes longer than a sample counts whole, when it is done. */
+    struct lade_stats half = e;
+    half.traffic.ram_hits += 100;
+    status_tick(&status, &half, 101.2);
+    e = answering(531);
+    status_tick(&status, &e, 101.5);
+    assert_int_equal(status.sample.recent.tokens, 1);
+    assert_int_equal(status.sample.recent.ram_hits, 312);
+
     e.phase = LADE_PHASE_IDLE; /* what was measured last stays */
     status_tick(&status, &e, 102);
     has(anatomy(5, 100, 0), "A token in 80 ms");

@@ -62,8 +62,10 @@ static void sample_traffic(struct status *s, enum lade_phase before)
 {
     const struct lade_stats *e = &s->sample.engine;
     struct lade_traffic *r = &s->sample.recent, now = e->traffic, last = s->traffic;
+    if (e->phase == LADE_PHASE_DECODE && before == e->phase && now.tokens == last.tokens)
+        return; /* in the middle of a token, which may take many samples */
     s->traffic = now;
-    if (e->phase != LADE_PHASE_DECODE || now.tokens <= last.tokens)
+    if (e->phase != LADE_PHASE_DECODE || now.tokens < last.tokens)
         return;
     if (before != LADE_PHASE_DECODE) {
         if (e->token.tokens)
