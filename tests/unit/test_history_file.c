@@ -1,0 +1,193 @@
+/* The database as a file: modes, versions, damage, what cannot be written. */
+#include "tests/unit/history_common.h"
+
+static void test_modes(void **state)
+{
+    struct place *p = *state;
+    umask(0);
+    struct history *h = open_or_die(p);
+    new_conversation(h);
+    struct stat st;
+    char path[160];
+    static const char *const suffixes[] = {"", "-wal", "-shm", "-lock"};
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(path, sizeof(path), "%s%s", p->path, suffixes[i]);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0600);
+    }
+    snprintf(path, sizeof(path), "%s/a", p->dir);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0700);
+    history_close(h);
+
+    chmod(p->path, 0644);
+    history_close(open_or_die(p));
+    assert_int_equal(stat(p->path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+}
+
+static void refused(const struct place *p, const char *part)
+{
+    size_t before_size, after_size;
+    char *before = slurp(p->path, &before_size);
+    struct history *h = NULL;
+    assert_int_equal(history_open(&h, p->path, err), -1);
+    assert_null(h);
+    assert_line(err, part);
+    assert_line(err, p->path);
+    char *after = slurp(p->path, &after_size);
+    assert_int_equal(before_size, after_size);
+    assert_memory_equal(before, after, before_size);
+    free(before);
+    free(after);
+}
+
+static void execute(const char *path, const char *sql)
+{
+    sqlite3 *db;
+    char *why = NULL;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    if (sqlite3_exec(db, sql, NULL, NULL, &why) != SQLITE_OK)
+        fail_msg("%s", why);
+    sqlite3_close(db);
+}
+
+static void test_newer(void **state)
+{
+    struct place *p = *state;
+    history_close(open_or_die(p));
+    execute(p->path, "PRAGMA user_version = 99");
+    refused(p, "newer lade (version 99");
+}
+
+/* A log left by a killed newer lade must not be written back either. */
+static void test_newer_with_log(void **state)
+{
+    struct place *p = *state;
+    history_close(open_or_die(p));
+    pid_t child = fork();
+    if (child == 0) {
+        sqlite3 *db;
+        if (sqlite3_open(p->path, &db) ||
+            sqlite3_exec(db, "PRAGMA user_version = 99", NULL, NULL, NULL))
+            _exit(1);
+        _exit(0); /* without closing: the log stays */
+    }
+    int status;
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    refused(p, "newer lade (version 99");
+}
+
+static void test_another_program(void **state)
+{
+    struct place *p = *state;
+    history_close(open_or_die(p));
+    unlink(p->path);
+    execute(p->path, "CREATE TABLE cookies (x); PRAGMA user_version = 1");
+    refused(p, "another program");
+}
+
+static void test_not_a_database(void **state)
+{
+    struct place *p = *state;
+    history_close(open_or_die(p));
+    char junk[5000];
+    for (size_t i = 0; i < sizeof(junk); i++)
+        junk[i] = (char)('a' + i % 23);
+    spill(p->path, junk, sizeof(junk));
+    refused(p, "not a database");
+    spill(p->path, "short", 5);
+    refused(p, "");
+}
+
+static void test_truncated(void **state)
+{
+    struct place *p = *state;
+    struct history *h = open_or_die(p);
+    int64_t c = new_conversation(h);
+    for (int i = 0; i < 50; i++)
+        add(h, c, HISTORY_USER, "words that fill some pages of the database, again and again");
+    history_close(h);
+    size_t size = 0;
+    char *data = slurp(p->path, &size);
+    spill(p->path, data, size / 2);
+    refused(p, "malformed");
+    free(data);
+}
+
+/* Damage in the middle cannot be seen on opening; it is found when it is read. */
+static void test_damaged_page(void **state)
+{
+    struct place *p = *state;
+    struct history *h = open_or_die(p);
+    int64_t c = new_conversation(h);
+    for (int i = 0; i < 200; i++)
+        add(h, c, HISTORY_USER, "words that fill some pages of the database, again and again");
+    history_close(h);
+    size_t size = 0;
+    char *data = slurp(p->path, &size);
+    memset(data + size / 3 / 4096 * 4096, 0x5a, size / 3 / 4096 * 4096);
+    spill(p->path, data, size);
+    free(data);
+    h = NULL;
+    struct history_facts facts;
+    if (history_open(&h, p->path, err) == 0)
+        assert_int_equal(history_check(h, &facts, err), -1);
+    assert_line(err, p->path);
+    history_close(h);
+}
+
+static void test_unwritable(void **state)
+{
+    struct place *p = *state;
+    char path[160];
+    struct history *h;
+    snprintf(path, sizeof(path), "%s/file", p->dir);
+    spill(path, "x", 1);
+    snprintf(path, sizeof(path), "%s/file/history.db", p->dir);
+    assert_int_equal(history_open(&h, path, err), -1);
+    assert_line(err, "Not a directory");
+    assert_int_equal(history_open(&h, p->dir, err), -1);
+    assert_line(err, p->dir);
+}
+
+/* A database whose index was dropped (a library without FTS5 wrote to it) gets a new one. */
+static void test_index_is_rebuilt(void **state)
+{
+    struct place *p = *state;
+    struct history *h = open_or_die(p);
+    int64_t c = new_conversation(h);
+    add(h, c, HISTORY_USER, "the heron waits");
+    struct history_facts facts;
+    OK(history_check(h, &facts, err));
+    history_close(h);
+    if (!facts.indexed) {
+        print_message("skipped: this SQLite has no FTS5\n");
+        skip();
+    }
+    execute(p->path, "DROP TRIGGER search_insert; DROP TRIGGER search_finish;"
+                     "DROP TRIGGER search_edit; DROP TRIGGER search_delete;"
+                     "UPDATE messages SET content = 'the kingfisher dives'");
+    h = open_or_die(p);
+    struct history_hits hits;
+    OK(history_search(h, "heron", 10, &hits, err));
+    assert_int_equal(hits.n, 1); /* the title, made from the first line */
+    assert_int_equal(hits.items[0].message, 0);
+    history_hits_clear(&hits);
+    OK(history_search(h, "kingfisher", 10, &hits, err));
+    assert_int_equal(hits.n, 1);
+    history_hits_clear(&hits);
+    history_close(h);
+    execute(p->path, "INSERT INTO search(search) VALUES ('integrity-check')");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_modes),           TEST(test_newer),          TEST(test_newer_with_log),
+        TEST(test_another_program), TEST(test_not_a_database), TEST(test_truncated),
+        TEST(test_damaged_page),    TEST(test_unwritable),     TEST(test_index_is_rebuilt),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
