@@ -12,13 +12,11 @@
 #include "kernels/cuda/sorted.h"
 
 enum {
-    MATRIX_WARPS = FEW_WARPS / 2, /* of gate, and of up */
-    HIDDEN_TILES = 2,
-    HIDDEN_ROWS = 16 * HIDDEN_TILES,
+    MATRIX_WARPS = 4, /* of gate, and of up */
+    HIDDEN_WARPS = 2 * MATRIX_WARPS,
     DOWN_WARPS = 16,
-    DOWN_THREADS = DOWN_WARPS * GPU_WARP,
-    DOWN_ROWS = 16,
-    STAGE_BYTES = 36 << 10,
+    DOWN_SLOTS = 32, /* most that are known at once */
+    SHARED_BYTES = 40 << 10,
     MOST_TOKENS = 64, /* of one pass: bounds the work space */
 };
 
@@ -46,8 +44,10 @@ static int check_expert(const struct lade_expert *e, int dim, char *err)
 static struct gpu_expert expert_of(const struct lade_expert *e)
 {
     struct gpu_expert g = {gpu_matrix_of(&e->gate), gpu_matrix_of(&e->up), gpu_matrix_of(&e->down)};
-    if (g.gate.kind != g.up.kind)
+    if (g.gate.kind != g.up.kind || g.gate.kind == GPU_F32)
         g.gate.kind = g.up.kind = GPU_WIDE;
+    if (g.down.kind == GPU_F32) /* nobody has such experts: no kernel for them */
+        g.down.kind = GPU_WIDE;
     return g;
 }
 
@@ -169,192 +169,274 @@ __device__ static inline struct gpu_matrix moe_matrix(const struct gpu_moe &m, i
     return part == MOE_GATE ? e->gate : part == MOE_UP ? e->up : e->down;
 }
 
-__device__ static inline float moe_weight(const struct gpu_moe &m, int token, int slot,
-                                          const float *x, float *work)
+/* Weight of a slot. All threads must call; every one receives it. */
+__device__ static inline float moe_weight(const struct gpu_moe &m, int token, int slot, float *work)
 {
     if (slot < m.k)
         return m.weights[(size_t)token * (size_t)m.k + (size_t)slot];
     if (!m.shared_gate)
         return 1;
+    const float *x = m.x + (size_t)token * (size_t)m.dim;
     float sum = 0;
     for (int i = (int)threadIdx.x; i < m.dim; i += (int)blockDim.x)
         sum += m.shared_gate[i] * x[i];
     return 1.0f / (1.0f + expf(-block_sum(sum, work)));
 }
 
-/* Warps 0 to 3 multiply gate, 4 to 7 up; each quarter of a matrix's inputs. */
-template <int KIND>
-__device__ static inline void moe_hidden_block(const struct gpu_moe &m, const struct gpu_matrix &w,
-                                               int token, int slot, int stage, float *hidden,
-                                               float *work, char *xs)
-{
-    __shared__ float sum_work[33];
-    const int warp = (int)threadIdx.x / GPU_WARP, quarter = warp % MATRIX_WARPS;
-    const int row0 = (int)blockIdx.x * HIDDEN_ROWS, per = few_batch_steps(w);
-    const int steps = (w.cols - 1) / FEW_STEP + 1, all = (steps - 1) / per + 1;
-    const float *x = m.x + (size_t)token * (size_t)m.dim;
-    struct few_sums<HIDDEN_TILES, 1> sums = {
-    };
-    struct few_raw<KIND, HIDDEN_TILES> raw = {
-    };
-    float weight = 0;
-    for (int from = 0; from < steps * FEW_STEP; from += stage) {
-        int inputs = gpu_least(stage, steps * FEW_STEP - from);
-        int done = from / FEW_STEP / per;
-        struct few_range range = {row0, done + quarter,
-                                  gpu_least(all, done + stage / FEW_STEP / per), MATRIX_WARPS,
-                                  from / FEW_STEP};
-        few_begin(raw, w, range);
-        if (!from)
-            weight = moe_weight(m, token, slot, x, sum_work);
-        else
-            __syncthreads();
-        few_stage(xs, x, 1, m.dim, from, inputs);
-        __syncthreads();
-        few_run(sums, raw, w, m.books, range, xs, few_stride(inputs), FEW_PARTS);
+/* A warp's batches of gate or up. */
+struct hidden_source {
+    struct few_view v;
+    const struct gpu_matrix &m;
+    const uint16_t *books;
+    const float *inputs;
+    int tokens, row0, first, mine;
+
+    __device__ const struct few_view &view(int) const
+    {
+        return v;
     }
-    few_store<HIDDEN_TILES, 1>(work + warp * (HIDDEN_ROWS * 8), sums);
-    __syncthreads();
-    const int row = (int)threadIdx.x;
-    if (row >= HIDDEN_ROWS || row0 + row >= w.rows)
-        return;
-    float gate = few_result<HIDDEN_TILES, 1>(work, MATRIX_WARPS, row, 0);
-    float up =
-        few_result<HIDDEN_TILES, 1>(work + MATRIX_WARPS * HIDDEN_ROWS * 8, MATRIX_WARPS, row, 0);
-    size_t at = ((size_t)token * (size_t)(m.k + 1) + (size_t)slot) * (size_t)m.widest;
-    hidden[at + (size_t)(row0 + row)] = gate / (1.0f + expf(-gate)) * up * weight;
-}
-
-/* Grid: rows, slots, tokens. hidden[token][slot][widest]. */
-template <bool WIDE>
-__global__ static void __launch_bounds__(FEW_THREADS, 2)
-    moe_hidden(struct gpu_moe m, int stage, float *hidden)
-{
-    __shared__ float work[FEW_WARPS * HIDDEN_ROWS * 8];
-    LADE_DYNAMIC_SHARED(char, xs);
-    const int slot = (int)blockIdx.y, token = (int)blockIdx.z;
-    const enum moe_part part = (int)threadIdx.x < FEW_THREADS / 2 ? MOE_GATE : MOE_UP;
-    const struct gpu_matrix w = moe_matrix(m, token, slot, part);
-    if (!w.data || (int)blockIdx.x * HIDDEN_ROWS >= w.rows || (w.kind == GPU_WIDE) != WIDE)
-        return; /* gate and up agree in all of this: the whole block leaves */
-    if (WIDE)
-        moe_hidden_block<GPU_WIDE>(m, w, token, slot, stage, hidden, work, xs);
-    else if (w.kind == GPU_Q4)
-        moe_hidden_block<GPU_Q4>(m, w, token, slot, stage, hidden, work, xs);
-    else if (w.kind == GPU_Q8)
-        moe_hidden_block<GPU_Q8>(m, w, token, slot, stage, hidden, work, xs);
-    else
-        moe_hidden_block<GPU_BF16>(m, w, token, slot, stage, hidden, work, xs);
-}
-
-/* Some slots' hidden values in shared memory: from slot `first`, inputs from `from`. */
-struct down_pass {
-    int first, slots, from, inputs;
+    __device__ int batch(int i) const
+    {
+        return first + i * MATRIX_WARPS;
+    }
+    __device__ const float *x(int, int) const
+    {
+        return inputs;
+    }
+    __device__ int cols(int) const
+    {
+        return v.cols;
+    }
+    __device__ void chunk(int, int row, int c, float *values) const
+    {
+        if (row < v.rows)
+            matrix_chunk(m, books, row, c, values);
+        else
+            for (int i = 0; i < 8; i++)
+                values[i] = 0;
+    }
 };
 
-/* Unit u of a pass: slot and batch, counted slot by slot. */
+/* Warps 0 to 3 multiply gate, 4 to 7 up; each every fourth batch. */
 template <int KIND>
-__device__ static inline void down_units(struct few_sums<1, 1> &sums, const struct gpu_moe &m,
-                                         const struct gpu_matrix *down, const struct down_pass &p,
-                                         const char *xs)
+__device__ static inline void hidden_block(const struct gpu_moe &m, const struct gpu_matrix &w,
+                                           int token, int slot, int area_bytes, int span,
+                                           float *hidden, char *areas)
 {
-    const int warp = (int)threadIdx.x / GPU_WARP, stride = few_stride(p.inputs);
-    int before = 0; /* units of the slots before */
-    for (int i = 0; i < p.slots; i++) {
-        const struct gpu_matrix &w = down[p.first + i];
-        if (!w.data || w.kind != KIND || w.cols <= p.from)
+    __shared__ float work[33];
+    const int warp = (int)threadIdx.x / GPU_WARP;
+    struct hidden_source source = {few_view_of(w),
+                                   w,
+                                   m.books,
+                                   m.x + (size_t)token * (size_t)m.dim,
+                                   1,
+                                   (int)blockIdx.x * FEW_ROWS,
+                                   warp % MATRIX_WARPS,
+                                   0};
+    source.mine = (source.v.batches - source.first + MATRIX_WARPS - 1) / MATRIX_WARPS;
+    char *area = areas + warp * area_bytes;
+    struct few_sums<1> sums = {
+    };
+    struct few_raw<KIND> raw[few_raw<KIND>::AHEAD];
+    few_begin<KIND>(raw, source);
+    few_run<KIND, 1>(sums, raw, source, area, span / source.v.per, source.v.per);
+    few_store<1>(area, sums);
+    const float weight = moe_weight(m, token, slot, work);
+    __syncthreads();
+    const int in_block = (int)threadIdx.x, row = source.row0 + in_block;
+    if (in_block >= FEW_ROWS || row >= w.rows)
+        return;
+    const float gate = few_result<1>(areas, area_bytes, MATRIX_WARPS, in_block, 0);
+    const float up =
+        few_result<1>(areas + MATRIX_WARPS * area_bytes, area_bytes, MATRIX_WARPS, in_block, 0);
+    size_t at = ((size_t)token * (size_t)(m.k + 1) + (size_t)slot) * (size_t)m.widest;
+    hidden[at + (size_t)row] = gate / (1.0f + expf(-gate)) * up * weight;
+}
+
+/* Grid: rows, slots, tokens. hidden[token][slot][widest]. `span`: steps staged at once. */
+template <bool WIDE>
+__global__ static void __launch_bounds__(HIDDEN_WARPS *GPU_WARP, 2)
+    moe_hidden(struct gpu_moe m, int area, int span, float *hidden)
+{
+    LADE_DYNAMIC_SHARED(char, areas);
+    const int slot = (int)blockIdx.y, token = (int)blockIdx.z;
+    const bool gate = (int)threadIdx.x < MATRIX_WARPS * GPU_WARP;
+    const struct gpu_matrix w = moe_matrix(m, token, slot, gate ? MOE_GATE : MOE_UP);
+    if (!w.data || (int)blockIdx.x * FEW_ROWS >= w.rows || (w.kind == GPU_WIDE) != WIDE)
+        return; /* gate and up agree in all of this: the whole block leaves */
+    if (WIDE)
+        hidden_block<GPU_WIDE>(m, w, token, slot, area, span, hidden, areas);
+    else if (w.kind == GPU_Q4)
+        hidden_block<GPU_Q4>(m, w, token, slot, area, span, hidden, areas);
+    else if (w.kind == GPU_Q8)
+        hidden_block<GPU_Q8>(m, w, token, slot, area, span, hidden, areas);
+    else
+        hidden_block<GPU_BF16>(m, w, token, slot, area, span, hidden, areas);
+}
+
+/* The last matrices of a token's slots. They are multiplied kind by kind; those of a turn have one
+ * size of batch, and units are counted slot by slot, `most` of each. */
+struct down_slots {
+    struct few_view view[DOWN_SLOTS];
+    struct gpu_matrix matrix[DOWN_SLOTS];
+    bool left[DOWN_SLOTS]; /* not yet multiplied */
+    int turn[DOWN_SLOTS];  /* the slots of this turn */
+    int n, most, per;
+};
+
+struct down_source {
+    const struct down_slots &s;
+    const uint16_t *books;
+    const float *hidden; /* of the first slot */
+    int widest, tokens, row0, warp, mine;
+
+    __device__ int slot(int i) const
+    {
+        return s.turn[(warp + i * DOWN_WARPS) / s.most];
+    }
+    __device__ const struct few_view &view(int i) const
+    {
+        return s.view[slot(i)];
+    }
+    __device__ int batch(int i) const
+    {
+        return (warp + i * DOWN_WARPS) % s.most;
+    }
+    __device__ const float *x(int i, int) const
+    {
+        return hidden + (size_t)slot(i) * (size_t)widest;
+    }
+    __device__ int cols(int i) const
+    {
+        return view(i).cols;
+    }
+    __device__ void chunk(int i, int row, int c, float *values) const
+    {
+        if (row < view(i).rows && c * 8 < view(i).cols)
+            matrix_chunk(s.matrix[slot(i)], books, row, c, values);
+        else
+            for (int j = 0; j < 8; j++)
+                values[j] = 0;
+    }
+};
+
+/* One thread. */
+__device__ static inline void down_choose(struct down_slots &s, int slots, int kind)
+{
+    s.n = s.most = 0;
+    for (int i = 0; i < slots; i++) {
+        const struct few_view &v = s.view[i];
+        if (!s.left[i] || v.kind != kind || (s.n && v.per != s.per))
             continue;
-        const int per = few_batch_steps(w), all = ((w.cols - 1) / FEW_STEP + per) / per;
-        const int done = p.from / FEW_STEP / per;
-        const int last = gpu_least(all, (p.from + p.inputs) / FEW_STEP / per +
-                                            ((p.from + p.inputs) / FEW_STEP % per != 0));
-        const int start = (warp + DOWN_WARPS - before % DOWN_WARPS) % DOWN_WARPS;
-        struct few_range range = {(int)blockIdx.x * DOWN_ROWS, done + start, last, DOWN_WARPS,
-                                  p.from / FEW_STEP};
-        struct few_raw<KIND, 1> raw = {
-        };
-        few_begin(raw, w, range);
-        few_run(sums, raw, w, m.books, range, xs + (size_t)(i * FEW_PARTS) * (size_t)stride, stride,
-                FEW_PARTS);
-        before += last - done;
+        s.per = v.per;
+        s.most = v.batches > s.most ? v.batches : s.most;
+        s.turn[s.n++] = i;
+        s.left[i] = false;
     }
 }
 
-/* Grid: rows, tokens. Adds to y. */
-template <bool WIDE>
-__global__ static void __launch_bounds__(DOWN_THREADS)
-    moe_down(struct gpu_moe m, int stage, const float *hidden)
+/* All slots of a kind, whose hidden values begin at `hidden`. */
+template <int KIND>
+__device__ static inline void down_turns(struct few_sums<1> &sums, struct down_slots &s, int slots,
+                                         const struct gpu_moe &m, const float *hidden, int span,
+                                         char *area)
 {
-    enum { SLOTS = 33 };
-    __shared__ float work[DOWN_WARPS * DOWN_ROWS * 8];
-    __shared__ struct gpu_matrix down[SLOTS];
-    LADE_DYNAMIC_SHARED(char, xs);
-    const int token = (int)blockIdx.y, at_once = STAGE_BYTES / FEW_PARTS / few_stride(stage);
-    struct few_sums<1, 1> sums = {
-    };
-    for (int slot0 = 0; slot0 <= m.k; slot0 += at_once < SLOTS ? at_once : SLOTS) {
-        struct down_pass p = {0, gpu_least(gpu_least(at_once, SLOTS), m.k + 1 - slot0), 0, 0};
+    for (;;) {
+        if (!threadIdx.x)
+            down_choose(s, slots, KIND);
         __syncthreads();
-        for (int i = (int)threadIdx.x; i < p.slots; i += DOWN_THREADS)
-            down[i] = moe_matrix(m, token, slot0 + i, MOE_DOWN);
-        for (p.from = 0; p.from < m.widest; p.from += stage) {
-            p.inputs = gpu_least(stage, (m.widest - p.from + FEW_STEP - 1) / FEW_STEP * FEW_STEP);
-            __syncthreads();
-            for (int i = 0; i < p.slots; i++) {
-                size_t at =
-                    ((size_t)token * (size_t)(m.k + 1) + (size_t)(slot0 + i)) * (size_t)m.widest;
-                if (down[i].data)
-                    few_stage(xs + (size_t)(i * FEW_PARTS) * (size_t)few_stride(p.inputs),
-                              hidden + at, 1, down[i].cols, p.from, p.inputs);
-            }
-            __syncthreads();
-            if (WIDE) {
-                down_units<GPU_WIDE>(sums, m, down, p, xs);
-                continue;
-            }
-            down_units<GPU_Q4>(sums, m, down, p, xs);
-            down_units<GPU_Q8>(sums, m, down, p, xs);
-            down_units<GPU_BF16>(sums, m, down, p, xs);
-        }
+        if (!s.n)
+            break;
+        const int warp = (int)threadIdx.x / GPU_WARP, units = s.n * s.most;
+        struct down_source source = {s,      m.books,
+                                     hidden, m.widest,
+                                     1,      (int)blockIdx.x * FEW_ROWS,
+                                     warp,   (units - warp + DOWN_WARPS - 1) / DOWN_WARPS};
+        struct few_raw<KIND> raw[few_raw<KIND>::AHEAD];
+        few_begin<KIND>(raw, source);
+        few_run<KIND, 1>(sums, raw, source, area, span / s.per, s.per);
+        __syncthreads();
     }
-    few_store<1, 1>(work + (int)threadIdx.x / GPU_WARP * (DOWN_ROWS * 8), sums);
     __syncthreads();
-    const int row = (int)blockIdx.x * DOWN_ROWS + (int)threadIdx.x;
-    if ((int)threadIdx.x < DOWN_ROWS && row < m.dim)
+}
+
+/* Grid: rows, tokens. Adds to y. `span`: steps staged at once. */
+template <bool WIDE>
+__global__ static void __launch_bounds__(DOWN_WARPS *GPU_WARP, 1)
+    moe_down(struct gpu_moe m, int area_bytes, int span, const float *hidden)
+{
+    __shared__ struct down_slots s;
+    LADE_DYNAMIC_SHARED(char, areas);
+    const int token = (int)blockIdx.y;
+    char *area = areas + (int)threadIdx.x / GPU_WARP * area_bytes;
+    hidden += (size_t)token * (size_t)(m.k + 1) * (size_t)m.widest;
+    struct few_sums<1> sums = {
+    };
+    for (int slot0 = 0; slot0 <= m.k; slot0 += DOWN_SLOTS) {
+        const int slots = gpu_least(DOWN_SLOTS, m.k + 1 - slot0), i = (int)threadIdx.x;
+        const float *from = hidden + (size_t)slot0 * (size_t)m.widest;
+        if (i < slots) {
+            s.matrix[i] = moe_matrix(m, token, slot0 + i, MOE_DOWN);
+            s.view[i] = few_view_of(s.matrix[i]);
+            s.left[i] = s.matrix[i].data != nullptr;
+        }
+        __syncthreads();
+        if (WIDE) {
+            down_turns<GPU_WIDE>(sums, s, slots, m, from, span, area);
+            continue;
+        }
+        if (m.down_kinds >> GPU_Q4 & 1)
+            down_turns<GPU_Q4>(sums, s, slots, m, from, span, area);
+        if (m.down_kinds >> GPU_Q8 & 1)
+            down_turns<GPU_Q8>(sums, s, slots, m, from, span, area);
+        if (m.down_kinds >> GPU_BF16 & 1)
+            down_turns<GPU_BF16>(sums, s, slots, m, from, span, area);
+    }
+    few_store<1>(area, sums);
+    __syncthreads();
+    const int in_block = (int)threadIdx.x, row = (int)blockIdx.x * FEW_ROWS + in_block;
+    if (in_block < FEW_ROWS && row < m.dim)
         m.y[(size_t)token * (size_t)m.dim + (size_t)row] +=
-            few_result<1, 1>(work, DOWN_WARPS, (int)threadIdx.x, 0);
+            few_result<1>(areas, area_bytes, DOWN_WARPS, in_block, 0);
 }
 
 /* ---- launches -------------------------------------------------------------------------------- */
 
-/* Inputs staged at once: those of one slot, if they fit. */
-static int stage_for(int inputs)
+/* Steps that a warp stages at once: its share of `inputs`, or what its share of memory holds. */
+static int span_for(int inputs, int warps)
 {
-    int most = STAGE_BYTES / FEW_PARTS / 2 / FEW_STAGE * FEW_STAGE, need = gpu_up(inputs, FEW_STEP);
-    return gpu_min(most, need * FEW_STEP);
+    int span = gpu_up(gpu_up(inputs, FEW_STEP), warps) + 3; /* batches of up to four */
+    while (span > 4 && few_area(1, span, 1, 1) > SHARED_BYTES / HIDDEN_WARPS)
+        span--;
+    return span;
 }
 
 static int launch_pass(struct lade_device *dev, const struct gpu_moe *m, float *hidden, char *err)
 {
     const unsigned wide = 1u << GPU_WIDE;
     cudaStream_t s = dev->compute;
-    int in = stage_for(m->dim), inside = stage_for(m->widest);
-    size_t in_bytes = (size_t)(FEW_PARTS * (in * 2 + 64));
-    int slots = STAGE_BYTES / FEW_PARTS / few_stride(inside);
-    slots = gpu_min(slots, m->k + 1);
-    size_t inside_bytes = (size_t)(slots * FEW_PARTS * few_stride(inside));
-    dim3 rows((unsigned)gpu_up(m->widest, HIDDEN_ROWS), (unsigned)m->k + 1, (unsigned)m->n);
-    dim3 outs((unsigned)gpu_up(m->dim, DOWN_ROWS), (unsigned)m->n);
+    const int in = span_for(m->dim, MATRIX_WARPS), in_area = few_area(1, in, 1, 1);
+    int out = span_for(m->widest * (m->k + 1), DOWN_WARPS);
+    while (out > 4 && few_area(1, out, 1, 1) > SHARED_BYTES / DOWN_WARPS)
+        out--;
+    const int out_area = few_area(1, out, 1, 1);
+    const size_t in_bytes = (size_t)(HIDDEN_WARPS * in_area);
+    const size_t out_bytes = (size_t)(DOWN_WARPS * out_area);
+    dim3 rows((unsigned)gpu_up(m->widest, FEW_ROWS), (unsigned)m->k + 1, (unsigned)m->n);
+    dim3 outs((unsigned)gpu_up(m->dim, FEW_ROWS), (unsigned)m->n);
     cudaError_t code = cudaSuccess;
     if (m->hidden_kinds & ~wide)
-        code = LADE_LAUNCH(moe_hidden<false>, rows, FEW_THREADS, in_bytes, s, *m, in, hidden);
+        code = LADE_LAUNCH(moe_hidden<false>, rows, HIDDEN_WARPS * GPU_WARP, in_bytes, s, *m,
+                           in_area, in, hidden);
     if (code == cudaSuccess && m->hidden_kinds & wide)
-        code = LADE_LAUNCH(moe_hidden<true>, rows, FEW_THREADS, in_bytes, s, *m, in, hidden);
+        code = LADE_LAUNCH(moe_hidden<true>, rows, HIDDEN_WARPS * GPU_WARP, in_bytes, s, *m,
+                           in_area, in, hidden);
     if (code == cudaSuccess && m->down_kinds & ~wide)
-        code =
-            LADE_LAUNCH(moe_down<false>, outs, DOWN_THREADS, inside_bytes, s, *m, inside, hidden);
+        code = LADE_LAUNCH(moe_down<false>, outs, DOWN_WARPS * GPU_WARP, out_bytes, s, *m, out_area,
+                           out, hidden);
     if (code == cudaSuccess && m->down_kinds & wide)
-        code = LADE_LAUNCH(moe_down<true>, outs, DOWN_THREADS, inside_bytes, s, *m, inside, hidden);
+        code = LADE_LAUNCH(moe_down<true>, outs, DOWN_WARPS * GPU_WARP, out_bytes, s, *m, out_area,
+                           out, hidden);
     return gpu_check(dev, "moe", code, err);
 }
 

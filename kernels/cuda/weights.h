@@ -24,6 +24,7 @@ enum gpu_kind {
     GPU_Q4, /* tiles whose groups are whole steps of 32 inputs */
     GPU_Q8,
     GPU_BF16, /* rows of a multiple of 8 numbers */
+    GPU_F32,  /* rows of a multiple of 4 */
     GPU_WIDE, /* all others: values of more than 8 bits, made one chunk at a time */
 };
 
@@ -34,7 +35,9 @@ static inline enum gpu_kind gpu_kind_of(const struct lade_matrix *m)
         return GPU_Q4;
     if (m->type == LADE_Q8 && runs)
         return GPU_Q8;
-    return m->type == LADE_BF16 && m->cols % 8 == 0 ? GPU_BF16 : GPU_WIDE;
+    if (m->type == LADE_BF16 && m->cols % 8 == 0)
+        return GPU_BF16;
+    return m->type == LADE_F32 && m->cols % 4 == 0 ? GPU_F32 : GPU_WIDE;
 }
 
 static inline struct gpu_matrix gpu_matrix_of(const struct lade_matrix *m)
