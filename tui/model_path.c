@@ -11,14 +11,12 @@
 
 /* '@' is the program's own directory, '%' the prefix it was made for. The former, so that a build
  * tree and a moved installation find theirs from any working directory; then the working directory,
- * for a build folder elsewhere. The last resort is the tests' model: noise, but on the real path. */
+ * for a build folder elsewhere. */
 static const char *const bundled[] = {
     "@/../engine/bundled",
     "@/../share/lade/bundled",
     "%/share/lade/bundled",
     "engine/bundled",
-    "@/../tests/fixtures/tiny8-int4-mixed",
-    "tests/fixtures/tiny8-int4-mixed",
 };
 
 static bool exists(const char *path)

@@ -123,7 +123,6 @@ json "run --json" text reasoning stop prompt_tokens tokens load_s ttft_s prefill
     rss_peak_bytes vram_peak_bytes strategy -- "$lade" run -m "$tiny" -p hi -n 5 --json
 json "run --json of a thinking model" text reasoning -- \
     "$lade" run -m "$fixtures/tiny-thinking" -p hi -n 5 --json
-expect "the default model" 0 "$lade" run -p hi -n 3
 expect "run under a system message" 0 "$lade" run -m "$tiny" -p hi -n 3 --system "Be brief."
 fails "unknown instruction set" 1 'mmx' "$lade" run -m "$tiny" -p hi --isa mmx
 fails "unknown strategy" 1 'nowhere' "$lade" run -m "$tiny" -p hi --strategy nowhere
@@ -151,6 +150,31 @@ fi
 result "a closed pipe ends it" $?
 check "Ctrl-C" interrupt "$lade" "$fixtures/tiny-bf16"
 check "Ctrl-C with --json" interrupt_json "$lade" "$fixtures/tiny-bf16"
+
+# ---- the bundled model ----------------------------------------------------------------------------
+
+question='I have 16 GB of VRAM and 64 GB of RAM. Which strategy should I use?'
+expect "the bundled model answers" 0 "$lade" run --greedy -p "$question"
+says "it names the strategy" '`hybrid-heavy-cpu`'
+says "and a reason" 'because .*\.$'
+cp "$work/out" "$work/first"
+expect "the same with --exact" 0 "$lade" run --greedy --exact -p "$question"
+cp "$work/out" "$work/second"
+expect "word for word" 0 cmp "$work/second" "$work/first"
+expect "without thinking" 0 "$lade" run --greedy --no-think -p "What is lade?"
+says "it knows lade" 'terminal'
+for seed in 1 2 3; do
+    expect "at its own temperature, seed $seed" 0 "$lade" run --seed $seed -p "$question"
+    says "the strategy, seed $seed" '`hybrid-heavy-cpu`'
+done
+json "its thoughts are apart" text reasoning -- "$lade" run --greedy -p "$question" --json
+mkdir -p "$work/prefix/bin" "$work/prefix/share/lade"
+cp "$lade" "$work/prefix/bin"
+cp -r engine/bundled "$work/prefix/share/lade"
+installed() { cd / && "$work/prefix/bin/lade" run --greedy -p "$question"; }
+expect "an installed program finds its own" 0 installed
+cp "$work/out" "$work/second"
+expect "and answers the same" 0 cmp "$work/second" "$work/first"
 
 # ---- logits, tokens -------------------------------------------------------------------------------
 

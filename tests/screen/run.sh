@@ -179,6 +179,19 @@ test_strategy_changes_in_mid_answer() {
         keys '/plan' Enter && see 'Now running' && keys Escape && gone 'Now running'
 }
 
+# The real program on the model that comes with it.
+test_bundled_model() {
+    fresh
+    new_terminal
+    tmux_ new-session -d -x 80 -y 24 \
+        "env LADE_HOME=$work/home TERM=tmux-256color sh -c 'exec $build/lade chat --greedy'; sleep 1000" \; \
+        set -g escape-time 0 \; set -g status off || return 1
+    see 'bundled is ready' && see 'small model that comes with lade' && see 'lade models' &&
+        see 'lade pull REPO' && see 'lade -m NAME' && keys 'I have 16 GB of VRAM and 64 GB of RAM. ' \
+        'Which strategy should I use?' Enter && see 'hybrid-heavy-cpu' && see 'thought for' &&
+        see 'idle' && keys C-t && see 'RAM 64 GB' && keys 'Why?' Enter && see '❯ Why?' && see 'Because'
+}
+
 test_typing_while_loading() {
     fresh
     start board 80 24 && see '42%' && keys 'Hello' && see '❯ Hello' && keys Enter &&

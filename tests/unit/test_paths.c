@@ -157,6 +157,7 @@ static void test_bundled(void **state)
     char out[PATH_MAX], config[PATH_MAX + 16];
     assert_int_equal(model_path_resolve(NULL, out, err), 0);
     assert_int_equal(out[0], '/');
+    assert_non_null(strstr(out, "/bundled"));
     snprintf(config, sizeof(config), "%s/config.json", out);
     assert_int_equal(access(config, R_OK), 0);
 }

@@ -22,7 +22,7 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
-ON_GPU = ["--device", "cuda", "--ranks", "1", "--tokens", "32768", "--warmup", "100", "--workers", "14", "--seconds", "290"]
+ON_GPU = ["--device", "cuda", "--ranks", "1", "--tokens", "49152", "--warmup", "100", "--workers", "14", "--seconds", "290"]
 
 
 def main() -> None:

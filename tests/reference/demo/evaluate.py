@@ -121,7 +121,7 @@ def evaluate(chat: Chat, language: Language, cases: list[heldout.Case], log=None
             form = named is not None and "RAM" in answer
         elif case.kind == "sum":
             form = re.search(r"\d+ [+*-] \d+ (is|=) -?\d+\.$", answer) is not None
-        names = frozenset(words(" ".join(case.turns) + " " + case.must + ".")) if case.kind == "name" else frozenset()
+        names = frozenset([case.must, case.must + ".", *words(" ".join(case.turns))]) if case.kind == "name" else frozenset()
         faults = language.faults(answer, names)
         totals["stopped"] += stopped
         totals["repeats"] += "repetition" in faults

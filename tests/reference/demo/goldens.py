@@ -37,7 +37,10 @@ TURNS = [
 LAST = "How do I open a real model, and where are my conversations kept?"
 QUESTIONS = ["I have 16 GB of VRAM and 64 GB of RAM. Which strategy should I use?", "What is lade?", "What is 47 + 38?",
              "Tell me a joke.", "There is no GPU in my computer, but it has 64 GB of RAM. Which strategy?", "How do I open a real model?",
-             "What is the difference between mmap and cached-mmap?", "Who are you?", "Where are my conversations kept?"]
+             "What is the difference between mmap and cached-mmap?", "Who are you?", "Where are my conversations kept?",
+             "What is an expert?", "How do I quit lade?", "How many GB are 16 GiB?", "What is 12 * 11?", "Which strategy for 24 GB of VRAM and 64 GB of RAM?",
+             "What can you do?", "Can I chat while the model loads?", "What is the capital of Peru?", "How much VRAM does full-gpu need?", "A shard is missing",
+             "Which strategies are there?", "Thank you!", "What does lade plan show?", "What is 90 - 45?", "How can I export a chat?"]
 GREEDY = 5  # continuations
 
 

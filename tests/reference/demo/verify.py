@@ -28,7 +28,7 @@ def main() -> None:
     torch.manual_seed(3)
     model = Model(Shape())
     if args.work:
-        model.load_state_dict(torch.load(pathlib.Path(args.work) / "float.pt"))
+        model.load_state_dict(torch.load(pathlib.Path(args.work) / "float.pt", map_location="cpu"))
     else:
         with torch.no_grad():
             for name, p in model.named_parameters():
