@@ -124,7 +124,11 @@ static void body(struct tape *t, struct lade_packed *p)
     raw(t, &renormalize, sizeof renormalize);
     p->shape.tied_embeddings = tied;
     p->shape.renormalize = renormalize;
+    uint8_t sampled = p->generation.sampled;
+    p->generation.sampled = false;
     raw(t, &p->generation, sizeof p->generation);
+    raw(t, &sampled, sizeof sampled);
+    p->generation.sampled = sampled;
     t->failed |= p->generation.n_stop < 0 || p->generation.n_stop > LADE_MAX_STOP;
     raw(t, &mirrored, sizeof mirrored);
     raw(t, &drives, sizeof drives);

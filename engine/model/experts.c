@@ -1,31 +1,81 @@
 #include "engine/model/experts.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
+
+/* Versions of tables are never used twice in this process: a table may come to lie where another
+ * one was. */
+static uint64_t new_version(void)
+{
+    static atomic_uint_fast64_t last;
+    return atomic_fetch_add(&last, 1) + 1;
+}
+
+/* ---- open, close ----------------------------------------------------------------------------- */
+
+static size_t round_up(size_t bytes)
+{
+    return (bytes + LADE_ALIGN - 1) / LADE_ALIGN * LADE_ALIGN;
+}
+
+static int open_gpu(struct lade_experts *x, int batch, char *err)
+{
+    const struct lade_shape *s = &x->cat->shape;
+    size_t layers = (size_t)s->layers, experts = (size_t)s->experts;
+    size_t routes = round_up((size_t)batch * (size_t)s->experts_used * sizeof(float));
+    size_t rows = round_up((size_t)batch * (size_t)s->hidden * sizeof(float));
+    x->layers = calloc(layers, sizeof *x->layers);
+    x->all = calloc(layers * experts, sizeof *x->all);
+    if (!x->layers || !x->all)
+        return lade_fail(err, "%s: out of memory for tables of experts; close other programs",
+                         x->cat->path);
+    for (size_t i = 0; i < layers; i++)
+        x->layers[i] =
+            (struct lade_expert_table){.experts = x->all + i * experts, .version = new_version()};
+    if (lade_devices_alloc(x->devices, &x->memory, 2 * routes + 2 * rows, true, err))
+        return -1;
+    char *at = x->memory;
+    x->ids = (int32_t *)(void *)at;
+    x->weights = (float *)(void *)(at + routes);
+    x->x = (float *)(void *)(at + 2 * routes);
+    x->y = (float *)(void *)(at + 2 * routes + rows);
+    return 0;
+}
 
 int lade_experts_open(struct lade_experts *x, const struct lade_catalog *cat,
-                      struct lade_tiers *tiers, char *err)
+                      struct lade_tiers *tiers, const struct lade_devices *devices, int batch,
+                      char *err)
 {
-    *x = (struct lade_experts){.cat = cat, .tiers = tiers};
+    *x = (struct lade_experts){.cat = cat, .tiers = tiers, .devices = devices};
     x->table = calloc((size_t)cat->shape.experts, sizeof *x->table);
-    return x->table ? 0
-                    : lade_fail(err,
-                                "%s: out of memory for a table of experts; close other "
-                                "programs",
-                                cat->path);
+    x->named = calloc((size_t)cat->shape.experts, sizeof *x->named);
+    if (!x->table || !x->named)
+        return lade_fail(err, "%s: out of memory for a table of experts; close other programs",
+                         cat->path);
+    return devices->gpu ? open_gpu(x, batch, err) : 0;
 }
 
 void lade_experts_close(struct lade_experts *x)
 {
+    if (x->memory)
+        lade_devices_free(x->devices, x->memory, true);
     free(x->table);
+    free(x->named);
+    free(x->layers);
+    free(x->all);
     *x = (struct lade_experts){0};
 }
 
-/* Points an entry of the table at the packed bytes of its piece; NULL takes it out. */
-static void point(struct lade_experts *x, int layer, int expert, const unsigned char *data)
+/* ---- tables ---------------------------------------------------------------------------------- */
+
+/* Points an entry of a table at the packed bytes of its piece; NULL takes it out. */
+static void point(const struct lade_experts *x, struct lade_expert *table, int layer, int expert,
+                  const unsigned char *data)
 {
     const struct lade_catalog *cat = x->cat;
     const struct lade_piece *p = &cat->pieces[lade_catalog_expert(cat, layer, expert)];
-    struct lade_expert *e = &x->table[expert];
+    struct lade_expert *e = &table[expert];
     /* The order of an expert's tensors is that of the roles (catalog.h). */
     struct lade_matrix *m[] = {&e->gate, &e->up, &e->down};
     for (int i = 0; i < 3; i++) {
@@ -35,34 +85,182 @@ static void point(struct lade_experts *x, int layer, int expert, const unsigned 
     }
 }
 
+/* Has an expert's entry in a table that stays say where it is; counts versions only if it moved. */
+static void keep(struct lade_experts *x, int layer, int expert, const unsigned char *data)
+{
+    struct lade_expert_table *t = &x->layers[layer];
+    const struct lade_tensor *first =
+        &x->cat->tensors[x->cat->pieces[lade_catalog_expert(x->cat, layer, expert)].first];
+    const void *want = data ? data + first->offset : NULL;
+    if (t->experts[expert].gate.data == want)
+        return;
+    point(x, t->experts, layer, expert, data);
+    t->version = new_version();
+}
+
+/* Computes a wave through the table that is empty between waves. */
 static int run_wave(struct lade_experts *x, int layer, const struct lade_wave *wave,
                     const struct lade_moe *moe, const struct lade_ops *ops, struct lade_device *dev,
                     char *err)
 {
     struct lade_moe op = *moe;
     op.experts = x->table;
-    op.version = ++x->version;
+    op.version = new_version();
     for (int i = 0; i < wave->n; i++)
-        point(x, layer, wave->experts[i], wave->data[i]);
+        point(x, x->table, layer, wave->experts[i], wave->data[i]);
     int rc = ops->moe(dev, &op, err);
     for (int i = 0; i < wave->n; i++)
-        point(x, layer, wave->experts[i], NULL);
+        point(x, x->table, layer, wave->experts[i], NULL);
     return rc;
 }
 
-int lade_experts_run(struct lade_experts *x, int layer, const struct lade_moe *moe,
-                     const struct lade_ops *ops, struct lade_device *dev, char *err)
+/* ---- CPU alone ------------------------------------------------------------------------------- */
+
+static int run_cpu(struct lade_experts *x, int layer, const struct lade_moe *moe, char *err)
 {
+    const struct lade_devices *d = x->devices;
     struct lade_moe rest = *moe;
     struct lade_wave wave;
     int rc;
     lade_tiers_ask(x->tiers, layer, moe->ids, moe->n * moe->k);
     while ((rc = lade_tiers_wave(x->tiers, &wave, err)) > 0) {
-        rc = run_wave(x, layer, &wave, &rest, ops, dev, err);
+        rc = run_wave(x, layer, &wave, &rest, d->cpu, d->cpu_dev, err);
         if (rc)
             break;
         rest.shared = NULL; /* it went with the first wave */
     }
     lade_tiers_done(x->tiers);
     return rc;
+}
+
+/* ---- with a GPU ------------------------------------------------------------------------------ */
+
+/* All of them are there: nobody need know which are used. */
+static int run_settled(struct lade_experts *x, int layer, const struct lade_moe *moe, char *err)
+{
+    struct lade_expert_table *t = &x->layers[layer];
+    struct lade_moe op = *moe;
+    for (int e = 0; !t->complete && e < x->cat->shape.experts; e++)
+        keep(x, layer, e, lade_tiers_settled_at(x->tiers, layer, e));
+    t->complete = true;
+    op.experts = t->experts;
+    op.version = t->version;
+    lade_tiers_settled_visits(x->tiers, moe->n * moe->k);
+    return x->devices->ops->moe(x->devices->dev, &op, err);
+}
+
+/* Brings the routes to the host; *routed is reached when they were computed. */
+static int fetch_routes(struct lade_experts *x, const struct lade_moe *moe, lade_fence *routed,
+                        char *err)
+{
+    const struct lade_ops *ops = x->devices->ops;
+    struct lade_device *dev = x->devices->dev;
+    size_t bytes = (size_t)moe->n * (size_t)moe->k * sizeof(float);
+    lade_fence there;
+    return ops->mark(dev, routed, err) ||
+                   ops->download_async(dev, x->ids, moe->ids, bytes, *routed, NULL, err) ||
+                   ops->download_async(dev, x->weights, moe->weights, bytes, *routed, &there,
+                                       err) ||
+                   ops->finish(dev, there, err)
+               ? -1
+               : 0;
+}
+
+/* Brings the activations to the CPU, whose sums start at zero. The GPU goes on with what is queued. */
+static int fetch_rows(struct lade_experts *x, const struct lade_moe *moe, lade_fence routed,
+                      char *err)
+{
+    const struct lade_ops *ops = x->devices->ops;
+    struct lade_device *dev = x->devices->dev;
+    size_t bytes = (size_t)moe->n * (size_t)moe->dim * sizeof(float);
+    lade_fence there;
+    memset(x->y, 0, bytes);
+    return ops->download_async(dev, x->x, moe->x, bytes, routed, &there, err) ||
+                   ops->finish(dev, there, err)
+               ? -1
+               : 0;
+}
+
+/* What stays in VRAM goes through the table of the layer, which then mostly is as it was. Of experts that routes name only those of this wave may be in it: the others are computed by
+ * other waves. */
+static int run_kept(struct lade_experts *x, int layer, const struct lade_wave *wave,
+                    const struct lade_moe *moe, char *err)
+{
+    struct lade_moe op = *moe;
+    for (int i = 0; i < moe->n * moe->k; i++)
+        x->named[x->ids[i]] = 1;
+    for (int i = 0; i < wave->n; i++) {
+        keep(x, layer, wave->experts[i], wave->data[i]);
+        x->named[wave->experts[i]] = 0;
+    }
+    for (int i = 0; i < moe->n * moe->k; i++) {
+        if (x->named[x->ids[i]])
+            keep(x, layer, x->ids[i], NULL);
+        x->named[x->ids[i]] = 0;
+    }
+    op.experts = x->layers[layer].experts;
+    op.version = x->layers[layer].version;
+    return x->devices->ops->moe(x->devices->dev, &op, err);
+}
+
+/* The waves of one layer: `gpu` and `cpu` are the same work with each device's addresses. */
+static int run_waves(struct lade_experts *x, int layer, struct lade_moe *gpu,
+                     const struct lade_moe *cpu, lade_fence routed, bool *joined, char *err)
+{
+    const struct lade_devices *d = x->devices;
+    struct lade_wave wave;
+    bool first = true;
+    int rc;
+    while ((rc = lade_tiers_wave(x->tiers, &wave, err)) > 0) {
+        /* The first call on the GPU takes the shared expert along, before the CPU starts. */
+        if (first && !wave.on_gpu && gpu->shared) {
+            struct lade_wave none = {.on_gpu = true};
+            if (run_wave(x, layer, &none, gpu, d->ops, d->dev, err))
+                return -1;
+            gpu->shared = NULL;
+        }
+        if (!wave.on_gpu && !*joined && fetch_rows(x, gpu, routed, err))
+            return -1;
+        *joined |= !wave.on_gpu;
+        rc = !wave.on_gpu ? run_wave(x, layer, &wave, cpu, d->cpu, d->cpu_dev, err)
+             : wave.stays ? run_kept(x, layer, &wave, gpu, err)
+                          : run_wave(x, layer, &wave, gpu, d->ops, d->dev, err);
+        if (rc)
+            return -1;
+        if (wave.on_gpu)
+            gpu->shared = NULL;
+        first = false;
+    }
+    return rc;
+}
+
+static int run_gpu(struct lade_experts *x, int layer, const struct lade_moe *moe, char *err)
+{
+    const struct lade_devices *d = x->devices;
+    struct lade_moe gpu = *moe, cpu = *moe;
+    bool joined = false; /* the CPU has computed something */
+    lade_fence routed;
+    if (fetch_routes(x, moe, &routed, err))
+        return -1;
+    cpu.x = x->x;
+    cpu.y = x->y;
+    cpu.ids = x->ids;
+    cpu.weights = x->weights;
+    cpu.shared = NULL;
+    lade_tiers_ask(x->tiers, layer, x->ids, moe->n * moe->k);
+    int rc = run_waves(x, layer, &gpu, &cpu, routed, &joined, err);
+    lade_tiers_done(x->tiers);
+    if (!rc &&
+        joined) /* the GPU reads what the CPU wrote; nobody writes there before the next layer's
+                          routes are down, which come after this in the queue */
+        rc = d->ops->add(d->dev, moe->y, x->y, (size_t)moe->n * (size_t)moe->dim, err);
+    return rc;
+}
+
+int lade_experts_run(struct lade_experts *x, int layer, const struct lade_moe *moe, char *err)
+{
+    if (!x->devices->gpu)
+        return run_cpu(x, layer, moe, err);
+    return lade_tiers_settled(x->tiers) ? run_settled(x, layer, moe, err)
+                                        : run_gpu(x, layer, moe, err);
 }

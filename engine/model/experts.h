@@ -1,25 +1,45 @@
-/* experts.h - the routed experts of a layer: route, ask the tiers, compute what they hand out. */
+/* experts.h - the routed experts of a layer: ask the tiers, compute what they hand out, where it is.
+ *
+ * On a CPU that is all there is. With a GPU the base's device is the GPU; experts that it has or
+ * that are carried to it are queued there, and while it works on them the CPU computes the others
+ * on activations that were copied down. One addition joins the two. */
 #ifndef LADE_MODEL_EXPERTS_H
 #define LADE_MODEL_EXPERTS_H
 
-#include "engine/checkpoint/catalog.h"
+#include "engine/model/devices.h"
 #include "engine/tiers/tiers.h"
-#include "kernels/kernels.h"
 
-struct lade_experts {
-    const struct lade_catalog *cat; /* borrowed */
-    struct lade_tiers *tiers;       /* borrowed */
-    struct lade_expert *table;      /* [shape.experts], owned; without data between waves */
-    uint64_t version;               /* of the table */
+/* One layer's table of what is in VRAM. */
+struct lade_expert_table {
+    struct lade_expert *experts; /* [shape.experts], into one array of all layers */
+    uint64_t version;
+    bool complete; /* all of them, to stay */
 };
 
+struct lade_experts {
+    const struct lade_catalog *cat; /* borrowed, as the two below */
+    struct lade_tiers *tiers;
+    const struct lade_devices *devices;
+    struct lade_expert *table; /* [shape.experts], owned; without data between waves */
+    uint8_t *named;            /* [shape.experts], owned: 0 between waves */
+
+    /* with a GPU */
+    struct lade_expert_table *layers; /* [shape.layers], owned, as the array behind it */
+    struct lade_expert *all;
+    void *memory;   /* what follows: RAM that the GPU can use */
+    int32_t *ids;   /* [batch][k] routes, for the host */
+    float *weights; /* [batch][k] */
+    float *x, *y;   /* [batch][hidden] in and out of the CPU's experts */
+};
+
+/* For batches of up to `batch` tokens. */
 int lade_experts_open(struct lade_experts *x, const struct lade_catalog *cat,
-                      struct lade_tiers *tiers, char *err);
+                      struct lade_tiers *tiers, const struct lade_devices *devices, int batch,
+                      char *err);
 void lade_experts_close(struct lade_experts *x);
 
 /* Adds to moe->y what the routed experts of a layer and the shared one give; of `moe` everything is
- * set but the table and its version, and the routes are computed. */
-int lade_experts_run(struct lade_experts *x, int layer, const struct lade_moe *moe,
-                     const struct lade_ops *ops, struct lade_device *dev, char *err);
+ * set but the table and its version, and the routes are computed, or queued to be. */
+int lade_experts_run(struct lade_experts *x, int layer, const struct lade_moe *moe, char *err);
 
 #endif

@@ -70,14 +70,15 @@ size_t lade_forward_bytes(const struct lade_shape *s, int batch)
 
 int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
                       const struct lade_weights *weights, struct lade_tiers *tiers,
-                      const struct lade_ops *ops, struct lade_device *dev, int batch, char *err)
+                      const struct lade_devices *devices, int batch, bool in_ram, char *err)
 {
     const struct lade_shape *shape = &cat->shape;
-    *f = (struct lade_forward){.shape = shape, .weights = weights, .ops = ops, .dev = dev,
-                               .batch = batch};
-    if (lade_experts_open(&f->experts, cat, tiers, err))
-        return -1;
-    if (ops->alloc(dev, (void **)&f->arena, lay_out(NULL, shape, batch), err)) {
+    const struct lade_ops *ops = devices->ops;
+    *f = (struct lade_forward){.shape = shape, .weights = weights, .devices = devices,
+                               .ops = ops, .dev = devices->dev, .batch = batch, .in_ram = in_ram};
+    if (lade_experts_open(&f->experts, cat, tiers, devices, batch, err) ||
+        lade_devices_alloc(devices, (void **)&f->arena, lay_out(NULL, shape, batch), in_ram,
+                           err)) {
         lade_forward_close(f);
         return -1;
     }
@@ -88,7 +89,7 @@ int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
         return lade_fail(err, "rotary embedding: out of memory; close other programs");
     }
     lade_rope_frequencies(shape, freq, &f->rope_scale);
-    int failed = ops->upload(dev, f->inv_freq, freq, (size_t)shape->rotary_dim / 2 * sizeof *freq,
+    int failed = ops->upload(f->dev, f->inv_freq, freq, (size_t)shape->rotary_dim / 2 * sizeof *freq,
                              err);
     free(freq);
     if (failed)
@@ -99,7 +100,7 @@ int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
 void lade_forward_close(struct lade_forward *f)
 {
     if (f->arena)
-        f->ops->free(f->dev, f->arena);
+        lade_devices_free(f->devices, f->arena, f->in_ram);
     lade_experts_close(&f->experts);
     *f = (struct lade_forward){0};
 }
@@ -167,7 +168,7 @@ static int run_experts(struct lade_forward *f, int index, int n, char *err)
     };
     if (f->ops->matmul(f->dev, &router, 1, n, err) || f->ops->route(f->dev, &route, err))
         return -1;
-    return lade_experts_run(&f->experts, index, &moe, f->ops, f->dev, err);
+    return lade_experts_run(&f->experts, index, &moe, err);
 }
 
 static int run_layers(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,

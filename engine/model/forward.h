@@ -18,9 +18,11 @@ struct lade_forward {
     const struct lade_shape *shape;   /* borrowed */
     const struct lade_weights *weights; /* borrowed */
     struct lade_experts experts;
-    const struct lade_ops *ops;
+    const struct lade_devices *devices; /* borrowed */
+    const struct lade_ops *ops;       /* of the base's device */
     struct lade_device *dev;
     int batch;
+    bool in_ram;                      /* where the GPU's buffers are */
     float *arena;                     /* all buffers below, one allocation */
     float *x, *h, *y;                 /* [batch][hidden]: residual stream, normed, mixer output */
     float *a, *b, *c;                 /* [batch][*]: projections of the mixer */
@@ -35,9 +37,10 @@ struct lade_forward {
 /* Bytes the buffers take; 0 on overflow. */
 size_t lade_forward_bytes(const struct lade_shape *shape, int batch);
 
+/* All arguments but err are borrowed. in_ram: see lade_devices_alloc. */
 int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
                       const struct lade_weights *weights, struct lade_tiers *tiers,
-                      const struct lade_ops *ops, struct lade_device *dev, int batch, char *err);
+                      const struct lade_devices *devices, int batch, bool in_ram, char *err);
 void lade_forward_close(struct lade_forward *f);
 
 /* Evaluates n <= batch tokens after the st->length already in `st`, and advances it. Each id must

@@ -57,8 +57,8 @@ static int alloc_layers(struct lade_state *st, const struct lade_shape *s, char 
     for (int i = 0; i < s->layers; i++) {
         struct lade_layer_state *l = &st->layer[i];
         if (s->full_attention[i]) {
-            if (st->ops->alloc(st->dev, &l->k, st->kv_bytes, err) ||
-                st->ops->alloc(st->dev, &l->v, st->kv_bytes, err))
+            if (lade_devices_alloc(st->devices, &l->k, st->kv_bytes, st->kv_in_ram, err) ||
+                lade_devices_alloc(st->devices, &l->v, st->kv_bytes, st->kv_in_ram, err))
                 return -1;
             continue;
         }
@@ -70,10 +70,11 @@ static int alloc_layers(struct lade_state *st, const struct lade_shape *s, char 
 }
 
 int lade_state_open(struct lade_state *st, const struct lade_shape *shape,
-                    const struct lade_ops *ops, struct lade_device *dev, int capacity,
-                    enum lade_type cache_type, char *err)
+                    const struct lade_devices *devices, int capacity, enum lade_type cache_type,
+                    bool kv_in_ram, char *err)
 {
-    *st = (struct lade_state){.ops = ops, .dev = dev, .cache_type = cache_type,
+    *st = (struct lade_state){.devices = devices, .ops = devices->ops, .dev = devices->dev,
+                              .kv_in_ram = kv_in_ram, .cache_type = cache_type,
                               .layers = shape->layers, .capacity = capacity};
     st->kv_bytes = cache_bytes(shape, capacity, cache_type);
     st->recurrent_bytes = lade_state_recurrent_bytes(shape);
@@ -84,7 +85,7 @@ int lade_state_open(struct lade_state *st, const struct lade_shape *shape,
                          capacity);
     }
     if ((st->recurrent_bytes &&
-         ops->alloc(dev, (void **)&st->recurrent, st->recurrent_bytes, err)) ||
+         st->ops->alloc(st->dev, (void **)&st->recurrent, st->recurrent_bytes, err)) ||
         alloc_layers(st, shape, err)) {
         lade_state_close(st);
         return -1;
@@ -95,8 +96,8 @@ int lade_state_open(struct lade_state *st, const struct lade_shape *shape,
 void lade_state_close(struct lade_state *st)
 {
     for (int i = 0; st->layer && i < st->layers; i++) {
-        st->ops->free(st->dev, st->layer[i].k);
-        st->ops->free(st->dev, st->layer[i].v);
+        lade_devices_free(st->devices, st->layer[i].k, st->kv_in_ram);
+        lade_devices_free(st->devices, st->layer[i].v, st->kv_in_ram);
     }
     if (st->recurrent)
         st->ops->free(st->dev, st->recurrent);

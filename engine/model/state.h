@@ -7,7 +7,7 @@
 #define LADE_MODEL_STATE_H
 
 #include "engine/checkpoint/shape.h"
-#include "kernels/kernels.h"
+#include "engine/model/devices.h"
 
 struct lade_layer_state {
     void *k, *v;     /* full attention: [kv_heads][capacity][head_dim] of cache_type */
@@ -16,8 +16,10 @@ struct lade_layer_state {
 };
 
 struct lade_state {
-    const struct lade_ops *ops;
+    const struct lade_devices *devices; /* borrowed */
+    const struct lade_ops *ops;  /* of the base's device */
     struct lade_device *dev;
+    bool kv_in_ram;              /* where the GPU's KV caches are */
     enum lade_type cache_type;   /* LADE_F16 or LADE_F32 */
     int layers, capacity;        /* capacity in tokens */
     int length;                  /* tokens evaluated */
@@ -31,9 +33,10 @@ struct lade_state {
 size_t lade_state_bytes(const struct lade_shape *shape, int capacity, enum lade_type cache_type);
 size_t lade_state_recurrent_bytes(const struct lade_shape *shape);
 
+/* kv_in_ram: see lade_devices_alloc. */
 int lade_state_open(struct lade_state *st, const struct lade_shape *shape,
-                    const struct lade_ops *ops, struct lade_device *dev, int capacity,
-                    enum lade_type cache_type, char *err);
+                    const struct lade_devices *devices, int capacity, enum lade_type cache_type,
+                    bool kv_in_ram, char *err);
 void lade_state_close(struct lade_state *st);
 
 /* Back to no tokens. */

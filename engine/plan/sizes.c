@@ -19,36 +19,11 @@ static const uint64_t PROGRAM = 48u << 20, TENSOR = 512;
 static uint64_t workspace(const struct lade_catalog *cat, const struct lade_plan_caps *caps,
                           const struct lade_plan_model *m)
 {
-    const struct lade_shape *s = &cat->shape;
     const struct lade_ops *ops = lade_plugin_open(caps->plugin, NULL);
     if (!ops || !ops->workspace)
         return 0;
-    int widest = s->expert_ff;
-    for (int i = 0; i < cat->n_tensors; i++) {
-        const struct lade_tensor *t = &cat->tensors[i];
-        if (t->role == LADE_EMBED || t->role == LADE_HEAD)
-            continue;
-        widest = t->packed.rows > widest ? t->packed.rows : widest;
-        widest = t->packed.cols > widest ? t->packed.cols : widest;
-    }
-    struct lade_limits limits = {
-        .batch = m->batch,
-        .context = caps->context ? caps->context : m->max_context,
-        .hidden = s->hidden,
-        .widest = widest,
-        .vocab = s->vocab,
-        .heads = s->heads,
-        .kv_heads = s->kv_heads,
-        .head_dim = s->head_dim,
-        .key_heads = s->key_heads,
-        .value_heads = s->value_heads,
-        .key_dim = s->key_dim,
-        .value_dim = s->value_dim,
-        .kernel = s->conv_kernel,
-        .experts = s->experts,
-        .experts_used = s->experts_used,
-        .expert_rows = s->expert_ff > s->shared_ff ? s->expert_ff : s->shared_ff,
-    };
+    struct lade_limits limits;
+    lade_devices_limits(&limits, cat, m->batch, caps->context ? caps->context : m->max_context);
     return ops->workspace(&limits);
 }
 

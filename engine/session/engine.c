@@ -105,14 +105,20 @@ static void publish_info(struct lade_engine *e)
 
 void lade_worker_publish(struct lade_engine *e)
 {
+    const struct lade_devices *d = &e->model->devices;
     struct lade_tiers_stats now;
+    struct lade_device_memory vram = {0};
     lade_tiers_stats(e->model->tiers, &now);
+    if (d->gpu)
+        d->ops->memory(d->dev, &vram, NULL);
     pthread_mutex_lock(&e->lock);
     e->stats.traffic = now.traffic;
     e->stats.token = now.token;
     e->stats.in_ram = now.in_ram;
     e->stats.in_vram = now.in_vram;
     e->stats.weights = now.weights;
+    e->stats.vram = vram.used;
+    e->stats.vram_peak = vram.peak;
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -163,7 +169,7 @@ static int load(struct lade_engine *e, char *err)
     pthread_mutex_lock(&e->lock);
     e->rate_at = lade_now();
     pthread_mutex_unlock(&e->lock);
-    if (lade_model_load(e->model, &e->opt, on_load, e, &e->cancel_load, err) ||
+    if (lade_model_load(e->model, on_load, e, &e->cancel_load, err) ||
         lade_session_open(&e->session, e->model, err))
         return -1;
     lade_worker_publish(e);

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 enum { MAX_BATCH = 8192 };
 
 static int check_options(const struct lade_model *m, const struct lade_options *opt, char *err)
@@ -22,9 +21,16 @@ static int make_plan(struct lade_plan *plan, const struct lade_model *m,
                      const struct lade_options *opt, const char *name, char *err)
 {
     struct lade_plan_caps caps = {
-        .vram = opt->vram_cap, .ram = opt->ram_cap, .cpu_only = true, .strategy = name,
-        .context = m->context ? m->context : opt->context, .batch = opt->batch,
-        .exact = opt->exact, .threads = opt->threads, .isa = opt->isa, .plugin = opt->plugin,
+        .vram = opt->vram_cap,
+        .ram = opt->ram_cap,
+        .cpu_only = opt->cpu_only,
+        .strategy = name,
+        .context = m->context ? m->context : opt->context,
+        .batch = opt->batch,
+        .exact = opt->exact,
+        .threads = opt->threads,
+        .isa = opt->isa,
+        .plugin = opt->plugin,
         .cache_dir = opt->cache_dir,
     };
     return lade_plan_here(plan, m->cat, &caps, err);
@@ -38,8 +44,10 @@ int lade_model_change(struct lade_model *m, const struct lade_options *opt, cons
         return -1;
     const struct lade_plan_row *row = &plan.rows[plan.chosen];
     if (row->place.ram_experts != m->place.ram_experts)
-        return lade_fail(err, "--strategy %s: this version cannot change to it while it runs; "
-                         "start again with it", name);
+        return lade_fail(err,
+                         "--strategy %s: this version cannot change to it while it runs; "
+                         "start again with it",
+                         name);
     m->plan = plan;
     return 0;
 }
@@ -70,6 +78,21 @@ static void take_sampling(struct lade_generation *g, enum lade_chat_family famil
     g->top_k = cards[family].top_k;
 }
 
+/* A GPU may hold what the plan says, and what the plan left to its driver. */
+static int open_devices(struct lade_model *m, const struct lade_options *opt, char *err)
+{
+    struct lade_device_config config = {
+        .threads = opt->threads, .isa = opt->isa, .exact = opt->exact};
+    size_t cap = opt->vram_cap;
+    if (!cap && m->plan.n)
+        cap = m->plan.rows[m->plan.chosen].vram_bytes + m->plan.machine.vram_reserve;
+    if (lade_devices_open(&m->devices, &config, &m->place, m->cat, opt->plugin, cap, err))
+        return -1;
+    snprintf(m->device, sizeof m->device, "%s: %s", m->devices.ops->name,
+             m->devices.ops->describe(m->devices.dev));
+    return 0;
+}
+
 int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, char *err)
 {
     struct lade_model *m = calloc(1, sizeof *m);
@@ -85,7 +108,13 @@ int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, 
         return -1;
     m->place = opt->place ? *opt->place : m->plan.rows[m->plan.chosen].place;
     take_sizes(m, opt);
-    struct lade_tiers_config config = {.cat = m->cat, .place = m->place, .io = opt->io};
+    if (open_devices(m, opt, err))
+        return -1;
+    struct lade_tiers_config config = {.cat = m->cat,
+                                       .place = m->place,
+                                       .io = opt->io,
+                                       .gpu = m->devices.gpu ? m->devices.ops : NULL,
+                                       .gpu_dev = m->devices.gpu ? m->devices.dev : NULL};
     if (lade_tiers_open(&m->tiers, &config, err))
         return -1;
     int size = lade_tokenizer_size(m->tok);
@@ -97,15 +126,9 @@ int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, 
     return 0;
 }
 
-int lade_model_load(struct lade_model *m, const struct lade_options *opt, lade_load_fn *progress,
-                    void *user, const atomic_bool *cancel, char *err)
+int lade_model_load(struct lade_model *m, lade_load_fn *progress, void *user,
+                    const atomic_bool *cancel, char *err)
 {
-    struct lade_device_config config = {.threads = opt->threads, .isa = opt->isa,
-                                        .exact = opt->exact};
-    m->ops = lade_cpu_ops();
-    if (m->ops->open(&m->dev, &config, err))
-        return -1;
-    snprintf(m->device, sizeof m->device, "%s: %s", m->ops->name, m->ops->describe(m->dev));
     if (lade_tiers_load(m->tiers, progress, user, cancel, err) ||
         lade_tiers_wait(m->tiers, false, err))
         return -1;
@@ -115,8 +138,7 @@ int lade_model_load(struct lade_model *m, const struct lade_options *opt, lade_l
 int lade_model_open(struct lade_model **out, const struct lade_options *opt, lade_load_fn *progress,
                     void *user, const atomic_bool *cancel, char *err)
 {
-    if (lade_model_prepare(out, opt, err) ||
-        lade_model_load(*out, opt, progress, user, cancel, err) ||
+    if (lade_model_prepare(out, opt, err) || lade_model_load(*out, progress, user, cancel, err) ||
         lade_tiers_wait((*out)->tiers, true, err)) {
         lade_model_close(*out);
         *out = NULL;
@@ -131,8 +153,7 @@ void lade_model_close(struct lade_model *m)
         return;
     lade_weights_free(&m->weights);
     lade_tiers_close(m->tiers);
-    if (m->dev)
-        m->ops->close(m->dev);
+    lade_devices_close(&m->devices);
     lade_tokenizer_close(m->tok);
     lade_catalog_close(m->cat);
     free(m);

@@ -13,8 +13,7 @@ struct lade_model {
     struct lade_catalog *cat;
     struct lade_tokenizer *tok;
     enum lade_chat_family family;
-    const struct lade_ops *ops;
-    struct lade_device *dev;
+    struct lade_devices devices;
     struct lade_tiers *tiers;
     struct lade_weights weights;
     int context, batch;
@@ -29,8 +28,8 @@ struct lade_model {
  * the base: experts arrive in the background. After a failure of either the model must be
  * closed. */
 int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, char *err);
-int lade_model_load(struct lade_model *m, const struct lade_options *opt, lade_load_fn *progress,
-                    void *user, const atomic_bool *cancel, char *err);
+int lade_model_load(struct lade_model *m, lade_load_fn *progress, void *user,
+                    const atomic_bool *cancel, char *err);
 
 /* Plans again with `name` ("auto" or a row of the table) and moves the pieces to their new homes.
  * After a failure the model is as it was. */

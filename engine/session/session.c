@@ -35,9 +35,10 @@ int lade_session_open(struct lade_session **out, struct lade_model *m, char *err
     s->logits = malloc((size_t)shape->vocab * sizeof *s->logits);
     if (!s->ids || !s->logits)
         lade_fail(err, "%s: out of memory; close other programs", m->cat->path);
-    else if (!lade_state_open(&s->state, shape, m->ops, m->dev, m->context, m->cache_type, err) &&
-             !lade_forward_open(&s->forward, m->cat, &m->weights, m->tiers, m->ops, m->dev, m->batch,
-                                err)) {
+    else if (!lade_state_open(&s->state, shape, &m->devices, m->context, m->cache_type,
+                              m->place.kv == LADE_RAM, err) &&
+             !lade_forward_open(&s->forward, m->cat, &m->weights, m->tiers, &m->devices, m->batch,
+                                m->place.buffers == LADE_RAM, err)) {
         *out = s;
         return 0;
     }

@@ -1,8 +1,8 @@
 /* ask.c - what a layer asks for, given out in waves.
  *
- * Experts at hand come first, in the order of their numbers, then the others in the order of their
- * files, each when it has arrived. That order does not depend on time, so sums of experts' outputs
- * do not either, once the load is over. */
+ * Experts in VRAM come first, then those in RAM, in the order of their numbers, then the others in
+ * the order of their files, each when it has arrived. That order does not depend on time, so sums
+ * of experts' outputs do not either, once the load is over. */
 #include <stdlib.h>
 
 #include "engine/tiers/internal.h"
@@ -77,7 +77,7 @@ void lade_tiers_end(struct lade_tiers *t)
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
-static int by_hand_then_place(const void *a, const void *b)
+static int by_place(const void *a, const void *b)
 {
     const struct lade_want *x = a, *y = b;
     if (x->at != y->at)
@@ -85,26 +85,41 @@ static int by_hand_then_place(const void *a, const void *b)
     return x->expert - y->expert;
 }
 
-/* Where an expert lies: shards do not overlap, so the order of their numbers will do. */
+/* Places in the order of wants; files come after, where shards do not overlap, so the order of
+ * their numbers will do. */
+enum { IN_VRAM, IN_RAM, IN_FILES };
+
 static uint64_t place_of(const struct lade_tiers *t, int e)
 {
     const struct lade_piece *p = &t->cat->pieces[lade_expert_piece(t, e)];
     const struct lade_span *s = &t->cat->tensors[p->first].parts[0];
-    return 1 + ((uint64_t)s->shard << 48) + s->offset;
+    return IN_FILES + ((uint64_t)s->shard << 48) + s->offset;
+}
+
+static bool is_here(const struct lade_cache *c, int slot)
+{
+    return slot >= 0 && c->state[slot] == LADE_SLOT_HERE;
+}
+
+static void count_visit(struct lade_traffic *c, uint64_t at, size_t bytes)
+{
+    *(at == IN_VRAM ? &c->vram_hits : at == IN_RAM ? &c->ram_hits : &c->disk_reads) += 1;
+    *(at == IN_VRAM ? &c->vram_bytes : at == IN_RAM ? &c->ram_bytes : &c->disk_bytes) += bytes;
 }
 
 static void want(struct lade_tiers *t, int e)
 {
     struct lade_ask *a = &t->ask;
     struct lade_want *w = &a->wants[a->n++];
-    size_t bytes = t->kinds.kind[t->kinds.of[e]].bytes;
-    int slot = t->ram.slot_of[e];
-    bool here = slot >= 0 && t->ram.state[slot] == LADE_SLOT_HERE;
-    if (slot >= 0)
-        lade_cache_pin(&t->ram, slot);
-    *w = (struct lade_want){.expert = e, .slot = slot, .at = here ? 0 : place_of(t, e)};
-    *(here ? &t->traffic.ram_hits : &t->traffic.disk_reads) += 1;
-    *(here ? &t->traffic.ram_bytes : &t->traffic.disk_bytes) += bytes;
+    *w = (struct lade_want){.expert = e, .slot = -1, .vslot = lade_vslot(t, e)};
+    if (w->vslot >= 0)
+        lade_cache_pin(&t->vram.cache, w->vslot);
+    else if ((w->slot = t->ram.slot_of[e]) >= 0)
+        lade_cache_pin(&t->ram, w->slot);
+    w->at = w->vslot >= 0 && is_here(&t->vram.cache, w->vslot) ? IN_VRAM
+            : is_here(&t->ram, w->slot)                        ? IN_RAM
+                                                               : place_of(t, e);
+    count_visit(&t->traffic, w->at, lade_expert_bytes(t, e));
 }
 
 void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n)
@@ -124,10 +139,18 @@ void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n)
         lade_heat_use(&t->heat, e, a->uses[i]);
         a->uses[i] = 0;
     }
-    qsort(a->wants, (size_t)a->n, sizeof *a->wants, by_hand_then_place);
-    if (a->n && a->wants[a->n - 1].at)
+    qsort(a->wants, (size_t)a->n, sizeof *a->wants, by_place);
+    if (a->n && a->wants[a->n - 1].at >= IN_FILES)
         pthread_cond_broadcast(&t->work);
     pthread_mutex_unlock(&t->lock);
+}
+
+/* What may be done for an expert's slot in RAM. One whose home is VRAM only passes through. */
+static enum lade_take how_to_take(const struct lade_tiers *t, int e)
+{
+    if (!(t->load.homes[e] & LADE_HOME_RAM) && t->load.homes[e])
+        return LADE_TAKE_PASSING;
+    return t->ask.tokens > PROMPT ? LADE_TAKE_STAGE : LADE_TAKE_ANY;
 }
 
 bool lade_ask_pick(struct lade_tiers *t, struct lade_job *job)
@@ -135,21 +158,27 @@ bool lade_ask_pick(struct lade_tiers *t, struct lade_job *job)
     struct lade_ask *a = &t->ask;
     for (; a->next_demand < a->n && !a->failed; a->next_demand++) {
         struct lade_want *w = &a->wants[a->next_demand];
-        if (w->slot >= 0)
+        if (w->slot >= 0 || w->vslot >= 0)
             continue;
         /* On its way by now? Then its slot has a pin for us, too. */
+        w->vslot = lade_vslot(t, w->expert);
+        if (w->vslot >= 0) {
+            lade_cache_pin(&t->vram.cache, w->vslot);
+            continue;
+        }
         w->slot = t->ram.slot_of[w->expert];
         if (w->slot >= 0) {
             lade_cache_pin(&t->ram, w->slot);
             continue;
         }
-        w->slot = lade_cache_take(&t->ram, w->expert,
-                                  a->tokens > PROMPT ? LADE_TAKE_STAGE : LADE_TAKE_ANY);
+        w->slot = lade_cache_take(&t->ram, w->expert, how_to_take(t, w->expert));
         if (w->slot < 0)
             return false; /* until a wave gives one back */
         a->next_demand++;
         job->kind = LADE_JOB_DEMAND;
         job->experts[0] = w->expert;
+        job->slots[0] = w->slot;
+        job->vslots[0] = -1;
         job->n = 1;
         return true;
     }
@@ -160,9 +189,9 @@ void lade_ask_failed(struct lade_tiers *t, int e, const char *err)
 {
     struct lade_ask *a = &t->ask;
     for (int i = a->next; i < a->n; i++) {
-        if (a->wants[i].expert != e || a->wants[i].slot < 0)
+        if (a->wants[i].expert != e || (a->wants[i].slot < 0 && a->wants[i].vslot < 0))
             continue;
-        a->wants[i].slot = -1;
+        a->wants[i].slot = a->wants[i].vslot = -1;
         a->failed = true;
         lade_fail(a->err, "%s", err);
     }
@@ -175,28 +204,64 @@ static void give_up(struct lade_tiers *t, int from, int to)
 {
     bool freed = false;
     for (int i = from; i < to; i++) {
-        if (t->ask.wants[i].slot < 0)
-            continue;
-        lade_cache_unpin(&t->ram, t->ask.wants[i].slot);
-        t->ask.wants[i].slot = -1;
-        freed = true;
+        struct lade_want *w = &t->ask.wants[i];
+        if (w->slot >= 0)
+            lade_cache_unpin(&t->ram, w->slot);
+        if (w->vslot >= 0)
+            lade_cache_unpin(&t->vram.cache, w->vslot);
+        freed |= w->slot >= 0;
+        w->slot = w->vslot = -1;
     }
     if (freed && t->ask.next_demand < t->ask.n)
         pthread_cond_broadcast(&t->work);
 }
 
-/* Wants from `next` on that are there, without a gap. */
+/* The engine's thread, without the lock: notes when the GPU will be done with the last wave, of
+ * which the slots may then be filled anew. */
+static int mark_used(struct lade_tiers *t, char *err)
+{
+    struct lade_ask *a = &t->ask;
+    lade_fence done;
+    if (!a->wave_on_gpu || a->wave_first == a->next || !lade_streams(t))
+        return 0;
+    if (t->vram.ops->mark(t->vram.dev, &done, err))
+        return -1;
+    for (int i = a->wave_first; i < a->next; i++)
+        t->vram.used[a->wants[i].vslot] = done;
+    return 0;
+}
+
+/* Wants from `next` on that can be computed, without a gap and all on one device. */
 static int count_ready(const struct lade_tiers *t)
 {
     const struct lade_ask *a = &t->ask;
     int n = 0;
-    while (a->next + n < a->n) {
-        int slot = a->wants[a->next + n].slot;
-        if (slot < 0 || t->ram.state[slot] != LADE_SLOT_HERE)
+    for (; a->next + n < a->n; n++) {
+        const struct lade_want *w = &a->wants[a->next + n];
+        bool on_gpu = w->vslot >= 0;
+        if (n && on_gpu != (a->wants[a->next].vslot >= 0))
             break;
-        n++;
+        if (on_gpu ? !is_here(&t->vram.cache, w->vslot) : !is_here(&t->ram, w->slot))
+            break;
     }
     return n;
+}
+
+/* Under the lock: waits while nothing is ready. Copies to the GPU hold slots that others need: they
+ * are waited for first. */
+static int wait_longer(struct lade_tiers *t, char *err)
+{
+    struct lade_ask *a = &t->ask;
+    if (a->cancel && atomic_load(a->cancel))
+        return lade_fail(err, "answer: cancelled; ask again");
+    if (!t->vram.n_passing) {
+        lade_wait_a_while(t);
+        return 0;
+    }
+    pthread_mutex_unlock(&t->lock);
+    int rc = lade_vram_reap(t, true, err);
+    pthread_mutex_lock(&t->lock);
+    return rc;
 }
 
 /* Under the lock: how many are ready, at least one, or -1. */
@@ -206,38 +271,92 @@ static int wait_ready(struct lade_tiers *t, char *err)
     int n = count_ready(t);
     double from = n ? 0 : lade_tiers_now();
     while (!n && !a->failed) {
-        if (a->cancel && atomic_load(a->cancel))
-            return lade_fail(err, "answer: cancelled; ask again");
-        lade_wait_a_while(t);
+        if (wait_longer(t, err))
+            return -1;
         n = count_ready(t);
     }
     a->wait_s += from > 0 ? lade_tiers_now() - from : 0;
     return n ? n : lade_fail(err, "%s", a->err);
 }
 
-int lade_tiers_wave(struct lade_tiers *t, struct lade_wave *wave, char *err)
+/* Under the lock: slots in VRAM for the first of n wants, which are in RAM; how many got one. */
+static int take_vslots(struct lade_tiers *t, int n)
 {
     struct lade_ask *a = &t->ask;
-    pthread_mutex_lock(&t->lock);
-    give_up(t, a->wave_first, a->next);
-    a->wave_first = a->next;
-    int n = a->next < a->n ? wait_ready(t, err) : 0;
+    struct lade_cache *c = &t->vram.cache;
+    enum lade_take how = a->tokens > PROMPT ? LADE_TAKE_STAGE : LADE_TAKE_ANY;
+    int taken = 0;
+    n = n < t->vram.wave_limit ? n : t->vram.wave_limit;
+    for (; taken < n; taken++) {
+        struct lade_want *w = &a->wants[a->next + taken];
+        w->vslot = lade_cache_take(c, w->expert, how);
+        if (w->vslot < 0)
+            break;
+        lade_cache_filled(c, w->vslot); /* compute is told to wait for the bytes */
+        t->vram.carried[taken] = (struct lade_carried){w->expert, w->slot, w->vslot};
+        w->slot = -1;
+        t->traffic.link_bytes += lade_expert_bytes(t, w->expert);
+    }
+    return taken;
+}
+
+static int next_wave(struct lade_tiers *t, struct lade_wave *wave, char *err)
+{
+    struct lade_ask *a = &t->ask;
+    int n = a->next < a->n ? wait_ready(t, err) : 0, carried = 0;
+    bool in_vram = n > 0 && a->wants[a->next].vslot >= 0;
+    if (n > 0 && !in_vram && lade_streams(t)) {
+        n = carried = take_vslots(t, n);
+        if (!n)
+            return lade_fail(err, "streaming: no slot of VRAM is free; report this");
+    }
     for (int i = 0; i < n; i++) {
         const struct lade_want *w = &a->wants[a->next + i];
         a->ids[i] = w->expert % t->cat->shape.experts;
-        a->data[i] = lade_slot_memory(t, w->slot);
+        a->data[i] = w->vslot >= 0 ? lade_store_slot(&t->vram.store, w->vslot)
+                                   : lade_store_slot(&t->store, w->slot);
     }
     a->next += n > 0 ? n : 0;
+    a->wave_on_gpu = in_vram || carried;
+    *wave = (struct lade_wave){.on_gpu = a->wave_on_gpu,
+                               .stays = in_vram && !lade_streams(t),
+                               .n = n,
+                               .experts = a->ids,
+                               .data = a->data};
+    return carried;
+}
+
+int lade_tiers_wave(struct lade_tiers *t, struct lade_wave *wave, char *err)
+{
+    struct lade_ask *a = &t->ask;
+    if (mark_used(t, err) || lade_vram_reap(t, false, err))
+        return -1;
+    pthread_mutex_lock(&t->lock);
+    give_up(t, a->wave_first, a->next);
+    a->wave_first = a->next;
+    int carried = next_wave(t, wave, err);
     pthread_mutex_unlock(&t->lock);
-    *wave = (struct lade_wave){.n = n, .experts = a->ids, .data = a->data};
-    return n < 0 ? -1 : n > 0;
+    if (carried < 0 || wave->n < 0 || lade_vram_carry(t, carried, err))
+        return -1;
+    return wave->n > 0;
 }
 
 void lade_tiers_done(struct lade_tiers *t)
 {
+    mark_used(t, NULL); /* after a failure the device fails every other call, too */
     pthread_mutex_lock(&t->lock);
     t->ask.next_demand = t->ask.n; /* what no mover has begun, none will */
     give_up(t, t->ask.wave_first, t->ask.n);
     t->ask.n = t->ask.next = t->ask.wave_first = t->ask.next_demand = 0;
+    pthread_mutex_unlock(&t->lock);
+}
+
+void lade_tiers_settled_visits(struct lade_tiers *t, int visits)
+{
+    int most = t->cat->shape.experts;
+    visits = visits < most ? visits : most;
+    pthread_mutex_lock(&t->lock);
+    t->traffic.vram_hits += (uint64_t)visits;
+    t->traffic.vram_bytes += (uint64_t)visits * t->kinds.largest;
     pthread_mutex_unlock(&t->lock);
 }

@@ -154,13 +154,13 @@ void lade_cache_evict(struct lade_cache *c, int slot)
 
 static int find_slot(struct lade_cache *c, struct lade_cache_kind *k, enum lade_take how)
 {
-    bool stage = how == LADE_TAKE_STAGE || how == LADE_TAKE_ANY;
+    bool stage = how == LADE_TAKE_STAGE || how == LADE_TAKE_ANY || how == LADE_TAKE_PASSING;
     bool evict = how == LADE_TAKE_EVICT || how == LADE_TAKE_ANY;
     if (!k->n_free && evict && k->n_heap) {
         lade_cache_evict(c, k->heap[0]);
         c->evicted++;
     }
-    if (k->n_free)
+    if (k->n_free && how != LADE_TAKE_PASSING)
         return k->free[--k->n_free];
     return stage && c->n_stage_free ? c->stage[--c->n_stage_free] : -1;
 }

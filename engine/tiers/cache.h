@@ -18,10 +18,11 @@ enum lade_slot_state { LADE_SLOT_FREE, LADE_SLOT_FILLING, LADE_SLOT_HERE };
 
 /* What may be done to find a slot. */
 enum lade_take {
-    LADE_TAKE_FREE,  /* only a free one */
-    LADE_TAKE_EVICT, /* or that of the coldest expert */
-    LADE_TAKE_STAGE, /* a free one, or one of the stage */
-    LADE_TAKE_ANY,   /* whatever there is */
+    LADE_TAKE_FREE,    /* only a free one */
+    LADE_TAKE_EVICT,   /* or that of the coldest expert */
+    LADE_TAKE_STAGE,   /* a free one, or one of the stage */
+    LADE_TAKE_PASSING, /* only one of the stage */
+    LADE_TAKE_ANY,     /* whatever there is */
 };
 
 struct lade_cache_kind {

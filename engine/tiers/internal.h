@@ -1,4 +1,8 @@
-/* internal.h - inside engine/tiers: the state that tiers.c, ask.c, load.c and movers.c share. */
+/* internal.h - inside engine/tiers: the state that its files share.
+ *
+ * tiers.c opens and closes; ask.c serves the forward pass; load.c decides what is read first;
+ * movers.c brings it; vram.c is what a GPU adds. Below them, each knowing nothing of the others:
+ * cache.h (who is in which slot), store.h (where slots are), haul.h (one job's reads), io.h. */
 #ifndef LADE_TIERS_INTERNAL_H
 #define LADE_TIERS_INTERNAL_H
 
@@ -8,6 +12,7 @@
 #include "engine/tiers/haul.h"
 #include "engine/tiers/heat.h"
 #include "engine/tiers/kinds.h"
+#include "engine/tiers/store.h"
 #include "engine/tiers/tiers.h"
 
 enum {
@@ -23,8 +28,9 @@ enum lade_job_kind { LADE_JOB_NONE, LADE_JOB_DEMAND, LADE_JOB_BASE, LADE_JOB_EXP
 struct lade_job {
     enum lade_job_kind kind;
     struct lade_haul haul;
-    int experts[LADE_GROUP], slots[LADE_GROUP], n; /* DEMAND, EXPERTS: the slots are FILLING */
-    int base;                                      /* BASE: index into load.base */
+    int base; /* BASE: index into load.base */
+    /* DEMAND, EXPERTS: their slots in RAM and, if they go there, in VRAM, else -1. All FILLING. */
+    int experts[LADE_GROUP], slots[LADE_GROUP], vslots[LADE_GROUP], n;
     size_t stage_at; /* where its part of the stage lies; bytes: haul.stage_bytes */
     bool flying;     /* reads have been started */
 };
@@ -40,6 +46,9 @@ struct lade_mover {
     size_t stage_bytes;
 };
 
+int lade_movers_start(struct lade_tiers *t, char *err);
+void lade_movers_stop(struct lade_tiers *t);
+
 /* ---- the load (load.c) ---- */
 
 /* Consecutive items of the base. */
@@ -47,14 +56,18 @@ struct lade_base_job {
     int first, n;
 };
 
+enum lade_home { LADE_HOME_RAM = 1, LADE_HOME_VRAM = 2 };
+
 struct lade_load {
     struct lade_item *items; /* of the base, in file order; owned, as all lists here */
     int n_items, cap_items;
     struct lade_base_job *base;
     int n_base, cap_base;
-    int next_base, base_left; /* to be started; not home yet */
+    int next_base, base_left; /* jobs to be started; jobs not done */
+    int *piece_left;          /* [n_pieces] items of the base that are not packed */
     int *order;               /* experts, in the order to be read */
     int n_order, next_expert;
+    uint8_t *homes;   /* [n_experts] enum lade_home bits: where the load shall bring it */
     uint8_t *planned; /* [n_experts] counts for the progress and is not home yet */
     int flying;       /* load jobs on their way */
     uint64_t *shard_done, *shard_bytes; /* [n_shards] */
@@ -71,7 +84,7 @@ void lade_load_close(struct lade_tiers *t);
 /* Under the lock: gives the next load job to `job`, with its slots taken; false where there is
  * none now. */
 bool lade_load_pick(struct lade_tiers *t, struct lade_job *job);
-/* Under the lock: expert e is home or never will be, a part of the base is home. */
+/* Under the lock: expert e is home or never will be; a job of the base is done. */
 void lade_load_count_expert(struct lade_tiers *t, int e);
 void lade_load_count_base(struct lade_tiers *t, int base);
 /* Under the lock: notices that the load has ended, or shall. */
@@ -84,19 +97,21 @@ void lade_load_report(struct lade_tiers *t);
 
 struct lade_want {
     int expert;  /* number among all */
-    int slot;    /* held with one pin, or -1: not yet, or no more */
-    uint64_t at; /* where it lies in the files, for the order */
+    int slot;    /* in RAM, held with one pin, or -1: not yet, or no more */
+    int vslot;   /* the same in VRAM */
+    uint64_t at; /* where it is or lies in the files, for the order */
 };
 
 struct lade_ask {
     struct lade_want *wants; /* [shape.experts], owned, as the arrays below */
     int n, next;             /* next: first that was in no wave yet */
     int wave_first;          /* the last wave: [wave_first, next) */
-    int next_demand;         /* first that no mover has looked at */
-    int *ids;                /* [shape.experts] of the wave */
-    const void **data;       /* [shape.experts] of the wave */
-    uint16_t *uses;          /* [shape.experts] zero between asks */
-    int tokens;              /* of this forward pass; 0 outside */
+    bool wave_on_gpu;
+    int next_demand;   /* first that no mover has looked at */
+    int *ids;          /* [shape.experts] of the wave */
+    const void **data; /* [shape.experts] of the wave */
+    uint16_t *uses;    /* [shape.experts] zero between asks */
+    int tokens;        /* of this forward pass; 0 outside */
     const atomic_bool *cancel;
     double began, wait_s; /* of this forward pass */
     bool failed;
@@ -111,6 +126,48 @@ bool lade_ask_pick(struct lade_tiers *t, struct lade_job *job);
 /* Under the lock: expert e could not be read; its slot is gone. */
 void lade_ask_failed(struct lade_tiers *t, int e, const char *err);
 
+/* ---- a GPU (vram.c) ---- */
+
+/* A slot of RAM that a copy to the GPU reads: pinned until the fence is reached. */
+struct lade_passing {
+    int slot;
+    lade_fence fence;
+};
+
+/* An expert that a wave carries to VRAM. */
+struct lade_carried {
+    int expert, slot, vslot; /* one pin of `slot` is the carrier's */
+};
+
+struct lade_vram {
+    const struct lade_ops *ops; /* NULL: there is no GPU, or the placement does not use it */
+    struct lade_device *dev;
+    unsigned char **base; /* [n_pieces] addresses, where the base has its home in VRAM */
+    struct lade_store store;
+    struct lade_cache cache; /* under the lock */
+    lade_fence *used;        /* [cache.n_slots] when compute is done with the slot; the engine's */
+    int wave_limit;          /* experts that one wave carries at most */
+    struct lade_passing *passing; /* the engine's thread alone, as all below; owned */
+    int n_passing, cap_passing;
+    struct lade_carried *carried; /* [shape.experts] of a wave; owned */
+};
+
+int lade_vram_open(struct lade_tiers *t, const struct lade_tiers_config *config, char *err);
+void lade_vram_close(struct lade_tiers *t);
+
+/* Any thread: an expert's packed bytes from a slot of RAM to one of VRAM; returns when they are
+ * there. */
+int lade_vram_put(struct lade_tiers *t, int expert, int slot, int vslot, char *err);
+/* Any thread: a piece of the base from RAM to VRAM; its RAM is given back. */
+int lade_vram_put_base(struct lade_tiers *t, int piece, char *err);
+
+/* The engine's thread, without the lock: starts to carry the first n of `carried` and has compute
+ * wait for them. */
+int lade_vram_carry(struct lade_tiers *t, int n, char *err);
+/* The engine's thread, without the lock: gives up what copies have read; with `wait`, at least one
+ * (if there is any). */
+int lade_vram_reap(struct lade_tiers *t, bool wait, char *err);
+
 /* ---- all of it ---- */
 
 struct lade_tiers {
@@ -122,10 +179,10 @@ struct lade_tiers {
     struct lade_kinds kinds;
     struct lade_files files;
 
-    unsigned char *base;                  /* memory of the base */
-    size_t base_bytes, *base_at;          /* [n_pieces] offset in it; experts: unused */
-    unsigned char *arena[LADE_MAX_KINDS]; /* address space for every expert of a kind */
-    unsigned char *stage_slots;
+    unsigned char *base;         /* RAM of the base: its home, or where it passes through */
+    size_t base_bytes, *base_at; /* [n_pieces] offset in it; experts: unused */
+    struct lade_store store;     /* of RAM */
+    struct lade_vram vram;
 
     struct lade_mover movers[LADE_MOVERS];
     int n_movers;
@@ -135,7 +192,7 @@ struct lade_tiers {
     uint64_t *reported;          /* [n_shards] guarded by report_lock, as the next */
     bool end_reported;
 
-    pthread_mutex_t lock;       /* guards everything below */
+    pthread_mutex_t lock;       /* guards everything below, and vram.cache */
     pthread_cond_t work, ready; /* for movers: something to do; for others: something came */
     bool stop;
     struct lade_heat heat;
@@ -146,10 +203,6 @@ struct lade_tiers {
     uint8_t *stage_kind; /* [ram.n_stage] kind whose padding the slot has; 255 = none */
 };
 
-/* A slot of the RAM cache: where it is, and how far it is to the next. */
-unsigned char *lade_slot_memory(const struct lade_tiers *t, int slot);
-size_t lade_slot_stride(const struct lade_tiers *t, int slot);
-
 /* Where a slot of the stage had another kind before, zeroes it. Without the lock. */
 void lade_slot_prepare(struct lade_tiers *t, int slot, int expert);
 
@@ -159,8 +212,22 @@ static inline int lade_expert_piece(const struct lade_tiers *t, int e)
     return lade_catalog_expert(t->cat, e / experts, e % experts);
 }
 
-int lade_movers_start(struct lade_tiers *t, char *err);
-void lade_movers_stop(struct lade_tiers *t);
+static inline size_t lade_expert_bytes(const struct lade_tiers *t, int e)
+{
+    return t->kinds.kind[t->kinds.of[e]].bytes;
+}
+
+/* The slot of an expert in VRAM, or -1. Under the lock. */
+static inline int lade_vslot(const struct lade_tiers *t, int e)
+{
+    return t->vram.ops ? t->vram.cache.slot_of[e] : -1;
+}
+
+/* Whether experts that are not in VRAM are carried there to be computed. */
+static inline bool lade_streams(const struct lade_tiers *t)
+{
+    return t->vram.ops && t->place.rest_by == LADE_BY_GPU;
+}
 
 /* Under the lock: waits for `ready`, but not for long, because a cancel does not signal it. */
 void lade_wait_a_while(struct lade_tiers *t);

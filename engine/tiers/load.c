@@ -37,6 +37,7 @@ static int add_item(void *user, const struct lade_item *item, char *err)
         l->cap_items = cap;
     }
     l->items[l->n_items++] = *item;
+    l->piece_left[t->cat->tensors[item->tensor].piece]++;
     l->shard_bytes[item->shard] += item->bytes;
     l->bytes += item->bytes;
     return 0;
@@ -129,16 +130,33 @@ static uint64_t count_spans(struct lade_tiers *t, int e, uint64_t *by_shard)
     return sum;
 }
 
-/* Chooses as many experts as have room, the hottest, or evenly from all layers. */
+/* Gives the first of the candidates, which are in order of heat, a home in one memory, as many as
+ * have room there. */
+static void choose_home(struct lade_tiers *t, const struct candidate *c,
+                        const struct lade_cache *cache, enum lade_home home, bool others_too)
+{
+    int left[LADE_MAX_KINDS];
+    for (int i = 0; i < t->kinds.n; i++)
+        left[i] = cache->kind[i].room;
+    for (int i = 0; i < t->kinds.n_experts; i++) {
+        uint8_t *homes = &t->load.homes[c[i].expert];
+        if ((!*homes || others_too) && left[t->kinds.of[c[i].expert]]-- > 0)
+            *homes |= home;
+    }
+}
+
+/* Chooses what will be where: the hottest experts, or where nothing is known of them the same
+ * number of every layer, in VRAM; of the others, or where RAM backs VRAM of all, in RAM. */
 static int plan_experts(struct lade_tiers *t, char *err)
 {
     struct lade_load *l = &t->load;
     int n = t->kinds.n_experts, layers = t->cat->shape.layers, experts = t->cat->shape.experts;
-    int left[LADE_MAX_KINDS], chosen = 0;
+    int chosen = 0;
     struct candidate *c = malloc((size_t)n * sizeof *c);
     l->order = malloc((size_t)n * sizeof *l->order);
     l->planned = calloc((size_t)n, 1);
-    if (!c || !l->order || !l->planned) {
+    l->homes = calloc((size_t)n, 1);
+    if (!c || !l->order || !l->planned || !l->homes) {
         free(c);
         return lade_fail(err, "%s: out of memory for the load order; close other programs",
                          t->cat->path);
@@ -152,10 +170,11 @@ static int plan_experts(struct lade_tiers *t, char *err)
                                   .turn = e % experts * layers + e / experts};
     }
     qsort(c, (size_t)n, sizeof *c, by_heat);
-    for (int i = 0; i < t->kinds.n; i++)
-        left[i] = t->ram.kind[i].room;
+    if (t->vram.ops)
+        choose_home(t, c, &t->vram.cache, LADE_HOME_VRAM, true);
+    choose_home(t, c, &t->ram, LADE_HOME_RAM, t->place.ram_backs_vram);
     for (int i = 0; i < n; i++)
-        if (left[t->kinds.of[c[i].expert]]-- > 0)
+        if (l->homes[c[i].expert])
             c[chosen++] = c[i];
     for (int i = 0; i < chosen; i++)
         c[i].hot = i < chosen / HOT_PART && c[i].score > 0;
@@ -174,7 +193,8 @@ int lade_load_open(struct lade_tiers *t, char *err)
     size_t n = (size_t)t->cat->n_shards;
     t->load.shard_done = calloc(n, sizeof *t->load.shard_done);
     t->load.shard_bytes = calloc(n, sizeof *t->load.shard_bytes);
-    if (!t->load.shard_done || !t->load.shard_bytes)
+    t->load.piece_left = calloc((size_t)t->cat->n_pieces, sizeof *t->load.piece_left);
+    if (!t->load.shard_done || !t->load.shard_bytes || !t->load.piece_left)
         return lade_fail(err, "%s: out of memory for the load order; close other programs",
                          t->cat->path);
     return plan_base(t, err) || plan_experts(t, err) ? -1 : 0;
@@ -187,6 +207,8 @@ void lade_load_close(struct lade_tiers *t)
     free(l->base);
     free(l->order);
     free(l->planned);
+    free(l->homes);
+    free(l->piece_left);
     free(l->shard_done);
     free(l->shard_bytes);
     *l = (struct lade_load){0};
@@ -194,7 +216,40 @@ void lade_load_close(struct lade_tiers *t)
 
 /* ---- while it runs --------------------------------------------------------------------------- */
 
-/* The next experts in the order that are not there and have room, as one job. */
+/* Whether an expert is in every memory that is its home, or on its way there. */
+static bool is_home(const struct lade_tiers *t, int e)
+{
+    uint8_t homes = t->load.homes[e];
+    int slot = t->ram.slot_of[e];
+    bool in_ram = slot >= 0 && !lade_cache_is_stage(&t->ram, slot);
+    return (!(homes & LADE_HOME_RAM) || in_ram) &&
+           (!(homes & LADE_HOME_VRAM) || lade_vslot(t, e) >= 0);
+}
+
+/* Takes the slots that an expert needs to come home: 1 done, 0 others have taken its room, -1 there
+ * is no slot to pass through now. */
+static int take_slots(struct lade_tiers *t, int e, struct lade_job *job)
+{
+    uint8_t homes = t->load.homes[e];
+    int at = job->n, slot = t->ram.slot_of[e];
+    if (slot >= 0)
+        return -1; /* a layer is using it in passing */
+    job->vslots[at] = -1;
+    slot = lade_cache_take(&t->ram, e, homes & LADE_HOME_RAM ? LADE_TAKE_FREE : LADE_TAKE_PASSING);
+    if (slot < 0)
+        return homes & LADE_HOME_RAM ? 0 : -1;
+    if (homes & LADE_HOME_VRAM && lade_vslot(t, e) < 0)
+        job->vslots[at] = lade_cache_take(&t->vram.cache, e, LADE_TAKE_FREE);
+    if (job->vslots[at] < 0 && !(homes & LADE_HOME_RAM)) {
+        lade_cache_failed(&t->ram, slot);
+        return 0;
+    }
+    job->slots[at] = slot;
+    job->experts[job->n++] = e;
+    return 1;
+}
+
+/* The next experts in the order that are not home and have room, as one job. */
 static bool pick_experts(struct lade_tiers *t, struct lade_job *job)
 {
     struct lade_load *l = &t->load;
@@ -203,16 +258,19 @@ static bool pick_experts(struct lade_tiers *t, struct lade_job *job)
     for (; l->next_expert < l->n_order && job->n < LADE_GROUP; l->next_expert++) {
         int e = l->order[l->next_expert];
         uint64_t more = t->cat->pieces[lade_expert_piece(t, e)].source_bytes;
-        if (!l->planned[e] || t->ram.slot_of[e] >= 0)
-            continue; /* it came on demand, or is on its way */
+        if (!l->planned[e])
+            continue; /* it came on demand */
+        if (is_home(t, e))
+            continue; /* it is on its way */
         if (job->n && (bytes + more > JOB || bytes + more > t->stage_limit))
             break;
-        if (lade_cache_take(&t->ram, e, LADE_TAKE_FREE) < 0) {
-            lade_load_count_expert(t, e); /* others have taken the room */
-            continue;
-        }
-        job->experts[job->n++] = e;
-        bytes += more;
+        int taken = take_slots(t, e, job);
+        if (taken < 0)
+            break;
+        if (taken)
+            bytes += more;
+        else
+            lade_load_count_expert(t, e);
     }
     job->kind = LADE_JOB_EXPERTS;
     return job->n > 0;

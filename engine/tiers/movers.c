@@ -78,31 +78,44 @@ static int describe(struct lade_tiers *t, struct lade_job *j, char *err)
     }
     for (int i = 0; j->kind != LADE_JOB_BASE && i < j->n; i++) {
         int e = j->experts[i], slot = j->slots[i];
-        bool padded = lade_slot_stride(t, slot) % LADE_DIRECT == 0;
+        bool padded = lade_store_stride(&t->store, slot) % LADE_DIRECT == 0;
         lade_slot_prepare(t, slot, e);
-        if (lade_haul_piece(f, lade_expert_piece(t, e), lade_slot_memory(t, slot), padded, err))
+        if (lade_haul_piece(f, lade_expert_piece(t, e), lade_store_slot(&t->store, slot), padded,
+                            err))
             return -1;
     }
     return lade_haul_arrange(f, err);
+}
+
+/* Under the lock: an expert of a job is there, or failed. */
+static void publish_expert(struct lade_tiers *t, const struct lade_job *j, int i, const char *err)
+{
+    int e = j->experts[i], slot = j->slots[i], vslot = j->vslots[i];
+    if (err) {
+        lade_ask_failed(t, e, err);
+        lade_cache_failed(&t->ram, slot);
+        if (vslot >= 0)
+            lade_cache_failed(&t->vram.cache, vslot);
+        return;
+    }
+    bool passes = lade_cache_is_stage(&t->ram, slot);
+    lade_cache_filled(&t->ram, slot);
+    if (vslot >= 0) {
+        lade_cache_filled(&t->vram.cache, vslot);
+        lade_cache_unpin(&t->vram.cache, vslot);
+    }
+    if (vslot >= 0 || !passes)
+        lade_load_count_expert(t, e);
+    if (j->kind != LADE_JOB_DEMAND)
+        lade_cache_unpin(&t->ram, slot);
 }
 
 /* Under the lock: what became of a job. */
 static void publish(struct lade_tiers *t, struct lade_job *j, const char *err)
 {
     bool load = j->kind != LADE_JOB_DEMAND;
-    for (int i = 0; j->kind != LADE_JOB_BASE && i < j->n; i++) {
-        int e = j->experts[i], slot = j->slots[i];
-        if (err) {
-            lade_ask_failed(t, e, err);
-            lade_cache_failed(&t->ram, slot);
-            continue;
-        }
-        lade_cache_filled(&t->ram, slot);
-        if (!lade_cache_is_stage(&t->ram, slot))
-            lade_load_count_expert(t, e);
-        if (load)
-            lade_cache_unpin(&t->ram, slot);
-    }
+    for (int i = 0; j->kind != LADE_JOB_BASE && i < j->n; i++)
+        publish_expert(t, j, i, err);
     if (j->kind == LADE_JOB_BASE && !err)
         lade_load_count_base(t, j->base);
     if (load) {
@@ -116,6 +129,26 @@ static void publish(struct lade_tiers *t, struct lade_job *j, const char *err)
     lade_load_check_end(t);
     pthread_cond_broadcast(&t->ready);
     j->kind = LADE_JOB_NONE;
+}
+
+/* Brings what has been packed in RAM to VRAM, where that is its home. */
+static int bring_to_vram(struct lade_tiers *t, const struct lade_job *j, char *err)
+{
+    for (int i = 0; j->kind != LADE_JOB_BASE && i < j->n; i++)
+        if (j->vslots[i] >= 0 && lade_vram_put(t, j->experts[i], j->slots[i], j->vslots[i], err))
+            return -1;
+    if (j->kind != LADE_JOB_BASE || !t->vram.base)
+        return 0;
+    const struct lade_base_job *b = &t->load.base[j->base];
+    for (int i = b->first; i < b->first + b->n; i++) {
+        int piece = t->cat->tensors[t->load.items[i].tensor].piece;
+        pthread_mutex_lock(&t->lock);
+        bool whole = --t->load.piece_left[piece] == 0;
+        pthread_mutex_unlock(&t->lock);
+        if (whole && lade_vram_put_base(t, piece, err))
+            return -1;
+    }
+    return 0;
 }
 
 static void finish(struct lade_mover *m, struct lade_job *j, const char *err)
@@ -161,7 +194,8 @@ static void take_back(struct lade_mover *m)
     for (int i = 0; i < LADE_JOBS; i++)
         if (&m->jobs[i].haul == f)
             j = &m->jobs[i];
-    finish(m, j, lade_haul_finish(f, err) ? err : NULL);
+    bool failed = lade_haul_finish(f, err) || bring_to_vram(t, j, err);
+    finish(m, j, failed ? err : NULL);
     if (m->parked)
         launch(m, m->parked);
 }
@@ -179,11 +213,7 @@ static struct lade_job *pick(struct lade_mover *m)
 {
     struct lade_tiers *t = m->tiers;
     struct lade_job *j = m->parked || t->stop ? NULL : free_job(m);
-    if (!j || !(lade_ask_pick(t, j) || lade_load_pick(t, j)))
-        return NULL;
-    for (int i = 0; j->kind != LADE_JOB_BASE && i < j->n; i++)
-        j->slots[i] = t->ram.slot_of[j->experts[i]];
-    return j;
+    return j && (lade_ask_pick(t, j) || lade_load_pick(t, j)) ? j : NULL;
 }
 
 static void *work(void *arg)

@@ -34,22 +34,6 @@ void lade_wait_a_while(struct lade_tiers *t)
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-/* Address space that becomes memory where it is used: anonymous, not page cache, which the kernel
- * may take; in huge pages where the system allows. */
-static int reserve(const struct lade_tiers *t, unsigned char **out, size_t bytes, char *err)
-{
-    *out = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (*out == MAP_FAILED) {
-        int code = errno;
-        *out = NULL;
-        return lade_fail(err, "%s: cannot reserve %.2f GiB of RAM: %s; close other programs",
-                         t->cat->path, (double)bytes / gib, strerror(code));
-    }
-    madvise(*out, bytes, MADV_HUGEPAGE); /* only advice: without it there are more TLB misses */
-    return 0;
-}
-
 static size_t page_up(size_t bytes)
 {
     return (bytes + LADE_DIRECT - 1) / LADE_DIRECT * LADE_DIRECT;
@@ -67,46 +51,16 @@ static int reserve_base(struct lade_tiers *t, char *err)
         t->base_at[i] = t->base_bytes;
         t->base_bytes += page_up(t->cat->pieces[i].bytes);
     }
-    return reserve(t, &t->base, t->base_bytes, err);
-}
-
-static int reserve_slots(struct lade_tiers *t, char *err)
-{
-    for (int i = 0; i < t->kinds.n; i++) {
-        const struct lade_kind *k = &t->kinds.kind[i];
-        if (reserve(t, &t->arena[i], (size_t)k->experts * k->stride, err))
-            return -1;
+    t->base = mmap(NULL, t->base_bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (t->base == MAP_FAILED) {
+        int code = errno;
+        t->base = NULL;
+        return lade_fail(err, "%s: cannot reserve %.2f GiB of RAM: %s; close other programs",
+                         t->cat->path, (double)t->base_bytes / gib, strerror(code));
     }
-    t->stage_kind = malloc((size_t)t->ram.n_stage);
-    if (!t->stage_kind)
-        return lade_fail(err, "%s: out of memory; close other programs", t->cat->path);
-    memset(t->stage_kind, NO_KIND, (size_t)t->ram.n_stage);
-    return reserve(t, &t->stage_slots, (size_t)t->ram.n_stage * t->kinds.largest, err);
-}
-
-static int kind_of_slot(const struct lade_cache *c, int slot)
-{
-    int kind = 0;
-    while (slot >= c->kind[kind].first + c->kind[kind].count)
-        kind++;
-    return kind;
-}
-
-size_t lade_slot_stride(const struct lade_tiers *t, int slot)
-{
-    const struct lade_cache *c = &t->ram;
-    return lade_cache_is_stage(c, slot) ? t->kinds.largest
-                                        : t->kinds.kind[kind_of_slot(c, slot)].stride;
-}
-
-unsigned char *lade_slot_memory(const struct lade_tiers *t, int slot)
-{
-    const struct lade_cache *c = &t->ram;
-    size_t stride = lade_slot_stride(t, slot);
-    if (lade_cache_is_stage(c, slot))
-        return t->stage_slots + (size_t)(slot - c->first_stage) * stride;
-    int kind = kind_of_slot(c, slot);
-    return t->arena[kind] + (size_t)(slot - c->kind[kind].first) * stride;
+    madvise(t->base, t->base_bytes, MADV_HUGEPAGE); /* only advice */
+    return 0;
 }
 
 void lade_slot_prepare(struct lade_tiers *t, int slot, int expert)
@@ -115,16 +69,19 @@ void lade_slot_prepare(struct lade_tiers *t, int slot, int expert)
         return;
     uint8_t *kind = &t->stage_kind[slot - t->ram.first_stage];
     if (*kind != NO_KIND && *kind != t->kinds.of[expert])
-        memset(lade_slot_memory(t, slot), 0, t->kinds.largest);
+        memset(lade_store_slot(&t->store, slot), 0, t->kinds.largest);
     *kind = t->kinds.of[expert];
 }
 
 /* ---- open, close ----------------------------------------------------------------------------- */
 
-/* Half of the staging memory are slots, the other half what the movers read to. */
-static int make_rooms(struct lade_tiers *t, char *err)
+/* Half of the staging memory are slots, the other half what the movers read to. Where experts are
+ * carried to a GPU all slots are memory that it can read. */
+static int open_ram(struct lade_tiers *t, char *err)
 {
     int room[LADE_MAX_KINDS];
+    enum lade_store_kind stage_where = t->vram.ops ? LADE_STORE_PINNED : LADE_STORE_RAM;
+    enum lade_store_kind where = lade_streams(t) ? LADE_STORE_PINNED : LADE_STORE_RAM;
     size_t half = t->place.staging / 2;
     size_t stage = t->kinds.largest ? half / t->kinds.largest : 0;
     size_t most = (size_t)t->kinds.n_experts;
@@ -132,8 +89,19 @@ static int make_rooms(struct lade_tiers *t, char *err)
     size_t least = page_up(t->kinds.read_largest) + 16 * LADE_DIRECT;
     t->stage_limit = half / LADE_MOVERS > least ? half / LADE_MOVERS : least;
     t->stage_limit = page_up(t->stage_limit);
-    lade_kinds_rooms(&t->kinds, t->place.ram_experts, room);
-    return lade_cache_open(&t->ram, &t->kinds, room, (int)stage, t->heat.score, err);
+    lade_store_rooms(where, &t->kinds, t->place.ram_experts, room);
+    if (lade_cache_open(&t->ram, &t->kinds, room, (int)stage, t->heat.score, err) ||
+        lade_store_open(&t->store, where, stage_where, &t->kinds, t->place.ram_experts, (int)stage,
+                        t->vram.ops, t->vram.dev, err))
+        return -1;
+    for (int i = 0; i < t->kinds.n; i++)
+        if (lade_store_resize(&t->store, i, room[i], err))
+            return -1;
+    t->stage_kind = malloc(stage);
+    if (!t->stage_kind)
+        return lade_fail(err, "%s: out of memory; close other programs", t->cat->path);
+    memset(t->stage_kind, NO_KIND, stage);
+    return 0;
 }
 
 static void init_locks(struct lade_tiers *t)
@@ -162,8 +130,8 @@ int lade_tiers_open(struct lade_tiers **out, const struct lade_tiers_config *con
     if (!t->reported)
         lade_fail(err, "%s: out of memory; close other programs", t->cat->path);
     if (!t->reported || lade_kinds_open(&t->kinds, t->cat, err) ||
-        lade_heat_open(&t->heat, t->kinds.n_experts, err) || make_rooms(t, err) ||
-        reserve_base(t, err) || reserve_slots(t, err) || lade_load_open(t, err) ||
+        lade_heat_open(&t->heat, t->kinds.n_experts, err) || lade_vram_open(t, config, err) ||
+        open_ram(t, err) || reserve_base(t, err) || lade_load_open(t, err) ||
         lade_ask_open(t, err) || lade_files_open(&t->files, t->cat, err)) {
         lade_tiers_close(t);
         return -1;
@@ -172,24 +140,20 @@ int lade_tiers_open(struct lade_tiers **out, const struct lade_tiers_config *con
     return 0;
 }
 
-static void unmap(void *memory, size_t bytes)
-{
-    if (memory)
-        munmap(memory, bytes ? bytes : 1);
-}
-
 void lade_tiers_close(struct lade_tiers *t)
 {
     if (!t)
         return;
     lade_movers_stop(t);
+    if (t->vram.dev)
+        t->vram.ops->sync(t->vram.dev, NULL); /* nothing may be at work on what is freed */
+    lade_store_close(&t->store);
+    lade_vram_close(t);
     lade_files_close(&t->files);
     lade_ask_close(t);
     lade_load_close(t);
-    unmap(t->base, t->base_bytes);
-    for (int i = 0; i < t->kinds.n; i++)
-        unmap(t->arena[i], (size_t)t->kinds.kind[i].experts * t->kinds.kind[i].stride);
-    unmap(t->stage_slots, (size_t)t->ram.n_stage * t->kinds.largest);
+    if (t->base)
+        munmap(t->base, t->base_bytes);
     free(t->stage_kind);
     free(t->base_at);
     free(t->reported);
@@ -241,10 +205,20 @@ int lade_tiers_wait(struct lade_tiers *t, bool all, char *err)
 
 const void *lade_tiers_base(const struct lade_tiers *t, int piece)
 {
-    return t->base + t->base_at[piece];
+    return t->vram.base ? t->vram.base[piece] : t->base + t->base_at[piece];
 }
 
 /* ---- numbers --------------------------------------------------------------------------------- */
+
+static void tell_residence(struct lade_residence *out, const struct lade_cache *c,
+                           const struct lade_kinds *kinds)
+{
+    out->experts = (uint64_t)c->here;
+    for (int i = 0; i < kinds->n; i++) {
+        out->room += (uint64_t)c->kind[i].room;
+        out->bytes += (uint64_t)c->kind[i].room * kinds->kind[i].stride;
+    }
+}
 
 void lade_tiers_stats(struct lade_tiers *t, struct lade_tiers_stats *out)
 {
@@ -253,12 +227,11 @@ void lade_tiers_stats(struct lade_tiers *t, struct lade_tiers_stats *out)
     out->traffic = t->traffic;
     out->token = t->token;
     out->loading = !t->load.ended;
-    out->in_ram.experts = (uint64_t)t->ram.here;
-    for (int i = 0; i < t->kinds.n; i++) {
-        out->in_ram.room += (uint64_t)t->ram.kind[i].room;
-        out->in_ram.bytes += (uint64_t)t->ram.kind[i].room * t->kinds.kind[i].stride;
-    }
+    tell_residence(&out->in_ram, &t->ram, &t->kinds);
+    if (t->vram.ops)
+        tell_residence(&out->in_vram, &t->vram.cache, &t->kinds);
     pthread_mutex_unlock(&t->lock);
-    out->weights += out->in_ram.bytes + (uint64_t)t->ram.n_stage * t->kinds.largest +
+    size_t stages = (size_t)(t->ram.n_stage + t->vram.cache.n_stage);
+    out->weights += out->in_ram.bytes + out->in_vram.bytes + stages * t->kinds.largest +
                     LADE_MOVERS * t->stage_limit;
 }

@@ -26,9 +26,11 @@ struct lade_tiers;
 
 struct lade_tiers_config {
     const struct lade_catalog *cat; /* borrowed; must outlive the tiers */
-    struct lade_placement place;    /* what to hold where; of it the tiers use base, the experts'
-                                        bytes and `staging` */
-    const struct lade_io_ops *io;   /* NULL: the best this system has */
+    struct lade_placement
+        place; /* what to hold where; its context, batch and buffers are others' */
+    const struct lade_io_ops *io; /* NULL: the best this system has */
+    const struct lade_ops *gpu;   /* borrowed, as the next; NULL where the placement needs none */
+    struct lade_device *gpu_dev;
 };
 
 /* Reserves memory and opens the shards. Reads nothing yet. */
@@ -57,10 +59,19 @@ const void *lade_tiers_base(const struct lade_tiers *t, int piece);
 
 /* Experts that can be computed now. Valid until the next call of lade_tiers_wave or _done. */
 struct lade_wave {
+    bool on_gpu; /* data are addresses of the GPU, whose compute queue has been told to
+                                wait for what is still on its way there */
+    bool stays;  /* they will be there in the next forward pass, too */
     int n;
     const int *experts;      /* [n] of the layer */
     const void *const *data; /* [n] packed bytes of each piece */
 };
+
+/* Whether all experts are in VRAM beside the base, to stay. Nothing need be asked for then, */
+bool lade_tiers_settled(struct lade_tiers *t);
+/* because this is where an expert lies; `visits` of a layer are counted for the statistics. */
+const void *lade_tiers_settled_at(const struct lade_tiers *t, int layer, int expert);
+void lade_tiers_settled_visits(struct lade_tiers *t, int visits);
 
 /* `tokens` are about to be evaluated, layer by layer. `cancel` may be NULL; when it becomes true
  * lade_tiers_wave fails. */
@@ -74,7 +85,8 @@ void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n);
  * up the wave before. Waits where nothing is at hand. */
 int lade_tiers_wave(struct lade_tiers *t, struct lade_wave *wave, char *err);
 
-/* Gives up the last wave, and what was asked for and not taken. */
+/* Gives up the last wave, and what was asked for and not taken. A GPU may still be at work on it:
+ * its slots are used again only after that. */
 void lade_tiers_done(struct lade_tiers *t);
 
 /* ---- numbers [any thread] ---- */

@@ -16,6 +16,7 @@
 
 #include "engine/engine.h"
 #include "engine/tiers/io.h"
+#include "tests/support/plugins.h"
 
 enum { TOKENS = 40, VOCAB = 1 << 16 };
 static const double TOLERANCE = 1e-4;
@@ -47,12 +48,22 @@ static struct lade_placement ram_place(uint64_t bytes, int batch)
     };
 }
 
+/* Where the simulated GPU is: the CPU's ops behind the rules of a GPU, which it enforces. */
+static const char *sim(void)
+{
+    return test_plugin_path("lade-sim.so");
+}
+
 static struct lade_model *open_model(const char *path, const struct lade_placement *place,
                                      const struct lade_io_ops *io)
 {
     struct lade_model *m;
-    struct lade_options opt = {
-        .model = path, .exact = true, .threads = 2, .place = place, .io = io};
+    struct lade_options opt = {.model = path,
+                               .exact = true,
+                               .threads = 2,
+                               .place = place,
+                               .io = io,
+                               .plugin = place->base == LADE_VRAM ? sim() : NULL};
     if (lade_model_open(&m, &opt, NULL, NULL, NULL, err))
         fail_msg("%s", err);
     return m;
@@ -149,6 +160,85 @@ static void test_every_room(void **state)
     }
 }
 
+/* ---- with a GPU ------------------------------------------------------------------------------ */
+
+/* What the rows of the strategy table do, and what lies between them: shares of the experts, in
+ * sixteenths, with 0 = just so much that it works. */
+static const struct row {
+    const char *name;
+    int vram, ram;
+    bool cache, backs, kv_in_ram;
+    enum lade_experts_by rest_by;
+} rows[] = {
+    {"full-gpu", 16, 0, false, false, false, LADE_BY_GPU},
+    {"hybrid-heavy-gpu", 11, 6, false, false, false, LADE_BY_CPU},
+    {"hybrid-balanced", 8, 9, false, false, false, LADE_BY_CPU},
+    {"hybrid-heavy-cpu", 4, 13, false, false, false, LADE_BY_CPU},
+    {"hybrid, no expert in VRAM", 0, 16, false, false, false, LADE_BY_CPU},
+    {"hybrid and drive", 4, 2, false, false, false, LADE_BY_CPU},
+    {"hybrid, nothing but the base", 0, 0, false, false, false, LADE_BY_CPU},
+    {"stream-cached", 3, 16, true, true, false, LADE_BY_GPU},
+    {"stream-aggressive", 2, 8, true, false, false, LADE_BY_GPU},
+    {"offload-buffers", 4, 11, true, false, true, LADE_BY_GPU},
+    {"stream from the drive", 0, 0, true, false, false, LADE_BY_GPU},
+    {"stream through two slots", 0, 16, true, true, true, LADE_BY_GPU},
+};
+
+static struct lade_placement gpu_place(const struct row *r, uint64_t experts, int batch)
+{
+    return (struct lade_placement){
+        .base = LADE_VRAM,
+        .kv = r->kv_in_ram ? LADE_RAM : LADE_VRAM,
+        .buffers = r->kv_in_ram ? LADE_RAM : LADE_VRAM,
+        .vram_experts = r->vram == 16 ? UINT64_MAX / 2 : experts * (uint64_t)r->vram / 16,
+        .ram_experts = r->ram == 16 ? UINT64_MAX / 2 : experts * (uint64_t)r->ram / 16,
+        .vram_is_cache = r->cache,
+        .ram_backs_vram = r->backs,
+        .rest_by = r->rest_by,
+        .context = 128,
+        .batch = batch,
+    };
+}
+
+static void test_gpu_rows(void **state)
+{
+    (void)state;
+    static const int batches[] = {TOKENS, 7, 1};
+    for (int i = 0; i < MODELS; i++) {
+        struct lade_placement all = ram_place(UINT64_MAX, TOKENS);
+        struct lade_model *m = open_model(models[i], &all, NULL);
+        size_t vocab = (size_t)lade_model_catalog(m)->shape.vocab;
+        uint64_t experts = expert_bytes(m);
+        float *want = logits_of(m);
+        lade_model_close(m);
+        for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+            for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
+                struct lade_placement place = gpu_place(&rows[r], experts, batches[b]);
+                struct lade_traffic t;
+                m = open_model(models[i], &place, NULL);
+                float *have = logits_of(m);
+                double e = worst(want, have, vocab);
+                lade_model_traffic(m, &t);
+                if (!(e <= TOLERANCE))
+                    fail_msg("%s, %s, batch %d: off by %.2e", models[i], rows[r].name, batches[b],
+                             e);
+                if (rows[r].vram == 16)
+                    assert_int_equal(t.ram_hits + t.disk_reads + t.link_bytes, 0);
+                if (rows[r].rest_by == LADE_BY_CPU)
+                    assert_int_equal(t.link_bytes, 0);
+                if (rows[r].vram && rows[r].rest_by == LADE_BY_CPU)
+                    assert_true(t.vram_hits > 0);
+                if (rows[r].vram + rows[r].ram > 16 && rows[r].rest_by == LADE_BY_CPU)
+                    assert_int_equal(t.disk_reads, 0);
+                if (rows[r].vram < 16 && rows[r].rest_by == LADE_BY_GPU)
+                    assert_true(t.link_bytes > 0);
+                free(have);
+                lade_model_close(m);
+            }
+        free(want);
+    }
+}
+
 /* ---- reads that fail ------------------------------------------------------------------------- */
 
 /* Reads by threads, until a budget is spent; then the drive is gone until it gets a new one. */
@@ -238,6 +328,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_room),
+        cmocka_unit_test(test_gpu_rows),
         cmocka_unit_test(test_load_error),
         cmocka_unit_test(test_error_in_conversation),
     };

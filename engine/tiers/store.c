@@ -1,0 +1,191 @@
+#include "engine/tiers/store.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* A chunk is some MiB, and a small part of what there is, so that little is lost to rounding. */
+enum { CHUNK = 64 << 20, PARTS = 32, HUGE_PAGE = 2 << 20 };
+
+/* ---- one block of memory --------------------------------------------------------------------- */
+
+static int take_ram(unsigned char **out, size_t bytes, char *err)
+{
+    *out = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (*out == MAP_FAILED) {
+        int code = errno;
+        *out = NULL;
+        return lade_fail(err, "memory: cannot reserve %.2f GiB of RAM: %s; close other programs",
+                         (double)bytes / (1 << 30), strerror(code));
+    }
+    if (bytes >= HUGE_PAGE)
+        madvise(*out, bytes, MADV_HUGEPAGE); /* only advice: without it there are more TLB misses */
+    return 0;
+}
+
+static int take(const struct lade_store *s, enum lade_store_kind where, unsigned char **out,
+                size_t bytes, char *err)
+{
+    if (where == LADE_STORE_RAM)
+        return take_ram(out, bytes, err);
+    return where == LADE_STORE_PINNED ? s->ops->host_alloc(s->dev, (void **)out, bytes, err)
+                                      : s->ops->alloc(s->dev, (void **)out, bytes, err);
+}
+
+static void give_back(const struct lade_store *s, enum lade_store_kind where, unsigned char *block,
+                      size_t bytes)
+{
+    if (!block)
+        return;
+    if (where == LADE_STORE_RAM)
+        munmap(block, bytes ? bytes : 1);
+    else if (where == LADE_STORE_PINNED)
+        s->ops->host_free(s->dev, block);
+    else
+        s->ops->free(s->dev, block);
+}
+
+/* ---- sizes ----------------------------------------------------------------------------------- */
+
+static int slots_per_chunk(const struct lade_kind *k, uint64_t budget)
+{
+    uint64_t bytes = budget / PARTS < CHUNK ? budget / PARTS : CHUNK;
+    int slots = (int)(bytes / k->stride);
+    return slots < 1 ? 1 : slots;
+}
+
+size_t lade_store_rooms(enum lade_store_kind where, const struct lade_kinds *k, uint64_t budget,
+                        int *room)
+{
+    size_t taken = lade_kinds_rooms(k, budget, room);
+    for (int i = 0; i < k->n && where != LADE_STORE_RAM; i++) {
+        int per = slots_per_chunk(&k->kind[i], budget);
+        int rest = room[i] == k->kind[i].experts ? 0 : room[i] % per;
+        room[i] -= rest;
+        taken -= (size_t)rest * k->kind[i].stride;
+    }
+    return taken;
+}
+
+static int chunks_of(const struct lade_store *s, int kind)
+{
+    int per = s->per_chunk[kind];
+    return (s->kinds->kind[kind].experts + per - 1) / per;
+}
+
+/* Slots of one chunk: the last of a kind may be smaller. */
+static int chunk_slots(const struct lade_store *s, int kind, int chunk)
+{
+    int left = s->kinds->kind[kind].experts - chunk * s->per_chunk[kind];
+    return left < s->per_chunk[kind] ? left : s->per_chunk[kind];
+}
+
+/* ---- open, close ----------------------------------------------------------------------------- */
+
+int lade_store_open(struct lade_store *s, enum lade_store_kind where,
+                    enum lade_store_kind stage_where, const struct lade_kinds *kinds,
+                    uint64_t budget, int n_stage, const struct lade_ops *ops,
+                    struct lade_device *dev, char *err)
+{
+    *s = (struct lade_store){.where = where,
+                             .stage_where = stage_where,
+                             .kinds = kinds,
+                             .ops = ops,
+                             .dev = dev,
+                             .n_stage = n_stage,
+                             .first_stage = kinds->n_experts};
+    for (int i = 0, first = 0; i < kinds->n; i++) {
+        const struct lade_kind *k = &kinds->kind[i];
+        s->first[i] = first;
+        s->per_chunk[i] = slots_per_chunk(k, budget);
+        first += k->experts;
+        if (where == LADE_STORE_RAM) {
+            if (take_ram(&s->arena[i], (size_t)k->experts * k->stride, err))
+                return -1;
+            continue;
+        }
+        s->chunk[i] = calloc((size_t)chunks_of(s, i), sizeof *s->chunk[i]);
+        if (!s->chunk[i])
+            return lade_fail(err, "memory: none for a table of chunks; close other programs");
+    }
+    if (n_stage && take(s, stage_where, &s->stage, (size_t)n_stage * kinds->largest, err))
+        return -1;
+    s->bytes = (size_t)n_stage * kinds->largest;
+    return 0;
+}
+
+void lade_store_close(struct lade_store *s)
+{
+    for (int i = 0; s->kinds && i < s->kinds->n; i++) {
+        size_t stride = s->kinds->kind[i].stride;
+        give_back(s, LADE_STORE_RAM, s->arena[i], (size_t)s->kinds->kind[i].experts * stride);
+        for (int j = 0; s->chunk[i] && j < chunks_of(s, i); j++)
+            give_back(s, s->where, s->chunk[i][j], 0);
+        free(s->chunk[i]);
+    }
+    if (s->kinds)
+        give_back(s, s->stage_where, s->stage, (size_t)s->n_stage * s->kinds->largest);
+    *s = (struct lade_store){0};
+}
+
+/* ---- slots ----------------------------------------------------------------------------------- */
+
+/* Whole pages beyond the first `room` slots go back to the system. */
+static void trim(struct lade_store *s, int kind, int room)
+{
+    size_t stride = s->kinds->kind[kind].stride;
+    size_t from = (size_t)room * stride, end = (size_t)s->kinds->kind[kind].experts * stride;
+    from = (from + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    if (from < end)
+        madvise(s->arena[kind] + from, end - from, MADV_DONTNEED);
+}
+
+int lade_store_resize(struct lade_store *s, int kind, int room, char *err)
+{
+    if (s->where == LADE_STORE_RAM) {
+        trim(s, kind, room);
+        return 0;
+    }
+    size_t stride = s->kinds->kind[kind].stride;
+    int failed = 0;
+    for (int i = 0; i < chunks_of(s, kind); i++) {
+        unsigned char **chunk = &s->chunk[kind][i];
+        size_t bytes = (size_t)chunk_slots(s, kind, i) * stride;
+        bool wanted = i * s->per_chunk[kind] < room;
+        if (!wanted && *chunk) {
+            give_back(s, s->where, *chunk, bytes);
+            *chunk = NULL;
+            s->bytes -= bytes;
+        } else if (wanted && !*chunk && !failed) {
+            failed = take(s, s->where, chunk, bytes, err);
+            s->bytes += failed ? 0 : bytes;
+        }
+    }
+    return failed;
+}
+
+static int kind_of(const struct lade_store *s, int slot)
+{
+    int kind = s->kinds->n - 1;
+    while (slot < s->first[kind])
+        kind--;
+    return kind;
+}
+
+size_t lade_store_stride(const struct lade_store *s, int slot)
+{
+    return slot >= s->first_stage ? s->kinds->largest : s->kinds->kind[kind_of(s, slot)].stride;
+}
+
+unsigned char *lade_store_slot(const struct lade_store *s, int slot)
+{
+    if (slot >= s->first_stage)
+        return s->stage + (size_t)(slot - s->first_stage) * s->kinds->largest;
+    int kind = kind_of(s, slot), at = slot - s->first[kind];
+    size_t stride = s->kinds->kind[kind].stride;
+    if (s->where == LADE_STORE_RAM)
+        return s->arena[kind] + (size_t)at * stride;
+    return s->chunk[kind][at / s->per_chunk[kind]] + (size_t)(at % s->per_chunk[kind]) * stride;
+}

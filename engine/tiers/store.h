@@ -1,0 +1,49 @@
+/* store.h - the memory behind the slots of a cache: RAM, pinned RAM, or memory of a GPU.
+ *
+ * Plain RAM is address space that becomes memory where it is used: anonymous, not page cache,
+ * which the kernel may take; in huge pages where the system allows. The other two come in chunks of
+ * some slots. */
+#ifndef LADE_TIERS_STORE_H
+#define LADE_TIERS_STORE_H
+
+#include "engine/tiers/cache.h"
+#include "kernels/kernels.h"
+
+enum lade_store_kind { LADE_STORE_RAM, LADE_STORE_PINNED, LADE_STORE_VRAM };
+
+struct lade_store {
+    enum lade_store_kind where, stage_where;
+    const struct lade_kinds *kinds; /* borrowed */
+    const struct lade_ops *ops;     /* of the GPU, borrowed; NULL for plain RAM */
+    struct lade_device *dev;
+    unsigned char *arena[LADE_MAX_KINDS];  /* RAM: address space for every expert of a kind */
+    unsigned char **chunk[LADE_MAX_KINDS]; /* others: [chunks], NULL where there is no memory */
+    int first[LADE_MAX_KINDS];             /* number of the first slot of a kind */
+    int per_chunk[LADE_MAX_KINDS];         /* slots */
+    unsigned char *stage;
+    int first_stage, n_stage;
+    size_t bytes; /* of memory that the slots may take now */
+};
+
+/* How many slots of each kind `budget` bytes give: as lade_kinds_rooms, in whole chunks. Returns
+ * the bytes they take. */
+size_t lade_store_rooms(enum lade_store_kind where, const struct lade_kinds *k, uint64_t budget,
+                        int *room);
+
+/* Nothing but the stage has memory yet. ops and dev may be NULL where both kinds are
+ * LADE_STORE_RAM. `budget` is that of lade_store_rooms. */
+int lade_store_open(struct lade_store *s, enum lade_store_kind where,
+                    enum lade_store_kind stage_where, const struct lade_kinds *kinds,
+                    uint64_t budget, int n_stage, const struct lade_ops *ops,
+                    struct lade_device *dev, char *err);
+void lade_store_close(struct lade_store *s);
+
+/* Gives memory to the first `room` slots of a kind and takes it from the others. On failure those
+ * that had memory keep it. */
+int lade_store_resize(struct lade_store *s, int kind, int room, char *err);
+
+/* A slot: where it is, and how far it is to the next. */
+unsigned char *lade_store_slot(const struct lade_store *s, int slot);
+size_t lade_store_stride(const struct lade_store *s, int slot);
+
+#endif
