@@ -11,7 +11,7 @@ enum {
     ATTEND_HEADS = 8, /* query heads of one block: they share the keys that are read */
     ATTEND_KEYS = 4,  /* positions a warp takes at once; times heads: a lane each */
     LANE_DIM = ATTEND_DIM / GPU_WARP,
-    PART_KEYS = 64, /* least positions of a part */
+    PART_KEYS = 32, /* least positions of a part: one turn of all warps */
     JOIN_THREADS = 64,
     MOST_SMS = 256,
 };

@@ -5,7 +5,8 @@
  * sliced again until one slice is left. */
 #include "kernels/cuda/gpu.h"
 
-enum { TOPK_THREADS = 1024, TOPK_SLICE = 4096 };
+/* Slices are much longer than what is kept of them, and as short as that allows. */
+enum { TOPK_SHORT = 1024, TOPK_LONG = 4096, TOPK_SHORT_K = 256 };
 
 /* Larger logit, larger key; of equal ones the lower index. Not-a-numbers come last. */
 __device__ static inline uint64_t topk_key(float logit, uint32_t index)
@@ -18,31 +19,37 @@ __device__ static inline uint64_t topk_key(float logit, uint32_t index)
 }
 
 /* Slice blockIdx.x of n logits or, if there are none, of n keys: its `keep` largest, descending. */
-__global__ static void __launch_bounds__(TOPK_THREADS)
+template <int SLICE>
+__global__ static void __launch_bounds__(SLICE / 4 < 512 ? 512 : SLICE / 4)
     topk_slice(const float *logits, const uint64_t *keys, int n, int keep, uint64_t *out)
 {
     LADE_DYNAMIC_SHARED(uint64_t, slice);
-    const int from = (int)blockIdx.x * TOPK_SLICE;
-    for (int i = (int)threadIdx.x; i < TOPK_SLICE; i += TOPK_THREADS) {
+    const int from = (int)blockIdx.x * SLICE;
+    for (int i = (int)threadIdx.x; i < SLICE; i += (int)blockDim.x) {
         int at = from + i;
         slice[i] = at >= n ? 0 : logits ? topk_key(logits[at], (uint32_t)at) : keys[at];
     }
     __syncthreads();
-    for (int size = 2; size <= TOPK_SLICE; size *= 2) {
+    for (int size = 2; size <= SLICE; size *= 2) {
         for (int step = size / 2; step; step /= 2) {
-            for (int i = (int)threadIdx.x; i < TOPK_SLICE / 2; i += TOPK_THREADS) {
+            for (int i = (int)threadIdx.x; i < SLICE / 2; i += (int)blockDim.x) {
                 int low = i / step * step * 2 + i % step, high = low + step;
-                bool descending = !(low & size) || size == TOPK_SLICE;
+                bool descending = !(low & size) || size == SLICE;
                 uint64_t a = slice[low], b = slice[high];
                 if ((a < b) == descending) {
                     slice[low] = b;
                     slice[high] = a;
                 }
             }
-            __syncthreads();
+            /* Pairs up to 32 apart are a warp's own. */
+            if (step > 32 || (step == 1 && size >= 64))
+                __syncthreads();
+            else
+                __syncwarp();
         }
     }
-    for (int i = (int)threadIdx.x; i < keep; i += TOPK_THREADS)
+    __syncthreads();
+    for (int i = (int)threadIdx.x; i < keep; i += (int)blockDim.x)
         out[(size_t)blockIdx.x * (size_t)keep + (size_t)i] = slice[i];
 }
 
@@ -56,12 +63,12 @@ __global__ static void topk_write(const uint64_t *keys, const float *logits, int
     }
 }
 
+/* At most a quarter of each slice is kept. */
 static void carve_topk(struct gpu_carve *c, uint64_t **half, int n)
 {
-    /* At most LADE_TOPK_MAX of each slice are kept, then fewer. */
-    size_t slices = (size_t)gpu_up(n, TOPK_SLICE);
-    gpu_carve_add(c, &half[0], slices * LADE_TOPK_MAX, sizeof **half);
-    gpu_carve_add(c, &half[1], slices * LADE_TOPK_MAX, sizeof **half);
+    const size_t most = ((size_t)gpu_up(n, TOPK_LONG) + 1) * (TOPK_LONG / 4);
+    gpu_carve_add(c, &half[0], most, sizeof **half);
+    gpu_carve_add(c, &half[1], most, sizeof **half);
 }
 
 size_t gpu_topk_work(const struct lade_limits *l)
@@ -86,13 +93,18 @@ int gpu_topk(struct lade_device *dev, const struct lade_topk *t, char *err)
     if (gpu_carve_commit(dev, &c, err))
         return -1;
     const float *logits = t->logits;
+    const int slice = t->k <= TOPK_SHORT_K ? TOPK_SHORT : TOPK_LONG;
     int n = t->n, from = 1;
     for (;;) {
-        int slices = gpu_up(n, TOPK_SLICE);
-        if (gpu_check(dev, "topk",
-                      LADE_LAUNCH(topk_slice, slices, TOPK_THREADS, TOPK_SLICE * sizeof(uint64_t),
-                                  dev->compute, logits, half[from], n, t->k, half[from ^ 1]),
-                      err))
+        const int slices = gpu_up(n, slice), threads = slice / 4 < 512 ? 512 : slice / 4;
+        const size_t shared = (size_t)slice * sizeof(uint64_t);
+        cudaStream_t q = dev->compute;
+        cudaError_t code = slice == TOPK_SHORT
+                               ? LADE_LAUNCH(topk_slice<TOPK_SHORT>, slices, threads, shared, q,
+                                             logits, half[from], n, t->k, half[from ^ 1])
+                               : LADE_LAUNCH(topk_slice<TOPK_LONG>, slices, threads, shared, q,
+                                             logits, half[from], n, t->k, half[from ^ 1]);
+        if (gpu_check(dev, "topk", code, err))
             return -1;
         from ^= 1;
         logits = NULL;
