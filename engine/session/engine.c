@@ -425,16 +425,15 @@ int lade_engine_strategy(struct lade_engine *e, const char *name, char *err)
         return lade_fail(err, "--strategy %s: out of memory; close other programs", name);
     pthread_mutex_lock(&e->lock);
     bool failed = e->stats.phase == LADE_PHASE_FAILED;
+    char *unused = copy;
     if (!failed) {
-        free(e->strategy);
+        unused = e->strategy;
         e->strategy = copy;
         pthread_cond_signal(&e->wake);
     }
     pthread_mutex_unlock(&e->lock);
-    if (!failed)
-        return 0;
-    free(copy);
-    return lade_fail(err, "no model is loaded: the load failed; open another with -m");
+    free(unused);
+    return failed ? lade_fail(err, "no model is loaded: the load failed; open another with -m") : 0;
 }
 
 void lade_engine_stats(struct lade_engine *e, struct lade_stats *out)

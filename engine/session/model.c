@@ -42,8 +42,11 @@ int lade_model_change(struct lade_model *m, const struct lade_options *opt, cons
     struct lade_plan plan;
     if (make_plan(&plan, m, opt, name, err))
         return -1;
-    const struct lade_plan_row *row = &plan.rows[plan.chosen];
-    if (row->place.ram_experts != m->place.ram_experts)
+    const struct lade_placement *to = &plan.rows[plan.chosen].place, *is = &m->place;
+    bool moves = to->base != is->base || to->kv != is->kv || to->buffers != is->buffers ||
+                 to->vram_experts != is->vram_experts || to->ram_experts != is->ram_experts ||
+                 to->rest_by != is->rest_by;
+    if (moves)
         return lade_fail(err,
                          "--strategy %s: this version cannot change to it while it runs; "
                          "start again with it",
