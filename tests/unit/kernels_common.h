@@ -38,8 +38,7 @@
 #ifdef __SANITIZE_THREAD__
 #define EACH_DEVICE(fn) EACH_BUT_CUDA(fn)
 #else
-#define EACH_DEVICE(fn)                                                                            \
-    EACH_BUT_CUDA(fn), ON_DEVICE(fn, "CUDA emulated", "lade-cuda-emulated.so")
+#define EACH_DEVICE(fn) EACH_BUT_CUDA(fn), ON_DEVICE(fn, "CUDA", "lade-cuda-emulated.so")
 #endif
 
 /* The table of the device under test, set by open_device(). */
@@ -50,11 +49,25 @@ static inline bool is_plugin(const char *device)
     return strstr(device, ".so") != NULL;
 }
 
+/* The plug-in under test in place of the emulated one: the program's second argument, so that the
+ * same tests run on a GPU. */
+static const char *given_plugin;
+
+static inline bool is_cuda(const char *device)
+{
+    return strstr(device, "cuda") != NULL;
+}
+
+static inline const char *plugin_path(const char *device)
+{
+    return given_plugin && is_cuda(device) ? given_plugin : test_plugin_path(device);
+}
+
 /* Relative error of products that need not be exact: inputs of 16 bits on the CPU; inputs and
  * weights rounded to f16 (11 bits) with CUDA. */
 static inline double coarse_limit(const char *device)
 {
-    return strstr(device, "cuda") ? 1e-3 : 1e-4;
+    return is_cuda(device) ? 1e-3 : 1e-4;
 }
 
 /* Threads to try: they are the CPU's business. */
@@ -66,7 +79,7 @@ static inline int most_threads(const char *device)
 /* Whether sizes shall be small: the emulator runs each thread of a GPU in turn. */
 static inline bool is_emulated(const char *device)
 {
-    return strstr(device, "emulated") != NULL;
+    return is_cuda(device) && !given_plugin;
 }
 
 static uint64_t rng_seed, rng_state;
@@ -75,6 +88,9 @@ static uint64_t rng_seed, rng_state;
  * from a seed as the program's argument: "new" for one that was never used. */
 static inline void rng_start(int argc, char **argv)
 {
+    given_plugin = argc > 2 ? argv[2] : NULL;
+    if (given_plugin)
+        cmocka_set_test_filter("*CUDA"); /* the CPU is tested elsewhere */
     rng_seed = argc < 2 ? 1 : strtoull(argv[1], NULL, 0);
     if (argc > 1 && !strcmp(argv[1], "new"))
         rng_seed = (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
@@ -206,7 +222,7 @@ static inline struct lade_device *open_device(const char *device, int threads, b
     struct lade_device_config cfg = {.threads = threads, .exact = exact};
     ops = lade_cpu_ops();
     if (is_plugin(device)) {
-        const struct lade_ops *inner = lade_plugin_open(test_plugin_path(device), err);
+        const struct lade_ops *inner = lade_plugin_open(plugin_path(device), err);
         if (!inner)
             fail_msg("%s", err);
         ops = host_view(inner);

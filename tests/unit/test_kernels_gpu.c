@@ -27,7 +27,7 @@ static struct lade_sim *sim(void)
 static int start(void **state)
 {
     rng_restart(state);
-    gpu = lade_plugin_open(test_plugin_path(*state), err);
+    gpu = lade_plugin_open(plugin_path(*state), err);
     if (!gpu)
         fail_msg("%s", err);
     struct lade_device_config cfg = {.threads = 2, .exact = true, .memory_cap = (size_t)1 << 30};
@@ -648,14 +648,14 @@ static void without_a_driver(void **state)
     s->others = 0;
 }
 
-#define ON(plugin, fn)                                                                             \
-    {                                                                                              \
-#fn " " plugin, fn, start, stop, (void *)plugin                                            \
-    }
+/* clang-format off */
+#define ON(title, plugin, fn) {#fn " " title, fn, start, stop, (void *)plugin}
+/* clang-format on */
+#define ON_SIM(fn) ON("simulated GPU", "lade-sim.so", fn)
 #ifdef __SANITIZE_THREAD__ /* see kernels_common.h */
-#define EACH_GPU(fn) ON("lade-sim.so", fn)
+#define EACH_GPU(fn) ON_SIM(fn)
 #else
-#define EACH_GPU(fn) ON("lade-sim.so", fn), ON("lade-cuda-emulated.so", fn)
+#define EACH_GPU(fn) ON_SIM(fn), ON("CUDA", "lade-cuda-emulated.so", fn)
 #endif
 
 int main(int argc, char **argv)
@@ -672,14 +672,14 @@ int main(int argc, char **argv)
         EACH_GPU(ops_on_host_memory),
         EACH_GPU(recordings_read_what_changes),
         EACH_GPU(tables_follow_their_version),
-        ON("lade-sim.so", host_memory_is_refused),
-        ON("lade-sim.so", races_are_found),
-        ON("lade-sim.so", results_are_late),
-        ON("lade-sim.so", stale_tables_are_found),
-        ON("lade-sim.so", positions_have_a_bound),
-        ON("lade-sim.so", link_time_is_modelled),
-        ON("lade-sim.so", a_lost_device_fails_every_call),
-        ON("lade-sim.so", without_a_driver),
+        ON_SIM(host_memory_is_refused),
+        ON_SIM(races_are_found),
+        ON_SIM(results_are_late),
+        ON_SIM(stale_tables_are_found),
+        ON_SIM(positions_have_a_bound),
+        ON_SIM(link_time_is_modelled),
+        ON_SIM(a_lost_device_fails_every_call),
+        ON_SIM(without_a_driver),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

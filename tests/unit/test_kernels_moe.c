@@ -147,7 +147,7 @@ static void each_batch(void **state)
 /* Rounded to 16 bits twice, before each product. */
 static void fast(void **state)
 {
-    batches(*state, false, strstr(*state, "cuda") ? 2e-3 : 5e-4);
+    batches(*state, false, is_cuda(*state) ? 2e-3 : 5e-4);
 }
 
 /* An answer must not depend on what else is in the batch. */
