@@ -79,7 +79,7 @@ static void choose_gpu(struct lade_plan_machine *out, const struct lade_machine 
 void lade_plan_machine_of(struct lade_plan_machine *out, const struct lade_machine *p,
                           const struct lade_plan_caps *caps)
 {
-    uint64_t ram = p->memory.available;
+    uint64_t ram = p->memory.available + caps->held;
     lade_plan_machine_typical(out, 0, ram, storage_of(p));
     out->ram_reserve = left_of(ram);
     if (caps->ram && caps->ram < ram - out->ram_reserve) {

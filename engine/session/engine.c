@@ -96,8 +96,8 @@ static void publish_info(struct lade_engine *e)
     e->has_info = true;
     e->stats.load_bytes = info->bytes;
     e->stats.context_size = m->context;
-    struct lade_event ev = {.kind = LADE_EV_MODEL, .n_shards = cat->n_shards,
-                            .total_bytes = info->bytes};
+    struct lade_event ev = {
+        .kind = LADE_EV_MODEL, .n_shards = cat->n_shards, .total_bytes = info->bytes};
     lade_events_put(&e->events, &ev);
     pthread_mutex_unlock(&e->lock);
     free(info);
@@ -108,10 +108,10 @@ void lade_worker_publish(struct lade_engine *e)
     const struct lade_devices *d = &e->model->devices;
     struct lade_tiers_stats now;
     struct lade_device_memory vram = {0};
-    lade_tiers_stats(e->model->tiers, &now);
     if (d->gpu)
         d->ops->memory(d->dev, &vram, NULL);
-    pthread_mutex_lock(&e->lock);
+    pthread_mutex_lock(&e->lock); /* first, so that what is older is never put over what is newer */
+    lade_tiers_stats(e->model->tiers, &now);
     e->stats.traffic = now.traffic;
     e->stats.token = now.token;
     e->stats.in_ram = now.in_ram;
@@ -119,6 +119,8 @@ void lade_worker_publish(struct lade_engine *e)
     e->stats.weights = now.weights;
     e->stats.vram = vram.used;
     e->stats.vram_peak = vram.peak;
+    if (e->ready)
+        e->stats.loading = now.loading;
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -126,8 +128,12 @@ void lade_worker_publish(struct lade_engine *e)
 static void announce_ready(struct lade_engine *e)
 {
     e->stats.loading = false;
+    if (e->ready)
+        return; /* a load after a change of strategy */
+    e->ready = true;
     e->stats.load_s = lade_now() - e->load_started;
-    struct lade_event ev = {.kind = LADE_EV_READY, .seconds = e->stats.load_s,
+    struct lade_event ev = {.kind = LADE_EV_READY,
+                            .seconds = e->stats.load_s,
                             .text = e->load_error[0] ? strdup(e->load_error) : NULL};
     lade_events_put(&e->events, &ev);
 }
@@ -138,9 +144,13 @@ static void on_load(void *user, const struct lade_load_progress *p)
     struct lade_engine *e = user;
     double now = lade_now();
     struct lade_event ev = {
-        .kind = LADE_EV_SHARD, .shard = p->shard, .n_shards = p->n_shards,
-        .shard_done = p->shard_done, .shard_bytes = p->shard_bytes,
-        .done_bytes = p->done, .total_bytes = p->bytes,
+        .kind = LADE_EV_SHARD,
+        .shard = p->shard,
+        .n_shards = p->n_shards,
+        .shard_done = p->shard_done,
+        .shard_bytes = p->shard_bytes,
+        .done_bytes = p->done,
+        .total_bytes = p->bytes,
     };
     lade_worker_publish(e);
     pthread_mutex_lock(&e->lock);
@@ -151,7 +161,8 @@ static void on_load(void *user, const struct lade_load_progress *p)
         e->rate_at = now;
         e->rate_done = p->done;
     }
-    lade_events_put(&e->events, &ev);
+    if (!e->ready)
+        lade_events_put(&e->events, &ev);
     if (p->ended) {
         e->load_ended = true;
         lade_set_error(e->load_error, "%s", p->error ? p->error : "");
@@ -197,7 +208,8 @@ static void fail_load(struct lade_engine *e, const char *text)
     while (e->first) {
         struct lade_request *r = e->first;
         e->first = r->next;
-        ev = (struct lade_event){.kind = LADE_EV_FAILED, .request = r->number,
+        ev = (struct lade_event){.kind = LADE_EV_FAILED,
+                                 .request = r->number,
                                  .text = strdup("no model is loaded: the load failed; see above")};
         lade_events_put(&e->events, &ev);
         free_request(r);
@@ -220,6 +232,7 @@ void lade_worker_between(struct lade_engine *e)
     struct lade_event ev = {.kind = LADE_EV_STRATEGY};
     if (lade_model_change(e->model, &e->opt, name, err))
         ev.text = strdup(err);
+    lade_worker_publish(e);
     pthread_mutex_lock(&e->lock);
     snprintf(e->info.strategy, sizeof e->info.strategy, "%s", lade_model_strategy(e->model));
     e->plan = e->model->plan;
@@ -403,8 +416,8 @@ void lade_engine_cancel(struct lade_engine *e)
         atomic_store(&e->cancel_answer, true);
     while (e->first) {
         struct lade_request *r = e->first;
-        struct lade_event ev = {.kind = LADE_EV_DONE, .request = r->number,
-                                .result = {.stop = LADE_STOP_CANCELLED}};
+        struct lade_event ev = {
+            .kind = LADE_EV_DONE, .request = r->number, .result = {.stop = LADE_STOP_CANCELLED}};
         e->first = r->next;
         lade_events_put(&e->events, &ev);
         free_request(r);

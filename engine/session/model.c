@@ -20,7 +20,15 @@ static int check_options(const struct lade_model *m, const struct lade_options *
 static int make_plan(struct lade_plan *plan, const struct lade_model *m,
                      const struct lade_options *opt, const char *name, char *err)
 {
+    struct lade_tiers_stats now = {0};
+    uint64_t held = 0;
+    if (m->tiers) {
+        lade_tiers_stats(m->tiers, &now);
+        held = m->devices.gpu ? 0 : now.weights - now.in_ram.bytes;
+        held += now.in_ram.room ? now.in_ram.bytes / now.in_ram.room * now.in_ram.experts : 0;
+    }
     struct lade_plan_caps caps = {
+        .held = held,
         .vram = opt->vram_cap,
         .ram = opt->ram_cap,
         .cpu_only = opt->cpu_only,
@@ -44,14 +52,16 @@ int lade_model_change(struct lade_model *m, const struct lade_options *opt, cons
         return -1;
     const struct lade_placement *to = &plan.rows[plan.chosen].place, *is = &m->place;
     bool moves = to->base != is->base || to->kv != is->kv || to->buffers != is->buffers ||
-                 to->vram_experts != is->vram_experts || to->ram_experts != is->ram_experts ||
-                 to->rest_by != is->rest_by;
-    if (moves)
+                 to->vram_experts != is->vram_experts || to->rest_by != is->rest_by;
+    if (moves || (m->devices.gpu && to->ram_experts != is->ram_experts))
         return lade_fail(err,
-                         "--strategy %s: this version cannot change to it while it runs; "
-                         "start again with it",
+                         "--strategy %s: this version cannot move weights to or from a GPU while "
+                         "it runs; start again with it",
                          name);
+    if (to->ram_experts != is->ram_experts && lade_tiers_change_ram(m->tiers, to->ram_experts, err))
+        return -1;
     m->plan = plan;
+    m->place.ram_experts = to->ram_experts;
     return 0;
 }
 

@@ -40,6 +40,7 @@ struct lade_engine {
     struct lade_stats stats;
     double load_started, rate_at;  /* lade_now(); rate_at: start of the GB/s window */
     uint64_t rate_done;
+    bool ready;      /* READY was told */
     bool load_ended;               /* by load_error, if that is not empty */
     char load_error[LADE_ERR];
     bool has_info;

@@ -156,6 +156,8 @@ static enum lade_take how_to_take(const struct lade_tiers *t, int e)
 bool lade_ask_pick(struct lade_tiers *t, struct lade_job *job)
 {
     struct lade_ask *a = &t->ask;
+    if (a->next_demand < a->next)
+        a->next_demand = a->next; /* what waves have had is given up, not missing */
     for (; a->next_demand < a->n && !a->failed; a->next_demand++) {
         struct lade_want *w = &a->wants[a->next_demand];
         if (w->slot >= 0 || w->vslot >= 0)

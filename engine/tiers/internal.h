@@ -181,6 +181,7 @@ struct lade_tiers {
 
     unsigned char *base;         /* RAM of the base: its home, or where it passes through */
     size_t base_bytes, *base_at; /* [n_pieces] offset in it; experts: unused */
+    bool base_is_home;           /* nothing of it need be loaded */
     struct lade_store store;     /* of RAM */
     struct lade_vram vram;
 

@@ -78,7 +78,7 @@ static int make_base_jobs(struct lade_tiers *t, char *err)
 
 static int plan_base(struct lade_tiers *t, char *err)
 {
-    for (int i = 0; i < t->cat->n_pieces; i++) {
+    for (int i = 0; i < t->cat->n_pieces && !t->base_is_home; i++) {
         const struct lade_piece *p = &t->cat->pieces[i];
         if (p->kind == LADE_PIECE_EXPERT)
             continue;
@@ -130,6 +130,16 @@ static uint64_t count_spans(struct lade_tiers *t, int e, uint64_t *by_shard)
     return sum;
 }
 
+/* Whether an expert is in every memory that is its home, or on its way there. */
+static bool is_home(const struct lade_tiers *t, int e)
+{
+    uint8_t homes = t->load.homes[e];
+    int slot = t->ram.slot_of[e];
+    bool in_ram = slot >= 0 && !lade_cache_is_stage(&t->ram, slot);
+    return (!(homes & LADE_HOME_RAM) || in_ram) &&
+           (!(homes & LADE_HOME_VRAM) || lade_vslot(t, e) >= 0);
+}
+
 /* Gives the first of the candidates, which are in order of heat, a home in one memory, as many as
  * have room there. */
 static void choose_home(struct lade_tiers *t, const struct candidate *c,
@@ -174,7 +184,7 @@ static int plan_experts(struct lade_tiers *t, char *err)
         choose_home(t, c, &t->vram.cache, LADE_HOME_VRAM, true);
     choose_home(t, c, &t->ram, LADE_HOME_RAM, t->place.ram_backs_vram);
     for (int i = 0; i < n; i++)
-        if (l->homes[c[i].expert])
+        if (l->homes[c[i].expert] && !is_home(t, c[i].expert))
             c[chosen++] = c[i];
     for (int i = 0; i < chosen; i++)
         c[i].hot = i < chosen / HOT_PART && c[i].score > 0;
@@ -215,16 +225,6 @@ void lade_load_close(struct lade_tiers *t)
 }
 
 /* ---- while it runs --------------------------------------------------------------------------- */
-
-/* Whether an expert is in every memory that is its home, or on its way there. */
-static bool is_home(const struct lade_tiers *t, int e)
-{
-    uint8_t homes = t->load.homes[e];
-    int slot = t->ram.slot_of[e];
-    bool in_ram = slot >= 0 && !lade_cache_is_stage(&t->ram, slot);
-    return (!(homes & LADE_HOME_RAM) || in_ram) &&
-           (!(homes & LADE_HOME_VRAM) || lade_vslot(t, e) >= 0);
-}
 
 /* Takes the slots that an expert needs to come home: 1 done, 0 others have taken its room, -1 there
  * is no slot to pass through now. */

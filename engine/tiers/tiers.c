@@ -203,6 +203,36 @@ int lade_tiers_wait(struct lade_tiers *t, bool all, char *err)
     return result;
 }
 
+static void move_expert(void *user, int from, int to)
+{
+    const struct lade_tiers *t = user;
+    memcpy(lade_store_slot(&t->store, to), lade_store_slot(&t->store, from),
+           lade_store_stride(&t->store, from));
+}
+
+int lade_tiers_change_ram(struct lade_tiers *t, uint64_t ram_experts, char *err)
+{
+    const atomic_bool *cancel = t->load.cancel;
+    int room[LADE_MAX_KINDS];
+    lade_movers_stop(t); /* what is on its way arrives before */
+    t->stop = false;
+    t->place.ram_experts = ram_experts;
+    lade_store_rooms(LADE_STORE_RAM, &t->kinds, ram_experts, room);
+    for (int i = 0; i < t->kinds.n; i++) {
+        int reached = lade_cache_resize(&t->ram, i, room[i], move_expert, t);
+        if (lade_store_resize(&t->store, i, reached, err))
+            return -1;
+    }
+    lade_load_close(t);
+    t->base_is_home = true;
+    t->end_reported = false;
+    memset(t->reported, 0, (size_t)t->cat->n_shards * sizeof *t->reported);
+    if (lade_load_open(t, err))
+        return -1;
+    t->load.cancel = cancel;
+    return lade_movers_start(t, err);
+}
+
 const void *lade_tiers_base(const struct lade_tiers *t, int piece)
 {
     return t->vram.base ? t->vram.base[piece] : t->base + t->base_at[piece];

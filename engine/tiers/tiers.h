@@ -51,6 +51,11 @@ int lade_tiers_load(struct lade_tiers *t, lade_load_fn *progress, void *user,
 /* Waits until the base is home, or with `all` until the load has ended. Fails with its error. */
 int lade_tiers_wait(struct lade_tiers *t, bool all, char *err);
 
+/* Changes how many bytes of experts RAM holds, between forward passes, where no GPU is in use and
+ * the base is home. The hottest stay; what gets room is loaded in the background. After a failure
+ * nothing is lost, but the load does not go on. */
+int lade_tiers_change_ram(struct lade_tiers *t, uint64_t ram_experts, char *err);
+
 /* The packed bytes of a piece of the base, on the device that the plan gave it; valid until close
  * and to be read once the base is home. */
 const void *lade_tiers_base(const struct lade_tiers *t, int piece);

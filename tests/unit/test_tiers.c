@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "engine/engine.h"
+#include "engine/session/model.h"
 #include "engine/tiers/io.h"
 #include "tests/support/plugins.h"
 
@@ -239,6 +239,56 @@ static void test_gpu_rows(void **state)
     }
 }
 
+/* ---- other sizes while it runs --------------------------------------------------------------- */
+
+/* From all experts in RAM to a few, to none and back, in the middle of a timeline, which is kept;
+ * also while the load is still going on. */
+static void test_change_of_ram(void **state)
+{
+    (void)state;
+    for (int i = 0; i < MODELS; i++) {
+        struct lade_placement all = ram_place(UINT64_MAX, TOKENS);
+        struct lade_options opt = {.model = models[i], .exact = true, .threads = 2, .place = &all};
+        struct lade_model *m = open_model(models[i], &all, NULL);
+        size_t vocab = (size_t)lade_model_catalog(m)->shape.vocab;
+        uint64_t bytes = expert_bytes(m),
+                 rooms[] = {bytes / 3, 0, bytes / 2, UINT64_MAX, bytes / 8};
+        enum { ROOMS = sizeof rooms / sizeof *rooms };
+        float *want = logits_of(m);
+        lade_model_close(m);
+        if (lade_model_prepare(&m, &opt, err) || lade_model_load(m, NULL, NULL, NULL, err))
+            fail_msg("%s", err);
+        struct lade_session *s;
+        int32_t ids[TOKENS];
+        fill_ids(m, ids);
+        assert_int_equal(lade_session_open(&s, m, err), 0);
+        for (int at = 0; at < TOKENS; at++) {
+            if (at % 5 == 0 && lade_tiers_change_ram(m->tiers, rooms[at / 5 % ROOMS], err))
+                fail_msg("%s", err);
+            if (at % 10 == 9)
+                assert_int_equal(lade_tiers_wait(m->tiers, true, err), 0);
+            if (lade_session_push(s, ids[at], err))
+                fail_msg("%s", err);
+            const float *have = lade_session_logits(s), *here = want + (size_t)at * vocab;
+            double diff = 0, norm = 0;
+            for (size_t j = 0; j < vocab; j++) {
+                diff += ((double)have[j] - here[j]) * ((double)have[j] - here[j]);
+                norm += (double)here[j] * here[j];
+            }
+            assert_true(sqrt(diff / norm) <= TOLERANCE);
+        }
+        assert_int_equal(lade_session_length(s), TOKENS);
+        struct lade_tiers_stats now;
+        lade_tiers_stats(m->tiers, &now);
+        if (now.in_ram.bytes > rooms[(TOKENS / 5 - 1) % ROOMS])
+            fail_msg("%s: %llu bytes of RAM, %llu were allowed", models[i],
+                     (unsigned long long)now.in_ram.bytes,
+                     (unsigned long long)rooms[(TOKENS / 5 - 1) % ROOMS]);
+        lade_session_close(s);
+        lade_model_close(m);
+    }
+}
+
 /* ---- reads that fail ------------------------------------------------------------------------- */
 
 /* Reads by threads, until a budget is spent; then the drive is gone until it gets a new one. */
@@ -329,6 +379,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_room),
         cmocka_unit_test(test_gpu_rows),
+        cmocka_unit_test(test_change_of_ram),
         cmocka_unit_test(test_load_error),
         cmocka_unit_test(test_error_in_conversation),
     };
