@@ -83,7 +83,7 @@ static void raw(struct tape *t, void *value, size_t size)
 
 static void text(struct tape *t, char **value)
 {
-    uint32_t n = t->writing ? (uint32_t)strlen(*value) : 0;
+    uint32_t n = t->writing && *value ? (uint32_t)strlen(*value) : 0;
     raw(t, &n, sizeof n);
     if (t->failed || n > MAX_TEXT || (!t->writing && n > t->n - t->at)) {
         t->failed = true;
@@ -368,7 +368,8 @@ static int add_shards(struct lade_catalog *cat, const struct lade_packed *p, con
                 free(copy);
         }
     }
-    return cat->n_shards == p->n_files && (!p->n_files || cat->shards[p->n_files - 1].path)
+    bool all = cat->shards && cat->n_shards == p->n_files;
+    return all && (!p->n_files || cat->shards[p->n_files - 1].path)
                ? 0
                : lade_fail(err, "%s: out of memory; close other programs", dir);
 }

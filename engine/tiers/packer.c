@@ -530,6 +530,11 @@ static int finish(struct packer *p, char *err)
     return 0;
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return a && b && !strcmp(a, b);
+}
+
 /* Whether the directories hold just this already. */
 static bool is_up_to_date(const struct packer *p)
 {
@@ -540,9 +545,9 @@ static bool is_up_to_date(const struct packer *p)
     bool same = there.n_sources == x->n_sources && there.n_drives == x->n_drives &&
                 there.mirrored == x->mirrored && there.n_pieces == x->n_pieces;
     for (int i = 0; same && i < x->n_drives; i++)
-        same = !strcmp(there.drives[i], x->drives[i]);
+        same = same_text(there.drives[i], x->drives[i]);
     for (int i = 0; same && i < x->n_sources; i++)
-        same = !strcmp(there.sources[i].path, x->sources[i].path) &&
+        same = same_text(there.sources[i].path, x->sources[i].path) &&
                there.sources[i].bytes == x->sources[i].bytes &&
                there.sources[i].time_ns == x->sources[i].time_ns;
     lade_packed_free(&there);

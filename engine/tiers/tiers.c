@@ -261,7 +261,7 @@ void lade_tiers_stats(struct lade_tiers *t, struct lade_tiers_stats *out)
     if (t->vram.ops)
         tell_residence(&out->in_vram, &t->vram.cache, &t->kinds);
     pthread_mutex_unlock(&t->lock);
-    size_t stages = (size_t)(t->ram.n_stage + t->vram.cache.n_stage);
+    size_t stages = (size_t)t->ram.n_stage + (size_t)t->vram.cache.n_stage;
     out->weights += out->in_ram.bytes + out->in_vram.bytes + stages * t->kinds.largest +
                     LADE_MOVERS * t->stage_limit;
 }
