@@ -215,7 +215,7 @@ ALL_C = $(KERNELS) $(ENGINE) $(HISTORY) tui/main.c $(TUI) $(TESTS) $(SUPPORT) $(
 lint: deps-check
 	$(call need,$(DEBIAN_LINT))
 	@$(MAKE) --no-print-directory all tests
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang all tests
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang $(BUILD)/clang/lade tests
 	clang-tidy --quiet $(filter-out %_avx2.c %_avx512.c,$(KERNELS) $(ENGINE) $(HISTORY) tui/main.c $(TUI)) -- $(CFLAGS)
 	cppcheck --quiet --error-exitcode=1 --std=c11 --inline-suppr --enable=warning,performance \
 	    --suppressions-list=tests/support/cppcheck.supp -I. kernels engine history tui
