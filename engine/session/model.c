@@ -208,3 +208,11 @@ void lade_model_traffic(const struct lade_model *m, struct lade_traffic *out)
     lade_tiers_stats(m->tiers, &stats);
     *out = stats.traffic;
 }
+
+uint64_t lade_model_vram_peak(const struct lade_model *m)
+{
+    struct lade_device_memory vram = {0};
+    if (m->devices.gpu)
+        m->devices.ops->memory(m->devices.dev, &vram, NULL);
+    return vram.peak;
+}

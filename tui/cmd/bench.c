@@ -175,14 +175,15 @@ static json_t *row_json(const struct bench *b, const struct row *row)
     uint64_t rss, peak;
     lade_machine_rss(&rss, &peak);
     return json_pack("{s:o, s:s, s:s, s:b, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:I, "
-                     "s:o}",
+                     "s:I, s:o}",
                      "model", output_string(lade_model_catalog(b->model)->name), "strategy",
                      lade_model_strategy(b->model), "device", lade_model_device(b->model), "exact",
                      is_exact(b), "threads", b->threads, "depth", row->depth, "n_prompt",
                      b->o->prefill, "n_gen", b->o->tokens, "prefill_tps", row->prefill_tps,
                      "decode_tps", row->decode_tps, "load_s", b->load_s, "bytes_per_token",
                      row->bytes_per_token, "gbps", row->gbps, "peak_gbps", b->peak_gbps,
-                     "rss_peak_bytes", (json_int_t)peak, "predicted",
+                     "rss_peak_bytes", (json_int_t)peak, "vram_peak_bytes",
+                     (json_int_t)lade_model_vram_peak(b->model), "predicted",
                      output_predicted(lade_model_plan(b->model)));
 }
 
