@@ -171,7 +171,7 @@ json "its thoughts are apart" text reasoning -- "$lade" run --greedy -p "$questi
 mkdir -p "$work/prefix/bin" "$work/prefix/share/lade"
 cp "$lade" "$work/prefix/bin"
 cp -r engine/bundled "$work/prefix/share/lade"
-installed() { cd / && "$work/prefix/bin/lade" run --greedy -p "$question"; }
+installed() (cd / && "$work/prefix/bin/lade" run --greedy -p "$question")
 expect "an installed program finds its own" 0 installed
 cp "$work/out" "$work/second"
 expect "and answers the same" 0 cmp "$work/second" "$work/first"
