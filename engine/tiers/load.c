@@ -85,7 +85,8 @@ static int plan_base(struct lade_tiers *t, char *err)
         if (lade_items_of_piece(t->cat, i, t->base + t->base_at[i], true, add_item, t, err))
             return -1;
     }
-    qsort(t->load.items, (size_t)t->load.n_items, sizeof *t->load.items, by_place);
+    if (t->load.n_items) /* none where the base is home: qsort() wants no NULL */
+        qsort(t->load.items, (size_t)t->load.n_items, sizeof *t->load.items, by_place);
     return make_base_jobs(t, err);
 }
 

@@ -81,10 +81,12 @@ static void fill(uint64_t *seed, struct support_tensor *t)
         uint16_t half = (uint16_t)((r & 0x83FF) | (10 + r % 5) << 10);
         uint16_t brain = (uint16_t)((r & 0x807F) | (122 + r % 5) << 7);
         uint8_t byte = (uint8_t)((r & 0x7F) == 0x7F ? r ^ 1 : r);
+        uint64_t wide = r;
         const void *value = !strcmp(t->dtype, "F32")    ? (const void *)&f
                             : !strcmp(t->dtype, "F16")  ? (const void *)&half
                             : !strcmp(t->dtype, "BF16") ? (const void *)&brain
                             : w == 1                    ? (const void *)&byte
+                            : w == 8                    ? (const void *)&wide
                                                         : (const void *)&r;
         memcpy(t->data + i * w, value, w);
     }
