@@ -42,8 +42,9 @@ static const unsigned char *part_of(const struct lade_tensor *t, unsigned char *
 static float file_scale(const struct lade_tensor *t, unsigned char *const *parts, size_t at)
 {
     const unsigned char *scales = part_of(t, parts, LADE_PART_SCALES);
-    float f;
-    memcpy(&f, scales + 4 * at * (t->scale == LADE_DT_F32), 4);
+    float f = 0;
+    if (t->scale == LADE_DT_F32)
+        memcpy(&f, scales + 4 * at, 4);
     return t->scale == LADE_DT_F16    ? support_half(support_u16(scales, at))
            : t->scale == LADE_DT_BF16 ? support_brain(support_u16(scales, at))
                                       : f;

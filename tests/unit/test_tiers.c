@@ -277,6 +277,7 @@ static void test_change_of_ram(void **state)
             }
             assert_true(sqrt(diff / norm) <= TOLERANCE);
         }
+        free(want);
         assert_int_equal(lade_session_length(s), TOKENS);
         struct lade_tiers_stats now;
         lade_tiers_stats(m->tiers, &now);
