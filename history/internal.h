@@ -106,6 +106,10 @@ int history_recover(struct history *h, char *err);
 /* search.c: makes the index where it is missing or out of date. */
 int history_index(struct history *h, char *err);
 
+/* Empties the index, if there is one, and fills it from the messages: nothing of those that were
+ * deleted is left. Inside the caller's transaction. */
+int history_index_anew(struct history *h, char *err);
+
 /* store.c: inserts a message as it is; used by import too. */
 int history_insert(struct history *h, int64_t conversation, const struct history_message *m,
                    int64_t writer, int64_t *id, char *err);

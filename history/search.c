@@ -27,7 +27,9 @@ static const char *const make_index =
     "  INSERT INTO search(search, rowid, content) VALUES ('delete', old.id, old.content);"
     "  INSERT INTO search(rowid, content) VALUES (new.id, new.content); END;"
     "CREATE TRIGGER search_delete AFTER DELETE ON messages WHEN old.state <> 'streaming' BEGIN"
-    "  INSERT INTO search(search, rowid, content) VALUES ('delete', old.id, old.content); END;"
+    "  INSERT INTO search(search, rowid, content) VALUES ('delete', old.id, old.content); END;";
+
+static const char *const fill_index =
     "INSERT INTO search(search) VALUES ('delete-all');"
     "INSERT INTO search(rowid, content)"
     "  SELECT id, content FROM messages WHERE state <> 'streaming';";
@@ -46,6 +48,13 @@ static int count_triggers(struct history *h, int64_t *n, char *err)
         err);
 }
 
+int history_index_anew(struct history *h, char *err)
+{
+    if (!h->indexed || sqlite3_exec(h->db, fill_index, NULL, NULL, NULL) == SQLITE_OK)
+        return 0;
+    return history_fail_db(h, err);
+}
+
 int history_index(struct history *h, char *err)
 {
     int64_t n;
@@ -60,6 +69,8 @@ int history_index(struct history *h, char *err)
     if (sqlite3_exec(h->db, drop_triggers, NULL, NULL, NULL) != SQLITE_OK ||
         (h->indexed && sqlite3_exec(h->db, make_index, NULL, NULL, NULL) != SQLITE_OK))
         rc = history_fail_db(h, err);
+    if (rc == 0)
+        rc = history_index_anew(h, err);
     return history_end(h, rc, err);
 }
 

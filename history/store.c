@@ -101,9 +101,9 @@ int history_conversation_delete(struct history *h, int64_t id, char *err)
     if (history_begin(h, err))
         return -1;
     int rc = change(h, id, "DELETE FROM conversations WHERE id = ?", BINDS(INT(id)), err);
-    /* Deleted words stay in the index until its parts are merged. */
-    if (rc == 0 && h->indexed)
-        rc = history_run(h, "INSERT INTO search(search) VALUES ('optimize')", NULL, err);
+    /* Deleted words would stay in the index: newer SQLite keeps them through an optimize too. */
+    if (rc == 0)
+        rc = history_index_anew(h, err);
     if (history_end(h, rc, err))
         return -1;
     /* Nor may they stay in the log; if somebody else reads it now, a later checkpoint does it. */
