@@ -17,9 +17,10 @@ enum { STEP_WARPS = 16, STEP_THREADS = STEP_WARPS * GPU_WARP };
 /* Channels of a value head: its key head's q and k, then its own v. */
 struct step_shared {
     float x[3 * DELTA_DIM];         /* q | k | v after the convolution */
-    float m[STEP_WARPS][DELTA_DIM]; /* parts of S'k */
-    float o[STEP_WARPS][DELTA_DIM]; /* parts of S'q */
-    float d[DELTA_DIM];
+    /* Read and written four at a time. */
+    alignas(16) float m[STEP_WARPS][DELTA_DIM]; /* parts of S'k */
+    alignas(16) float o[STEP_WARPS][DELTA_DIM]; /* parts of S'q */
+    alignas(16) float d[DELTA_DIM];
     float work[33];
     float norm_q, norm_k, qk, decay, beta;
     bool last;
