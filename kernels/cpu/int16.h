@@ -1,17 +1,17 @@
 /* int16.h - products with activations rounded to 16 bits, for devices opened with exact = false.
  *
- * A row of inputs is cut into blocks of CPU_BLOCK; each block has one scale. Inputs become integers
- * v = 128 high + low of at most 16,256, both halves of 8 bits, because instructions multiply codes
- * of 8 bits with inputs of 8 bits; low stays within 64, so that AVX2's sums of two products of
- * bytes fit 16 bits. Inside a block products and sums are exact. One half alone would be twice as
- * fast and 128 times less precise.
+ * Inputs become integers v = 128 high + low of at most 16,256, with one scale for CPU_ROW_STEP of
+ * them. Both halves have 8 bits, because instructions multiply codes of 8 bits with inputs of 8
+ * bits; low stays within 64, so that AVX2's sums of two products of bytes fit 16 bits. Products
+ * and sums of CPU_BLOCK inputs and more are exact. One half alone would be twice as fast and 128
+ * times less precise.
  *
- * A quantized row of k inputs, kp = k rounded up to a multiple of CPU_ROW_STEP, blocks = kp / 32:
- *     int8   q[kp / 4][2][4]    high, then low halves of four inputs
- *     float  scale[blocks]      x = v * scale
- *     int32  sum[blocks]        of v
- *     float  total[blocks]      of x, as rounded
- *     float  halves[blocks][2]  the same of each 16 inputs
+ * A quantized row of k inputs, kp = k rounded up to a multiple of CPU_ROW_STEP:
+ *     int8   q[kp / 4][2][4]          high, then low halves of four inputs
+ *     float  scale[kp / CPU_ROW_STEP] x = v * scale
+ *     int32  minus[kp / CPU_BLOCK]    -sum of v
+ *     float  sum[kp / CPU_BLOCK]      sum of v
+ *     float  halves[kp / CPU_BLOCK][2] the same of each 16 inputs
  * Past k everything is 0. LADE_Q4 has the codes of eight inputs in the order 0 2 4 6 1 3 5 7, all
  * other types have them as they come, so there are two orders of q. */
 #ifndef LADE_KERNELS_CPU_INT16_H
@@ -47,7 +47,9 @@ static inline size_t cpu_int16_blocks(int k)
 /* Bytes of a quantized row, a multiple of LADE_ALIGN. */
 static inline size_t cpu_int16_bytes(int k)
 {
-    size_t bytes = cpu_int16_blocks(k) * (2 * CPU_BLOCK + 4 * sizeof(float) + sizeof(int32_t));
+    size_t blocks = cpu_int16_blocks(k);
+    size_t bytes = blocks * (2 * CPU_BLOCK + 3 * sizeof(float) + sizeof(int32_t)) +
+                   blocks / (CPU_ROW_STEP / CPU_BLOCK) * sizeof(float);
     return (bytes + LADE_ALIGN - 1) / LADE_ALIGN * LADE_ALIGN;
 }
 

@@ -55,22 +55,21 @@ ALWAYS_INLINE bool kind_mins(const enum kind k)
            k == KIND_Q4_K || k == KIND_Q5_K || kind_fine(k);
 }
 
+/* Binary logarithm of the zero, or -1. */
 ALWAYS_INLINE int kind_zero(const enum kind k)
 {
     switch (k) {
     case KIND_Q4:
-        return 8;
+        return 3;
     case KIND_Q5_0:
-        return 16;
     case KIND_MXFP4:
-        return 12;
+        return 4;
     case KIND_Q8:
-        return SIGNED8 ? 0 : 128;
     case KIND_IQ4_NL:
     case KIND_IQ4_XS:
-        return SIGNED8 ? 0 : 127;
+        return SIGNED8 ? -1 : 7;
     default:
-        return 0;
+        return -1;
     }
 }
 
@@ -152,11 +151,11 @@ ALWAYS_INLINE vu fifth_bits(vu w, const int i)
 /* Quad i < 8 of group g of a block; w points at this vector's lanes of the block's first word. */
 ALWAYS_INLINE vu quad(const enum kind kind, const uint32_t *w, const int g, const int i)
 {
-    static const uint8_t iq4_unsigned[16] = {0,   23,  44,  62,  78,  92,  105, 117,
-                                             128, 140, 152, 165, 180, 196, 216, 240};
+    static const uint8_t iq4_unsigned[16] = {1,   24,  45,  63,  79,  93,  106, 118,
+                                             129, 141, 153, 166, 181, 197, 217, 241};
     static const int8_t iq4_signed[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                           1,    13,   25,  38,  53,  69,  89,  113};
-    static const uint8_t mxfp4[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+    static const uint8_t mxfp4[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
     const uint8_t *iq4 = SIGNED8 ? (const uint8_t *)iq4_signed : iq4_unsigned;
 #define W(n) vu_load(w + (n)*LADE_TILE)
     switch (kind) {

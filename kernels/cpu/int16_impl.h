@@ -6,6 +6,8 @@
 #include "kernels/cpu/int16.h"
 #include "kernels/cpu/int16_codes.h"
 
+enum { BLOCKS = CPU_ROW_STEP / CPU_BLOCK };
+
 #define LARGEST 16256.0f /* 127 * 128: the high half stays within 8 bits */
 
 /* acc + the sum of four products of each lane: codes times the bytes of x. */
@@ -37,17 +39,17 @@ ALWAYS_INLINE vi dot4(vi acc, vu codes, vi x, const bool wide)
 struct row {
     const int32_t *q; /* high and low halves of four inputs, in turns */
     const float *scale;
-    const int32_t *sum;
-    const float *total, *halves;
+    const int32_t *minus;
+    const float *sum, *halves;
 };
 
 ALWAYS_INLINE struct row row_at(const void *data, size_t blocks)
 {
     struct row r = {.q = data};
     r.scale = (const float *)(r.q + blocks * (2 * CPU_BLOCK / 4));
-    r.sum = (const int32_t *)(r.scale + blocks);
-    r.total = (const float *)(r.sum + blocks);
-    r.halves = r.total + blocks;
+    r.minus = (const int32_t *)(r.scale + blocks / BLOCKS);
+    r.sum = (const float *)(r.minus + blocks);
+    r.halves = r.sum + blocks;
     return r;
 }
 
@@ -84,17 +86,11 @@ ALWAYS_INLINE int32_t vi_sum(vi v)
 #endif
 }
 
-/* One block. Returns its scale; sums are those of its two halves. */
-ALWAYS_INLINE float quantize_block(int8_t *q, int32_t sums[2], const float *x,
-                                   const enum cpu_order order)
+/* One block; sums are those of its two halves. */
+ALWAYS_INLINE void quantize_block(int8_t *q, int32_t sums[2], const float *x, vf inverse,
+                                  const enum cpu_order order)
 {
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-    vf most = {0};
-    UNROLL(8)
-    for (int i = 0; i < CPU_BLOCK; i += VL)
-        most = vf_max((vf)((vu)vf_load(x + i) & 0x7fffffffu), most);
-    float largest = vf_hmax(most);
-    vf inverse = vf_set1(largest > 0 ? LARGEST / largest : 0);
     vi half[2] = {0};
     UNROLL(8)
     for (int i = 0; i < CPU_BLOCK; i += VL, q += 2 * VL) {
@@ -113,29 +109,41 @@ ALWAYS_INLINE float quantize_block(int8_t *q, int32_t sums[2], const float *x,
     }
     sums[0] = vi_sum(half[0]);
     sums[1] = vi_sum(half[1]);
-    return largest / LARGEST;
+}
+
+/* CPU_ROW_STEP inputs, the n-th of their row. */
+static void quantize_step(const struct row *r, size_t n, const float *x, enum cpu_order order)
+{
+    vf most = {0};
+    for (int i = 0; i < CPU_ROW_STEP; i += VL)
+        most = vf_max((vf)((vu)vf_load(x + i) & 0x7fffffffu), most);
+    const float largest = vf_hmax(most);
+    const vf inverse = vf_set1(largest > 0 ? LARGEST / largest : 0);
+    ((float *)r->scale)[n] = largest / LARGEST;
+    for (size_t b = n * BLOCKS; b < (n + 1) * BLOCKS; b++, x += CPU_BLOCK) {
+        int8_t *q = (int8_t *)r->q + b * 2 * CPU_BLOCK;
+        int32_t sums[2];
+        if (order == CPU_ORDER_Q4)
+            quantize_block(q, sums, x, inverse, CPU_ORDER_Q4);
+        else
+            quantize_block(q, sums, x, inverse, CPU_ORDER_PLAIN);
+        ((int32_t *)r->minus)[b] = -(sums[0] + sums[1]);
+        ((float *)r->sum)[b] = (float)(sums[0] + sums[1]);
+        ((float *)r->halves)[2 * b] = (float)sums[0];
+        ((float *)r->halves)[2 * b + 1] = (float)sums[1];
+    }
 }
 
 static void quantize(void *data, const float *x, int k, enum cpu_order order)
 {
-    const size_t blocks = cpu_int16_blocks(k);
-    int8_t *q = data;
-    float *scale = (float *)(void *)(q + blocks * 2 * CPU_BLOCK);
-    int32_t *sum = (int32_t *)(scale + blocks);
-    float *total = (float *)(sum + blocks), *halves = total + blocks;
-    for (size_t b = 0; b < blocks; b++, q += 2 * CPU_BLOCK) {
-        float part[CPU_BLOCK] = {0};
-        int32_t sums[2];
-        const int at = (int)b * CPU_BLOCK, n = cpu_min(CPU_BLOCK, k - at);
-        const float *from = n == CPU_BLOCK ? x + at : part;
-        if (n > 0 && n < CPU_BLOCK)
-            memcpy(part, x + at, (size_t)n * sizeof(float));
-        scale[b] = order == CPU_ORDER_Q4 ? quantize_block(q, sums, from, CPU_ORDER_Q4)
-                                         : quantize_block(q, sums, from, CPU_ORDER_PLAIN);
-        sum[b] = sums[0] + sums[1];
-        total[b] = (float)sum[b] * scale[b];
-        halves[2 * b] = (float)sums[0] * scale[b];
-        halves[2 * b + 1] = (float)sums[1] * scale[b];
+    const struct row r = row_at(data, cpu_int16_blocks(k));
+    const size_t full = (size_t)k / CPU_ROW_STEP, rest = (size_t)k % CPU_ROW_STEP;
+    for (size_t n = 0; n < full; n++)
+        quantize_step(&r, n, x + n * CPU_ROW_STEP, order);
+    if (rest) {
+        float part[CPU_ROW_STEP] = {0};
+        memcpy(part, x + full * CPU_ROW_STEP, rest * sizeof(float));
+        quantize_step(&r, full, part, order);
     }
 }
 
@@ -228,8 +236,8 @@ ALWAYS_INLINE void next_scales(const enum kind kind, struct source *s, const str
 
 /* ---- one token ------------------------------------------------------------------------------- */
 
-/* total += 32 inputs times one group. */
-ALWAYS_INLINE void group_times(vf *total, const enum kind kind, const uint32_t *w,
+/* sum += block b of the inputs times group g of a block. */
+ALWAYS_INLINE void group_times(vf *sum, const enum kind kind, const uint32_t *w,
                                const struct head *h, const uint8_t *zeros, const struct row *x,
                                int b, const int g)
 {
@@ -240,7 +248,7 @@ ALWAYS_INLINE void group_times(vf *total, const enum kind kind, const uint32_t *
         vi high[TILE_VECS] = {0}, low[TILE_VECS];
         EACH_VEC
         {
-            low[v] = zero ? (vi){0} - x->sum[b] * zero : (vi){0};
+            low[v] = zero >= 0 ? ((vi){0} + x->minus[b]) << zero : (vi){0};
             read_scale(&sc, kind, h, zeros, g, p, v);
         }
         UNROLL(8)
@@ -256,12 +264,10 @@ ALWAYS_INLINE void group_times(vf *total, const enum kind kind, const uint32_t *
         }
         EACH_VEC
         {
-            vf sum = vf_from_int((high[v] << 7) + low[v]);
-            total[v] = vf_fma(sum * sc.s[p][v], vf_set1(x->scale[b]), total[v]);
+            sum[v] = vf_fma(vf_from_int((high[v] << 7) + low[v]), sc.s[p][v], sum[v]);
             if (kind_mins(kind))
-                total[v] =
-                    vf_fma(sc.m[p][v], vf_set1(parts == 2 ? -x->halves[2 * b + p] : -x->total[b]),
-                           total[v]);
+                sum[v] = vf_fma(sc.m[p][v],
+                                vf_set1(parts == 2 ? -x->halves[2 * b + p] : -x->sum[b]), sum[v]);
         }
     }
 }
@@ -270,41 +276,45 @@ ALWAYS_INLINE void gemv_tile(float *out, const enum kind kind, const struct lade
                              const struct lade_matrix_layout *l, int tile, const struct stretch *in,
                              const struct row *x)
 {
-    const int span = kind_span(kind);
-    const int blocks = (m->cols - 1) / (span * CPU_BLOCK) + 1;
+    const int span = kind_span(kind), blocks = (m->cols - 1) / CPU_BLOCK + 1;
     struct source s = source_at(kind, m, l, tile, in);
     vf total[TILE_VECS] = {0};
     uint32_t spare[8 * LADE_TILE];
-    for (int b = 0; b < blocks; b++) {
-        struct head h = {0};
-        const uint32_t *w = next_words(kind, &s, spare);
-        EACH_VEC read_head(&h, kind, w + v * VL, s.rest, v);
-        __builtin_prefetch(s.rest + REST_AHEAD);
-        UNROLL(8)
-        for (int g = 0; g < span; g++) {
-            fetch_ahead(kind, &s, g);
-            group_times(total, kind, w, &h, s.zeros, x, b * span + g, g);
+    for (int b = 0; b < blocks;) {
+        const vf scale = vf_set1(x->scale[b / BLOCKS]);
+        vf sum[TILE_VECS] = {0};
+        for (int last = cpu_min(b + BLOCKS, blocks); b < last; b += span) {
+            struct head h = {0};
+            const uint32_t *w = next_words(kind, &s, spare);
+            EACH_VEC read_head(&h, kind, w + v * VL, s.rest, v);
+            __builtin_prefetch(s.rest + REST_AHEAD);
+            UNROLL(8)
+            for (int g = 0; g < span; g++) {
+                fetch_ahead(kind, &s, g);
+                group_times(sum, kind, w, &h, s.zeros, x, b + g, g);
+            }
+            next_scales(kind, &s, in);
         }
-        next_scales(kind, &s, in);
+        EACH_VEC total[v] = vf_fma(sum[v], scale, total[v]);
     }
     EACH_VEC vf_store(out + v * VL, total[v]);
 }
 
 /* ---- panels ---------------------------------------------------------------------------------- */
 
-/* Inputs [k0, k0 + PANEL_K) of one tile. */
-enum { PANEL_K = 2048, PANEL_BLOCKS = PANEL_K / CPU_BLOCK };
+/* Up to PANEL_K inputs of one tile, of a type that is not multiplied as it lies. */
+enum { PANEL_K = 1024, PANEL_BLOCKS = PANEL_K / CPU_BLOCK };
 
 struct panel {
     _Alignas(64) uint32_t codes[PANEL_K / 4][LADE_TILE];
     float s[PANEL_BLOCKS * 2][LADE_TILE], m[PANEL_BLOCKS * 2][LADE_TILE];
 };
 
-/* Unpacks the next PANEL_K inputs, or `blocks` of 32 where fewer are left. */
-ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *s,
-                          const struct stretch *in, int blocks)
+/* Unpacks the next `blocks` blocks of inputs. */
+ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *s, int blocks)
 {
     const int span = kind_span(kind), parts = kind_fine(kind) ? 2 : 1;
+    const struct stretch none = {0};
     uint32_t spare[8 * LADE_TILE];
     for (int b = 0; b < blocks; b += span) {
         struct head h = {0};
@@ -313,7 +323,6 @@ ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *
         __builtin_prefetch(s->rest + REST_AHEAD);
         UNROLL(8)
         for (int g = 0; g < span; g++) {
-            fetch_ahead(kind, s, g);
             EACH_VEC
             {
                 struct scales sc;
@@ -331,137 +340,243 @@ ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *
                 }
             }
         }
-        next_scales(kind, s, in);
+        next_scales(kind, s, &none);
     }
 }
+
+/* ---- many tokens ----------------------------------------------------------------------------- */
 
 #if defined(SIMD_AVX512)
 enum { GEMM_TILES = 2, GEMM_TOKENS = 4 };
 #else
 enum { GEMM_TILES = 1, GEMM_TOKENS = 2 };
 #endif
+enum { GEMM_SUMS = GEMM_TILES * GEMM_TOKENS * TILE_VECS };
 
-/* What all types have in common for the product of panels. */
+/* Where codes come from: a panel, or tiles as they lie. */
+enum from { FROM_PANEL, FROM_Q4, FROM_Q8 };
+
+/* What a product does, apart from its size. Constant where it is used. */
 struct form {
+    enum from from;
     bool fine, mins, wide;
-    int zero;
+    int blocks; /* that share scales: their products are summed as integers */
 };
 
-/* sums[(t * M + j) * TILE_VECS ...] += panel t times `blocks` of token j, from block b0 on. */
-ALWAYS_INLINE void panels_times(vf *sums, const struct panel *p, const struct row *x, int b0,
-                                int blocks, int zero, const bool fine, const bool mins,
-                                const bool wide, const int T, const int M)
+/* One tile, from the first of some blocks on. */
+struct operand {
+    const uint32_t *codes;
+    const float *s, *m;     /* panels: of each block, twice where they are fine */
+    const uint16_t *scales; /* tiles: of each group */
+    const uint8_t *zeros;
+};
+
+/* A product of `tiles` operands with some tokens. */
+struct product {
+    struct operand w[GEMM_TILES];
+    const struct row *x;
+    int b0, blocks; /* of the inputs */
+    int step;       /* tiles: blocks of a group */
+    int zero;       /* binary logarithm, or -1 */
+    float *sums;    /* [tiles][tokens][LADE_TILE], added to */
+    /* Memory that comes next, fetched meanwhile: so many lines for each block of inputs. */
+    const char *ahead[GEMM_TILES];
+    int ahead_lines;
+};
+
+ALWAYS_INLINE vu codes_at(const struct operand *w, const enum from from, int b, const int i,
+                          const int v)
 {
-    enum { MOST = GEMM_TILES * GEMM_TOKENS * TILE_VECS };
-    const int parts = fine ? 2 : 1, quads = 8 / parts;
-    vf total[MOST];
-    UNROLL(16)
-    for (int i = 0; i < T * M * TILE_VECS; i++)
-        total[i] = sums[i];
-    for (int b = 0; b < blocks; b++) {
-        UNROLL(2)
-        for (int part = 0; part < parts; part++) {
-            vi high[MOST], low[MOST];
-            UNROLL(16)
-            for (int i = 0; i < T * M * TILE_VECS; i++) {
-                high[i] = (vi){0};
-                low[i] = fine || mins ? (vi){0} : (vi){0} - x[i / TILE_VECS % M].sum[b0 + b] * zero;
+    if (from == FROM_Q4)
+        return nibbles(vu_load(w->codes + (b * 4 + i / 2) * LADE_TILE + v * VL), i % 2);
+    vu c = vu_load(w->codes + (b * 8 + i) * LADE_TILE + v * VL);
+    return from == FROM_Q8 && SIGNED8 ? c ^ 0x80808080u : c;
+}
+
+/* Scales of block b, those of `part` where they are fine. */
+ALWAYS_INLINE void scales_at(vf *s, vf *m, const struct operand *w, const struct form f, int b,
+                             int group, const int part, const int v)
+{
+    if (f.from == FROM_PANEL) {
+        const int at = (f.fine ? 2 * b + part : b) * LADE_TILE + v * VL;
+        *s = vf_load(w->s + at);
+        if (f.mins)
+            *m = vf_load(w->m + at);
+        return;
+    }
+    *s = vf_load_f16(w->scales + group * LADE_TILE + v * VL);
+    if (f.mins)
+        *m = *s * (vf_load_u8(w->zeros + group * LADE_TILE + v * VL) -
+                   (f.from == FROM_Q8 && SIGNED8 ? 128.0f : 0.0f));
+}
+
+/* sum += blocks [b, b + form.blocks) of all operands and tokens, counted from the product's first. */
+ALWAYS_INLINE void operands_times(vf *sum, const struct product *p, const struct form f, int b,
+                                  int group, const int T, const int M)
+{
+    const int parts = f.fine ? 2 : 1, quads = 8 / parts;
+    const struct row *x = p->x;
+    UNROLL(2)
+    for (int part = 0; part < parts; part++) {
+        vi high[GEMM_SUMS], low[GEMM_SUMS];
+        UNROLL(4)
+        for (int j = 0; j < M; j++) {
+            vi zero = {0};
+            if (!f.mins && p->zero >= 0) {
+                int minus = 0;
+                for (int i = 0; i < f.blocks; i++)
+                    minus += x[j].minus[p->b0 + b + i];
+                zero = ((vi){0} + minus) << p->zero;
             }
+            UNROLL(4)
+            for (int t = 0; t < T; t++)
+                EACH_VEC
+                {
+                    high[(t * M + j) * TILE_VECS + v] = (vi){0};
+                    low[(t * M + j) * TILE_VECS + v] = zero;
+                }
+        }
+        for (int n = 0; n < f.blocks; n++) {
             UNROLL(8)
             for (int k = 0; k < quads; k++) {
                 const int i = part * quads + k;
                 vu c[GEMM_TILES * TILE_VECS];
                 UNROLL(4)
                 for (int t = 0; t < T; t++)
-                    EACH_VEC c[t * TILE_VECS + v] = vu_load(p[t].codes[b * 8 + i] + v * VL);
+                    EACH_VEC c[t * TILE_VECS + v] = codes_at(&p->w[t], f.from, b + n, i, v);
                 UNROLL(4)
                 for (int j = 0; j < M; j++) {
-                    const int32_t *q = x[j].q + ((size_t)(b0 + b) * 8 + (size_t)i) * 2;
+                    const int32_t *q = x[j].q + ((size_t)(p->b0 + b + n) * 8 + (size_t)i) * 2;
                     vi qh = (vi){0} + q[0], ql = (vi){0} + q[1];
                     UNROLL(4)
                     for (int t = 0; t < T; t++)
                         EACH_VEC
                         {
                             const int at = (t * M + j) * TILE_VECS + v;
-                            high[at] = dot4(high[at], c[t * TILE_VECS + v], qh, wide);
-                            low[at] = dot4(low[at], c[t * TILE_VECS + v], ql, wide);
+                            high[at] = dot4(high[at], c[t * TILE_VECS + v], qh, f.wide);
+                            low[at] = dot4(low[at], c[t * TILE_VECS + v], ql, f.wide);
                         }
                 }
             }
-            UNROLL(4)
-            for (int t = 0; t < T; t++)
-                EACH_VEC
-                {
-                    vf s = vf_load(p[t].s[b * parts + part] + v * VL);
-                    UNROLL(4)
-                    for (int j = 0; j < M; j++) {
-                        const int at = (t * M + j) * TILE_VECS + v;
-                        vf sum = vf_from_int((high[at] << 7) + low[at]);
-                        total[at] = vf_fma(sum * x[j].scale[b0 + b], s, total[at]);
-                        if (mins)
-                            total[at] = vf_fma(vf_load(p[t].m[b * parts + part] + v * VL),
-                                               vf_set1(fine ? -x[j].halves[2 * (b0 + b) + part]
-                                                            : -x[j].total[b0 + b]),
-                                               total[at]);
+        }
+        UNROLL(4)
+        for (int t = 0; t < T; t++)
+            EACH_VEC
+            {
+                vf s, m = {0};
+                scales_at(&s, &m, &p->w[t], f, b, group, part, v);
+                UNROLL(4)
+                for (int j = 0; j < M; j++) {
+                    const int at = (t * M + j) * TILE_VECS + v;
+                    sum[at] = vf_fma(vf_from_int((high[at] << 7) + low[at]), s, sum[at]);
+                    if (f.mins) {
+                        float total = 0;
+                        for (int i = 0; i < f.blocks; i++)
+                            total += f.fine ? x[j].halves[2 * (p->b0 + b + i) + part]
+                                            : x[j].sum[p->b0 + b + i];
+                        sum[at] = vf_fma(m, vf_set1(-total), sum[at]);
                     }
                 }
-        }
+            }
     }
-    UNROLL(16)
-    for (int i = 0; i < T * M * TILE_VECS; i++)
-        sums[i] = total[i];
 }
 
-typedef void panels_fn(vf *sums, const struct panel *p, const struct row *x, int b0, int blocks,
-                       int zero);
+ALWAYS_INLINE void product_of(const struct product *p, const struct form f, const int T,
+                              const int M)
+{
+    for (int b = 0, group = 0, until = p->step; b < p->blocks;) {
+        vf sum[GEMM_SUMS];
+        UNROLL(16)
+        for (int i = 0; i < T * M * TILE_VECS; i++)
+            sum[i] = (vf){0};
+        const int first = b;
+        for (int last = cpu_min(b + BLOCKS, p->blocks); b < last; b += f.blocks) {
+            for (int i = 0; i < p->ahead_lines * f.blocks; i++)
+                UNROLL(2)
+            for (int t = 0; t < T; t++)
+                __builtin_prefetch(p->ahead[t] + (size_t)(p->ahead_lines * b + i) * 64, 0, 3);
+            operands_times(sum, p, f, b, group, T, M);
+            if (f.from != FROM_PANEL && (until -= f.blocks) <= 0) {
+                until = p->step;
+                group++;
+            }
+        }
+        UNROLL(4)
+        for (int t = 0; t < T; t++)
+            UNROLL(4)
+        for (int j = 0; j < M; j++)
+            EACH_VEC
+            {
+                float *to = p->sums + (t * M + j) * LADE_TILE + v * VL;
+                vf scale = vf_set1(p->x[j].scale[(p->b0 + first) / BLOCKS]);
+                vf_store(to, vf_fma(sum[(t * M + j) * TILE_VECS + v], scale, vf_load(to)));
+            }
+    }
+}
 
-#define PANELS(name, fine, mins, wide, T, M)                                                       \
-    static void name(vf *sums, const struct panel *p, const struct row *x, int b0, int blocks,     \
-                     int zero)                                                                     \
+typedef void product_fn(const struct product *p);
+
+#define PRODUCT(name, T, M, ...)                                                                   \
+    static void name##_##T##_##M(const struct product *p)                                          \
     {                                                                                              \
-        panels_times(sums, p, x, b0, blocks, zero, fine, mins, wide, T, M);                        \
+        product_of(p, (struct form){__VA_ARGS__}, T, M);                                           \
     }
 #if defined(SIMD_AVX512)
-#define PANEL_FORMS(name, fine, mins, wide)                                                        \
-    PANELS(name##_1_1, fine, mins, wide, 1, 1)                                                     \
-    PANELS(name##_1_2, fine, mins, wide, 1, 2)                                                     \
-    PANELS(name##_1_3, fine, mins, wide, 1, 3)                                                     \
-    PANELS(name##_1_4, fine, mins, wide, 1, 4)                                                     \
-    PANELS(name##_2_1, fine, mins, wide, 2, 1)                                                     \
-    PANELS(name##_2_2, fine, mins, wide, 2, 2)                                                     \
-    PANELS(name##_2_3, fine, mins, wide, 2, 3)                                                     \
-    PANELS(name##_2_4, fine, mins, wide, 2, 4)                                                     \
-    static panels_fn *const name[GEMM_TILES][GEMM_TOKENS] = {                                      \
+#define PRODUCTS(name, ...)                                                                        \
+    PRODUCT(name, 1, 1, __VA_ARGS__)                                                               \
+    PRODUCT(name, 1, 2, __VA_ARGS__)                                                               \
+    PRODUCT(name, 1, 3, __VA_ARGS__)                                                               \
+    PRODUCT(name, 1, 4, __VA_ARGS__)                                                               \
+    PRODUCT(name, 2, 1, __VA_ARGS__)                                                               \
+    PRODUCT(name, 2, 2, __VA_ARGS__)                                                               \
+    PRODUCT(name, 2, 3, __VA_ARGS__)                                                               \
+    PRODUCT(name, 2, 4, __VA_ARGS__)                                                               \
+    static product_fn *const name[GEMM_TILES][GEMM_TOKENS] = {                                     \
         {name##_1_1, name##_1_2, name##_1_3, name##_1_4},                                          \
         {name##_2_1, name##_2_2, name##_2_3, name##_2_4},                                          \
     };
 #else
-#define PANEL_FORMS(name, fine, mins, wide)                                                        \
-    PANELS(name##_1_1, fine, mins, wide, 1, 1)                                                     \
-    PANELS(name##_1_2, fine, mins, wide, 1, 2)                                                     \
-    static panels_fn *const name[GEMM_TILES][GEMM_TOKENS] = {{name##_1_1, name##_1_2}};
+#define PRODUCTS(name, ...)                                                                        \
+    PRODUCT(name, 1, 1, __VA_ARGS__)                                                               \
+    PRODUCT(name, 1, 2, __VA_ARGS__)                                                               \
+    static product_fn *const name[GEMM_TILES][GEMM_TOKENS] = {{name##_1_1, name##_1_2}};
 #endif
-PANEL_FORMS(panels_plain, false, false, false)
-PANEL_FORMS(panels_mins, false, true, false)
-PANEL_FORMS(panels_fine, true, true, false)
 #if defined(SIMD_AVX2) && !defined(SIMD_VNNI)
-PANEL_FORMS(panels_plain_wide, false, false, true)
-PANEL_FORMS(panels_mins_wide, false, true, true)
+#define WIDE true
 #else
-#define panels_plain_wide panels_plain
-#define panels_mins_wide  panels_mins
+#define WIDE false
+#endif
+/* from, fine, mins, wide, blocks */
+PRODUCTS(panel_plain, FROM_PANEL, false, false, false, 1)
+PRODUCTS(panel_mins, FROM_PANEL, false, true, false, 1)
+PRODUCTS(panel_fine, FROM_PANEL, true, true, false, 1)
+PRODUCTS(q4_plain, FROM_Q4, false, false, false, 1)
+PRODUCTS(q4_mins, FROM_Q4, false, true, false, 1)
+PRODUCTS(q8_plain, FROM_Q8, false, false, WIDE, 1)
+PRODUCTS(q8_mins, FROM_Q8, false, true, WIDE, 1)
+PRODUCTS(q4_plain_long, FROM_Q4, false, false, false, 4)
+PRODUCTS(q8_plain_long, FROM_Q8, false, false, WIDE, 4)
+#if defined(SIMD_AVX2) && !defined(SIMD_VNNI)
+PRODUCTS(panel_plain_wide, FROM_PANEL, false, false, true, 1)
+PRODUCTS(panel_mins_wide, FROM_PANEL, false, true, true, 1)
+#else
+#define panel_plain_wide panel_plain
+#define panel_mins_wide  panel_mins
 #endif
 
 /* ---- the table of types ---------------------------------------------------------------------- */
+
+typedef product_fn *const product_table[GEMM_TOKENS];
 
 struct kind_ops {
     void (*gemv)(float *out, const struct lade_matrix *m, const struct lade_matrix_layout *l,
                  int tile, const struct stretch *in, const struct row *x);
     struct source (*source)(const struct lade_matrix *m, const struct lade_matrix_layout *l,
                             int tile, const struct stretch *in);
-    void (*unpack)(struct panel *p, struct source *s, const struct stretch *in, int blocks);
-    panels_fn *const (*panels)[GEMM_TOKENS];
-    int zero;
+    void (*unpack)(struct panel *p, struct source *s, int blocks);
+    product_table *panel;          /* product with unpacked codes */
+    product_table *direct, *whole; /* with codes as they lie; with those of whole groups of 128 */
+    int words, span, zero;
 };
 
 #define KIND(name)                                                                                 \
@@ -477,10 +592,9 @@ struct kind_ops {
     {                                                                                              \
         return source_at(KIND_##name, m, l, tile, in);                                             \
     }                                                                                              \
-    static void unpack_##name(struct panel *p, struct source *s, const struct stretch *in,         \
-                              int blocks)                                                          \
+    static void unpack_##name(struct panel *p, struct source *s, int blocks)                       \
     {                                                                                              \
-        unpack(p, KIND_##name, s, in, blocks);                                                     \
+        unpack(p, KIND_##name, s, blocks);                                                         \
     }
 KIND(Q4)
 KIND(Q4_ZEROS)
@@ -499,32 +613,38 @@ KIND(Q6_K)
 KIND(IQ4_XS)
 #undef KIND
 
-static const struct kind_ops *kind_ops(const struct lade_matrix *m)
+static struct kind_ops kind_ops(const struct lade_matrix *m)
 {
-#define OPS(name, form, zero)                                                                      \
+#define OPS(name, panel, direct, whole)                                                            \
     {                                                                                              \
-        gemv_##name, source_##name, unpack_##name, form, zero                                      \
+        gemv_##name, source_##name, unpack_##name, panel, direct, whole, kind_words(KIND_##name),  \
+            kind_span(KIND_##name), kind_zero(KIND_##name)                                         \
     }
-#define WIDE_ZERO(zero) (SIGNED8 ? 0 : (zero))
-    static const struct kind_ops tiles[2][2] = {
-        {OPS(Q4, panels_plain, 8), OPS(Q4_ZEROS, panels_mins, 0)},
-        {OPS(Q8, panels_plain_wide, WIDE_ZERO(128)), OPS(Q8_ZEROS, panels_mins_wide, 0)},
-    };
-    static const struct kind_ops blocks[LADE_N_BLOCKS] = {
-        [LADE_BLOCK_Q4_1] = OPS(Q4_1, panels_mins, 0),
-        [LADE_BLOCK_Q5_0] = OPS(Q5_0, panels_plain, 16),
-        [LADE_BLOCK_Q5_1] = OPS(Q5_1, panels_mins, 0),
-        [LADE_BLOCK_IQ4_NL] = OPS(IQ4_NL, panels_plain_wide, WIDE_ZERO(127)),
-        [LADE_BLOCK_MXFP4] = OPS(MXFP4, panels_plain, 12),
-        [LADE_BLOCK_Q2_K] = OPS(Q2_K, panels_fine, 0),
-        [LADE_BLOCK_Q3_K] = OPS(Q3_K, panels_fine, 0),
-        [LADE_BLOCK_Q4_K] = OPS(Q4_K, panels_mins, 0),
-        [LADE_BLOCK_Q5_K] = OPS(Q5_K, panels_mins, 0),
-        [LADE_BLOCK_Q6_K] = OPS(Q6_K, panels_fine, 0),
-        [LADE_BLOCK_IQ4_XS] = OPS(IQ4_XS, panels_plain_wide, WIDE_ZERO(127)),
-    };
+#define CASE(name, panel)                                                                          \
+    case LADE_BLOCK_##name:                                                                        \
+        return (struct kind_ops)OPS(name, panel, NULL, NULL)
+    if (m->type == LADE_Q4)
+        return m->has_zeros ? (struct kind_ops)OPS(Q4_ZEROS, panel_mins, q4_mins, NULL)
+                            : (struct kind_ops)OPS(Q4, panel_plain, q4_plain, q4_plain_long);
+    if (m->type == LADE_Q8)
+        return m->has_zeros ? (struct kind_ops)OPS(Q8_ZEROS, panel_mins_wide, q8_mins, NULL)
+                            : (struct kind_ops)OPS(Q8, panel_plain_wide, q8_plain, q8_plain_long);
+    switch (m->block) {
+        CASE(Q4_1, panel_mins);
+        CASE(Q5_0, panel_plain);
+        CASE(Q5_1, panel_mins);
+        CASE(IQ4_NL, panel_plain_wide);
+        CASE(MXFP4, panel_plain);
+        CASE(Q2_K, panel_fine);
+        CASE(Q3_K, panel_fine);
+        CASE(Q5_K, panel_mins);
+        CASE(Q6_K, panel_fine);
+        CASE(IQ4_XS, panel_plain_wide);
+    default:
+        return (struct kind_ops)OPS(Q4_K, panel_mins, NULL, NULL);
+    }
+#undef CASE
 #undef OPS
-    return m->type == LADE_BLOCKS ? &blocks[m->block] : &tiles[m->type == LADE_Q8][m->has_zeros];
 }
 
 /* ---- products -------------------------------------------------------------------------------- */
@@ -539,43 +659,113 @@ ALWAYS_INLINE void copy_rows(float *to, const float *from, const struct lade_mat
         memcpy(to, from, (size_t)rows * sizeof(*to));
 }
 
+/* One call of int16_gemm(). */
+struct call {
+    const struct lade_matrix *m;
+    const struct lade_matrix_layout *l;
+    struct kind_ops ops;
+    const void *const *rows;
+    int n, first, last;
+    float *y;
+    size_t ldy;
+    struct stretch in;
+};
+
 /* Few tokens: one after the other; from the second on a tile's weights are in the cache. */
-static void int16_gemv(float *y, size_t ldy, const struct lade_matrix *m,
-                       const struct lade_matrix_layout *l, const void *const *rows, int n,
-                       int first, int last, const struct stretch *in)
+static void call_gemv(const struct call *c)
 {
-    const struct kind_ops *ops = kind_ops(m);
-    for (int t = first; t < last; t++)
-        for (int i = 0; i < n; i++) {
-            struct row x = row_at(rows[i], cpu_int16_blocks(m->cols));
+    for (int t = c->first; t < c->last; t++)
+        for (int i = 0; i < c->n; i++) {
+            struct row x = row_at(c->rows[i], cpu_int16_blocks(c->m->cols));
             _Alignas(64) float out[LADE_TILE];
-            ops->gemv(out, m, l, t, in, &x);
-            copy_rows(y + (size_t)i * ldy + (size_t)(t - first) * LADE_TILE, out, m, t);
+            c->ops.gemv(out, c->m, c->l, t, &c->in, &x);
+            copy_rows(c->y + (size_t)i * c->ldy + (size_t)(t - c->first) * LADE_TILE, out, c->m, t);
         }
 }
 
-/* Tiles [t, t + tiles) of which the panels hold the blocks [b0, b0 + blocks). */
-static void panels_product(float *y, size_t ldy, const struct lade_matrix *m,
-                           const struct kind_ops *ops, const struct panel *panels,
-                           const void *const *rows, int n, int t, int tiles, int b0, int blocks)
+/* All tokens times some blocks of the tiles [t, t + tiles). The first tokens bring in what comes
+ * after. */
+static void call_product(const struct call *c, struct product *p, product_table *table, int t,
+                         int tiles)
 {
-    const size_t all = cpu_int16_blocks(m->cols);
-    for (int at = 0; at < n; at += GEMM_TOKENS, y += GEMM_TOKENS * ldy) {
+    const size_t all = cpu_int16_blocks(c->m->cols);
+    const int turns =
+        (c->n - 1) / GEMM_TOKENS + 1; /* of about the same size: single tokens are slow */
+    p->ahead_lines = (p->ahead_lines - 1) / turns + 1;
+    for (int turn = 0; turn < turns; turn++) {
+        const int at = c->n * turn / turns, tokens = c->n * (turn + 1) / turns - at;
+        _Alignas(64) float sums[GEMM_TILES * GEMM_TOKENS * LADE_TILE] = {0};
         struct row x[GEMM_TOKENS];
-        vf sums[GEMM_TILES * GEMM_TOKENS * TILE_VECS] = {0};
-        float *lanes = (float *)sums;
-        const int tokens = cpu_min(GEMM_TOKENS, n - at);
+        float *y = c->y + (size_t)at * c->ldy + (size_t)(t - c->first) * LADE_TILE;
         for (int j = 0; j < tokens; j++)
-            x[j] = row_at(rows[at + j], all);
-        for (int i = 0; b0 && i < tiles; i++)
+            x[j] = row_at(c->rows[at + j], all);
+        for (int i = 0; p->b0 && i < tiles; i++)
             for (int j = 0; j < tokens; j++)
-                copy_rows(lanes + (i * tokens + j) * LADE_TILE,
-                          y + (size_t)j * ldy + (size_t)i * LADE_TILE, m, t + i);
-        ops->panels[tiles - 1][tokens - 1](sums, panels, x, b0, blocks, ops->zero);
+                copy_rows(sums + (i * tokens + j) * LADE_TILE,
+                          y + (size_t)j * c->ldy + (size_t)i * LADE_TILE, c->m, t + i);
+        p->x = x;
+        p->sums = sums;
+        table[tiles - 1][tokens - 1](p);
+        for (int i = 0; i < tiles; i++)
+            p->ahead[i] += (size_t)(p->ahead_lines * p->blocks) * 64;
         for (int i = 0; i < tiles; i++)
             for (int j = 0; j < tokens; j++)
-                copy_rows(y + (size_t)j * ldy + (size_t)i * LADE_TILE,
-                          lanes + (i * tokens + j) * LADE_TILE, m, t + i);
+                copy_rows(y + (size_t)j * c->ldy + (size_t)i * LADE_TILE,
+                          sums + (i * tokens + j) * LADE_TILE, c->m, t + i);
+    }
+}
+
+/* What will be read when the tiles from t on are done, tile i of them. */
+static const char *words_after(const struct call *c, int t, int i)
+{
+    const char *words = cpu_int16_words(c->m, c->l, t + i);
+    if (t < c->last)
+        return words;
+    return c->in.next ? c->in.next + (words - c->in.end) : words;
+}
+
+static void call_direct(const struct call *c, product_table *table, int step)
+{
+    for (int t = c->first; t < c->last; t += GEMM_TILES) {
+        const int tiles = cpu_min(GEMM_TILES, c->last - t);
+        struct product p = {.blocks = c->m->cols / CPU_BLOCK,
+                            .step = step,
+                            .zero = c->ops.zero,
+                            .ahead_lines = c->ops.words};
+        for (int i = 0; i < tiles; i++) {
+            const struct source s = c->ops.source(c->m, c->l, t + i, &c->in);
+            p.w[i] = (struct operand){.codes = s.words,
+                                      .scales = (const uint16_t *)(const void *)s.rest,
+                                      .zeros = s.zeros};
+            p.ahead[i] = words_after(c, t + GEMM_TILES, i);
+        }
+        call_product(c, &p, table, t, tiles);
+    }
+}
+
+static void call_panels(const struct call *c)
+{
+    const int all = (c->m->cols - 1) / CPU_BLOCK + 1;
+    for (int t = c->first; t < c->last; t += GEMM_TILES) {
+        struct panel panels[GEMM_TILES];
+        struct source s[GEMM_TILES];
+        const int tiles = cpu_min(GEMM_TILES, c->last - t);
+        for (int i = 0; i < tiles; i++)
+            s[i] = c->ops.source(c->m, c->l, t + i, &c->in);
+        for (int b = 0; b < all; b += PANEL_BLOCKS) {
+            struct product p = {.b0 = b,
+                                .blocks = cpu_min(PANEL_BLOCKS, all - b),
+                                .zero = c->ops.zero,
+                                .ahead_lines = (c->ops.words - 1) / c->ops.span + 1};
+            for (int i = 0; i < tiles; i++) {
+                c->ops.unpack(&panels[i], &s[i], p.blocks);
+                p.w[i] = (struct operand){
+                    .codes = panels[i].codes[0], .s = panels[i].s[0], .m = panels[i].m[0]};
+                p.ahead[i] = b + PANEL_BLOCKS < all ? (const char *)s[i].words
+                                                    : words_after(c, t + GEMM_TILES, i);
+            }
+            call_product(c, &p, c->ops.panel, t, tiles);
+        }
     }
 }
 
@@ -583,28 +773,18 @@ static void int16_gemm(float *y, size_t ldy, const struct lade_matrix *m,
                        const struct lade_matrix_layout *l, const void *const *rows, int n,
                        int first, int last, const void *next)
 {
-    enum { FEW = 2 };
-    const struct stretch in = {cpu_int16_words(m, l, last), next};
-    if (n <= FEW) {
-        int16_gemv(y, ldy, m, l, rows, n, first, last, &in);
-        return;
-    }
-    const struct kind_ops *ops = kind_ops(m);
-    const int all = (m->cols - 1) / CPU_BLOCK + 1;
-    for (int t = first; t < last; t += GEMM_TILES) {
-        struct panel panels[GEMM_TILES];
-        struct source s[GEMM_TILES];
-        const int tiles = cpu_min(GEMM_TILES, last - t);
-        for (int i = 0; i < tiles; i++)
-            s[i] = ops->source(m, l, t + i, &in);
-        for (int b = 0; b < all; b += PANEL_BLOCKS) {
-            const int blocks = cpu_min(PANEL_BLOCKS, all - b);
-            for (int i = 0; i < tiles; i++)
-                ops->unpack(&panels[i], &s[i], &in, blocks);
-            panels_product(y + (size_t)(t - first) * LADE_TILE, ldy, m, ops, panels, rows, n, t,
-                           tiles, b, blocks);
-        }
-    }
+    enum { FEW = 2, WHOLE = 4 * CPU_BLOCK };
+    const struct call c = {m,     l,    kind_ops(m), rows, n,
+                           first, last, y,           ldy,  {cpu_int16_words(m, l, last), next}};
+    const bool one_group = m->group >= m->cols;
+    if (n <= FEW)
+        call_gemv(&c);
+    else if (c.ops.whole && m->cols % WHOLE == 0 && (one_group || m->group % WHOLE == 0))
+        call_direct(&c, c.ops.whole, one_group ? INT32_MAX : m->group / CPU_BLOCK);
+    else if (c.ops.direct && m->cols % CPU_BLOCK == 0)
+        call_direct(&c, c.ops.direct, one_group ? INT32_MAX : m->group / CPU_BLOCK);
+    else
+        call_panels(&c);
 }
 
 static const struct cpu_int16 int16 = {quantize, int16_gemm};

@@ -25,12 +25,12 @@ static float *run(struct lade_device *dev, const struct test_matrix *t, const fl
     return y;
 }
 
-/* What the error of an input of 16 bits is proportional to: one scale serves 32 inputs, so each may
+/* What the error of an input of 16 bits is proportional to: one scale serves 256 inputs, so each may
  * be off by half a step of the largest. Rounding errors are independent of each other, therefore the
  * root of the sum of squares. */
 static void coarse_size(double *size, const struct test_matrix *t, const double *x)
 {
-    enum { GROUP = 32 };
+    enum { GROUP = 256 };
     for (int r = 0; r < t->m.rows; r++) {
         const double *w = t->w + (size_t)r * (size_t)t->m.cols;
         double squares = 0;
