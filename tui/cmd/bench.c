@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "engine/model/state.h"
 #include "engine/plan/machine.h"
 #include "tui/cmd/bandwidth.h"
 #include "tui/cmd/cmd.h"
@@ -23,15 +24,17 @@ struct bench {
     int depths[MOST_DEPTHS], n_depths;
     int32_t *ids;             /* [deepest + prefill + tokens], owned */
     double *prefill, *decode; /* tokens per second of each repetition, owned */
-    double load_s, peak_gbps;
+    double *peak, *of_peak;   /* GB/s that memory gives meanwhile, and what part was used */
+    double load_s;
+    struct bandwidth *memory;
     int threads;
 };
 
-/* Medians at one depth. */
+/* Medians at one depth; 0 = not measured. */
 struct row {
     int depth;
-    double prefill_tps, decode_tps; /* 0 = not measured */
-    double bytes_per_token, gbps;
+    double prefill_tps, decode_tps;
+    double bytes_per_token, gbps, peak_gbps, of_peak;
 };
 
 static double now(void)
@@ -71,8 +74,8 @@ static int parse_depths(struct bench *b, char *err)
     }
 }
 
-/* Bytes a token reads while decoding: what every token needs, its share of the experts, and the
- * keys and values behind it. */
+/* Bytes a token moves while decoding: weights that every token needs, its share of the experts, the
+ * keys and values behind it, and the recurrent state, which is read and written. */
 static double bytes_per_token(const struct lade_catalog *cat, int depth, bool exact)
 {
     const struct lade_shape *s = &cat->shape;
@@ -87,7 +90,8 @@ static double bytes_per_token(const struct lade_catalog *cat, int depth, bool ex
     for (int i = 0; i < s->layers; i++)
         attention += s->full_attention[i];
     double kv = 2.0 * attention * s->kv_heads * s->head_dim * (exact ? 4 : 2) * depth;
-    return base + experts * s->experts_used / s->experts + kv;
+    double state = 2.0 * (double)lade_state_recurrent_bytes(s);
+    return base + experts * s->experts_used / s->experts + kv + state;
 }
 
 static bool is_exact(const struct bench *b)
@@ -110,7 +114,9 @@ static int setup(struct bench *b, char *err)
     b->ids = calloc((size_t)total, sizeof(*b->ids));
     b->prefill = calloc((size_t)o->repeat, sizeof(*b->prefill));
     b->decode = calloc((size_t)o->repeat, sizeof(*b->decode));
-    if (!b->ids || !b->prefill || !b->decode)
+    b->peak = calloc((size_t)o->repeat, sizeof(*b->peak));
+    b->of_peak = calloc((size_t)o->repeat, sizeof(*b->of_peak));
+    if (!b->ids || !b->prefill || !b->decode || !b->peak || !b->of_peak)
         return lade_fail(err, "bench: out of memory; close other programs");
     /* Spread over the vocabulary, so that the router meets different tokens; the same every time. */
     uint32_t state = 1;
@@ -155,18 +161,24 @@ static int measure_once(struct bench *b, int depth, int k, char *err)
 
 static int measure(struct bench *b, int depth, struct row *row, char *err)
 {
-    for (int k = 0; k < b->o->repeat; k++) {
-        if (measure_once(b, depth, k, err))
-            return -1;
-    }
+    const struct options *o = b->o;
     *row = (struct row){
         .depth = depth,
-        .prefill_tps = b->o->prefill ? median(b->prefill, b->o->repeat) : 0,
-        .decode_tps = b->o->tokens ? median(b->decode, b->o->repeat) : 0,
         .bytes_per_token = bytes_per_token(lade_model_catalog(b->model),
-                                           depth + b->o->prefill + b->o->tokens / 2, is_exact(b)),
+                                           depth + o->prefill + o->tokens / 2, is_exact(b)),
     };
+    for (int k = 0; k < o->repeat; k++) {
+        if (measure_once(b, depth, k, err))
+            return -1;
+        b->peak[k] = bandwidth_measure(b->memory);
+        if (b->peak[k] > 0)
+            b->of_peak[k] = row->bytes_per_token * b->decode[k] / 1e9 / b->peak[k];
+    }
+    row->prefill_tps = o->prefill ? median(b->prefill, o->repeat) : 0;
+    row->decode_tps = o->tokens ? median(b->decode, o->repeat) : 0;
     row->gbps = row->bytes_per_token * row->decode_tps / 1e9;
+    row->peak_gbps = median(b->peak, o->repeat);
+    row->of_peak = median(b->of_peak, o->repeat);
     return 0;
 }
 
@@ -174,16 +186,16 @@ static json_t *row_json(const struct bench *b, const struct row *row)
 {
     uint64_t rss, peak;
     lade_machine_rss(&rss, &peak);
-    return json_pack("{s:o, s:s, s:s, s:b, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:I, "
-                     "s:I, s:o}",
+    return json_pack("{s:o, s:s, s:s, s:b, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
+                     "s:I, s:I, s:o}",
                      "model", output_string(lade_model_catalog(b->model)->name), "strategy",
                      lade_model_strategy(b->model), "device", lade_model_device(b->model), "exact",
                      is_exact(b), "threads", b->threads, "depth", row->depth, "n_prompt",
                      b->o->prefill, "n_gen", b->o->tokens, "prefill_tps", row->prefill_tps,
                      "decode_tps", row->decode_tps, "load_s", b->load_s, "bytes_per_token",
-                     row->bytes_per_token, "gbps", row->gbps, "peak_gbps", b->peak_gbps,
-                     "rss_peak_bytes", (json_int_t)peak, "vram_peak_bytes",
-                     (json_int_t)lade_model_vram_peak(b->model), "predicted",
+                     row->bytes_per_token, "gbps", row->gbps, "peak_gbps", row->peak_gbps,
+                     "of_peak", row->of_peak, "rss_peak_bytes", (json_int_t)peak,
+                     "vram_peak_bytes", (json_int_t)lade_model_vram_peak(b->model), "predicted",
                      output_predicted(lade_model_plan(b->model)));
 }
 
@@ -192,20 +204,19 @@ static void print_head(const struct bench *b)
     char load[UNITS_MAX], size[UNITS_MAX];
     const struct lade_catalog *cat = lade_model_catalog(b->model);
     printf("%s, %s, %s\n", cat->name, cat->quant, units_file(size, (double)cat->source_bytes));
-    printf("%s, %s%s, loaded in %s, memory reads %.1f GB/s\n\n", lade_model_device(b->model),
-           lade_model_strategy(b->model), is_exact(b) ? ", exact" : "",
-           units_seconds(load, b->load_s), b->peak_gbps);
-    printf("%8s %8s %10s %8s %10s %10s %8s\n", "depth", "prompt", "tokens/s", "decode", "tokens/s",
-           "MB/token", "GB/s");
+    printf("%s, %s%s, loaded in %s\n\n", lade_model_device(b->model), lade_model_strategy(b->model),
+           is_exact(b) ? ", exact" : "", units_seconds(load, b->load_s));
+    printf("%8s %8s %10s %8s %10s %10s %8s %8s\n", "depth", "prompt", "tokens/s", "decode",
+           "tokens/s", "MB/token", "GB/s", "of peak");
 }
 
 static void print_row(const struct bench *b, const struct row *row)
 {
     char prefill[UNITS_MAX], decode[UNITS_MAX];
-    printf("%8d %8d %10s %8d %10s %10.2f %8.2f\n", row->depth, b->o->prefill,
+    printf("%8d %8d %10s %8d %10s %10.2f %8.2f %7.0f%%\n", row->depth, b->o->prefill,
            b->o->prefill ? units_speed(prefill, row->prefill_tps) : "-", b->o->tokens,
            b->o->tokens ? units_speed(decode, row->decode_tps) : "-", row->bytes_per_token / 1e6,
-           row->gbps);
+           row->gbps, 100 * row->of_peak);
     fflush(stdout);
 }
 
@@ -240,7 +251,7 @@ int cmd_bench(const struct options *o)
     if (rc == 0) {
         options_engine(o, path, false, &opt);
         b.threads = o->threads ? o->threads : lade_machine_cores();
-        b.peak_gbps = bandwidth_measure(b.threads);
+        b.memory = bandwidth_open(b.threads);
         double begin = now();
         rc = lade_model_open(&b.model, &opt, NULL, NULL, NULL, err);
         b.load_s = now() - begin;
@@ -249,10 +260,13 @@ int cmd_bench(const struct options *o)
         rc = setup(&b, err);
     if (rc == 0)
         rc = measure_all(&b, err);
+    bandwidth_close(b.memory);
     lade_session_close(b.session);
     lade_model_close(b.model);
     free(b.ids);
     free(b.prefill);
     free(b.decode);
+    free(b.peak);
+    free(b.of_peak);
     return rc ? report_failed(o->json, err) : EXIT_DONE;
 }
