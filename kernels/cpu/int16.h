@@ -27,16 +27,23 @@ enum { CPU_BLOCK = 32, CPU_ROW_STEP = 256 };
 
 enum cpu_order { CPU_ORDER_PLAIN, CPU_ORDER_Q4, CPU_N_ORDERS };
 
+/* Tiles of a matrix that a thread will read soon: they are fetched in advance. */
+struct cpu_int16_next {
+    const struct lade_matrix *w; /* NULL: not known */
+    const struct lade_matrix_layout *l;
+    int tile;
+};
+
 /* The kernels of one instruction set. */
 struct cpu_int16 {
     /* One row of k inputs. */
     void (*quantize)(void *row, const float *x, int k, enum cpu_order order);
     /* The rows of tiles [first, last) times n tokens, each a quantized row in the matrix's order;
-     * y begins with the first of these rows. Only for matrices cpu_int16_takes(). `next` is where
-     * the thread will read weights after this, or NULL: it is fetched in advance. */
+     * y begins with the first of these rows. Only for matrices cpu_int16_takes(). `next`
+     * is what the thread will read after this. */
     void (*gemm)(float *y, size_t ldy, const struct lade_matrix *w,
                  const struct lade_matrix_layout *l, const void *const *x, int n, int first,
-                 int last, const void *next);
+                 int last, struct cpu_int16_next next);
 };
 
 static inline size_t cpu_int16_blocks(int k)
@@ -68,6 +75,14 @@ static inline const void *cpu_int16_words(const struct lade_matrix *w,
 {
     size_t words = (size_t)l->words * (w->type == LADE_BLOCKS ? (size_t)l->groups : 1);
     return (const char *)w->data + (size_t)tile * words * LADE_TILE * sizeof(uint32_t);
+}
+
+/* Where its scales begin, or what blocks leave over. */
+static inline const void *cpu_int16_rest(const struct lade_matrix *w,
+                                         const struct lade_matrix_layout *l, int tile)
+{
+    size_t bytes = w->type == LADE_BLOCKS ? (size_t)l->rest : sizeof(uint16_t);
+    return (const char *)w->data + l->scales + (size_t)tile * (size_t)l->groups * LADE_TILE * bytes;
 }
 
 #endif

@@ -150,7 +150,7 @@ static void quantize(void *data, const float *x, int k, enum cpu_order order)
 /* ---- one tile -------------------------------------------------------------------------------- */
 
 /* Memory answers so late that what is read must be asked for this many bytes before. */
-enum { WORDS_AHEAD = 12 << 10, REST_AHEAD = 256 };
+enum { WORDS_AHEAD = 12 << 10, REST_AHEAD = 512 };
 
 /* Tiles that are read in one go, and what is read after them. */
 struct stretch {
@@ -181,7 +181,7 @@ ALWAYS_INLINE struct source source_at(const enum kind kind, const struct lade_ma
     return (struct source){
         .ahead = in->next && ahead >= in->end ? in->next + (ahead - in->end) : ahead,
         .words = (const uint32_t *)(const void *)words,
-        .rest = (const uint8_t *)base + l->scales + t * groups * rest,
+        .rest = cpu_int16_rest(m, l, tile),
         .zeros = (const uint8_t *)base + l->zeros + t * groups,
         .valid = tiled ? l->words : INT32_MAX,
         .group = m->group,
@@ -769,13 +769,32 @@ static void call_panels(const struct call *c)
     }
 }
 
+/* Asks for the first scales of what comes next; its words are asked for in turn. */
+static const char *begin_of(struct cpu_int16_next next)
+{
+    if (!next.w)
+        return NULL;
+    const char *rest = cpu_int16_rest(next.w, next.l, next.tile);
+    for (int i = 0; i < REST_AHEAD; i += 64)
+        __builtin_prefetch(rest + i);
+    return cpu_int16_words(next.w, next.l, next.tile);
+}
+
 static void int16_gemm(float *y, size_t ldy, const struct lade_matrix *m,
                        const struct lade_matrix_layout *l, const void *const *rows, int n,
-                       int first, int last, const void *next)
+                       int first, int last, struct cpu_int16_next next)
 {
     enum { FEW = 2, WHOLE = 4 * CPU_BLOCK };
-    const struct call c = {m,     l,    kind_ops(m), rows, n,
-                           first, last, y,           ldy,  {cpu_int16_words(m, l, last), next}};
+    const struct call c = {.m = m,
+                           .l = l,
+                           .ops = kind_ops(m),
+                           .rows = rows,
+                           .n = n,
+                           .first = first,
+                           .last = last,
+                           .y = y,
+                           .ldy = ldy,
+                           .in = {cpu_int16_words(m, l, last), begin_of(next)}};
     const bool one_group = m->group >= m->cols;
     if (n <= FEW)
         call_gemv(&c);

@@ -88,7 +88,8 @@ static void product_unit(void *ctx, int unit, int thread)
     if (j->form == GEMV)
         r->isa->gemv(y, rows, w, &j->l, j->m.x, cols, n, first, last);
     else if (j->form == INT16)
-        r->isa->int16->gemm(y, rows, w, &j->l, in->rows + t, n, first, last, NULL);
+        r->isa->int16->gemm(y, rows, w, &j->l, in->rows + t, n, first, last,
+                            (struct cpu_int16_next){0});
     else
         r->isa->gemm(y, rows, w, &j->l, first * LADE_TILE,
                      (const float *)in->data + (size_t)t * cols, n,

@@ -149,11 +149,13 @@ static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
 }
 
 /* What a thread reads after the hidden values of tiles up to `tile` of a group. */
-static const void *next_gate(const struct run *r, const struct group *g, int tile)
+static struct cpu_int16_next next_gate(const struct run *r, const struct group *g, int tile)
 {
     if (tile < tiles(g->e->gate.rows))
-        return cpu_int16_words(&g->e->gate, &g->gate, tile);
-    return g + 1 < r->group + r->n_groups ? g[1].e->gate.data : NULL;
+        return (struct cpu_int16_next){&g->e->gate, &g->gate, tile};
+    if (++g < r->group + r->n_groups)
+        return (struct cpu_int16_next){&g->e->gate, &g->gate, 0};
+    return (struct cpu_int16_next){0};
 }
 
 /* Few tokens or int16: some rows of gate and up of one group. */
@@ -167,7 +169,7 @@ static void hidden_rows(const struct run *r, const struct group *g, int unit, fl
     if (g->form == INT16) {
         const void *const *x = r->x_rows + g->first;
         r->isa->int16->gemm(gate, ff, &g->e->gate, &g->gate, x, g->n, first, last,
-                            cpu_int16_words(&g->e->up, &g->up, first));
+                            (struct cpu_int16_next){&g->e->up, &g->up, first});
         r->isa->int16->gemm(up, (size_t)rows, &g->e->up, &g->up, x, g->n, first, last,
                             next_gate(r, g, last));
     } else {
@@ -219,11 +221,14 @@ static void hidden_unit(void *ctx, int unit, int thread)
 
 /* What a thread reads after tiles [first, last) of a group's `down`: the same ones of the next group,
  * at last those that follow in the first. */
-static const void *next_down(const struct run *r, const struct group *g, int first, int last)
+static struct cpu_int16_next next_down(const struct run *r, const struct group *g, int first,
+                                       int last)
 {
     bool more = g + 1 < r->group + r->n_groups;
     const struct group *next = more ? g + 1 : r->group;
-    return cpu_int16_words(&next->e->down, &next->down, more ? first : last);
+    if (!more && last >= tiles(next->e->down.rows))
+        return (struct cpu_int16_next){0};
+    return (struct cpu_int16_next){&next->e->down, &next->down, more ? first : last};
 }
 
 /* Output columns [row0, row0 + rows) of one group's routes: out[route][rows]. */
