@@ -11,7 +11,8 @@
  *     float  scale[kp / CPU_ROW_STEP] x = v * scale
  *     int32  minus[kp / CPU_BLOCK]    -sum of v
  *     float  sum[kp / CPU_BLOCK]      sum of v
- *     float  halves[kp / CPU_BLOCK][2] the same of each 16 inputs
+ *     int32  half_minus[kp / 16]      the same of each 16 inputs
+ *     float  half_sum[kp / 16]
  * Past k everything is 0. LADE_Q4 has the codes of eight inputs in the order 0 2 4 6 1 3 5 7, all
  * other types have them as they come, so there are two orders of q. */
 #ifndef LADE_KERNELS_CPU_INT16_H
@@ -55,7 +56,7 @@ static inline size_t cpu_int16_blocks(int k)
 static inline size_t cpu_int16_bytes(int k)
 {
     size_t blocks = cpu_int16_blocks(k);
-    size_t bytes = blocks * (2 * CPU_BLOCK + 3 * sizeof(float) + sizeof(int32_t)) +
+    size_t bytes = blocks * (2 * CPU_BLOCK + 3 * (sizeof(float) + sizeof(int32_t))) +
                    blocks / (CPU_ROW_STEP / CPU_BLOCK) * sizeof(float);
     return (bytes + LADE_ALIGN - 1) / LADE_ALIGN * LADE_ALIGN;
 }

@@ -52,18 +52,22 @@ ALWAYS_INLINE bool kind_fine(const enum kind k)
 ALWAYS_INLINE bool kind_mins(const enum kind k)
 {
     return k == KIND_Q4_ZEROS || k == KIND_Q8_ZEROS || k == KIND_Q4_1 || k == KIND_Q5_1 ||
-           k == KIND_Q4_K || k == KIND_Q5_K || kind_fine(k);
+           k == KIND_Q2_K || k == KIND_Q4_K || k == KIND_Q5_K;
 }
 
 /* Binary logarithm of the zero, or -1. */
 ALWAYS_INLINE int kind_zero(const enum kind k)
 {
     switch (k) {
+    case KIND_Q3_K:
+        return 2;
     case KIND_Q4:
         return 3;
     case KIND_Q5_0:
     case KIND_MXFP4:
         return 4;
+    case KIND_Q6_K:
+        return 5;
     case KIND_Q8:
     case KIND_IQ4_NL:
     case KIND_IQ4_XS:
@@ -314,7 +318,6 @@ ALWAYS_INLINE void read_scale(struct scales *out, const enum kind kind, const st
         break;
     case KIND_Q3_K:
         *s = d * (float_of(byte_of(h->scale[n / 4][v], n % 4)) - 32.0f);
-        *m = *s * 4.0f;
         break;
     case KIND_Q4_K:
     case KIND_Q5_K:
@@ -323,7 +326,6 @@ ALWAYS_INLINE void read_scale(struct scales *out, const enum kind kind, const st
         break;
     case KIND_Q6_K:
         *s = d * vf_from_int((vi)(h->scale[n / 4][v] << (24 - 8 * (n % 4))) >> 24);
-        *m = *s * 32.0f;
         break;
     case KIND_IQ4_XS:
         *s = d * (float_of((h->scale[0][v] >> 4 * n & 15) | (h->scale[1][v] >> 2 * n & 3) << 4) -

@@ -39,8 +39,8 @@ ALWAYS_INLINE vi dot4(vi acc, vu codes, vi x, const bool wide)
 struct row {
     const int32_t *q; /* high and low halves of four inputs, in turns */
     const float *scale;
-    const int32_t *minus;
-    const float *sum, *halves;
+    const int32_t *minus, *half_minus;
+    const float *sum, *half_sum;
 };
 
 ALWAYS_INLINE struct row row_at(const void *data, size_t blocks)
@@ -49,7 +49,8 @@ ALWAYS_INLINE struct row row_at(const void *data, size_t blocks)
     r.scale = (const float *)(r.q + blocks * (2 * CPU_BLOCK / 4));
     r.minus = (const int32_t *)(r.scale + blocks / BLOCKS);
     r.sum = (const float *)(r.minus + blocks);
-    r.halves = r.sum + blocks;
+    r.half_minus = (const int32_t *)(r.sum + blocks);
+    r.half_sum = (const float *)(r.half_minus + 2 * blocks);
     return r;
 }
 
@@ -129,8 +130,10 @@ static void quantize_step(const struct row *r, size_t n, const float *x, enum cp
             quantize_block(q, sums, x, inverse, CPU_ORDER_PLAIN);
         ((int32_t *)r->minus)[b] = -(sums[0] + sums[1]);
         ((float *)r->sum)[b] = (float)(sums[0] + sums[1]);
-        ((float *)r->halves)[2 * b] = (float)sums[0];
-        ((float *)r->halves)[2 * b + 1] = (float)sums[1];
+        for (int i = 0; i < 2; i++) {
+            ((int32_t *)r->half_minus)[2 * b + (size_t)i] = -sums[i];
+            ((float *)r->half_sum)[2 * b + (size_t)i] = (float)sums[i];
+        }
     }
 }
 
@@ -248,7 +251,9 @@ ALWAYS_INLINE void group_times(vf *sum, const enum kind kind, const uint32_t *w,
         vi high[TILE_VECS] = {0}, low[TILE_VECS];
         EACH_VEC
         {
-            low[v] = zero >= 0 ? ((vi){0} + x->minus[b]) << zero : (vi){0};
+            low[v] = (vi){0};
+            if (zero >= 0)
+                low[v] = ((vi){0} + (parts == 2 ? x->half_minus[2 * b + p] : x->minus[b])) << zero;
             read_scale(&sc, kind, h, zeros, g, p, v);
         }
         UNROLL(8)
@@ -267,7 +272,7 @@ ALWAYS_INLINE void group_times(vf *sum, const enum kind kind, const uint32_t *w,
             sum[v] = vf_fma(vf_from_int((high[v] << 7) + low[v]), sc.s[p][v], sum[v]);
             if (kind_mins(kind))
                 sum[v] = vf_fma(sc.m[p][v],
-                                vf_set1(parts == 2 ? -x->halves[2 * b + p] : -x->sum[b]), sum[v]);
+                                vf_set1(parts == 2 ? -x->half_sum[2 * b + p] : -x->sum[b]), sum[v]);
         }
     }
 }
@@ -425,7 +430,8 @@ ALWAYS_INLINE void operands_times(vf *sum, const struct product *p, const struct
             if (!f.mins && p->zero >= 0) {
                 int minus = 0;
                 for (int i = 0; i < f.blocks; i++)
-                    minus += x[j].minus[p->b0 + b + i];
+                    minus += f.fine ? x[j].half_minus[2 * (p->b0 + b + i) + part]
+                                    : x[j].minus[p->b0 + b + i];
                 zero = ((vi){0} + minus) << p->zero;
             }
             UNROLL(4)
@@ -472,7 +478,7 @@ ALWAYS_INLINE void operands_times(vf *sum, const struct product *p, const struct
                     if (f.mins) {
                         float total = 0;
                         for (int i = 0; i < f.blocks; i++)
-                            total += f.fine ? x[j].halves[2 * (p->b0 + b + i) + part]
+                            total += f.fine ? x[j].half_sum[2 * (p->b0 + b + i) + part]
                                             : x[j].sum[p->b0 + b + i];
                         sum[at] = vf_fma(m, vf_set1(-total), sum[at]);
                     }
@@ -549,7 +555,8 @@ typedef void product_fn(const struct product *p);
 /* from, fine, mins, wide, blocks */
 PRODUCTS(panel_plain, FROM_PANEL, false, false, false, 1)
 PRODUCTS(panel_mins, FROM_PANEL, false, true, false, 1)
-PRODUCTS(panel_fine, FROM_PANEL, true, true, false, 1)
+PRODUCTS(panel_fine, FROM_PANEL, true, false, false, 1)
+PRODUCTS(panel_fine_mins, FROM_PANEL, true, true, false, 1)
 PRODUCTS(q4_plain, FROM_Q4, false, false, false, 1)
 PRODUCTS(q4_mins, FROM_Q4, false, true, false, 1)
 PRODUCTS(q8_plain, FROM_Q8, false, false, WIDE, 1)
@@ -635,7 +642,7 @@ static struct kind_ops kind_ops(const struct lade_matrix *m)
         CASE(Q5_1, panel_mins);
         CASE(IQ4_NL, panel_plain_wide);
         CASE(MXFP4, panel_plain);
-        CASE(Q2_K, panel_fine);
+        CASE(Q2_K, panel_fine_mins);
         CASE(Q3_K, panel_fine);
         CASE(Q5_K, panel_mins);
         CASE(Q6_K, panel_fine);

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "kernels/blocks.h"
 #include "kernels/cpu/pool.h"
 #include "kernels/kernels.h"
 
@@ -68,28 +69,37 @@ static size_t matrix_bytes(const struct lade_matrix *m)
     return l.bytes;
 }
 
+/* What weights are made of. */
+struct kind {
+    const char *name;
+    enum lade_type type;
+    int group;
+    uint8_t block;
+};
+static const struct kind f32 = {"f32", LADE_F32, 0, 0}, bf16 = {"bf16", LADE_BF16, 0, 0},
+                         int4 = {"int4", LADE_Q4, 128, 0}, int8 = {"int8", LADE_Q8, 128, 0},
+                         q4_0 = {"Q4_0", LADE_Q4, 32, 0}, q8_0 = {"Q8_0", LADE_Q8, 32, 0},
+                         q4_k = {"Q4_K", LADE_BLOCKS, 0, LADE_BLOCK_Q4_K},
+                         q6_k = {"Q6_K", LADE_BLOCKS, 0, LADE_BLOCK_Q6_K};
+
 /* A random matrix, in memory of its own or (arena) in the next bytes of a larger block. */
-static struct lade_matrix matrix_in(char **arena, enum lade_type type, int rows, int cols)
+static struct lade_matrix matrix_in(char **arena, struct kind kind, int rows, int cols)
 {
     struct lade_matrix m = {
-        .type = type, .rows = rows, .cols = cols, .group = lade_types[type].per_word ? 128 : 0};
+        .type = kind.type, .rows = rows, .cols = cols, .group = kind.group, .block = kind.block};
     struct lade_matrix_layout l;
     if (lade_matrix_layout(&m, &l))
         abort();
     uint32_t *p = arena ? (uint32_t *)*arena : get(l.bytes);
     if (arena)
         *arena += (l.bytes + LADE_ALIGN - 1) / LADE_ALIGN * LADE_ALIGN;
-    for (size_t i = 0; i < l.bytes / 4; i++) /* bf16, f16 and f32: small normal numbers */
+    for (size_t i = 0; i < l.bytes / 4;
+         i++) /* floats, and scales of blocks: small normal numbers */
         p[i] = m.group ? random32() : (random32() & 0x83ff83ffu) | 0x3c003c00u;
     for (size_t i = l.scales / 4; m.group && i < l.bytes / 4; i++)
         p[i] = 0x20002000u;
     m.data = p;
     return m;
-}
-
-static struct lade_matrix matrix(enum lade_type type, int rows, int cols)
-{
-    return matrix_in(NULL, type, rows, cols);
 }
 
 struct bench {
@@ -151,8 +161,10 @@ static void measure(const struct bench *b)
 
 enum { READ_UNIT = 1 << 20, READ_UNITS = 512 };
 
+typedef uint64_t part __attribute__((vector_size(16)));
+
 struct reading {
-    const uint64_t *data;
+    const part *data;
     uint64_t sum[READ_UNITS];
 };
 
@@ -160,13 +172,17 @@ static void read_unit(void *ctx, int unit, int thread)
 {
     (void)thread;
     struct reading *r = ctx;
-    const uint64_t *p = r->data + (size_t)unit * (READ_UNIT / 8);
-    uint64_t s[8] = {0};
-    for (size_t i = 0; i < READ_UNIT / 8; i += 8)
-        for (int j = 0; j < 8; j++)
-            s[j] += p[i + (size_t)j];
-    for (int j = 0; j < 8; j++)
-        r->sum[unit] += s[j];
+    const part *p = r->data + (size_t)unit * (READ_UNIT / sizeof(part));
+    part a = {0}, b = {0}, c = {0}, d = {0};
+    for (size_t i = 0; i < READ_UNIT / sizeof(part); i += 4) {
+        __builtin_prefetch((const char *)(p + i) + 4096);
+        a += p[i];
+        b += p[i + 1];
+        c += p[i + 2];
+        d += p[i + 3];
+    }
+    a += b + c + d;
+    r->sum[unit] = a[0] + a[1];
 }
 
 static void measure_memory(int threads)
@@ -181,7 +197,7 @@ static void measure_memory(int threads)
     uint64_t *data = get((size_t)READ_UNIT * READ_UNITS);
     for (size_t i = 0; i < (size_t)READ_UNIT / 8 * READ_UNITS; i++)
         data[i] = i;
-    r.data = data;
+    r.data = (const part *)data;
     double rate[ROUNDS];
     for (int i = 0; i < ROUNDS; i++) {
         double t = now();
@@ -212,14 +228,17 @@ static void call_product(struct lade_device *dev, void *ctx, int round)
     ops->matmul(dev, &job, 1, p->n, err);
 }
 
-static void bench_product(const char *name, enum lade_type type, int rows, int cols, int copies,
-                          const int *tokens, int n_tokens)
+static void bench_product(struct kind kind, int rows, int cols, int copies, const int *tokens,
+                          int n_tokens)
 {
+    char name[48];
+    snprintf(name, sizeof(name), "%s %dx%d%s", kind.name, rows, cols, copies ? "" : " cached");
+    copies = copies ? copies : 1;
     if (filter && !strstr(name, filter))
         return;
     struct product p = {.copies = copies};
     for (int i = 0; i < copies; i++)
-        p.w[i] = matrix(type, rows, cols);
+        p.w[i] = matrix_in(NULL, kind, rows, cols);
     for (int i = 0; i < n_tokens; i++) {
         char label[64];
         snprintf(label, sizeof(label), "%s n=%d", name, tokens[i]);
@@ -249,12 +268,12 @@ struct experts {
 
 enum { TURNS = 64 };
 
-static struct lade_expert one_expert(char **arena, enum lade_type type)
+static struct lade_expert one_expert(char **arena, struct kind in, struct kind out)
 {
     struct lade_expert e;
-    e.gate = matrix_in(arena, type, FF, DIM);
-    e.up = matrix_in(arena, type, FF, DIM);
-    e.down = matrix_in(arena, type, DIM, FF);
+    e.gate = matrix_in(arena, in, FF, DIM);
+    e.up = matrix_in(arena, in, FF, DIM);
+    e.down = matrix_in(arena, out, DIM, FF);
     return e;
 }
 
@@ -276,16 +295,18 @@ static void call_experts(struct lade_device *dev, void *ctx, int round)
     ops->moe(dev, &m, err);
 }
 
-static void bench_experts(void)
+static void bench_experts(struct kind in, struct kind out, struct kind shared_kind)
 {
     static const int tokens[] = {1, 2, 4, 16, 64, 512};
-    if (filter && !strstr("moe int4", filter))
+    char name[32];
+    snprintf(name, sizeof(name), "moe %s", in.name);
+    if (filter && !strstr(name, filter))
         return;
     static struct experts e;
-    char *block = get((size_t)(EXPERTS + 2) * (2 << 20)), *arena = block;
+    char *block = get((size_t)(EXPERTS + 2) * (5 << 19)), *arena = block;
     for (int i = 0; i < EXPERTS; i++)
-        e.expert[i] = one_expert(&arena, LADE_Q4);
-    e.shared = one_expert(&arena, LADE_Q8);
+        e.expert[i] = one_expert(&arena, in, out);
+    e.shared = one_expert(&arena, shared_kind, shared_kind);
     double bytes = (double)(2 * matrix_bytes(&e.expert[0].gate) + matrix_bytes(&e.expert[0].down));
     double shared = (double)(2 * matrix_bytes(&e.shared.gate) + matrix_bytes(&e.shared.down));
     for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++) {
@@ -300,7 +321,7 @@ static void bench_experts(void)
         for (size_t t = 0; t < TURNS * n; t++)
             for (int j = 0; j < TOP; j++) /* distinct by construction */
                 e.ids[t * TOP + (size_t)j] = (int32_t)(random32() % (EXPERTS / TOP)) * TOP + j;
-        snprintf(label, sizeof(label), "moe int4 n=%d", e.n);
+        snprintf(label, sizeof(label), "%s n=%d", name, e.n);
         struct bench b = {label, e.n == 1 ? TOP * bytes + shared : 0,
                           e.n > 1 ? 2.0 * e.n * (TOP + 1) * 3 * DIM * FF : 0, call_experts, &e};
         measure(&b);
@@ -448,19 +469,28 @@ int main(int argc, char **argv)
     measure_memory(threads);
 
     static const int few[] = {1, 2, 4, 8, 12}, many[] = {32, 512};
-    bench_product("int8 12288x2048", LADE_Q8, 12288, 2048, 6, few, 5);
-    bench_product("int8 12288x2048", LADE_Q8, 12288, 2048, 1, many, 2);
-    bench_product("int4 12288x2048", LADE_Q4, 12288, 2048, 8, few, 5);
-    bench_product("int4 12288x2048", LADE_Q4, 12288, 2048, 1, many, 2);
-    bench_product("int8 512x2048 cached", LADE_Q8, 512, 1024, 1, few, 1);
-    bench_product("int4 512x2048 cached", LADE_Q4, 512, 1024, 1, few, 1);
-    bench_product("int8 2048x4096", LADE_Q8, 2048, 4096, 8, few, 1);
-    bench_product("bf16 64x2048", LADE_BF16, 64, 2048, 8, few, 1);
-    bench_product("bf16 64x2048", LADE_BF16, 64, 2048, 8, many, 2);
-    bench_product("f32 512x2048", LADE_F32, 512, 2048, 8, few, 1);
-    bench_product("bf16 151936x2048", LADE_BF16, 151936, 2048, 1, few, 2);
-    bench_product("bf16 12288x2048", LADE_BF16, 12288, 2048, 1, many, 2);
-    bench_experts();
+    bench_product(int8, 12288, 2048, 6, few, 5);
+    bench_product(int8, 12288, 2048, 1, many, 2);
+    bench_product(int4, 12288, 2048, 8, few, 5);
+    bench_product(int4, 12288, 2048, 1, many, 2);
+    bench_product(q8_0, 12288, 2048, 6, few, 5);
+    bench_product(q8_0, 12288, 2048, 1, many, 2);
+    bench_product(q4_k, 12288, 2048, 8, few, 5);
+    bench_product(q4_k, 12288, 2048, 1, many, 2);
+    bench_product(q6_k, 12288, 2048, 8, few, 5);
+    bench_product(q6_k, 12288, 2048, 1, many, 2);
+    bench_product(int8, 512, 1024, 0, few, 1);
+    bench_product(int4, 512, 1024, 0, few, 1);
+    bench_product(int8, 2048, 4096, 8, few, 1);
+    bench_product(bf16, 64, 2048, 8, few, 1);
+    bench_product(bf16, 64, 2048, 8, many, 2);
+    bench_product(f32, 512, 2048, 8, few, 1);
+    bench_product(f32, 512, 2048, 8, many, 2);
+    bench_product(bf16, 151936, 2048, 1, few, 2);
+    bench_product(bf16, 12288, 2048, 1, many, 2);
+    bench_experts(int4, int4, int8);
+    bench_experts(q4_0, q4_0, q8_0);
+    bench_experts(q4_k, q6_k, q8_0);
     bench_deltanet(1);
     bench_deltanet(8);
     bench_deltanet(512);
