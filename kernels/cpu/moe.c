@@ -4,7 +4,11 @@
  * one per expert in use (cut where they are large). The first run computes the hidden values of
  * each group. In the second a unit owns a range of output columns and adds the groups in order,
  * so that no sum depends on the threads. Each group takes the form of product that suits it, as
- * in matmul.c; its weights are read once in each run. */
+ * in matmul.c; its weights are read once in each run.
+ *
+ * With few tokens only the reading counts, and memory reads long stretches faster: units then
+ * follow the weights of each expert, all of gate, all of up, all of down, and what belongs
+ * together (gate and up, the outputs of a token) is joined in small runs of its own. */
 #include <math.h>
 #include <string.h>
 
@@ -13,7 +17,9 @@
 enum {
     PACKED_TOKENS = 48, /* most tokens of a group: a multiple of every nr; the packed inputs stay */
     INT16_TOKENS = 192, /* in the second cache */
-    HIDDEN_TILES = 8,   /* of gate and up in one unit of the first run */
+    HIDDEN_TILES = 8,   /* of gate and up in one unit of the first run; few tokens: of either */
+    OUT_TILES = 16,     /* few tokens: of down in one unit */
+    JOIN_ROWS = 512,    /* few tokens: output columns of one unit that adds them up */
     OUT_ROWS = 64,      /* output columns of one unit of the second run, a multiple of every pw */
     QUANTIZE_ROWS = 4,
 };
@@ -37,7 +43,9 @@ struct run {
     int32_t *token;         /* [routes], sorted by group */
     float *weight;          /* [routes] */
     int32_t *count, *place; /* [n_experts + 1]: routes and next free place of each */
-    float *hidden;          /* rows of each group; PACKED: packed */
+    bool few;               /* tokens */
+    float *hidden;          /* rows of each group; PACKED: packed; few tokens: gate */
+    float *up, *out;        /* few tokens: rows of each group, [routes][dim] */
     size_t hidden_floats;
     bool needs[CPU_N_ORDERS];      /* INT16: which orders of the inputs */
     char *x[CPU_N_ORDERS];         /* INT16: [n] quantized inputs */
@@ -107,6 +115,12 @@ static int check_expert(const struct lade_moe *m, struct group *g, char *err)
     return 0;
 }
 
+/* Units of the first run: ranges of hidden values, or with few tokens of one of gate and up. */
+static int hidden_units(const struct group *g)
+{
+    return (tiles(g->e->gate.rows) - 1) / HIDDEN_TILES + 1;
+}
+
 /* Cuts the routes of one expert into groups and adds up the memory they need. */
 static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
 {
@@ -129,7 +143,7 @@ static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
         g.first_unit = r->units;
         g.hidden = r->hidden_floats;
         r->hidden_floats += (size_t)((g.n + nr - 1) / nr * nr) * ff;
-        r->units += g.form == PACKED ? 1 : (tiles(e->gate.rows) - 1) / HIDDEN_TILES + 1;
+        r->units += g.form == PACKED ? 1 : hidden_units(&g) << r->few;
         r->group[r->n_groups++] = g;
     }
     if (fast) {
@@ -137,8 +151,8 @@ static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
         size_t bytes = cpu_int16_bytes(e->gate.rows);
         r->h_bytes = bytes > r->h_bytes ? bytes : r->h_bytes;
         work = (size_t)INT16_TOKENS * HIDDEN_TILES * LADE_TILE;
-    } else if (g.form == GEMV) {
-        work = CPU_DIRECT_N * (dim + HIDDEN_TILES * LADE_TILE);
+    } else if (g.form == GEMV) { /* hidden_rows() and copies of tokens */
+        work = INT16_TOKENS * HIDDEN_TILES * LADE_TILE + CPU_DIRECT_N * dim;
     } else { /* hidden_packed() and out_group() */
         size_t n = PACKED_TOKENS, first = n * dim + (dim + 2 * n) * pw + n * ff;
         size_t second = ff * pw + n * OUT_ROWS;
@@ -148,43 +162,61 @@ static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
     return 0;
 }
 
-/* What a thread reads after the hidden values of tiles up to `tile` of a group. */
-static struct cpu_int16_next next_gate(const struct run *r, const struct group *g, int tile)
+/* The begin of a group's gate, of the next group's where g is the one before. */
+static struct cpu_int16_next gate_of(const struct run *r, const struct group *g)
 {
-    if (tile < tiles(g->e->gate.rows))
-        return (struct cpu_int16_next){&g->e->gate, &g->gate, tile};
-    if (++g < r->group + r->n_groups)
+    if (g < r->group + r->n_groups)
         return (struct cpu_int16_next){&g->e->gate, &g->gate, 0};
     return (struct cpu_int16_next){0};
 }
 
-/* Few tokens or int16: some rows of gate and up of one group. */
+/* Tiles [first, last) of gate or up times the tokens of a group, which is not packed. */
+static void rows_of(const struct run *r, const struct group *g, bool up, int first, int last,
+                    float *y, size_t ldy, float *work, struct cpu_int16_next next)
+{
+    const struct lade_matrix *w = up ? &g->e->up : &g->e->gate;
+    const struct lade_matrix_layout *l = up ? &g->up : &g->gate;
+    const size_t dim = (size_t)r->m->dim;
+    if (g->form == INT16) {
+        r->isa->int16->gemm(y, ldy, w, l, r->x_rows + g->first, g->n, first, last, next);
+        return;
+    }
+    const float *x = r->m->x + (size_t)r->token[g->first] * dim;
+    for (int i = 0; g->n > 1 && i < g->n; i++)
+        memcpy(work + (size_t)i * dim, r->m->x + (size_t)r->token[g->first + i] * dim,
+               dim * sizeof(float));
+    r->isa->gemv(y, ldy, w, l, g->n > 1 ? work : x, dim, g->n, first, last);
+}
+
+/* GEMV or INT16: some rows of gate and up of one group. */
 static void hidden_rows(const struct run *r, const struct group *g, int unit, float *work)
 {
-    const struct lade_moe *m = r->m;
-    size_t ff = (size_t)g->e->gate.rows, dim = (size_t)m->dim;
-    int first = unit * HIDDEN_TILES, last = cpu_min(first + HIDDEN_TILES, tiles(g->e->gate.rows));
-    int row0 = first * LADE_TILE, rows = cpu_min(HIDDEN_TILES * LADE_TILE, g->e->gate.rows - row0);
+    const int ff = g->e->gate.rows, first = unit * HIDDEN_TILES;
+    const int last = cpu_min(first + HIDDEN_TILES, tiles(ff)), row0 = first * LADE_TILE;
+    const int rows = cpu_min(HIDDEN_TILES * LADE_TILE, ff - row0);
     float *gate = r->hidden + g->hidden + row0, *up = work;
-    if (g->form == INT16) {
-        const void *const *x = r->x_rows + g->first;
-        r->isa->int16->gemm(gate, ff, &g->e->gate, &g->gate, x, g->n, first, last,
-                            (struct cpu_int16_next){&g->e->up, &g->up, first});
-        r->isa->int16->gemm(up, (size_t)rows, &g->e->up, &g->up, x, g->n, first, last,
-                            next_gate(r, g, last));
-    } else {
-        const float *x = m->x + (size_t)r->token[g->first] * dim;
-        float *copy = work + CPU_DIRECT_N * HIDDEN_TILES * LADE_TILE;
-        for (int i = 0; g->n > 1 && i < g->n; i++)
-            memcpy(copy + (size_t)i * dim, m->x + (size_t)r->token[g->first + i] * dim,
-                   dim * sizeof(float));
-        x = g->n > 1 ? copy : x;
-        r->isa->gemv(gate, ff, &g->e->gate, &g->gate, x, dim, g->n, first, last);
-        r->isa->gemv(up, (size_t)rows, &g->e->up, &g->up, x, dim, g->n, first, last);
-    }
-    for (int i = 0; i < g->n; i++)
-        r->isa->swiglu(gate + (size_t)i * ff, gate + (size_t)i * ff, up + (size_t)i * (size_t)rows,
-                       rows);
+    const struct cpu_int16_next after = {&g->e->gate, &g->gate, last};
+    work += INT16_TOKENS * HIDDEN_TILES * LADE_TILE;
+    rows_of(r, g, false, first, last, gate, (size_t)ff, work,
+            (struct cpu_int16_next){&g->e->up, &g->up, first});
+    rows_of(r, g, true, first, last, up, (size_t)rows, work,
+            last < tiles(ff) ? after : gate_of(r, g + 1));
+    for (int i = 0; i < g->n; i++, gate += ff, up += rows)
+        r->isa->swiglu(gate, gate, up, rows);
+}
+
+/* Few tokens: some rows of either gate or up; finish_hidden() joins them. */
+static void hidden_few(const struct run *r, const struct group *g, int unit, float *work)
+{
+    const bool up = unit >= hidden_units(g);
+    const int ff = g->e->gate.rows, first = unit % hidden_units(g) * HIDDEN_TILES;
+    const int last = cpu_min(first + HIDDEN_TILES, tiles(ff));
+    const struct cpu_int16_next after = {up ? &g->e->up : &g->e->gate, up ? &g->up : &g->gate,
+                                         last};
+    const struct cpu_int16_next then =
+        up ? gate_of(r, g + 1) : (struct cpu_int16_next){&g->e->up, &g->up, 0};
+    rows_of(r, g, up, first, last, (up ? r->up : r->hidden) + g->hidden + first * LADE_TILE,
+            (size_t)ff, work, last < tiles(ff) ? after : then);
 }
 
 /* Many tokens: all hidden values of one group, packed for the second run. */
@@ -213,7 +245,9 @@ static void hidden_unit(void *ctx, int unit, int thread)
     while (g->first_unit > unit)
         g--;
     float *work = r->work + (size_t)thread * r->work_size;
-    if (g->form == PACKED)
+    if (r->few)
+        hidden_few(r, g, unit - g->first_unit, work);
+    else if (g->form == PACKED)
         hidden_packed(r, g, work);
     else
         hidden_rows(r, g, unit - g->first_unit, work);
@@ -264,6 +298,41 @@ static void out_unit(void *ctx, int unit, int thread)
     }
 }
 
+/* Few tokens: some rows of one group's `down`. */
+static void out_few(void *ctx, int unit, int thread)
+{
+    (void)thread;
+    const struct run *r = ctx;
+    const int dim = r->m->dim, all = tiles(dim), per = (all - 1) / OUT_TILES + 1;
+    const struct group *g = &r->group[unit / per];
+    const struct lade_matrix *down = &g->e->down;
+    const int first = unit % per * OUT_TILES, last = cpu_min(first + OUT_TILES, all);
+    float *out = r->out + (size_t)g->first * (size_t)dim + first * LADE_TILE;
+    struct cpu_int16_next next = {down, &g->down, last};
+    if (last == all && g + 1 < r->group + r->n_groups)
+        next = (struct cpu_int16_next){&g[1].e->down, &g[1].down, 0};
+    else if (last == all)
+        next.w = NULL;
+    if (g->form == INT16)
+        r->isa->int16->gemm(out, (size_t)dim, down, &g->down, r->h_rows + g->first, g->n, first,
+                            last, next);
+    else
+        r->isa->gemv(out, (size_t)dim, down, &g->down, r->hidden + g->hidden, (size_t)down->cols,
+                     g->n, first, last);
+}
+
+/* Few tokens: adds up some columns, in the order of the groups. */
+static void join_few(void *ctx, int unit, int thread)
+{
+    (void)thread;
+    const struct run *r = ctx;
+    const size_t dim = (size_t)r->m->dim, col = (size_t)unit * JOIN_ROWS;
+    const struct group *last = &r->group[r->n_groups - 1];
+    for (int i = 0; i < last->first + last->n; i++)
+        r->isa->axpy(r->m->y + (size_t)r->token[i] * dim + col, r->weight[i],
+                     r->out + (size_t)i * dim + col, cpu_min(JOIN_ROWS, (int)(dim - col)));
+}
+
 static void quantize_inputs(void *ctx, int unit, int thread)
 {
     (void)thread;
@@ -278,12 +347,16 @@ static void quantize_inputs(void *ctx, int unit, int thread)
     }
 }
 
-static void quantize_hidden(void *ctx, int unit, int thread)
+/* What the second run needs of a group, where it is not packed. */
+static void finish_hidden(void *ctx, int unit, int thread)
 {
     (void)thread;
     const struct run *r = ctx;
     const struct group *g = &r->group[unit];
     int ff = g->e->gate.rows;
+    float *gate = r->hidden + g->hidden;
+    for (int i = 0; r->few && i < g->n; i++, gate += ff)
+        r->isa->swiglu(gate, gate, r->up + (gate - r->hidden), ff);
     for (int i = 0; g->form == INT16 && i < g->n; i++) {
         char *row = r->h + (size_t)(g->first + i) * r->h_bytes;
         r->isa->int16->quantize(row, r->hidden + g->hidden + (size_t)i * (size_t)ff, ff,
@@ -330,6 +403,8 @@ static int prepare(struct lade_device *dev, struct run *r, char *err)
     bool fast = is_fast(r);
     r->work_size = (r->work_size + 15) / 16 * 16;
     cpu_carve_add(&c, (void **)&r->hidden, r->hidden_floats, sizeof(float));
+    cpu_carve_add(&c, (void **)&r->up, r->few ? r->hidden_floats : 0, sizeof(float));
+    cpu_carve_add(&c, (void **)&r->out, r->few ? routes : 0, (size_t)m->dim * sizeof(float));
     cpu_carve_add(&c, (void **)&r->work, (size_t)dev->threads, r->work_size * sizeof(float));
     for (int o = 0; o < CPU_N_ORDERS; o++)
         cpu_carve_add(&c, (void **)&r->x[o], r->needs[o] ? n : 0, cpu_int16_bytes(m->dim));
@@ -351,15 +426,21 @@ int cpu_moe(struct lade_device *dev, const struct lade_moe *m, char *err)
 {
     if (m->n < 1)
         return 0;
-    struct run r = {.m = m, .isa = dev->isa};
+    struct run r = {.m = m, .isa = dev->isa, .few = m->n <= CPU_DIRECT_N};
     if (check_ids(m, err) || prepare(dev, &r, err))
         return -1;
     bool fast = is_fast(&r);
     if (fast)
         cpu_pool_run(dev->pool, (m->n - 1) / QUANTIZE_ROWS + 1, quantize_inputs, &r);
     cpu_pool_run(dev->pool, r.units, hidden_unit, &r);
-    if (fast)
-        cpu_pool_run(dev->pool, r.n_groups, quantize_hidden, &r);
-    cpu_pool_run(dev->pool, (m->dim - 1) / OUT_ROWS + 1, out_unit, &r);
+    if (fast || r.few)
+        cpu_pool_run(dev->pool, r.n_groups, finish_hidden, &r);
+    if (r.few) {
+        const int per = (tiles(m->dim) - 1) / OUT_TILES + 1;
+        cpu_pool_run(dev->pool, r.n_groups * per, out_few, &r);
+        cpu_pool_run(dev->pool, r.n_groups ? (m->dim - 1) / JOIN_ROWS + 1 : 0, join_few, &r);
+    } else {
+        cpu_pool_run(dev->pool, (m->dim - 1) / OUT_ROWS + 1, out_unit, &r);
+    }
     return 0;
 }
