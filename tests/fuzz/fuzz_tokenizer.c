@@ -85,39 +85,42 @@ static void add_text(struct json *j, const char *text)
     add(j, text, strlen(text));
 }
 
-/* The byte-level character of a byte, quoted where JSON wants it. */
-static void add_byte(struct json *j, int byte)
+/* The byte-level characters of all bytes, quoted where JSON wants it. */
+static char characters[256][4];
+
+static void spell_bytes(void)
 {
-    char utf8[8];
-    int c = byte, hidden = 0;
-    for (int b = 0; b <= byte; b++) {
+    int hidden = 0;
+    for (int b = 0; b < 256; b++) {
         bool plain = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
-        c = plain ? b : 256 + hidden++;
+        int c = plain ? b : 256 + hidden++;
+        if (c < 0x80)
+            snprintf(characters[b], 4, c == '"' || c == '\\' ? "\\%c" : "%c", c);
+        else
+            snprintf(characters[b], 4, "%c%c", 0xc0 | c >> 6, 0x80 | (c & 0x3f));
     }
-    if (c < 0x80)
-        snprintf(utf8, sizeof utf8, c == '"' || c == '\\' ? "\\%c" : "%c", c);
-    else
-        snprintf(utf8, sizeof utf8, "%c%c", 0xc0 | c >> 6, 0x80 | (c & 0x3f));
-    add_text(j, utf8);
 }
 
 static void add_bytes(struct json *j, const unsigned char *bytes, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        add_byte(j, bytes[i]);
+        add_text(j, characters[bytes[i]]);
 }
 
+/* Every file has a token for each byte. */
 static void begin(struct json *j)
 {
-    j->len = 0;
-    add_text(j, "{\"model\": {\"type\": \"BPE\", \"vocab\": {");
-    for (int b = 0; b < 256; b++) {
-        char id[32];
-        add_text(j, b ? ", \"" : "\"");
-        add_byte(j, b);
-        snprintf(id, sizeof id, "\": %d", b);
-        add_text(j, id);
+    static struct json head;
+    if (!head.len) {
+        spell_bytes();
+        add_text(&head, "{\"model\": {\"type\": \"BPE\", \"vocab\": {");
+        for (int b = 0; b < 256; b++) {
+            char entry[32];
+            snprintf(entry, sizeof entry, "%s\"%s\": %d", b ? ", " : "", characters[b], b);
+            add_text(&head, entry);
+        }
     }
+    memcpy(j->text, head.text, j->len = head.len);
 }
 
 static void end(struct json *j, const char *normalizer)
