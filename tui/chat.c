@@ -138,7 +138,7 @@ void chat_send_waiting(struct chat *c)
     snprintf(e->progress, sizeof e->progress, "reading");
     c->answer =
         (struct chat_answer){.entry = e, .request = request, .began = chat_now(), .think_base = -1};
-    c->asked = true;
+    c->asked = c->in_context = true;
     status_prefill(&c->status, 0, 0);
     chat_save_begin(c);
 }
@@ -389,12 +389,26 @@ void chat_event(struct chat *c, const struct lade_event *ev)
     }
 }
 
+/* Tokens that the conversation on the screen takes, by its last answer; the engine still holds the
+ * one before it until something is asked. */
+static int tokens_shown(const struct chat *c)
+{
+    int tokens = 0;
+    for (int i = 0; i < c->transcript.n; i++) {
+        const struct entry *e = c->transcript.items[i];
+        if (e->kind == ENTRY_ANSWER && e->has_cost)
+            tokens = e->cost.prompt_tokens + e->cost.tokens;
+    }
+    return tokens;
+}
+
 void chat_tick(struct chat *c, double now)
 {
     struct lade_stats stats;
-    if (c->engine)
-        lade_engine_stats(c->engine, &stats);
     if (c->engine) {
+        lade_engine_stats(c->engine, &stats);
+        if (!c->in_context)
+            stats.context_used = tokens_shown(c);
         c->moving = c->ready && stats.loading;
         if (c->board_until > 0 && now >= c->board_until) {
             c->board_until = 0;

@@ -145,17 +145,25 @@ void chat_save_end(struct chat *c, struct entry *e)
 
 /* ---- conversations --------------------------------------------------------------------------- */
 
+static void stop_answer(struct chat *c)
+{
+    if (!c->answer.entry)
+        return;
+    if (c->engine)
+        lade_engine_cancel(c->engine);
+    c->answer.entry->state = ENTRY_STOPPED;
+    chat_save_end(c, c->answer.entry);
+    c->answer = (struct chat_answer){0};
+}
+
 void chat_new(struct chat *c)
 {
-    if (c->answer.entry) {
-        lade_engine_cancel(c->engine);
-        c->answer.entry->state = ENTRY_STOPPED;
-        chat_save_end(c, c->answer.entry);
-        c->answer = (struct chat_answer){0};
-    }
+    stop_answer(c);
     transcript_clear(&c->transcript);
     c->pull_entry = NULL;
     c->conversation = 0;
+    c->in_context = false;
+    c->tick_now = true;
     c->title[0] = '\0';
     c->dirty = true;
 }
@@ -163,7 +171,7 @@ void chat_new(struct chat *c)
 static void show_message(struct chat *c, const struct history_message *m)
 {
     static const enum entry_state states[] = {
-        [HISTORY_STREAMING] = ENTRY_INTERRUPTED,
+        [HISTORY_STREAMING] = ENTRY_ELSEWHERE,
         [HISTORY_COMPLETE] = ENTRY_DONE,
         [HISTORY_STOPPED] = ENTRY_STOPPED,
         [HISTORY_INTERRUPTED] = ENTRY_INTERRUPTED,
@@ -203,6 +211,8 @@ int chat_resume(struct chat *c, int64_t id, char *err)
         return lade_fail(err, "resume: no conversation is saved yet; begin one");
     if (history_conversation_get(c->history, id, &info, err) != 0)
         return -1;
+    if (id == c->conversation)
+        stop_answer(c); /* its end is read, too */
     if (history_messages_path(c->history, id, HISTORY_ACTIVE, &all, err) != 0) {
         history_conversation_clear(&info);
         return -1;

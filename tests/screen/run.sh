@@ -319,7 +319,8 @@ three_conversations() {
     fresh
     start error 80 24 && see 'Thinking is ready' && keys 'About the sea' Enter && see 'check the drive' &&
         keys '/new' Enter && gone 'check the drive' && keys 'Über die Schiffe 船 🚢' Enter &&
-        see 'Still here.' && keys '/new' Enter && gone 'Still here.' &&
+        see 'Still here.' && lacks ' 0/262k' && keys '/new' Enter && gone 'Still here.' &&
+        see ' 0/262k' &&
         keys 'A rather long first message that will not fit into a narrow list of titles at all' \
             Enter && see 'check the drive' && keys C-d && see 'EXIT 0' && touch "$work/three"
 }

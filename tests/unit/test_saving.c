@@ -158,11 +158,42 @@ static void saves_what_it_could_not(void **state)
     history_messages_clear(&m);
 }
 
+/* Another program's answer is no ruin of a dead one; our own is stopped and kept. */
+static void resumes_what_is_being_written(void **state)
+{
+    (void)state;
+    struct history *other;
+    int64_t id, answer;
+    if (history_open(&other, path, err) ||
+        history_conversation_new(other, "", &(struct history_setup){0}, &id, err) ||
+        history_message_add(other, id, HISTORY_ACTIVE, HISTORY_USER, "Why?", NULL, err) ||
+        history_message_begin(other, id, HISTORY_ACTIVE, "m", NULL, &answer, err) ||
+        history_message_update(other, answer, "Because", NULL, err) || chat_resume(&chat, id, err))
+        fail_msg("%s", err);
+    assert_int_equal(chat.transcript.n, 2);
+    assert_int_equal(chat.transcript.items[1]->state, ENTRY_ELSEWHERE);
+    assert_string_equal(buf_text(&chat.transcript.items[1]->text), "Because");
+    history_close(other);
+    if (chat_resume(&chat, id, err))
+        fail_msg("%s", err);
+    assert_int_equal(chat.transcript.items[1]->state, ENTRY_INTERRUPTED);
+
+    chat_new(&chat);
+    start_answer();
+    add_piece(1);
+    if (chat_resume(&chat, chat.conversation, err))
+        fail_msg("%s", err);
+    assert_int_equal(chat.transcript.items[1]->state, ENTRY_STOPPED);
+    assert_string_equal(buf_text(&chat.transcript.items[1]->text), "000001 ");
+    assert_null(chat.answer.entry);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(saves_what_it_could_not, begin, end),
         cmocka_unit_test_setup_teardown(nothing_old_is_lost, begin, end),
+        cmocka_unit_test_setup_teardown(resumes_what_is_being_written, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,6 +79,7 @@ static void footer(struct entry *e, int width)
     } ends[] = {
         {ENTRY_STOPPED, THEME_DIM, "stopped"},
         {ENTRY_INTERRUPTED, THEME_WARNING, "interrupted here"},
+        {ENTRY_ELSEWHERE, THEME_WARNING, "another lade is still writing this; /resume shows more"},
         {ENTRY_AT_LIMIT, THEME_WARNING, "ended at the token limit; /set max-tokens raises it"},
         {ENTRY_FULL, THEME_WARNING, "the context is full; /new begins another conversation"},
     };

@@ -28,6 +28,7 @@ enum entry_state {
     ENTRY_STREAMING,
     ENTRY_STOPPED,     /* by the user */
     ENTRY_INTERRUPTED, /* the program or the engine died */
+    ENTRY_ELSEWHERE,   /* another lade was writing it when it was read */
     ENTRY_AT_LIMIT,    /* max tokens */
     ENTRY_FULL,        /* the context is full */
 };
