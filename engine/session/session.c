@@ -50,6 +50,8 @@ void lade_session_close(struct lade_session *s)
 {
     if (!s)
         return;
+    if (s->forward.ops) /* after a cancel the GPU may still be at work with what is freed below */
+        s->forward.ops->sync(s->forward.dev, NULL);
     for (int i = 0; i < SNAPSHOTS; i++)
         free(s->snapshots[i].data);
     if (s->forward.ops)

@@ -273,7 +273,8 @@ static bool pick_experts(struct lade_tiers *t, struct lade_job *job)
         else
             lade_load_count_expert(t, e);
     }
-    job->kind = LADE_JOB_EXPERTS;
+    if (job->n)
+        job->kind = LADE_JOB_EXPERTS; /* a job of a kind is not free */
     return job->n > 0;
 }
 
