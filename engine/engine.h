@@ -121,6 +121,12 @@ int lade_session_push(struct lade_session *s, int32_t id, char *err);
 
 /* Logits of the last token: [vocab] floats, valid until the next call on s. */
 const float *lade_session_logits(const struct lade_session *s);
+/* From the next sync or push on only the k largest logits are brought from the device; all of them,
+ * as at first, where k is 0, more than 1024 or not below the vocabulary. */
+void lade_session_want(struct lade_session *s, int k);
+/* The k largest of the last token, largest first, of equal ones the lower id; returns k, or 0 where
+ * lade_session_logits has all of them. Valid until the next call on s. */
+int lade_session_top(const struct lade_session *s, const float **values, const int32_t **ids);
 int lade_session_length(const struct lade_session *s); /* tokens on the timeline */
 const int32_t *lade_session_ids(const struct lade_session *s); /* valid until the next call on s */
 void lade_session_reset(struct lade_session *s);

@@ -264,3 +264,9 @@ int lade_experts_run(struct lade_experts *x, int layer, const struct lade_moe *m
     return lade_tiers_settled(x->tiers) ? run_settled(x, layer, moe, err)
                                         : run_gpu(x, layer, moe, err);
 }
+
+void lade_experts_count(struct lade_experts *x, int n)
+{
+    for (int i = 0; i < x->cat->shape.layers; i++)
+        lade_tiers_settled_visits(x->tiers, n * x->cat->shape.experts_used);
+}

@@ -42,4 +42,7 @@ void lade_experts_close(struct lade_experts *x);
  * set but the table and its version, and the routes are computed, or queued to be. */
 int lade_experts_run(struct lade_experts *x, int layer, const struct lade_moe *moe, char *err);
 
+/* Counts the visits of n tokens whose layers all ran without lade_experts_run, from a recording. */
+void lade_experts_count(struct lade_experts *x, int n);
+
 #endif

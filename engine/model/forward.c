@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/model/rope.h"
 
@@ -32,7 +33,7 @@ static size_t lay_out(struct lade_forward *f, const struct lade_shape *s, int ba
     struct widths w = mixer_widths(s);
     struct lade_forward none = {0};
     struct lade_forward *t = f ? f : &none;
-    float *route_ids; /* floats and ids have the same size */
+    float *route_ids, *told; /* floats and ids have the same size */
     size_t rows = (size_t)batch;
     struct {
         float **place;
@@ -49,6 +50,8 @@ static size_t lay_out(struct lade_forward *f, const struct lade_shape *s, int ba
         {&t->route_weights, rows * (size_t)s->experts_used},
         {&route_ids, rows * (size_t)s->experts_used},
         {&t->logits, (size_t)s->vocab},
+        {&t->top, (size_t)2 * LADE_TOPK_MAX},
+        {&told, 2},
         {&t->inv_freq, (size_t)s->rotary_dim / 2 + 1},
     };
     size_t total = 0;
@@ -58,8 +61,10 @@ static size_t lay_out(struct lade_forward *f, const struct lade_shape *s, int ba
         size_t step = LADE_ALIGN / sizeof(float);
         total += (buffers[i].count + step - 1) / step * step;
     }
-    if (f)
+    if (f) {
         f->route_ids = (int32_t *)route_ids;
+        f->told = (int32_t *)told;
+    }
     return total * sizeof(float);
 }
 
@@ -97,16 +102,27 @@ int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
     return failed;
 }
 
+static void forget_step(struct lade_forward *f)
+{
+    if (f->step)
+        f->ops->record_free(f->dev, f->step);
+    f->step = NULL;
+    f->step_of = NULL;
+}
+
 void lade_forward_close(struct lade_forward *f)
 {
+    forget_step(f);
     if (f->arena)
         lade_devices_free(f->devices, f->arena, f->in_ram);
     lade_experts_close(&f->experts);
     *f = (struct lade_forward){0};
 }
 
+/* `told`: NULL, or where the device finds the position. */
 static int run_attention(struct lade_forward *f, const struct lade_layer *layer,
-                         struct lade_state *st, struct lade_layer_state *ls, int n, char *err)
+                         struct lade_state *st, struct lade_layer_state *ls, int n,
+                         const int32_t *told, char *err)
 {
     const struct lade_shape *s = f->shape;
     const struct lade_attention_weights *w = &layer->attention;
@@ -114,7 +130,7 @@ static int run_attention(struct lade_forward *f, const struct lade_layer *layer,
     if (f->ops->matmul(f->dev, in, 3, n, err))
         return -1;
     struct lade_attention op = {
-        .n = n, .pos = st->length,
+        .n = n, .pos = told ? st->capacity - n : st->length, .pos_at = told ? told + 1 : NULL,
         .heads = s->heads, .kv_heads = s->kv_heads, .head_dim = s->head_dim,
         .rotary_dim = s->rotary_dim,
         .q = f->a, .k = f->b, .v = f->c, .q_norm = w->q_norm, .k_norm = w->k_norm,
@@ -171,11 +187,14 @@ static int run_experts(struct lade_forward *f, int index, int n, char *err)
     return lade_experts_run(&f->experts, index, &moe, err);
 }
 
+/* ids == NULL: id and position are where the device finds them. */
 static int run_layers(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
                       char *err)
 {
     const struct lade_shape *s = f->shape;
-    if (f->ops->embed(f->dev, f->x, &f->weights->embed, ids, n, err))
+    const int32_t *told = ids ? NULL : f->told;
+    if (ids ? f->ops->embed(f->dev, f->x, &f->weights->embed, ids, n, err)
+            : f->ops->embed_at(f->dev, f->x, &f->weights->embed, told, n, err))
         return -1;
     for (int i = 0; i < s->layers; i++) {
         const struct lade_layer *layer = &f->weights->layers[i];
@@ -183,7 +202,7 @@ static int run_layers(struct lade_forward *f, struct lade_state *st, const int32
         if (f->ops->rmsnorm(f->dev, f->h, f->x, NULL, layer->in_norm, n, s->hidden, s->norm_eps,
                             err))
             return -1;
-        if (layer->full_attention ? run_attention(f, layer, st, ls, n, err)
+        if (layer->full_attention ? run_attention(f, layer, st, ls, n, told, err)
                                   : run_delta(f, layer, ls, n, err))
             return -1;
         if (f->ops->rmsnorm(f->dev, f->h, f->x, f->y, layer->post_norm, n, s->hidden, s->norm_eps,
@@ -194,24 +213,77 @@ static int run_layers(struct lade_forward *f, struct lade_state *st, const int32
     return 0;
 }
 
+/* ---- one token in one call ---- */
+
+/* Where a GPU has all experts, every token does the same but for its id and position. The first
+ * token of a state goes op by op, so that all has been in use; the second is recorded; from then on
+ * the recording is replayed, as long as all experts stay. */
+
+static int record_step(struct lade_forward *f, struct lade_state *st, char *err)
+{
+    if (f->ops->record_begin(f->dev, err))
+        return -1;
+    if (!run_layers(f, st, NULL, 1, err))
+        return f->ops->record_end(f->dev, &f->step, err);
+    f->ops->record_end(f->dev, &f->step, NULL); /* fails, too, after what went wrong in it */
+    forget_step(f);
+    return -1;
+}
+
+static int run_step(struct lade_forward *f, struct lade_state *st, int32_t id, char *err)
+{
+    int32_t told[2] = {id, st->length};
+    if (f->step_of != st) {
+        forget_step(f);
+        f->step_of = st;
+        return run_layers(f, st, &id, 1, err);
+    }
+    if (f->ops->upload(f->dev, f->told, told, sizeof told, err) ||
+        (!f->step && record_step(f, st, err)))
+        return -1;
+    lade_experts_count(&f->experts, 1);
+    return f->ops->replay(f->dev, f->step, err);
+}
+
 int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
                      const atomic_bool *cancel, char *err)
 {
     lade_tiers_begin(f->experts.tiers, n, cancel);
-    int rc = run_layers(f, st, ids, n, err);
+    bool settled = f->ops->record_begin && lade_tiers_settled(f->experts.tiers);
+    if (!settled)
+        forget_step(f);
+    int rc = settled && n == 1 ? run_step(f, st, ids[0], err) : run_layers(f, st, ids, n, err);
     lade_tiers_end(f->experts.tiers);
     st->length += rc ? 0 : n;
     return rc;
 }
 
-int lade_forward_logits(struct lade_forward *f, int row, float *out, char *err)
+int lade_forward_head(struct lade_forward *f, int row, char *err)
 {
     const struct lade_shape *s = f->shape;
     float *x = f->x + (size_t)row * (size_t)s->hidden;
     struct lade_matmul head = {f->logits, f->h, &f->weights->head};
-    if (f->ops->rmsnorm(f->dev, f->h, x, NULL, f->weights->final_norm, 1, s->hidden, s->norm_eps,
-                        err) ||
-        f->ops->matmul(f->dev, &head, 1, 1, err))
+    return f->ops->rmsnorm(f->dev, f->h, x, NULL, f->weights->final_norm, 1, s->hidden,
+                           s->norm_eps, err) ||
+                   f->ops->matmul(f->dev, &head, 1, 1, err)
+               ? -1
+               : 0;
+}
+
+int lade_forward_logits(struct lade_forward *f, float *out, char *err)
+{
+    return f->ops->download(f->dev, out, f->logits, (size_t)f->shape->vocab * sizeof *out, err);
+}
+
+int lade_forward_top(struct lade_forward *f, int k, float *values, int32_t *ids, char *err)
+{
+    const size_t bytes = (size_t)k * sizeof(float);
+    struct lade_topk op = {.n = f->shape->vocab, .k = k, .logits = f->logits, .values = f->top,
+                           .ids = (int32_t *)(f->top + k)};
+    float both[2 * LADE_TOPK_MAX]; /* one download */
+    if (f->ops->topk(f->dev, &op, err) || f->ops->download(f->dev, both, f->top, 2 * bytes, err))
         return -1;
-    return f->ops->download(f->dev, out, f->logits, (size_t)s->vocab * sizeof *out, err);
+    memcpy(values, both, bytes);
+    memcpy(ids, both + k, bytes);
+    return 0;
 }

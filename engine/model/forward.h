@@ -30,6 +30,10 @@ struct lade_forward {
     float *router, *route_weights;    /* [batch][experts], [batch][experts_used] */
     int32_t *route_ids;               /* [batch][experts_used] */
     float *logits;                    /* [1][vocab] */
+    float *top;                       /* [2 * LADE_TOPK_MAX]: k logits, then their k ids */
+    int32_t *told;                    /* [2]: id and position of a token that is replayed */
+    struct lade_recording *step;      /* one token through all layers, owned; see forward.c */
+    const struct lade_state *step_of; /* that it works on; NULL: never ran op by op */
     float *inv_freq;                  /* [rotary_dim / 2] */
     float rope_scale;
 };
@@ -49,7 +53,11 @@ void lade_forward_close(struct lade_forward *f);
 int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
                      const atomic_bool *cancel, char *err);
 
-/* Logits of row `row` of the last batch to host memory, [vocab]. */
-int lade_forward_logits(struct lade_forward *f, int row, float *out, char *err);
+/* Computes the logits of row `row` of the last batch, on the device. They stay there until the next
+ * call of this or of lade_forward_run. */
+int lade_forward_head(struct lade_forward *f, int row, char *err);
+/* Brings them to host memory: all, [vocab], or the k largest (at most LADE_TOPK_MAX), largest first. */
+int lade_forward_logits(struct lade_forward *f, float *out, char *err);
+int lade_forward_top(struct lade_forward *f, int k, float *values, int32_t *ids, char *err);
 
 #endif

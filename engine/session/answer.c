@@ -184,6 +184,17 @@ static void count_token(struct answer *a)
     pthread_mutex_unlock(&e->lock);
 }
 
+static int32_t sample(struct answer *a)
+{
+    struct lade_session *s = a->e->session;
+    const float *values;
+    const int32_t *ids;
+    int n = lade_session_top(s, &values, &ids);
+    return n ? lade_sample_top(&a->sampler, values, ids, n)
+             : lade_sample(&a->sampler, lade_session_logits(s), lade_session_ids(s),
+                           lade_session_length(s));
+}
+
 static int decode(struct answer *a, char *err)
 {
     struct lade_session *s = a->e->session;
@@ -194,8 +205,7 @@ static int decode(struct answer *a, char *err)
             return 0;
         }
         lade_worker_between(a->e);
-        int32_t id = lade_sample(&a->sampler, lade_session_logits(s), lade_session_ids(s),
-                                 lade_session_length(s));
+        int32_t id = sample(a);
         if (id < 0)
             return lade_fail(err, "answer: every logit is NaN; the weights of %s are damaged, "
                              "download them again", a->e->model->cat->path);
@@ -234,6 +244,7 @@ static int generate(struct answer *a, char *err)
     if (make_prompt(a, err) ||
         lade_sampler_open(&a->sampler, &a->r->sampling, e->model->cat->shape.vocab, err))
         return -1;
+    lade_session_want(e->session, lade_sampler_wants(&a->sampler));
     a->prefill_from = lade_now();
     if (lade_session_sync(e->session, a->ids, (int)a->n_ids, (int)a->stable, on_prefill, a,
                           &e->cancel_answer, &a->result.kept_tokens, err))

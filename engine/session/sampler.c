@@ -14,7 +14,10 @@ void lade_sampling_defaults(struct lade_sampling *s, const struct lade_catalog *
 {
     const struct lade_generation *g = &cat->generation;
     *s = (struct lade_sampling){
-        .temperature = g->temperature, .top_k = g->top_k, .top_p = g->top_p, .min_p = g->min_p,
+        .temperature = g->temperature,
+        .top_k = g->top_k,
+        .top_p = g->top_p,
+        .min_p = g->min_p,
         .repetition_penalty = g->repetition_penalty,
     };
 }
@@ -70,11 +73,23 @@ void lade_sampler_close(struct lade_sampler *s)
     *s = (struct lade_sampler){0};
 }
 
+static bool penalises(const struct lade_sampling *p)
+{
+    return p->repetition_penalty != 1.0f && p->repetition_penalty > 0.0f;
+}
+
+int lade_sampler_wants(const struct lade_sampler *s)
+{
+    if (penalises(&s->p))
+        return 0;
+    return s->p.temperature <= 0 ? 1 : s->p.top_k > 0 ? s->p.top_k : 0;
+}
+
 static void fill_pool(struct lade_sampler *s, const float *logits, const int32_t *recent, int n)
 {
     for (int i = 0; i < s->vocab; i++)
         s->pool[i] = (struct lade_candidate){.logit = logits[i], .id = i};
-    if (s->p.repetition_penalty == 1.0f || s->p.repetition_penalty <= 0.0f)
+    if (!penalises(&s->p))
         return;
     int from = n > LADE_PENALTY_WINDOW ? n - LADE_PENALTY_WINDOW : 0;
     for (int i = from; i < n; i++) {
@@ -183,11 +198,10 @@ static int cut_tail(const struct lade_candidate *pool, int n, double sum, float 
     return kept;
 }
 
-int32_t lade_sample(struct lade_sampler *s, const float *logits, const int32_t *recent,
-                    int n_recent)
+/* From the first n of the pool. */
+static int32_t draw_from(struct lade_sampler *s, int n)
 {
-    fill_pool(s, logits, recent, n_recent);
-    int n = drop_nan(s->pool, s->vocab);
+    n = drop_nan(s->pool, n);
     if (!n)
         return -1;
     if (s->p.temperature <= 0 || s->p.top_k == 1)
@@ -205,4 +219,18 @@ int32_t lade_sample(struct lade_sampler *s, const float *logits, const int32_t *
             return s->pool[i].id;
     }
     return s->pool[n - 1].id;
+}
+
+int32_t lade_sample(struct lade_sampler *s, const float *logits, const int32_t *recent,
+                    int n_recent)
+{
+    fill_pool(s, logits, recent, n_recent);
+    return draw_from(s, s->vocab);
+}
+
+int32_t lade_sample_top(struct lade_sampler *s, const float *logits, const int32_t *ids, int n)
+{
+    for (int i = 0; i < n; i++)
+        s->pool[i] = (struct lade_candidate){.logit = logits[i], .id = ids[i]};
+    return draw_from(s, n);
 }

@@ -18,8 +18,10 @@ struct lade_session {
     struct lade_state state;
     struct lade_forward forward;
     int32_t *ids;        /* [context] the timeline */
-    float *logits;       /* [vocab] */
-    bool has_logits;
+    float *logits;       /* [vocab], or the `wanted` largest; of the last token */
+    int32_t *top_ids;    /* [LADE_TOPK_MAX] of these */
+    bool has_logits;     /* the device has those of the last token */
+    int wanted, fetched; /* how many are wanted, and were fetched; 0 = all; fetched -1 = none */
     struct snapshot snapshots[SNAPSHOTS];
 };
 
@@ -33,7 +35,8 @@ int lade_session_open(struct lade_session **out, struct lade_model *m, char *err
     s->model = m;
     s->ids = malloc((size_t)m->context * sizeof *s->ids);
     s->logits = malloc((size_t)shape->vocab * sizeof *s->logits);
-    if (!s->ids || !s->logits)
+    s->top_ids = malloc(LADE_TOPK_MAX * sizeof *s->top_ids);
+    if (!s->ids || !s->logits || !s->top_ids)
         lade_fail(err, "%s: out of memory; close other programs", m->cat->path);
     else if (!lade_state_open(&s->state, shape, &m->devices, m->context, m->cache_type,
                               m->place.kv == LADE_RAM, err) &&
@@ -60,6 +63,7 @@ void lade_session_close(struct lade_session *s)
         lade_state_close(&s->state);
     free(s->ids);
     free(s->logits);
+    free(s->top_ids);
     free(s);
 }
 
@@ -145,6 +149,34 @@ static int evaluate(struct lade_session *s, const int32_t *ids, int n, const ato
     return -1;
 }
 
+/* Computes the logits of the last batch's row. */
+static int finish_batch(struct lade_session *s, int row, char *err)
+{
+    if (lade_forward_head(&s->forward, row, err))
+        return -1;
+    s->has_logits = true;
+    s->fetched = -1;
+    return 0;
+}
+
+/* Brings what is wanted of the logits. */
+static int fetch(struct lade_session *s, char *err)
+{
+    if (s->fetched == s->wanted)
+        return 0;
+    if (s->wanted ? lade_forward_top(&s->forward, s->wanted, s->logits, s->top_ids, err)
+                  : lade_forward_logits(&s->forward, s->logits, err))
+        return -1;
+    s->fetched = s->wanted;
+    return 0;
+}
+
+void lade_session_want(struct lade_session *s, int k)
+{
+    int vocab = s->model->cat->shape.vocab;
+    s->wanted = k < 0 || k > LADE_TOPK_MAX || k >= vocab ? 0 : k;
+}
+
 int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int stable,
                       lade_prefill_fn *progress, void *user, const atomic_bool *cancel, int *kept,
                       char *err)
@@ -178,13 +210,10 @@ int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int sta
             take_snapshot(s);
         if (progress)
             progress(user, s->state.length - start, n - start);
-        if (s->state.length == n) {
-            if (lade_forward_logits(&s->forward, count - 1, s->logits, err))
-                return -1;
-            s->has_logits = true;
-        }
+        if (s->state.length == n && finish_batch(s, count - 1, err))
+            return -1;
     }
-    return 0;
+    return fetch(s, err);
 }
 
 int lade_session_push(struct lade_session *s, int32_t id, char *err)
@@ -192,16 +221,22 @@ int lade_session_push(struct lade_session *s, int32_t id, char *err)
     if (s->state.length >= s->model->context)
         return lade_fail(err, "context: all %d tokens are used; start a new conversation or raise "
                          "--context", s->model->context);
-    if (check_ids(s, &id, 1, err) || evaluate(s, &id, 1, NULL, err) ||
-        lade_forward_logits(&s->forward, 0, s->logits, err))
-        return -1;
-    s->has_logits = true;
-    return 0;
+    return check_ids(s, &id, 1, err) || evaluate(s, &id, 1, NULL, err) ||
+                   finish_batch(s, 0, err) || fetch(s, err)
+               ? -1
+               : 0;
 }
 
 const float *lade_session_logits(const struct lade_session *s)
 {
     return s->logits;
+}
+
+int lade_session_top(const struct lade_session *s, const float **values, const int32_t **ids)
+{
+    *values = s->logits;
+    *ids = s->top_ids;
+    return s->fetched > 0 ? s->fetched : 0;
 }
 
 int lade_session_length(const struct lade_session *s)
@@ -229,7 +264,8 @@ int lade_session_all_logits(struct lade_session *s, const int32_t *ids, int n, f
         if (evaluate(s, ids + done, count, NULL, err))
             return -1;
         for (int i = 0; i < count; i++)
-            if (lade_forward_logits(&s->forward, i, out + (size_t)(done + i) * vocab, err))
+            if (lade_forward_head(&s->forward, i, err) ||
+                lade_forward_logits(&s->forward, out + (size_t)(done + i) * vocab, err))
                 return -1;
         done += count;
     }

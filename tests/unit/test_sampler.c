@@ -9,8 +9,8 @@
 
 #include "engine/session/sampler.h"
 
-static const struct lade_sampling plain = {.temperature = 1, .top_p = 1, .repetition_penalty = 1,
-                                           .seed = 42};
+static const struct lade_sampling plain = {
+    .temperature = 1, .top_p = 1, .repetition_penalty = 1, .seed = 42};
 
 /* Draws many tokens and returns how often each came. */
 static void draw(struct lade_sampling p, const float *logits, int vocab, int draws, int *counts)
@@ -158,12 +158,53 @@ static void test_not_numbers(void **state)
     lade_sampler_close(&s);
 }
 
+/* The largest logits alone give the same draws as all of them. */
+static void test_from_the_largest(void **state)
+{
+    (void)state;
+    enum { VOCAB = 300, K = 12 };
+    float logits[VOCAB], values[K];
+    int32_t ids[K];
+    char err[LADE_ERR];
+    for (int i = 0; i < VOCAB; i++)
+        logits[i] = (float)(i * 7919 % 101) / 10; /* many are equal */
+    for (int i = 0; i < VOCAB; i++) {
+        int rank = 0;
+        for (int j = 0; j < VOCAB; j++)
+            rank += logits[j] > logits[i] || (logits[j] == logits[i] && j < i);
+        if (rank < K) {
+            values[rank] = logits[i];
+            ids[rank] = i;
+        }
+    }
+    struct lade_sampling p = plain;
+    for (int greedy = 0; greedy < 2; greedy++) {
+        struct lade_sampler all, top;
+        p.top_k = K;
+        p.top_p = 0.9f;
+        p.temperature = greedy ? 0 : 2;
+        assert_int_equal(lade_sampler_open(&all, &p, VOCAB, err), 0);
+        assert_int_equal(lade_sampler_open(&top, &p, VOCAB, err), 0);
+        int n = lade_sampler_wants(&top);
+        assert_int_equal(n, greedy ? 1 : K);
+        for (int i = 0; i < 200; i++)
+            assert_int_equal(lade_sample_top(&top, values, ids, n),
+                             lade_sample(&all, logits, NULL, 0));
+        lade_sampler_close(&all);
+        lade_sampler_close(&top);
+    }
+    p.repetition_penalty = 1.1f;
+    const struct lade_sampler penal = {.p = p};
+    assert_int_equal(lade_sampler_wants(&penal), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_distribution), cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_distribution),       cmocka_unit_test(test_cuts),
         cmocka_unit_test(test_greedy_and_penalty), cmocka_unit_test(test_seed_repeats),
-        cmocka_unit_test(test_top_k_is_exact), cmocka_unit_test(test_not_numbers),
+        cmocka_unit_test(test_top_k_is_exact),     cmocka_unit_test(test_not_numbers),
+        cmocka_unit_test(test_from_the_largest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

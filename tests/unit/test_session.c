@@ -23,8 +23,8 @@ static char err[LADE_ERR];
 static int open_model(void **state)
 {
     (void)state;
-    struct lade_options opt = {.model = MODEL, .exact = true, .threads = 2, .context = 256,
-                               .batch = 16};
+    struct lade_options opt = {
+        .model = MODEL, .exact = true, .threads = 2, .context = 256, .batch = 16};
     if (lade_model_open(&model, &opt, NULL, NULL, NULL, err)) {
         print_error("%s\n", err);
         return -1;
@@ -155,12 +155,46 @@ static void test_cancel_keeps_what_was_read(void **state)
     (void)state;
     struct lade_session *s = open_session();
     atomic_bool cancel = false;
-    assert_int_equal(
-        lade_session_sync(s, prompt, N, 0, cancel_soon, &cancel, &cancel, NULL, err), -1);
+    assert_int_equal(lade_session_sync(s, prompt, N, 0, cancel_soon, &cancel, &cancel, NULL, err),
+                     -1);
     assert_non_null(strstr(err, "cancelled"));
     assert_int_equal(lade_session_length(s), 32);
     assert_int_equal(sync_to(s, prompt, N, 0), 32);
     assert_as_fresh(s, prompt, N);
+    lade_session_close(s);
+}
+
+/* Only what is wanted of the logits is brought, and more of it when more is wanted. */
+static void test_largest_logits(void **state)
+{
+    (void)state;
+    struct lade_session *s = open_session(), *all = open_session();
+    const float *values;
+    const int32_t *ids;
+    const int wants[] = {5, 1, 0, 20};
+    sync_to(all, prompt, 30, 0);
+    for (size_t w = 0; w < sizeof wants / sizeof *wants; w++) {
+        lade_session_want(s, wants[w]);
+        sync_to(s, prompt, 30, 0);
+        const float *logits = lade_session_logits(all);
+        assert_int_equal(lade_session_top(s, &values, &ids), wants[w]);
+        if (!wants[w])
+            assert_as_fresh(s, prompt, 30);
+        for (int i = 0; i < wants[w]; i++) {
+            int above = 0;
+            for (int j = 0; j < vocab; j++)
+                above += logits[j] > logits[ids[i]] || (logits[j] == logits[ids[i]] && j < ids[i]);
+            assert_int_equal(above, i);
+            assert_true(values[i] == logits[ids[i]]);
+        }
+    }
+    assert_int_equal(lade_session_push(s, prompt[30], err), 0);
+    assert_int_equal(lade_session_top(s, &values, &ids), 20);
+    lade_session_want(s, vocab);
+    assert_int_equal(lade_session_push(s, prompt[31], err), 0);
+    assert_int_equal(lade_session_top(s, &values, &ids), 0);
+    assert_as_fresh(s, prompt, 32);
+    lade_session_close(all);
     lade_session_close(s);
 }
 
@@ -203,6 +237,7 @@ int main(void)
         cmocka_unit_test(test_snapshot_serves_a_fork),
         cmocka_unit_test(test_many_snapshots),
         cmocka_unit_test(test_cancel_keeps_what_was_read),
+        cmocka_unit_test(test_largest_logits),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_model_larger_than_memory),
     };

@@ -15,7 +15,7 @@
 #include "tui/output.h"
 #include "tui/report.h"
 
-enum { MOST_DEPTHS = 64 };
+enum { MOST_DEPTHS = 64, GREEDY = 1 };
 
 struct bench {
     const struct options *o;
@@ -124,7 +124,10 @@ static int setup(struct bench *b, char *err)
         state = state * 1664525U + 1013904223U;
         b->ids[i] = (int32_t)((state >> 8) % (uint32_t)vocab);
     }
-    return lade_session_open(&b->session, b->model, err);
+    if (lade_session_open(&b->session, b->model, err))
+        return -1;
+    lade_session_want(b->session, GREEDY);
+    return 0;
 }
 
 static int sync_to(struct bench *b, int n, char *err)
