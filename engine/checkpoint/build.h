@@ -44,6 +44,10 @@ extern const struct lade_format lade_format_hf, lade_format_gguf, lade_format_pa
 int lade_hf_read(struct lade_build *b, const char *path, char *err);
 int lade_gguf_read(struct lade_build *b, const char *path, char *err);
 
+/* Fails where shards are not there, a download that is not whole: names all of them in one line,
+ * which begins with `where`. */
+int lade_check_shards(const struct lade_catalog *cat, const char *where, char *err);
+
 /* "FILE" of a raw tensor for messages. */
 const char *lade_raw_file(const struct lade_build *b, const struct lade_raw *raw);
 

@@ -275,6 +275,28 @@ const char *lade_raw_file(const struct lade_build *b, const struct lade_raw *raw
     return lade_path_base(b->cat->shards[raw->shard].path);
 }
 
+int lade_check_shards(const struct lade_catalog *cat, const char *where, char *err)
+{
+    char list[160];
+    int missing = 0;
+    size_t n = 0;
+    for (int i = 0; i < cat->n_shards; i++) {
+        struct stat st;
+        if (!stat(cat->shards[i].path, &st) || errno != ENOENT)
+            continue;
+        const char *name = lade_path_base(cat->shards[i].path);
+        if (n + strlen(name) + 8 < sizeof list)
+            n += (size_t)sprintf(list + n, "%s%s", missing ? ", " : "", name);
+        else if (n && list[n - 1] != '.')
+            n += (size_t)sprintf(list + n, ", ...");
+        missing++;
+    }
+    return missing ? lade_fail(err, "%s: %d of %d files %s missing: %s; download %s", where,
+                               missing, cat->n_shards, missing == 1 ? "is" : "are", list,
+                               missing == 1 ? "it" : "them")
+                   : 0;
+}
+
 int lade_catalog_open(struct lade_catalog **out, const char *path, char *err)
 {
     *out = NULL;

@@ -309,7 +309,9 @@ int lade_gguf_read(struct lade_build *b, const char *path, char *err)
     if (!cat->shards || !b->list)
         return lade_fail(err, "%s: no memory for %d files; free some", path, n);
     cat->n_shards = n;
-    int rc = read_parts(b, &first, err);
+    int rc = lade_check_shards(cat, path, err);
+    if (!rc)
+        rc = read_parts(b, &first, err);
     if (!rc)
         rc = read_shape(b, &first, err);
     if (!rc)

@@ -105,29 +105,6 @@ static int merge_header(struct lade_build *b, const struct lade_raws *header, in
     return 0;
 }
 
-/* A download that is not whole: all files that are missing, in one line. */
-static int check_shards(const struct lade_catalog *cat, const char *dir, char *err)
-{
-    char list[160];
-    int missing = 0;
-    size_t n = 0;
-    for (int i = 0; i < cat->n_shards; i++) {
-        struct stat st;
-        if (!stat(cat->shards[i].path, &st) || errno != ENOENT)
-            continue;
-        const char *name = lade_path_base(cat->shards[i].path);
-        if (n + strlen(name) + 8 < sizeof list)
-            n += (size_t)sprintf(list + n, "%s%s", missing ? ", " : "", name);
-        else if (n && list[n - 1] != '.')
-            n += (size_t)sprintf(list + n, ", ...");
-        missing++;
-    }
-    return missing ? lade_fail(err, "%s: %d of %d files %s missing: %s; download %s", dir, missing,
-                               cat->n_shards, missing == 1 ? "is" : "are", list,
-                               missing == 1 ? "it" : "them")
-                   : 0;
-}
-
 static int read_indexed(struct lade_build *b, const char *dir, char *text, size_t len, char *err)
 {
     struct lade_catalog *cat = b->cat;
@@ -135,7 +112,8 @@ static int read_indexed(struct lade_build *b, const char *dir, char *text, size_
     int n_files;
     if (lade_index_parse(&b->raws, text, len, &files, &n_files, index_name, err))
         return -1;
-    int rc = name_shards(cat, dir, files, n_files, err) || check_shards(cat, dir, err) ? -1 : 0;
+    int rc =
+        name_shards(cat, dir, files, n_files, err) || lade_check_shards(cat, dir, err) ? -1 : 0;
     free(files);
     const struct lade_raw *twice = NULL;
     if (!rc && (rc = lade_raws_index(&b->raws, &twice, err)) && twice)

@@ -23,7 +23,7 @@ struct lade_found {
     /* Filled by lade_found_probe. */
     char architecture[64];  /* "qwen3_next"; "" = unknown */
     char quant[64];         /* "int4+int8 g128", "Q4_K_M"; "" = unknown */
-    int files, missing;     /* weight files that should be there, and those that are not */
+    int files, missing;     /* weights and tokenizer that should be there, and those that are not */
     bool runs;              /* of the architecture that lade runs */
     bool complete;          /* every file is there and has the size that its header tells */
     bool opens;             /* this build can open it (LADE_PROBE_OPEN only) */
@@ -48,7 +48,7 @@ enum lade_probe { LADE_PROBE_FILES, LADE_PROBE_OPEN };
 void lade_found_probe(struct lade_found *f, enum lade_probe depth);
 
 /* The model called `name`: by exact name, else by the only name that begins with it, as a whole or
- * after its last '/'; case does not count. Only complete models of lade's architecture count;
+ * after a '/'; case does not count. Only complete models of lade's architecture count;
  * where several places have the same, the first. Probes those that match. NULL, with the candidates
  * or what is wrong in `err`. */
 struct lade_found *lade_found_resolve(struct lade_found_list *list, const char *name, char *err);

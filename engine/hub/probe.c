@@ -129,6 +129,16 @@ static void check_shards(struct lade_found *f, char *const *files, int n, bool h
     }
 }
 
+static void check_tokenizer(struct lade_found *f)
+{
+    static const char name[] = "tokenizer.json";
+    char *path = lade_path_join(f->path, name);
+    f->files++;
+    if (!exists(path))
+        note_missing(f, name);
+    free(path);
+}
+
 static void probe_directory(struct lade_found *f, bool headers)
 {
     char *text, **files;
@@ -150,6 +160,8 @@ static void probe_directory(struct lade_found *f, bool headers)
         memcpy(single, single_name, sizeof single);
         check_shards(f, (char *[]){single}, 1, headers);
     }
+    if (f->runs && !*f->problem)
+        check_tokenizer(f);
 }
 
 /* ---- GGUF ------------------------------------------------------------------------------------ */
@@ -266,12 +278,15 @@ enum match { NO_MATCH, PREFIX, EXACT };
 
 static enum match match(const char *name, const char *wanted)
 {
-    const char *base = strrchr(name, '/');
     size_t len = strlen(wanted);
-    base = base ? base + 1 : name;
     if (!strcasecmp(name, wanted))
         return EXACT;
-    return !strncasecmp(name, wanted, len) || !strncasecmp(base, wanted, len) ? PREFIX : NO_MATCH;
+    for (const char *at = name; at; at = strchr(at, '/')) {
+        at += *at == '/';
+        if (!strncasecmp(at, wanted, len))
+            return PREFIX;
+    }
+    return NO_MATCH;
 }
 
 struct candidates {

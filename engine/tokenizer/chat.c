@@ -394,7 +394,7 @@ static int config_template(const char *text, size_t len, char **out, char *err)
     return failed;
 }
 
-int lade_chat_detect(enum lade_chat_family *family, const char *dir, char *err)
+int lade_chat_detect(enum lade_chat_family *family, bool *found, const char *dir, char *err)
 {
     char *template, *config = NULL;
     size_t len;
@@ -405,6 +405,8 @@ int lade_chat_detect(enum lade_chat_family *family, const char *dir, char *err)
                  (config && config_template(config, len, &template, err));
     if (!failed && template)
         *family = recognise(template);
+    if (found)
+        *found = template != NULL;
     free(template);
     free(config);
     return failed ? -1 : 0;

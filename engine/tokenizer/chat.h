@@ -22,9 +22,9 @@ struct lade_message {
 };
 
 /* Recognises the family from DIR (chat_template.jinja, else tokenizer_config.json's
- * chat_template) or the metadata of a GGUF file. Without a template: Instruct. Fails where a file is
- * there but cannot be read. */
-int lade_chat_detect(enum lade_chat_family *family, const char *dir, char *err);
+ * chat_template) or the metadata of a GGUF file. Without a template, which *found (may be NULL)
+ * says: Instruct. Fails where a file is there but cannot be read. */
+int lade_chat_detect(enum lade_chat_family *family, bool *found, const char *dir, char *err);
 
 /* Renders the conversation as text; with `generate` it ends with the generation prompt. Returns
  * malloc'ed text, or NULL with err. */

@@ -217,7 +217,8 @@ for fixture in "$fixtures"/*/; do
     expect "inspect $(basename "$fixture")" 0 "$lade" inspect -m "$fixture"
 done
 says "inspect shows the layers" '^ +[0-9]+  (attention|delta-net)'
-json "inspect --json" name format quantization shape components layers shards -- \
+says "inspect says what belongs to them" '^tokenizer +[0-9]+ tokens, chat template (instruct|thinking)'
+json "inspect --json" name format quantization shape components layers shards tokens template missing -- \
     "$lade" inspect -m "$tiny" --json
 expect "bench" 0 "$lade" bench -m "$tiny" -p 16 -n 4 -r 2 --depth 0,32
 json "bench --json" model strategy threads depth n_prompt n_gen prefill_tps decode_tps load_s \
@@ -346,6 +347,8 @@ for kind in missing-shard overlapping-offsets other-architecture; do
 done
 for kind in no-tokenizer tokenizer-cut tokenizer-of-another-kind; do
     fails "tokenize, $kind" 1 'tokenizer.json' "$lade" tokenize -m "$work/broken-$kind"
+    expect "inspect, $kind" 0 "$lade" inspect -m "$work/broken-$kind"
+    says "inspect names what is missing, $kind" '^missing +.*tokenizer.json: .*; '
 done
 
 exec 9>&-

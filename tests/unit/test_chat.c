@@ -287,14 +287,17 @@ static void test_detection_of_fixtures(void **state)
     static const struct {
         const char *dir;
         enum lade_chat_family family;
-    } list[] = {{"tests/fixtures/tiny-bf16", LADE_CHAT_INSTRUCT},
-                {"tests/fixtures/tiny8-bf16", LADE_CHAT_INSTRUCT},
-                {"tests/fixtures/tiny-thinking", LADE_CHAT_THINKING},
-                {"tests/fixtures/no-such-directory", LADE_CHAT_INSTRUCT}};
+        bool found;
+    } list[] = {{"tests/fixtures/tiny-bf16", LADE_CHAT_INSTRUCT, true},
+                {"tests/fixtures/tiny8-bf16", LADE_CHAT_INSTRUCT, true},
+                {"tests/fixtures/tiny-thinking", LADE_CHAT_THINKING, true},
+                {"tests/fixtures/no-such-directory", LADE_CHAT_INSTRUCT, false}};
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
         enum lade_chat_family family;
-        assert_int_equal(lade_chat_detect(&family, list[i].dir, err), 0);
+        bool found;
+        assert_int_equal(lade_chat_detect(&family, &found, list[i].dir, err), 0);
         assert_int_equal(family, list[i].family);
+        assert_int_equal(found, list[i].found);
     }
 }
 
@@ -309,7 +312,7 @@ static int detect(const char *file, const char *text)
     assert_non_null(f);
     assert_true(fputs(text, f) >= 0);
     assert_int_equal(fclose(f), 0);
-    int failed = lade_chat_detect(&family, dir, err);
+    int failed = lade_chat_detect(&family, NULL, dir, err);
     unlink(path);
     rmdir(dir);
     return failed ? -1 : (int)family;

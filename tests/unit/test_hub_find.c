@@ -345,6 +345,22 @@ static void test_truncated(void **state)
     lade_found_free(&list);
 }
 
+/* Weights alone are not a model to chat with. */
+static void test_no_tokenizer(void **state)
+{
+    (void)state;
+    put_fixture("own/models/Org/Mute", "tiny-bf16");
+    assert_int_equal(unlink(at("own/models/Org/Mute/tokenizer.json")), 0);
+    struct lade_found_list list = find();
+    struct lade_found *f = named(&list, "Org/Mute");
+    lade_found_probe(f, LADE_PROBE_OPEN);
+    assert_true(f->runs && !f->complete && !f->opens);
+    assert_int_equal(f->files, 2);
+    assert_int_equal(f->missing, 1);
+    assert_non_null(strstr(f->problem, "tokenizer.json: is missing; "));
+    lade_found_free(&list);
+}
+
 static void test_other_architectures(void **state)
 {
     (void)state;
@@ -496,8 +512,9 @@ static void test_resolve(void **state)
     put_fixture("own/models/Qwen/Next-Thinking", "tiny-thinking");
     put_hub(".cache/huggingface/hub"); /* Qwen/Tiny-Next */
     put_fixture(".lmstudio/models/Qwen/Next-Thinking", "tiny-thinking");
+    put_gguf(".lmstudio/models/hf.co/unsloth/Tiny-GGUF/Tiny-Q8_0.gguf", "qwen3next", 7);
     struct lade_found_list list = find();
-    assert_int_equal(list.n, 5);
+    assert_int_equal(list.n, 6);
     static const struct {
         const char *name, *found, *says;
     } rows[] = {
@@ -505,9 +522,11 @@ static void test_resolve(void **state)
         {"qwen/next-instruct", "Qwen/Next-Instruct", NULL},
         {"next-instruct-", "Qwen/Next-Instruct-int4", NULL},
         {"qwen/next-t", "Qwen/Next-Thinking", NULL},
-        {"tiny", "Qwen/Tiny-Next", NULL},
+        {"tiny-n", "Qwen/Tiny-Next", NULL},
+        {"unsloth/tiny", "hf.co/unsloth/Tiny-GGUF:Q8_0", NULL}, /* after any slash */
         {"next-i", NULL, "Qwen/Next-Instruct, Qwen/Next-Instruct-int4"},
         {"qwen/", NULL, "several models"},
+        {"tiny-", NULL, "Qwen/Tiny-Next, hf.co/unsloth/Tiny-GGUF:Q8_0"},
         {"nothing", NULL, "no model of this name"},
         {"\033[2J", NULL, "no model of this name"},
     };
@@ -543,6 +562,7 @@ int main(void)
         IN_TREE(test_hub_by_variables),
         IN_TREE(test_hub_incomplete),
         IN_TREE(test_truncated),
+        IN_TREE(test_no_tokenizer),
         IN_TREE(test_other_architectures),
         IN_TREE(test_gguf_places),
         IN_TREE(test_ollama),

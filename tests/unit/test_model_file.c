@@ -70,8 +70,8 @@ static void the_template_is_the_directorys(void **state)
     enum lade_chat_family a, b;
     char err[LADE_ERR] = "", *text;
     size_t len;
-    assert_int_equal(lade_chat_detect(&a, directory, err), 0);
-    assert_int_equal(lade_chat_detect(&b, gguf, err), 0);
+    assert_int_equal(lade_chat_detect(&a, NULL, directory, err), 0);
+    assert_int_equal(lade_chat_detect(&b, NULL, gguf, err), 0);
     assert_int_equal(a, b);
     assert_int_equal(lade_model_file(gguf, "chat_template.jinja", 1 << 20, &text, &len, err), 0);
     assert_int_equal(strlen(text), len);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/tokenizer/chat.h"
 #include "tui/cmd/cmd.h"
 #include "tui/meters/units.h"
 #include "tui/model_path.h"
@@ -70,7 +71,43 @@ struct view {
     const struct lade_catalog *cat;
     struct sum all, components[N_COMPONENTS];
     struct layer *layers; /* owned */
+    int tokens;           /* of the tokenizer; 0: there is none */
+    enum lade_chat_family family;
+    bool template_found;
+    char no_tokenizer[LADE_ERR], no_template[LADE_ERR]; /* why, or empty */
 };
+
+static const char *const families[] = {
+    [LADE_CHAT_INSTRUCT] = "instruct",
+    [LADE_CHAT_THINKING] = "thinking",
+    [LADE_CHAT_CODER] = "coder",
+};
+
+/* What belongs to a model besides its weights, and can be missing. */
+static void look_beside(struct view *v)
+{
+    struct lade_tokenizer *tok;
+    if (!lade_tokenizer_open(&tok, v->cat->path, v->no_tokenizer)) {
+        v->tokens = lade_tokenizer_size(tok);
+        *v->no_tokenizer = '\0';
+        lade_tokenizer_close(tok);
+    }
+    if (!lade_chat_detect(&v->family, &v->template_found, v->cat->path, v->no_template))
+        snprintf(v->no_template, sizeof v->no_template, "%s",
+                 v->template_found ? "" : "the chat template; that of Instruct is taken");
+}
+
+enum { N_MISSING = 3 };
+
+/* What is missing, one line each; NULL where nothing is. */
+static void list_missing(const struct view *v, const char *lines[N_MISSING])
+{
+    lines[0] = *v->no_tokenizer ? v->no_tokenizer : NULL;
+    lines[1] = *v->no_template ? v->no_template : NULL;
+    lines[2] = v->cat->generation.sampled
+                   ? NULL
+                   : "how to sample (generation_config.json); what the model's card says is taken";
+}
 
 static int collect(struct view *v, char *err)
 {
@@ -105,12 +142,30 @@ static void print_shape(const struct lade_shape *s)
     printf("layers      %d: %d attention, %d delta-net\n", s->layers, full, s->layers - full);
     printf("hidden      %d, vocabulary %d%s, context %d\n", s->hidden, s->vocab,
            s->tied_embeddings ? " (head tied to the embedding)" : "", s->max_context);
-    printf("attention   %d heads, %d key heads of %d, %d rotary, theta %g\n", s->heads, s->kv_heads,
+    printf("attention   %d heads, %d key heads of %d, %d rotary, theta %g", s->heads, s->kv_heads,
            s->head_dim, s->rotary_dim, s->rope_theta);
+    if (s->yarn_factor > 1)
+        printf(", YaRN %g x %d", s->yarn_factor, s->yarn_original_context);
+    putchar('\n');
     printf("delta-net   %d key heads of %d, %d value heads of %d, convolution %d\n", s->key_heads,
            s->key_dim, s->value_heads, s->value_dim, s->conv_kernel);
     printf("experts     %d of %d, width %d, shared %d\n", s->experts_used, s->experts, s->expert_ff,
            s->shared_ff);
+}
+
+static void print_beside(const struct view *v)
+{
+    const struct lade_generation *g = &v->cat->generation;
+    const char *missing[N_MISSING];
+    if (v->tokens)
+        printf("tokenizer   %d tokens, chat template %s\n", v->tokens, families[v->family]);
+    if (g->sampled)
+        printf("sampling    temperature %g, top-p %g, top-k %d\n", (double)g->temperature,
+               (double)g->top_p, g->top_k);
+    list_missing(v, missing);
+    for (int i = 0; i < N_MISSING; i++)
+        if (missing[i])
+            printf("missing     %s\n", missing[i]);
 }
 
 static void print_component(const char *title, const struct sum *s)
@@ -153,6 +208,7 @@ static void print_text(const struct view *v)
            units_file(total, (double)cat->source_bytes), cat->n_shards,
            cat->n_shards == 1 ? "" : "s");
     print_shape(&cat->shape);
+    print_beside(v);
     printf("\n%-14s %8s %12s %12s %12s %6s\n", "component", "tensors", "weights", "in files",
            "in memory", "bits");
     for (int i = 0; i < N_COMPONENTS; i++)
@@ -175,15 +231,16 @@ static json_t *sum_json(const struct sum *s)
 
 static json_t *shape_json(const struct lade_shape *s)
 {
-    return json_pack("{s:i, s:i, s:i, s:i, s:b, s:i, s:i, s:i, s:i, s:f, s:i, s:i, s:i, s:i, s:i, "
-                     "s:i, s:i, s:i, s:i}",
+    return json_pack("{s:i, s:i, s:i, s:i, s:b, s:i, s:i, s:i, s:i, s:f, s:f, s:i, s:i, s:i, s:i, "
+                     "s:i, s:i, s:i, s:i, s:i}",
                      "layers", s->layers, "hidden", s->hidden, "vocab", s->vocab, "max_context",
                      s->max_context, "tied_embeddings", s->tied_embeddings, "heads", s->heads,
                      "kv_heads", s->kv_heads, "head_dim", s->head_dim, "rotary_dim", s->rotary_dim,
-                     "rope_theta", s->rope_theta, "key_heads", s->key_heads, "value_heads",
-                     s->value_heads, "key_dim", s->key_dim, "value_dim", s->value_dim,
-                     "conv_kernel", s->conv_kernel, "experts", s->experts, "experts_used",
-                     s->experts_used, "expert_ff", s->expert_ff, "shared_ff", s->shared_ff);
+                     "rope_theta", s->rope_theta, "yarn_factor", s->yarn_factor, "key_heads",
+                     s->key_heads, "value_heads", s->value_heads, "key_dim", s->key_dim,
+                     "value_dim", s->value_dim, "conv_kernel", s->conv_kernel, "experts",
+                     s->experts, "experts_used", s->experts_used, "expert_ff", s->expert_ff,
+                     "shared_ff", s->shared_ff);
 }
 
 static json_t *layers_json(const struct view *v)
@@ -214,14 +271,20 @@ static json_t *shards_json(const struct lade_catalog *cat)
 static json_t *to_json(const struct view *v)
 {
     const struct lade_catalog *cat = v->cat;
-    json_t *components = json_object();
+    const char *lines[N_MISSING];
+    json_t *components = json_object(), *missing = json_array();
+    list_missing(v, lines);
+    for (int i = 0; i < N_MISSING; i++)
+        if (lines[i])
+            json_array_append_new(missing, output_string(lines[i]));
     for (int i = 0; i < N_COMPONENTS; i++)
         json_object_set_new(components, titles[i], sum_json(&v->components[i]));
-    return json_pack("{s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:i}", "name",
+    return json_pack("{s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:i, s:i, s:s, s:o}", "name",
                      output_string(cat->name), "path", output_string(cat->path), "format",
                      cat->format, "quantization", cat->quant, "shape", shape_json(&cat->shape),
                      "all", sum_json(&v->all), "components", components, "layers", layers_json(v),
-                     "shards", shards_json(cat), "not_needed", cat->ignored);
+                     "shards", shards_json(cat), "not_needed", cat->ignored, "tokens", v->tokens,
+                     "template", families[v->family], "missing", missing);
 }
 
 int cmd_inspect(const struct options *o)
@@ -235,6 +298,7 @@ int cmd_inspect(const struct options *o)
     if (rc == 0) {
         v.cat = cat;
         rc = collect(&v, err);
+        look_beside(&v);
     }
     if (rc == 0 && o->json)
         rc = output_json(to_json(&v), err);
