@@ -4,7 +4,7 @@
   venv/bin/python tests/reference/demo/build.py --work DIR      (venv: tests/reference/requirements.txt)
 
   tokenizer.py   byte-level BPE on generated conversations          DIR/tok
-  train.py       the float model; under two hours on two cores, minutes on a GPU with --device cuda   DIR/float.pt
+  train.py       the float model; about an hour on two cores, two runs of minutes on a GPU (--device cuda)  DIR/float.pt
   verify.py      same logits as transformers
   ship.py        auto-round's int4-mixed export                     engine/bundled
   evaluate.py    held-out questions, before and after quantization  DIR/before.json, DIR/after.json
@@ -22,18 +22,31 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
-ON_GPU = ["--device", "cuda", "--ranks", "1", "--tokens", "49152", "--warmup", "100", "--workers", "14", "--seconds", "290"]
+GPU = ["--device", "cuda", "--ranks", "1", "--workers", "14"]
+# The runs of train.py; each goes on from the weights of the one before, with a schedule of its own.
+RUNS = {
+    "cpu": [[]],
+    "cuda": [
+        [*GPU, "--tokens", "16384", "--steps", "1323"],
+        [*GPU, "--tokens", "49152", "--steps", "706", "--seed", "21", "--rate", "0.005", "--warmup", "40",
+         "--decay-from", "0.1", "--quantize-from", "0.7"],
+    ],
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--work", required=True)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", choices=RUNS)
     args = parser.parse_args()
     work, bundled = args.work, ROOT / "engine" / "bundled"
+    training = [
+        ["train.py", "--work", work, *run, *(["--start", f"{work}/float.pt"] if i else [])]
+        for i, run in enumerate(RUNS[args.device])
+    ]
     for command in (
         ["tokenizer.py", f"{work}/tok"],
-        ["train.py", "--work", work, *(ON_GPU if args.device == "cuda" else ())],
+        *training,
         ["verify.py", "--work", work],
         ["evaluate.py", "--work", work, "--json", f"{work}/before.json"],
         ["ship.py", "--work", work],
