@@ -41,9 +41,16 @@ static struct fixed fixed_of(const struct lade_placement *p, const struct lade_p
 
 static bool say_short(struct lade_plan_row *row, const char *what, double need, double have)
 {
+    bool small = need < GIB || need - have < 0.1 * GIB; /* digits that show the difference */
+    double unit = small ? GIB / 1024 : GIB;
     row->status = LADE_PLAN_IMPOSSIBLE;
-    snprintf(row->reason, sizeof row->reason, "needs %.1f GiB of %s, %.1f are there", need / GIB,
-             what, have / GIB);
+    int n = snprintf(row->reason, sizeof row->reason, "needs %.*f %s of %s, ", !small,
+                     small ? ceil(need / unit) : need / unit, small ? "MiB" : "GiB", what);
+    if (have > 0)
+        snprintf(row->reason + n, sizeof row->reason - (size_t)n, "%.*f are there", !small,
+                 have / unit);
+    else
+        snprintf(row->reason + n, sizeof row->reason - (size_t)n, "there is none");
     return false;
 }
 

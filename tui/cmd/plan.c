@@ -186,8 +186,8 @@ static void print_text(const struct subject *s, const struct lade_plan *plan)
 {
     char vram[UNITS_MAX], ram[UNITS_MAX];
     const struct lade_plan_machine *m = &s->machine;
-    printf("%s on %s of VRAM, %s of RAM, %s\n", s->name,
-           m->vram ? units_memory(vram, (double)m->vram) : "none",
+    printf("%s on %s%s VRAM, %s of RAM, %s\n", s->name,
+           m->vram ? units_memory(vram, (double)m->vram) : "no", m->vram ? " of" : "",
            units_memory(ram, (double)m->ram), lade_storage_name(m->storage));
     if (s->here && !m->vram && s->probe.n_gpus)
         printf("%s is not used: %s\n", s->probe.gpu[0].name, s->probe.gpu_missing);

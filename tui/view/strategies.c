@@ -238,8 +238,8 @@ static void heading(const struct view *v)
     const struct lade_plan_machine *m = &v->s->plan.machine;
     char vram_text[UNITS_MAX], ram_text[UNITS_MAX], text[160];
     int used = cells_put(v->c, 0, 1, v->c->cols - 2, THEME_TITLE, "Strategies");
-    snprintf(text, sizeof text, "for %s of VRAM, %s of RAM · %s speeds",
-             m->vram ? units_memory(vram_text, (double)m->vram) : "no",
+    snprintf(text, sizeof text, "for %s%s VRAM, %s of RAM · %s speeds",
+             m->vram ? units_memory(vram_text, (double)m->vram) : "no", m->vram ? " of" : "",
              units_memory(ram_text, (double)m->ram), m->measured ? "measured" : "typical");
     if (cells_width(text) + used + 4 > v->c->cols)
         *strstr(text, " · ") = '\0';
