@@ -54,6 +54,11 @@ static int open_gpu(struct lade_devices *d, const struct lade_device_config *con
     return ops->prepare ? ops->prepare(d->dev, &limits, err) : 0;
 }
 
+static bool needs_gpu(const struct lade_placement *place)
+{
+    return place->base == LADE_VRAM || place->vram_experts;
+}
+
 int lade_devices_open(struct lade_devices *d, const struct lade_device_config *config,
                       const struct lade_placement *place, const struct lade_catalog *cat,
                       const char *plugin, size_t cap, char *err)
@@ -61,7 +66,7 @@ int lade_devices_open(struct lade_devices *d, const struct lade_device_config *c
     *d = (struct lade_devices){.cpu = lade_cpu_ops()};
     if (d->cpu->open(&d->cpu_dev, config, err))
         return -1;
-    if (place->base == LADE_VRAM || place->vram_experts) {
+    if (needs_gpu(place)) {
         if (!open_gpu(d, config, place, cat, plugin, cap, err))
             return 0;
         lade_devices_close(d);
@@ -79,6 +84,31 @@ void lade_devices_close(struct lade_devices *d)
     if (d->cpu_dev)
         d->cpu->close(d->cpu_dev);
     *d = (struct lade_devices){0};
+}
+
+int lade_devices_change(struct lade_devices *to, const struct lade_devices *d,
+                        const struct lade_device_config *config, const struct lade_placement *place,
+                        const struct lade_catalog *cat, const char *plugin, size_t cap, char *err)
+{
+    *to = *d;
+    if (needs_gpu(place) == d->gpu)
+        return 0;
+    if (d->gpu) {
+        to->ops = d->cpu;
+        to->dev = d->cpu_dev;
+        to->gpu = false;
+        return 0;
+    }
+    if (!open_gpu(to, config, place, cat, plugin, cap, err))
+        return 0;
+    lade_devices_leave(to, d);
+    return -1;
+}
+
+void lade_devices_leave(const struct lade_devices *d, const struct lade_devices *other)
+{
+    if (d->gpu && !other->gpu)
+        d->ops->close(d->dev);
 }
 
 int lade_devices_alloc(const struct lade_devices *d, void **out, size_t bytes, bool in_ram,

@@ -22,6 +22,15 @@ int lade_devices_open(struct lade_devices *d, const struct lade_device_config *c
                       const char *plugin, size_t cap, char *err);
 void lade_devices_close(struct lade_devices *d);
 
+/* The devices of another placement: *to is *d with the GPU opened, or left out. What `d` has that
+ * `to` lacks, or the other way round, is closed by lade_devices_leave() once it is not in use. On
+ * failure nothing is open that was not before. */
+int lade_devices_change(struct lade_devices *to, const struct lade_devices *d,
+                        const struct lade_device_config *config, const struct lade_placement *place,
+                        const struct lade_catalog *cat, const char *plugin, size_t cap, char *err);
+/* Closes the GPU of `d` if `other` has none. */
+void lade_devices_leave(const struct lade_devices *d, const struct lade_devices *other);
+
 /* The largest work that ops of this model will be asked for. */
 void lade_devices_limits(struct lade_limits *out, const struct lade_catalog *cat, int batch,
                          int context);

@@ -257,10 +257,31 @@ static int run_gpu(struct lade_experts *x, int layer, const struct lade_moe *moe
     return rc;
 }
 
+/* What was in VRAM may be elsewhere now, or nowhere. */
+static void forget_tables(struct lade_experts *x)
+{
+    int experts = x->cat->shape.experts;
+    x->version = lade_tiers_version(x->tiers);
+    for (int layer = 0; layer < x->cat->shape.layers; layer++) {
+        struct lade_expert_table *t = &x->layers[layer];
+        for (int e = 0; e < experts; e++)
+            point(x, t->experts, layer, e, NULL);
+        t->version = new_version();
+        t->complete = false;
+    }
+}
+
+bool lade_experts_moved(const struct lade_experts *x)
+{
+    return x->version != lade_tiers_version(x->tiers);
+}
+
 int lade_experts_run(struct lade_experts *x, int layer, const struct lade_moe *moe, char *err)
 {
     if (!x->devices->gpu)
         return run_cpu(x, layer, moe, err);
+    if (lade_experts_moved(x))
+        forget_tables(x);
     return lade_tiers_settled(x->tiers) ? run_settled(x, layer, moe, err)
                                         : run_gpu(x, layer, moe, err);
 }

@@ -24,6 +24,7 @@ struct lade_experts {
     uint8_t *named;            /* [shape.experts], owned: 0 between waves */
 
     /* with a GPU */
+    uint64_t version;                 /* lade_tiers_version() that the tables below were made for */
     struct lade_expert_table *layers; /* [shape.layers], owned, as the array behind it */
     struct lade_expert *all;
     void *memory;   /* what follows: RAM that the GPU can use */
@@ -41,6 +42,10 @@ void lade_experts_close(struct lade_experts *x);
 /* Adds to moe->y what the routed experts of a layer and the shared one give; of `moe` everything is
  * set but the table and its version, and the routes are computed, or queued to be. */
 int lade_experts_run(struct lade_experts *x, int layer, const struct lade_moe *moe, char *err);
+
+/* Whether what is in VRAM has moved since the last call of lade_experts_run: no recording that names
+ * its addresses is of use any more. */
+bool lade_experts_moved(const struct lade_experts *x);
 
 /* Counts the visits of n tokens whose layers all ran without lade_experts_run, from a recording. */
 void lade_experts_count(struct lade_experts *x, int n);

@@ -250,7 +250,7 @@ int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_
 {
     lade_tiers_begin(f->experts.tiers, n, cancel);
     bool settled = f->ops->record_begin && lade_tiers_settled(f->experts.tiers);
-    if (!settled)
+    if (!settled || lade_experts_moved(&f->experts))
         forget_step(f);
     int rc = settled && n == 1 ? run_step(f, st, ids[0], err) : run_layers(f, st, ids, n, err);
     lade_tiers_end(f->experts.tiers);

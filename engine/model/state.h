@@ -10,21 +10,21 @@
 #include "engine/model/devices.h"
 
 struct lade_layer_state {
-    void *k, *v;     /* full attention: [kv_heads][capacity][head_dim] of cache_type */
-    float *conv;     /* delta-net: [conv_kernel - 1][channels] */
-    float *delta;    /* delta-net: [value_heads][key_dim][value_dim] */
+    void *k, *v;  /* full attention: [kv_heads][capacity][head_dim] of cache_type */
+    float *conv;  /* delta-net: [conv_kernel - 1][channels] */
+    float *delta; /* delta-net: [value_heads][key_dim][value_dim] */
 };
 
 struct lade_state {
     const struct lade_devices *devices; /* borrowed */
-    const struct lade_ops *ops;  /* of the base's device */
+    const struct lade_ops *ops;         /* of the base's device */
     struct lade_device *dev;
-    bool kv_in_ram;              /* where the GPU's KV caches are */
-    enum lade_type cache_type;   /* LADE_F16 or LADE_F32 */
-    int layers, capacity;        /* capacity in tokens */
-    int length;                  /* tokens evaluated */
-    size_t kv_bytes;             /* of one k or v cache */
-    unsigned char *recurrent;    /* all conv and delta states in one run, so that a save is a copy */
+    bool kv_in_ram;            /* where the GPU's KV caches are */
+    enum lade_type cache_type; /* LADE_F16 or LADE_F32 */
+    int layers, capacity;      /* capacity in tokens */
+    int length;                /* tokens evaluated */
+    size_t kv_bytes;           /* of one k or v cache */
+    unsigned char *recurrent;  /* all conv and delta states in one run, so that a save is a copy */
     size_t recurrent_bytes;
     struct lade_layer_state *layer;
 };
@@ -41,6 +41,12 @@ void lade_state_close(struct lade_state *st);
 
 /* Back to no tokens. */
 int lade_state_reset(struct lade_state *st, char *err);
+
+/* Moves everything to other devices, or to other memory of the same ones; both sets are open, the
+ * GPU of both (if any) is the same. One cache at a time, so that little is held twice. On failure
+ * the state is where it was, or, where even that fails, closed (st->ops is NULL). */
+int lade_state_move(struct lade_state *st, const struct lade_shape *shape,
+                    const struct lade_devices *to, bool kv_in_ram, char *err);
 
 /* Copies the recurrent part to / from host memory of recurrent_bytes. After a restore the length
  * must be set to that of the save, at most the tokens the caches still hold. */

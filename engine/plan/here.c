@@ -57,16 +57,19 @@ static void add_drives(struct lade_plan_machine *out, const struct lade_machine 
     out->disk_random_gbps = bytes / eight;
 }
 
-static void choose_gpu(struct lade_plan_machine *out, const struct lade_machine *p, uint64_t cap)
+static void choose_gpu(struct lade_plan_machine *out, const struct lade_machine *p,
+                       const struct lade_plan_caps *caps)
 {
+    uint64_t cap = caps->vram;
     out->vram = out->vram_reserve = 0;
     if (p->gpu_missing[0])
         return;
     for (int i = 0; i < p->n_gpus; i++) {
         const struct lade_machine_gpu *g = &p->gpu[i];
-        if (g->free <= out->vram)
+        uint64_t free = g->free + (i == caps->held_gpu ? caps->held_vram : 0);
+        if (free <= out->vram || (caps->held_vram && i != caps->held_gpu))
             continue;
-        out->vram = g->free;
+        out->vram = free;
         out->gpu = i;
         set(&out->vram_gbps, g->memory_gbps);
         set(&out->link_gbps, g->upload_gbps);
@@ -87,7 +90,7 @@ void lade_plan_machine_of(struct lade_plan_machine *out, const struct lade_machi
         out->ram_reserve = 0;
     }
     if (!caps->cpu_only)
-        choose_gpu(out, p, caps->vram);
+        choose_gpu(out, p, caps);
     else
         out->vram_reserve = 0;
     set(&out->ram_gbps, p->ram_gbps);

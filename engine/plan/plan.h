@@ -111,8 +111,10 @@ struct lade_plan {
 
 /* What a person allows. Zero means no wish. */
 struct lade_plan_caps {
-    uint64_t vram, ram;    /* bytes at most: promises, kept at all times */
-    uint64_t held;         /* RAM that this program holds already and another plan would use */
+    uint64_t vram, ram; /* bytes at most: promises, kept at all times */
+    uint64_t held;      /* RAM that this program holds already and another plan would use */
+    uint64_t held_vram; /* the same on GPU held_gpu, on which the plan then stays */
+    int held_gpu;
     bool cpu_only;         /* as if there were no GPU */
     const char *strategy;  /* NULL or "auto": the best that fits */
     int context, batch;    /* tokens */

@@ -230,11 +230,12 @@ void lade_worker_between(struct lade_engine *e)
     if (!name)
         return;
     struct lade_event ev = {.kind = LADE_EV_STRATEGY};
-    if (lade_model_change(e->model, &e->opt, name, err))
+    if (lade_model_change(e->model, e->session, &e->opt, name, err))
         ev.text = strdup(err);
     lade_worker_publish(e);
     pthread_mutex_lock(&e->lock);
     snprintf(e->info.strategy, sizeof e->info.strategy, "%s", lade_model_strategy(e->model));
+    snprintf(e->info.device, sizeof e->info.device, "%s", e->model->device);
     e->plan = e->model->plan;
     lade_events_put(&e->events, &ev);
     pthread_mutex_unlock(&e->lock);

@@ -16,19 +16,33 @@ static int check_options(const struct lade_model *m, const struct lade_options *
     return 0;
 }
 
+/* RAM that another plan would use and that this process has, besides what every plan needs. */
+static uint64_t held_ram(const struct lade_model *m)
+{
+    struct lade_tiers_stats now;
+    if (!m->tiers)
+        return 0;
+    lade_tiers_stats(m->tiers, &now);
+    uint64_t state = lade_state_bytes(&m->cat->shape, m->context, m->cache_type);
+    uint64_t recurrent = lade_state_recurrent_bytes(&m->cat->shape);
+    uint64_t held = now.ram_held;
+    held += m->place.kv == LADE_RAM ? state - recurrent : 0;
+    held += m->place.base == LADE_RAM ? recurrent : 0;
+    held += m->place.buffers == LADE_RAM ? lade_forward_bytes(&m->cat->shape, m->batch) : 0;
+    return held;
+}
+
 /* Asks the plan where everything shall live. `name` is a row of its table, NULL or "auto". */
 static int make_plan(struct lade_plan *plan, const struct lade_model *m,
                      const struct lade_options *opt, const char *name, char *err)
 {
-    struct lade_tiers_stats now = {0};
-    uint64_t held = 0;
-    if (m->tiers) {
-        lade_tiers_stats(m->tiers, &now);
-        held = m->devices.gpu ? 0 : now.weights - now.in_ram.bytes;
-        held += now.in_ram.room ? now.in_ram.bytes / now.in_ram.room * now.in_ram.experts : 0;
-    }
+    struct lade_device_memory vram = {0};
+    if (m->devices.gpu)
+        m->devices.ops->memory(m->devices.dev, &vram, NULL);
     struct lade_plan_caps caps = {
-        .held = held,
+        .held = held_ram(m),
+        .held_vram = vram.used,
+        .held_gpu = m->place.gpu,
         .vram = opt->vram_cap,
         .ram = opt->ram_cap,
         .cpu_only = opt->cpu_only,
@@ -42,27 +56,6 @@ static int make_plan(struct lade_plan *plan, const struct lade_model *m,
         .cache_dir = opt->cache_dir,
     };
     return lade_plan_here(plan, m->cat, &caps, err);
-}
-
-int lade_model_change(struct lade_model *m, const struct lade_options *opt, const char *name,
-                      char *err)
-{
-    struct lade_plan plan;
-    if (make_plan(&plan, m, opt, name, err))
-        return -1;
-    const struct lade_placement *to = &plan.rows[plan.chosen].place, *is = &m->place;
-    bool moves = to->base != is->base || to->kv != is->kv || to->buffers != is->buffers ||
-                 to->vram_experts != is->vram_experts || to->rest_by != is->rest_by;
-    if (moves || (m->devices.gpu && to->ram_experts != is->ram_experts))
-        return lade_fail(err,
-                         "--strategy %s: this version cannot move weights to or from a GPU while "
-                         "it runs; start again with it",
-                         name);
-    if (to->ram_experts != is->ram_experts && lade_tiers_change_ram(m->tiers, to->ram_experts, err))
-        return -1;
-    m->plan = plan;
-    m->place.ram_experts = to->ram_experts;
-    return 0;
 }
 
 /* The context and the batch that the caches and buffers are made for. */
@@ -91,18 +84,31 @@ static void take_sampling(struct lade_generation *g, enum lade_chat_family famil
     g->top_k = cards[family].top_k;
 }
 
-/* A GPU may hold what the plan says, and what the plan left to its driver. */
-static int open_devices(struct lade_model *m, const struct lade_options *opt, char *err)
+static struct lade_device_config device_config(const struct lade_options *opt)
 {
-    struct lade_device_config config = {
+    return (struct lade_device_config){
         .threads = opt->threads, .isa = opt->isa, .exact = opt->exact};
-    size_t cap = opt->vram_cap;
-    if (!cap && m->plan.n)
-        cap = m->plan.rows[m->plan.chosen].vram_bytes + m->plan.machine.vram_reserve;
-    if (lade_devices_open(&m->devices, &config, &m->place, m->cat, opt->plugin, cap, err))
-        return -1;
+}
+
+/* A GPU may hold what the plan was made for: strategies change, the limit does not. */
+static size_t gpu_cap(const struct lade_options *opt, const struct lade_plan *plan)
+{
+    return opt->vram_cap ? opt->vram_cap : plan->n ? plan->machine.vram : 0;
+}
+
+static void name_device(struct lade_model *m)
+{
     snprintf(m->device, sizeof m->device, "%s: %s", m->devices.ops->name,
              m->devices.ops->describe(m->devices.dev));
+}
+
+static int open_devices(struct lade_model *m, const struct lade_options *opt, char *err)
+{
+    struct lade_device_config config = device_config(opt);
+    if (lade_devices_open(&m->devices, &config, &m->place, m->cat, opt->plugin,
+                          gpu_cap(opt, &m->plan), err))
+        return -1;
+    name_device(m);
     return 0;
 }
 
@@ -136,6 +142,71 @@ int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, 
                          "%s/tokenizer.json: has %d tokens but the model's vocab_size is %d; use "
                          "the tokenizer of this model",
                          opt->model, size, m->cat->shape.vocab);
+    return 0;
+}
+
+/* ---- a change of strategy ---- */
+
+/* The base has moved: binds it again, and brings the session after it. */
+static int follow(struct lade_model *m, struct lade_session *s, char *err)
+{
+    lade_weights_free(&m->weights);
+    if (lade_weights_bind(&m->weights, m->cat, m->tiers, err))
+        return -1;
+    return s ? lade_session_arrive(s, err) : 0;
+}
+
+/* The first half of a move: base and session. */
+static int move_base(struct lade_model *m, struct lade_session *s, const struct lade_placement *to,
+                     const struct lade_devices *next, char *err)
+{
+    if (lade_tiers_move_base(m->tiers, to, next->gpu ? next->ops : NULL,
+                             next->gpu ? next->dev : NULL, err))
+        return -1;
+    m->devices = *next;
+    m->place = *to;
+    return follow(m, s, err);
+}
+
+int lade_model_move(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,
+                    const struct lade_placement *to, char *err)
+{
+    const struct lade_devices was = m->devices;
+    const struct lade_placement from = m->place;
+    struct lade_device_config config = device_config(opt);
+    struct lade_devices next;
+    if (lade_devices_change(&next, &was, &config, to, m->cat, opt->plugin, gpu_cap(opt, &m->plan),
+                            err))
+        return -1;
+    if (s)
+        lade_session_leave(s);
+    int rc = move_base(m, s, to, &next, err);
+    if (rc) { /* back: what was there before has room there */
+        if (s)
+            lade_session_leave(s);
+        move_base(m, s, &from, &was, NULL);
+        lade_tiers_move_experts(m->tiers, &from, NULL);
+        lade_devices_leave(&next, &was);
+        return -1;
+    }
+    rc = lade_tiers_move_experts(m->tiers, to, err);
+    lade_devices_leave(&was, &next);
+    name_device(m);
+    return rc;
+}
+
+int lade_model_change(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,
+                      const char *name, char *err)
+{
+    struct lade_plan plan;
+    if (make_plan(&plan, m, opt, name, err))
+        return -1;
+    struct lade_placement to = plan.rows[plan.chosen].place;
+    to.batch = m->place.batch; /* buffers and context stay what they are */
+    to.context = m->place.context;
+    if (lade_model_move(m, s, opt, &to, err))
+        return -1;
+    m->plan = plan;
     return 0;
 }
 

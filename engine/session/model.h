@@ -19,7 +19,7 @@ struct lade_model {
     int context, batch;
     enum lade_type cache_type;
     char device[128];
-    struct lade_plan plan;           /* none (n = 0) where the options had a placement */
+    struct lade_plan plan; /* none (n = 0) where the options had a placement */
     struct lade_placement place;
 };
 
@@ -31,9 +31,19 @@ int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, 
 int lade_model_load(struct lade_model *m, lade_load_fn *progress, void *user,
                     const atomic_bool *cancel, char *err);
 
-/* Plans again with `name` ("auto" or a row of the table) and moves the pieces to their new homes.
- * After a failure the model is as it was. */
-int lade_model_change(struct lade_model *m, const struct lade_options *opt, const char *name,
-                      char *err);
+/* Plans again with `name` ("auto" or a row of the table) and moves everything to its new home, the
+ * session's caches and state too (NULL: there is no session). The timeline stays, but for the
+ * logits of its last token. After a failure the model is as it was. */
+int lade_model_change(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,
+                      const char *name, char *err);
+/* The same with a placement instead of a plan: for tests, and inside. */
+int lade_model_move(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,
+                    const struct lade_placement *to, char *err);
+
+/* Before the model's placement changes: the session gives up its buffers. Afterwards, when the base
+ * is where the model's devices and placement say: it brings its caches and state there, too. Fails
+ * with the caches where they were; both may then be called again for the placement that was. */
+void lade_session_leave(struct lade_session *s);
+int lade_session_arrive(struct lade_session *s, char *err);
 
 #endif

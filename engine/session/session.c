@@ -9,7 +9,7 @@
 enum { SNAPSHOTS = 4 };
 
 struct snapshot {
-    int length;          /* tokens before it; 0 = free */
+    int length; /* tokens before it; 0 = free */
     unsigned char *data;
 };
 
@@ -24,6 +24,13 @@ struct lade_session {
     int wanted, fetched; /* how many are wanted, and were fetched; 0 = all; fetched -1 = none */
     struct snapshot snapshots[SNAPSHOTS];
 };
+
+static int open_forward(struct lade_session *s, char *err)
+{
+    struct lade_model *m = s->model;
+    return lade_forward_open(&s->forward, m->cat, &m->weights, m->tiers, &m->devices, m->batch,
+                             m->place.buffers == LADE_RAM, err);
+}
 
 int lade_session_open(struct lade_session **out, struct lade_model *m, char *err)
 {
@@ -40,8 +47,7 @@ int lade_session_open(struct lade_session **out, struct lade_model *m, char *err
         lade_fail(err, "%s: out of memory; close other programs", m->cat->path);
     else if (!lade_state_open(&s->state, shape, &m->devices, m->context, m->cache_type,
                               m->place.kv == LADE_RAM, err) &&
-             !lade_forward_open(&s->forward, m->cat, &m->weights, m->tiers, &m->devices, m->batch,
-                                m->place.buffers == LADE_RAM, err)) {
+             !open_forward(s, err)) {
         *out = s;
         return 0;
     }
@@ -65,6 +71,26 @@ void lade_session_close(struct lade_session *s)
     free(s->logits);
     free(s->top_ids);
     free(s);
+}
+
+void lade_session_leave(struct lade_session *s)
+{
+    if (s->forward.ops) {
+        s->forward.ops->sync(s->forward.dev, NULL);
+        lade_forward_close(&s->forward);
+    }
+    s->has_logits = false;
+}
+
+int lade_session_arrive(struct lade_session *s, char *err)
+{
+    struct lade_model *m = s->model;
+    if (!s->state.ops)
+        return lade_fail(err, "%s: the conversation's memory is lost; start again", m->cat->path);
+    return lade_state_move(&s->state, &m->cat->shape, &m->devices, m->place.kv == LADE_RAM, err) ||
+                   open_forward(s, err)
+               ? -1
+               : 0;
 }
 
 /* Forgets snapshots beyond `length` tokens: the timeline they describe is gone. */
@@ -130,8 +156,10 @@ static int check_ids(const struct lade_session *s, const int32_t *ids, int n, ch
     int vocab = s->model->cat->shape.vocab;
     for (int i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= vocab)
-            return lade_fail(err, "token %d: id %d is not below the model's vocab_size %d; check "
-                             "the ids", i, ids[i], vocab);
+            return lade_fail(err,
+                             "token %d: id %d is not below the model's vocab_size %d; check "
+                             "the ids",
+                             i, ids[i], vocab);
     return 0;
 }
 
@@ -140,6 +168,9 @@ static int check_ids(const struct lade_session *s, const int32_t *ids, int n, ch
 static int evaluate(struct lade_session *s, const int32_t *ids, int n, const atomic_bool *cancel,
                     char *err)
 {
+    if (!s->forward.ops || !s->state.ops)
+        return lade_fail(err, "%s: its memory was lost in a change of strategy; start again",
+                         s->model->cat->path);
     memcpy(s->ids + s->state.length, ids, (size_t)n * sizeof *ids);
     s->has_logits = false;
     if (!lade_forward_run(&s->forward, &s->state, ids, n, cancel, err))
@@ -182,8 +213,10 @@ int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int sta
                       char *err)
 {
     if (n < 1 || n > s->model->context)
-        return lade_fail(err, "prompt: has %d tokens but the context holds %d; shorten it, start "
-                         "a new conversation, or raise --context", n, s->model->context);
+        return lade_fail(err,
+                         "prompt: has %d tokens but the context holds %d; shorten it, start "
+                         "a new conversation, or raise --context",
+                         n, s->model->context);
     if (check_ids(s, ids, n, err))
         return -1;
     int common = 0;

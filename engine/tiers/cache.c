@@ -1,6 +1,7 @@
 #include "engine/tiers/cache.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- the heap of a kind: coldest expert first ------------------------------------------------ */
 
@@ -74,42 +75,62 @@ static void list_free(struct lade_cache *c, struct lade_cache_kind *k)
             k->free[k->n_free++] = slot;
 }
 
+int lade_cache_set_stage(struct lade_cache *c, int n_stage, char *err)
+{
+    int slots = c->first_stage + n_stage;
+    size_t n = (size_t)slots;
+    int *expert_in = realloc(c->expert_in, n * sizeof *expert_in);
+    c->expert_in = expert_in ? expert_in : c->expert_in;
+    int *heap_at = realloc(c->heap_at, n * sizeof *heap_at);
+    c->heap_at = heap_at ? heap_at : c->heap_at;
+    uint8_t *state = realloc(c->state, n * sizeof *state);
+    c->state = state ? state : c->state;
+    uint16_t *pins = realloc(c->pins, n * sizeof *pins);
+    c->pins = pins ? pins : c->pins;
+    int *stage = realloc(c->stage, (n_stage ? (size_t)n_stage : 1) * sizeof *stage);
+    c->stage = stage ? stage : c->stage;
+    if (!expert_in || !heap_at || !state || !pins || !stage)
+        return lade_fail(err, "a cache of %d experts: out of memory; close other programs", slots);
+    c->n_stage = n_stage;
+    c->n_slots = slots;
+    c->n_stage_free = 0;
+    for (int slot = slots - 1; slot >= c->first_stage; slot--) {
+        c->expert_in[slot] = c->heap_at[slot] = -1;
+        c->state[slot] = LADE_SLOT_FREE;
+        c->pins[slot] = 0;
+        c->stage[c->n_stage_free++] = slot;
+    }
+    return 0;
+}
+
 int lade_cache_open(struct lade_cache *c, const struct lade_kinds *kinds, const int *room,
                     int n_stage, const double *score, char *err)
 {
-    int experts = kinds->n_experts, slots = experts + n_stage;
-    size_t n = (size_t)slots;
-    *c = (struct lade_cache){.kinds = kinds,
-                             .score = score,
-                             .n_slots = slots,
-                             .first_stage = experts,
-                             .n_stage = n_stage};
-    c->slot_of = malloc((size_t)experts * sizeof *c->slot_of);
-    c->expert_in = malloc(n * sizeof *c->expert_in);
-    c->heap_at = malloc(n * sizeof *c->heap_at);
-    c->state = calloc(n, sizeof *c->state);
-    c->pins = calloc(n, sizeof *c->pins);
+    int experts = kinds->n_experts;
+    size_t n = (size_t)experts;
+    *c = (struct lade_cache){.kinds = kinds, .score = score, .first_stage = experts};
+    c->slot_of = malloc(n * sizeof *c->slot_of);
     c->numbers = malloc(2 * n * sizeof *c->numbers);
-    if (!c->slot_of || !c->expert_in || !c->heap_at || !c->state || !c->pins || !c->numbers) {
+    if (!c->slot_of || !c->numbers || lade_cache_set_stage(c, n_stage, NULL)) {
         lade_cache_close(c);
-        return lade_fail(err, "a cache of %d experts: out of memory; close other programs", slots);
+        return lade_fail(err, "a cache of %d experts: out of memory; close other programs",
+                         experts + n_stage);
     }
+    memset(c->state, LADE_SLOT_FREE, n * sizeof *c->state);
+    memset(c->pins, 0, n * sizeof *c->pins);
     fill(c->slot_of, experts, -1);
-    fill(c->expert_in, slots, -1);
-    fill(c->heap_at, slots, -1);
+    fill(c->expert_in, experts, -1);
+    fill(c->heap_at, experts, -1);
     for (int i = 0, first = 0; i < kinds->n; i++) {
         struct lade_cache_kind *k = &c->kind[i];
         *k = (struct lade_cache_kind){.first = first,
                                       .count = kinds->kind[i].experts,
                                       .room = room[i],
                                       .heap = c->numbers + first,
-                                      .free = c->numbers + slots + first};
+                                      .free = c->numbers + experts + first};
         list_free(c, k);
         first += k->count;
     }
-    c->stage = c->numbers + slots + experts;
-    for (int slot = slots - 1; slot >= experts; slot--)
-        c->stage[c->n_stage_free++] = slot;
     return 0;
 }
 
@@ -121,6 +142,7 @@ void lade_cache_close(struct lade_cache *c)
     free(c->state);
     free(c->pins);
     free(c->numbers);
+    free(c->stage);
     *c = (struct lade_cache){0};
 }
 

@@ -37,13 +37,13 @@ struct lade_cache {
     struct lade_cache_kind kind[LADE_MAX_KINDS];
     int n_slots; /* the stage included */
     int first_stage, n_stage;
-    int *stage, n_stage_free; /* free slots of the stage */
+    int *stage, n_stage_free; /* owned: free slots of the stage */
     int *slot_of;             /* [n_experts] slot or -1 */
     int *expert_in;           /* [n_slots] expert or -1 */
     uint8_t *state;           /* [n_slots] enum lade_slot_state */
     uint16_t *pins;           /* [n_slots] */
     int *heap_at;             /* [n_slots] place in the heap, or -1 */
-    int *numbers;             /* owned: what the heaps and free lists lie in */
+    int *numbers;             /* owned: what the heaps and free lists of the kinds lie in */
     int here;                 /* experts whose slot is HERE, the stage included */
     int evicted;              /* so far */
 };
@@ -68,6 +68,9 @@ void lade_cache_failed(struct lade_cache *c, int slot);
 
 void lade_cache_pin(struct lade_cache *c, int slot);
 void lade_cache_unpin(struct lade_cache *c, int slot);
+
+/* Another number of slots of the stage, none of which may be in use. On failure nothing changes. */
+int lade_cache_set_stage(struct lade_cache *c, int n_stage, char *err);
 
 /* Makes `slot` (HERE, no pins) free. */
 void lade_cache_evict(struct lade_cache *c, int slot);

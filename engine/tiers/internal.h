@@ -1,7 +1,7 @@
 /* internal.h - inside engine/tiers: the state that its files share.
  *
- * tiers.c opens and closes; ask.c serves the forward pass; load.c decides what is read first;
- * movers.c brings it; vram.c is what a GPU adds. Below them, each knowing nothing of the others:
+ * tiers.c opens and closes; change.c gives everything other homes; ask.c serves the forward pass;
+ * load.c decides what is read first; movers.c brings it; vram.c is what a GPU adds. Below them, each knowing nothing of the others:
  * cache.h (who is in which slot), store.h (where slots are), haul.h (one job's reads), io.h. */
 #ifndef LADE_TIERS_INTERNAL_H
 #define LADE_TIERS_INTERNAL_H
@@ -69,6 +69,7 @@ struct lade_load {
     int n_order, next_expert;
     uint8_t *homes;   /* [n_experts] enum lade_home bits: where the load shall bring it */
     uint8_t *planned; /* [n_experts] counts for the progress and is not home yet */
+    int n_planned;    /* how many are; a layer that asks first may be bringing the last of them */
     int flying;       /* load jobs on their way */
     uint64_t *shard_done, *shard_bytes; /* [n_shards] */
     uint64_t done, bytes;
@@ -86,6 +87,8 @@ void lade_load_close(struct lade_tiers *t);
 bool lade_load_pick(struct lade_tiers *t, struct lade_job *job);
 /* Under the lock: expert e is home or never will be; a job of the base is done. */
 void lade_load_count_expert(struct lade_tiers *t, int e);
+/* Under the lock: what was to bring expert e on demand has failed; the load tries again. */
+void lade_load_missed(struct lade_tiers *t, int e);
 void lade_load_count_base(struct lade_tiers *t, int base);
 /* Under the lock: notices that the load has ended, or shall. */
 void lade_load_check_end(struct lade_tiers *t);
@@ -152,13 +155,26 @@ struct lade_vram {
     struct lade_carried *carried; /* [shape.experts] of a wave; owned */
 };
 
-int lade_vram_open(struct lade_tiers *t, const struct lade_tiers_config *config, char *err);
+/* Opens it for a placement, without any memory but the stage; the base is apart. Nothing where the
+ * placement uses no GPU. */
+int lade_vram_open(struct lade_tiers *t, const struct lade_placement *place,
+                   const struct lade_ops *gpu, struct lade_device *dev, char *err);
 void lade_vram_close(struct lade_tiers *t);
+/* Memory for the pieces of the base, and back. */
+int lade_vram_open_base(struct lade_tiers *t, char *err);
+void lade_vram_close_base(struct lade_tiers *t);
+
+/* Slots that experts pass through in a placement, and the bytes that are left for those that stay. */
+int lade_vram_stage(const struct lade_tiers *t, const struct lade_placement *place);
+uint64_t lade_vram_budget(const struct lade_tiers *t, const struct lade_placement *place);
+/* Another number of such slots; the memory for them is the store's. */
+int lade_vram_size_stage(struct lade_tiers *t, int n_stage, char *err);
 
 /* Any thread: an expert's packed bytes from a slot of RAM to one of VRAM; returns when they are
  * there. */
 int lade_vram_put(struct lade_tiers *t, int expert, int slot, int vslot, char *err);
-/* Any thread: a piece of the base from RAM to VRAM; its RAM is given back. */
+/* Any thread: a piece of the base from RAM to VRAM; _put gives its RAM back. */
+int lade_vram_copy_base(struct lade_tiers *t, int piece, char *err);
 int lade_vram_put_base(struct lade_tiers *t, int piece, char *err);
 
 /* The engine's thread, without the lock: starts to carry the first n of `carried` and has compute
@@ -167,6 +183,12 @@ int lade_vram_carry(struct lade_tiers *t, int n, char *err);
 /* The engine's thread, without the lock: gives up what copies have read; with `wait`, at least one
  * (if there is any). */
 int lade_vram_reap(struct lade_tiers *t, bool wait, char *err);
+
+/* ---- other homes (change.c) ---- */
+
+/* Gives a cache and its store these rooms, or as much as there is memory for. */
+void lade_set_rooms(struct lade_tiers *t, struct lade_cache *c, struct lade_store *s,
+                    const int *room);
 
 /* ---- all of it ---- */
 
@@ -188,6 +210,7 @@ struct lade_tiers {
     struct lade_mover movers[LADE_MOVERS];
     int n_movers;
     size_t stage_limit; /* bytes of one mover's stage, but for larger tensors */
+    uint64_t version;   /* of the addresses in VRAM: counts changes of sizes */
 
     pthread_mutex_t report_lock; /* one progress call at a time; taken before `lock` */
     uint64_t *reported;          /* [n_shards] guarded by report_lock, as the next */
@@ -222,6 +245,12 @@ static inline size_t lade_expert_bytes(const struct lade_tiers *t, int e)
 static inline int lade_vslot(const struct lade_tiers *t, int e)
 {
     return t->vram.ops ? t->vram.cache.slot_of[e] : -1;
+}
+
+/* Whether a placement has anything in VRAM. */
+static inline bool lade_on_gpu(const struct lade_placement *place)
+{
+    return place->base == LADE_VRAM || place->vram_experts;
 }
 
 /* Whether experts that are not in VRAM are carried there to be computed. */

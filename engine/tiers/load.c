@@ -142,16 +142,24 @@ static bool is_home(const struct lade_tiers *t, int e)
 }
 
 /* Gives the first of the candidates, which are in order of heat, a home in one memory, as many as
- * have room there. */
+ * have room there beside those that are in it already. */
 static void choose_home(struct lade_tiers *t, const struct candidate *c,
                         const struct lade_cache *cache, enum lade_home home, bool others_too)
 {
     int left[LADE_MAX_KINDS];
     for (int i = 0; i < t->kinds.n; i++)
         left[i] = cache->kind[i].room;
+    for (int e = 0; e < t->kinds.n_experts; e++) {
+        int slot = cache->slot_of[e];
+        if (slot < 0 || lade_cache_is_stage(cache, slot))
+            continue;
+        t->load.homes[e] |= home;
+        left[t->kinds.of[e]]--;
+    }
     for (int i = 0; i < t->kinds.n_experts; i++) {
         uint8_t *homes = &t->load.homes[c[i].expert];
-        if ((!*homes || others_too) && left[t->kinds.of[c[i].expert]]-- > 0)
+        bool free = !(*homes & home) && (!*homes || others_too);
+        if (free && left[t->kinds.of[c[i].expert]]-- > 0)
             *homes |= home;
     }
 }
@@ -193,6 +201,7 @@ static int plan_experts(struct lade_tiers *t, char *err)
     for (int i = 0; i < chosen; i++) {
         l->order[l->n_order++] = c[i].expert;
         l->planned[c[i].expert] = 1;
+        l->n_planned++;
         l->bytes += count_spans(t, c[i].expert, l->shard_bytes);
     }
     free(c);
@@ -233,8 +242,9 @@ static int take_slots(struct lade_tiers *t, int e, struct lade_job *job)
 {
     uint8_t homes = t->load.homes[e];
     int at = job->n, slot = t->ram.slot_of[e];
-    if (slot >= 0)
-        return -1; /* a layer is using it in passing */
+    if (slot >= 0) /* a layer is using it in passing; or it has come to RAM to stay */
+        return t->ram.state[slot] == LADE_SLOT_FILLING || lade_cache_is_stage(&t->ram, slot) ? -1
+                                                                                             : 0;
     job->vslots[at] = -1;
     slot = lade_cache_take(&t->ram, e, homes & LADE_HOME_RAM ? LADE_TAKE_FREE : LADE_TAKE_PASSING);
     if (slot < 0)
@@ -316,7 +326,14 @@ void lade_load_count_expert(struct lade_tiers *t, int e)
     if (!t->load.planned[e])
         return;
     t->load.planned[e] = 0;
+    t->load.n_planned--;
     t->load.done += count_spans(t, e, t->load.shard_done);
+}
+
+void lade_load_missed(struct lade_tiers *t, int e)
+{
+    if (t->load.planned[e])
+        t->load.next_expert = 0; /* what is home is passed over quickly */
 }
 
 void lade_load_count_base(struct lade_tiers *t, int base)
@@ -332,7 +349,7 @@ void lade_load_count_base(struct lade_tiers *t, int base)
 void lade_load_check_end(struct lade_tiers *t)
 {
     struct lade_load *l = &t->load;
-    bool all = l->next_base == l->n_base && l->next_expert == l->n_order;
+    bool all = l->next_base == l->n_base && l->next_expert == l->n_order && !l->n_planned;
     l->ended = !l->flying && (all || l->failed);
 }
 

@@ -93,6 +93,7 @@ static void publish_expert(struct lade_tiers *t, const struct lade_job *j, int i
     int e = j->experts[i], slot = j->slots[i], vslot = j->vslots[i];
     if (err) {
         lade_ask_failed(t, e, err);
+        lade_load_missed(t, e);
         lade_cache_failed(&t->ram, slot);
         if (vslot >= 0)
             lade_cache_failed(&t->vram.cache, vslot);

@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 
 /* A chunk is some MiB, and a small part of what there is, so that little is lost to rounding. */
-enum { CHUNK = 64 << 20, PARTS = 32, HUGE_PAGE = 2 << 20 };
+enum { CHUNK = 64 << 20, PARTS = 32, HUGE_PAGE = 2 << 20, PAGE = 4096 };
 
 /* ---- one block of memory --------------------------------------------------------------------- */
 
@@ -56,17 +56,45 @@ static int slots_per_chunk(const struct lade_kind *k, uint64_t budget)
     return slots < 1 ? 1 : slots;
 }
 
-size_t lade_store_rooms(enum lade_store_kind where, const struct lade_kinds *k, uint64_t budget,
-                        int *room)
+/* Cuts the rooms that a budget gives to whole chunks; returns the bytes they take. */
+static size_t whole_chunks(const struct lade_kinds *k, uint64_t budget, const int *per_chunk,
+                           int *room)
 {
     size_t taken = lade_kinds_rooms(k, budget, room);
-    for (int i = 0; i < k->n && where != LADE_STORE_RAM; i++) {
-        int per = slots_per_chunk(&k->kind[i], budget);
-        int rest = room[i] == k->kind[i].experts ? 0 : room[i] % per;
+    for (int i = 0; i < k->n; i++) {
+        int rest = room[i] == k->kind[i].experts ? 0 : room[i] % per_chunk[i];
         room[i] -= rest;
         taken -= (size_t)rest * k->kind[i].stride;
     }
     return taken;
+}
+
+size_t lade_store_rooms(enum lade_store_kind where, const struct lade_kinds *k, uint64_t budget,
+                        int *room)
+{
+    int per_chunk[LADE_MAX_KINDS];
+    for (int i = 0; i < k->n; i++)
+        per_chunk[i] = where == LADE_STORE_RAM ? 1 : slots_per_chunk(&k->kind[i], budget);
+    return whole_chunks(k, budget, per_chunk, room);
+}
+
+void lade_store_fit(const struct lade_store *s, uint64_t budget, int *room)
+{
+    if (s->where == LADE_STORE_RAM)
+        lade_kinds_rooms(s->kinds, budget, room);
+    else
+        whole_chunks(s->kinds, budget, s->per_chunk, room);
+}
+
+bool lade_store_suits(const struct lade_store *s, uint64_t budget)
+{
+    enum { TIMES = 4 };
+    for (int i = 0; i < s->kinds->n && s->where != LADE_STORE_RAM; i++) {
+        int want = slots_per_chunk(&s->kinds->kind[i], budget), is = s->per_chunk[i];
+        if (is > TIMES * want || want > TIMES * is)
+            return false;
+    }
+    return true;
 }
 
 static int chunks_of(const struct lade_store *s, int kind)
@@ -166,6 +194,16 @@ int lade_store_resize(struct lade_store *s, int kind, int room, char *err)
     return failed;
 }
 
+int lade_store_reached(const struct lade_store *s, int kind)
+{
+    int slots = 0, most = s->kinds->kind[kind].experts;
+    if (s->where == LADE_STORE_RAM)
+        return most;
+    for (int i = 0; i < chunks_of(s, kind) && s->chunk[kind][i]; i++)
+        slots += chunk_slots(s, kind, i);
+    return slots;
+}
+
 static int kind_of(const struct lade_store *s, int slot)
 {
     int kind = s->kinds->n - 1;
@@ -188,4 +226,63 @@ unsigned char *lade_store_slot(const struct lade_store *s, int slot)
     if (s->where == LADE_STORE_RAM)
         return s->arena[kind] + (size_t)at * stride;
     return s->chunk[kind][at / s->per_chunk[kind]] + (size_t)(at % s->per_chunk[kind]) * stride;
+}
+
+/* ---- from one store to another --------------------------------------------------------------- */
+
+static int copy_slot(const struct lade_store *from, const struct lade_store *to, int slot)
+{
+    size_t bytes = lade_store_stride(from, slot);
+    unsigned char *source = lade_store_slot(from, slot), *target = lade_store_slot(to, slot);
+    if (from->where == LADE_STORE_VRAM)
+        return from->ops->copy(from->dev, target, source, bytes, NULL);
+    memcpy(target, source, bytes);
+    return 0;
+}
+
+/* Slots [0, done) of a kind are not needed any more. */
+static void release_before(struct lade_store *s, int kind, int done)
+{
+    size_t bytes = (size_t)done * s->kinds->kind[kind].stride;
+    if (s->where == LADE_STORE_RAM) {
+        madvise(s->arena[kind], bytes / PAGE * PAGE, MADV_DONTNEED);
+        return;
+    }
+    for (int i = 0, slots = 0; i < chunks_of(s, kind); i++) {
+        slots += chunk_slots(s, kind, i);
+        if (slots > done)
+            break;
+        give_back(s, s->where, s->chunk[kind][i], 0);
+        s->chunk[kind][i] = NULL;
+    }
+}
+
+/* Moves some slots of a kind; false where there is no memory for them, or the GPU is lost. */
+static bool move_slots(struct lade_store *s, struct lade_store *to, int kind, int from, int end)
+{
+    if (lade_store_resize(to, kind, end, NULL))
+        return false;
+    for (int i = from; i < end; i++)
+        if (copy_slot(s, to, s->first[kind] + i))
+            return false;
+    /* free() does not wait for the copies */
+    if (s->where == LADE_STORE_VRAM && s->ops->sync(s->dev, NULL))
+        return false;
+    release_before(s, kind, end);
+    return true;
+}
+
+void lade_store_move(struct lade_store *s, struct lade_store *to, int *room)
+{
+    for (int i = 0; i < s->kinds->n; i++) {
+        const struct lade_store *chunked = to->where == LADE_STORE_RAM ? s : to;
+        int per = chunked->per_chunk[i], done = 0;
+        for (; done < room[i]; done = done + per < room[i] ? done + per : room[i])
+            if (!move_slots(s, to, i, done, done + per < room[i] ? done + per : room[i]))
+                break;
+        room[i] = done;
+    }
+    lade_store_close(s);
+    *s = *to;
+    *to = (struct lade_store){0};
 }

@@ -42,6 +42,19 @@ void lade_store_close(struct lade_store *s);
  * that had memory keep it. */
 int lade_store_resize(struct lade_store *s, int kind, int room, char *err);
 
+/* How many slots of each kind `budget` bytes give in whole chunks of this store. */
+void lade_store_fit(const struct lade_store *s, uint64_t budget, int *room);
+/* Whether its chunks suit a budget: not so large that much is lost, nor so small that there are
+ * very many. */
+bool lade_store_suits(const struct lade_store *s, uint64_t budget);
+/* Slots of a kind that have memory, from the first on. */
+int lade_store_reached(const struct lade_store *s, int kind);
+
+/* Moves the bytes of the first room[] slots of each kind to `to`, an open store without memory of
+ * its own but the stage, and closes `s`. Chunk by chunk, so that little is held twice; both are in
+ * RAM or both on the same GPU. room[] becomes what `to` has memory for: less where there was none. */
+void lade_store_move(struct lade_store *s, struct lade_store *to, int *room);
+
 /* A slot: where it is, and how far it is to the next. */
 unsigned char *lade_store_slot(const struct lade_store *s, int slot);
 size_t lade_store_stride(const struct lade_store *s, int slot);

@@ -75,11 +75,20 @@ void lade_slot_prepare(struct lade_tiers *t, int slot, int expert)
 
 /* ---- open, close ----------------------------------------------------------------------------- */
 
+/* Gives a new cache its rooms, all of which must be there. */
+static int open_rooms(struct lade_cache *c, struct lade_store *s, const int *room, char *err)
+{
+    for (int i = 0; i < c->kinds->n; i++)
+        if (lade_store_resize(s, i, lade_cache_resize(c, i, room[i], NULL, NULL), err))
+            return -1;
+    return 0;
+}
+
 /* Half of the staging memory are slots, the other half what the movers read to. Where experts are
  * carried to a GPU all slots are memory that it can read. */
 static int open_ram(struct lade_tiers *t, char *err)
 {
-    int room[LADE_MAX_KINDS];
+    int room[LADE_MAX_KINDS], none[LADE_MAX_KINDS] = {0};
     enum lade_store_kind stage_where = t->vram.ops ? LADE_STORE_PINNED : LADE_STORE_RAM;
     enum lade_store_kind where = lade_streams(t) ? LADE_STORE_PINNED : LADE_STORE_RAM;
     size_t half = t->place.staging / 2;
@@ -89,19 +98,30 @@ static int open_ram(struct lade_tiers *t, char *err)
     size_t least = page_up(t->kinds.read_largest) + 16 * LADE_DIRECT;
     t->stage_limit = half / LADE_MOVERS > least ? half / LADE_MOVERS : least;
     t->stage_limit = page_up(t->stage_limit);
-    lade_store_rooms(where, &t->kinds, t->place.ram_experts, room);
-    if (lade_cache_open(&t->ram, &t->kinds, room, (int)stage, t->heat.score, err) ||
+    if (lade_cache_open(&t->ram, &t->kinds, none, (int)stage, t->heat.score, err) ||
         lade_store_open(&t->store, where, stage_where, &t->kinds, t->place.ram_experts, (int)stage,
                         t->vram.ops, t->vram.dev, err))
         return -1;
-    for (int i = 0; i < t->kinds.n; i++)
-        if (lade_store_resize(&t->store, i, room[i], err))
-            return -1;
+    lade_store_fit(&t->store, t->place.ram_experts, room);
     t->stage_kind = malloc(stage);
     if (!t->stage_kind)
         return lade_fail(err, "%s: out of memory; close other programs", t->cat->path);
     memset(t->stage_kind, NO_KIND, stage);
-    return 0;
+    return open_rooms(&t->ram, &t->store, room, err);
+}
+
+static int open_vram(struct lade_tiers *t, const struct lade_tiers_config *config, char *err)
+{
+    int room[LADE_MAX_KINDS];
+    if (lade_vram_open(t, &t->place, config->gpu, config->gpu_dev, err))
+        return -1;
+    if (!t->vram.ops)
+        return 0;
+    lade_store_fit(&t->vram.store, lade_vram_budget(t, &t->place), room);
+    return open_rooms(&t->vram.cache, &t->vram.store, room, err) ||
+                   (t->place.base == LADE_VRAM && lade_vram_open_base(t, err))
+               ? -1
+               : 0;
 }
 
 static void init_locks(struct lade_tiers *t)
@@ -130,7 +150,7 @@ int lade_tiers_open(struct lade_tiers **out, const struct lade_tiers_config *con
     if (!t->reported)
         lade_fail(err, "%s: out of memory; close other programs", t->cat->path);
     if (!t->reported || lade_kinds_open(&t->kinds, t->cat, err) ||
-        lade_heat_open(&t->heat, t->kinds.n_experts, err) || lade_vram_open(t, config, err) ||
+        lade_heat_open(&t->heat, t->kinds.n_experts, err) || open_vram(t, config, err) ||
         open_ram(t, err) || reserve_base(t, err) || lade_load_open(t, err) ||
         lade_ask_open(t, err) || lade_files_open(&t->files, t->cat, err)) {
         lade_tiers_close(t);
@@ -203,36 +223,6 @@ int lade_tiers_wait(struct lade_tiers *t, bool all, char *err)
     return result;
 }
 
-static void move_expert(void *user, int from, int to)
-{
-    const struct lade_tiers *t = user;
-    memcpy(lade_store_slot(&t->store, to), lade_store_slot(&t->store, from),
-           lade_store_stride(&t->store, from));
-}
-
-int lade_tiers_change_ram(struct lade_tiers *t, uint64_t ram_experts, char *err)
-{
-    const atomic_bool *cancel = t->load.cancel;
-    int room[LADE_MAX_KINDS];
-    lade_movers_stop(t); /* what is on its way arrives before */
-    t->stop = false;
-    t->place.ram_experts = ram_experts;
-    lade_store_rooms(LADE_STORE_RAM, &t->kinds, ram_experts, room);
-    for (int i = 0; i < t->kinds.n; i++) {
-        int reached = lade_cache_resize(&t->ram, i, room[i], move_expert, t);
-        if (lade_store_resize(&t->store, i, reached, err))
-            return -1;
-    }
-    lade_load_close(t);
-    t->base_is_home = true;
-    t->end_reported = false;
-    memset(t->reported, 0, (size_t)t->cat->n_shards * sizeof *t->reported);
-    if (lade_load_open(t, err))
-        return -1;
-    t->load.cancel = cancel;
-    return lade_movers_start(t, err);
-}
-
 const void *lade_tiers_base(const struct lade_tiers *t, int piece)
 {
     return t->vram.base ? t->vram.base[piece] : t->base + t->base_at[piece];
@@ -261,7 +251,11 @@ void lade_tiers_stats(struct lade_tiers *t, struct lade_tiers_stats *out)
     if (t->vram.ops)
         tell_residence(&out->in_vram, &t->vram.cache, &t->kinds);
     pthread_mutex_unlock(&t->lock);
-    size_t stages = (size_t)t->ram.n_stage + (size_t)t->vram.cache.n_stage;
-    out->weights += out->in_ram.bytes + out->in_vram.bytes + stages * t->kinds.largest +
-                    LADE_MOVERS * t->stage_limit;
+    size_t ram_stage = (size_t)t->ram.n_stage * t->kinds.largest + LADE_MOVERS * t->stage_limit;
+    out->weights += out->in_ram.bytes + out->in_vram.bytes + ram_stage +
+                    (size_t)t->vram.cache.n_stage * t->kinds.largest;
+    bool touched = t->store.where == LADE_STORE_RAM && out->in_ram.room; /* only what is used */
+    out->ram_held =
+        (t->vram.base ? 0 : t->base_bytes) + ram_stage +
+        (touched ? out->in_ram.bytes / out->in_ram.room * out->in_ram.experts : out->in_ram.bytes);
 }

@@ -51,10 +51,27 @@ int lade_tiers_load(struct lade_tiers *t, lade_load_fn *progress, void *user,
 /* Waits until the base is home, or with `all` until the load has ended. Fails with its error. */
 int lade_tiers_wait(struct lade_tiers *t, bool all, char *err);
 
-/* Changes how many bytes of experts RAM holds, between forward passes, where no GPU is in use and
- * the base is home. The hottest stay; what gets room is loaded in the background. After a failure
- * nothing is lost, but the load does not go on. */
-int lade_tiers_change_ram(struct lade_tiers *t, uint64_t ram_experts, char *err);
+/* ---- other homes, between forward passes, once the base is home ---- */
+
+/* Changes how many bytes of experts RAM and VRAM hold. The hottest stay; what gets room is loaded in
+ * the background. Where there is no memory for more, what there is will do. After a failure nothing
+ * is lost, but the load does not go on. */
+int lade_tiers_resize(struct lade_tiers *t, uint64_t ram_experts, uint64_t vram_experts, char *err);
+
+/* Moves to another placement, to or from a GPU or between two uses of one, in two steps. `gpu` and
+ * its device (NULL where `to` needs none) are borrowed from the first step on; a device that was in
+ * use is, until the second step has returned. Between the steps the base is in its new home (see
+ * lade_tiers_base), there is room for what else moves, and no forward pass may run.
+ *
+ * What experts are in memory stay there as far as the new placement has room; the rest is loaded
+ * in the background. Where the first step fails everything is as it was, but that fewer experts may
+ * be in memory. The second fails as lade_tiers_resize. */
+int lade_tiers_move_base(struct lade_tiers *t, const struct lade_placement *to,
+                         const struct lade_ops *gpu, struct lade_device *gpu_dev, char *err);
+int lade_tiers_move_experts(struct lade_tiers *t, const struct lade_placement *to, char *err);
+
+/* Counts changes of the addresses of experts in VRAM, which are valid while it stays the same. */
+uint64_t lade_tiers_version(const struct lade_tiers *t);
 
 /* The packed bytes of a piece of the base, on the device that the plan gave it; valid until close
  * and to be read once the base is home. */
@@ -100,7 +117,8 @@ struct lade_tiers_stats {
     struct lade_traffic traffic; /* `tokens` and the times are those of begin..end */
     struct lade_traffic token;   /* the last forward pass of one token */
     struct lade_residence in_ram, in_vram;
-    uint64_t weights; /* bytes of memory for weights, staging included */
+    uint64_t weights;  /* bytes of memory for weights, staging included */
+    uint64_t ram_held; /* of these, RAM in use by now */
     bool loading;
 };
 

@@ -11,45 +11,57 @@ enum { WAVES = 4, PART = 4, LEAST = 2 };
 
 /* ---- open, close ----------------------------------------------------------------------------- */
 
-static int stage_slots(const struct lade_tiers *t)
+int lade_vram_stage(const struct lade_tiers *t, const struct lade_placement *place)
 {
-    if (!lade_streams(t) || !t->kinds.largest)
+    if (place->rest_by != LADE_BY_GPU || !t->kinds.largest)
         return 0;
     int rooms[LADE_MAX_KINDS];
-    lade_kinds_rooms(&t->kinds, t->place.vram_experts, rooms);
+    lade_kinds_rooms(&t->kinds, place->vram_experts, rooms);
     bool all = true;
     for (int i = 0; i < t->kinds.n; i++)
         all = all && rooms[i] == t->kinds.kind[i].experts;
     if (all)
         return 0;
     size_t most = (size_t)WAVES * (size_t)t->cat->shape.experts_used;
-    size_t some = (size_t)(t->place.vram_experts / PART) / t->kinds.largest;
+    size_t some = (size_t)(place->vram_experts / PART) / t->kinds.largest;
     return (int)(some < LEAST ? LEAST : some > most ? most : some);
 }
 
-static int open_slots(struct lade_tiers *t, char *err)
+uint64_t lade_vram_budget(const struct lade_tiers *t, const struct lade_placement *place)
 {
-    struct lade_vram *v = &t->vram;
-    int room[LADE_MAX_KINDS], n_stage = stage_slots(t);
-    size_t stage = (size_t)n_stage * t->kinds.largest;
-    uint64_t budget = t->place.vram_experts > stage ? t->place.vram_experts - stage : 0;
-    lade_store_rooms(LADE_STORE_VRAM, &t->kinds, budget, room);
-    v->wave_limit = n_stage / 2 > 1 ? n_stage / 2 : 1;
-    if (lade_cache_open(&v->cache, &t->kinds, room, n_stage, t->heat.score, err) ||
-        lade_store_open(&v->store, LADE_STORE_VRAM, LADE_STORE_VRAM, &t->kinds, budget, n_stage,
-                        v->ops, v->dev, err))
-        return -1;
-    for (int i = 0; i < t->kinds.n; i++)
-        if (lade_store_resize(&v->store, i, room[i], err))
-            return -1;
-    v->used = calloc((size_t)v->cache.n_slots, sizeof *v->used);
-    v->carried = malloc((size_t)t->cat->shape.experts * sizeof *v->carried);
-    return v->used && v->carried
-               ? 0
-               : lade_fail(err, "%s: out of memory; close other programs", t->cat->path);
+    size_t stage = (size_t)lade_vram_stage(t, place) * t->kinds.largest;
+    return place->vram_experts > stage ? place->vram_experts - stage : 0;
 }
 
-static int open_base(struct lade_tiers *t, char *err)
+int lade_vram_size_stage(struct lade_tiers *t, int n_stage, char *err)
+{
+    struct lade_vram *v = &t->vram;
+    size_t slots = (size_t)v->cache.first_stage + (size_t)n_stage;
+    lade_fence *used = realloc(v->used, slots * sizeof *used);
+    if (!used)
+        return lade_fail(err, "%s: out of memory; close other programs", t->cat->path);
+    v->used = used;
+    memset(used, 0, slots * sizeof *used);
+    v->wave_limit = n_stage / 2 > 1 ? n_stage / 2 : 1;
+    return lade_cache_set_stage(&v->cache, n_stage, err);
+}
+
+static int open_slots(struct lade_tiers *t, const struct lade_placement *place, char *err)
+{
+    struct lade_vram *v = &t->vram;
+    int none[LADE_MAX_KINDS] = {0}, n_stage = lade_vram_stage(t, place);
+    v->carried = malloc((size_t)t->cat->shape.experts * sizeof *v->carried);
+    if (!v->carried)
+        return lade_fail(err, "%s: out of memory; close other programs", t->cat->path);
+    return lade_cache_open(&v->cache, &t->kinds, none, 0, t->heat.score, err) ||
+                   lade_vram_size_stage(t, n_stage, err) ||
+                   lade_store_open(&v->store, LADE_STORE_VRAM, LADE_STORE_VRAM, &t->kinds,
+                                   lade_vram_budget(t, place), n_stage, v->ops, v->dev, err)
+               ? -1
+               : 0;
+}
+
+int lade_vram_open_base(struct lade_tiers *t, char *err)
 {
     struct lade_vram *v = &t->vram;
     v->base = calloc((size_t)t->cat->n_pieces, sizeof *v->base);
@@ -62,26 +74,34 @@ static int open_base(struct lade_tiers *t, char *err)
     return 0;
 }
 
-int lade_vram_open(struct lade_tiers *t, const struct lade_tiers_config *config, char *err)
+void lade_vram_close_base(struct lade_tiers *t)
 {
-    if (t->place.base != LADE_VRAM && !t->place.vram_experts)
+    struct lade_vram *v = &t->vram;
+    for (int i = 0; v->base && i < t->cat->n_pieces; i++)
+        v->ops->free(v->dev, v->base[i]);
+    free(v->base);
+    v->base = NULL;
+}
+
+int lade_vram_open(struct lade_tiers *t, const struct lade_placement *place,
+                   const struct lade_ops *gpu, struct lade_device *dev, char *err)
+{
+    if (!lade_on_gpu(place))
         return 0;
-    if (!config->gpu_dev)
+    if (!dev)
         return lade_fail(err, "%s: the placement needs a GPU, none is open; report this",
                          t->cat->path);
-    t->vram.ops = config->gpu;
-    t->vram.dev = config->gpu_dev;
-    return open_slots(t, err) || (t->place.base == LADE_VRAM && open_base(t, err)) ? -1 : 0;
+    t->vram.ops = gpu;
+    t->vram.dev = dev;
+    return open_slots(t, place, err);
 }
 
 void lade_vram_close(struct lade_tiers *t)
 {
     struct lade_vram *v = &t->vram;
-    for (int i = 0; v->base && i < t->cat->n_pieces; i++)
-        v->ops->free(v->dev, v->base[i]);
+    lade_vram_close_base(t);
     lade_store_close(&v->store);
     lade_cache_close(&v->cache);
-    free(v->base);
     free(v->used);
     free(v->passing);
     free(v->carried);
@@ -102,16 +122,22 @@ int lade_vram_put(struct lade_tiers *t, int expert, int slot, int vslot, char *e
                : 0;
 }
 
-int lade_vram_put_base(struct lade_tiers *t, int piece, char *err)
+int lade_vram_copy_base(struct lade_tiers *t, int piece, char *err)
 {
     const struct lade_vram *v = &t->vram;
-    unsigned char *from = t->base + t->base_at[piece];
-    size_t bytes = t->cat->pieces[piece].bytes;
     lade_fence there;
-    if (v->ops->upload_async(v->dev, v->base[piece], from, bytes, 0, &there, err) ||
-        v->ops->finish(v->dev, there, err))
+    return v->ops->upload_async(v->dev, v->base[piece], t->base + t->base_at[piece],
+                                t->cat->pieces[piece].bytes, 0, &there, err) ||
+                   v->ops->finish(v->dev, there, err)
+               ? -1
+               : 0;
+}
+
+int lade_vram_put_base(struct lade_tiers *t, int piece, char *err)
+{
+    if (lade_vram_copy_base(t, piece, err))
         return -1;
-    madvise(from, bytes, MADV_DONTNEED);
+    madvise(t->base + t->base_at[piece], t->cat->pieces[piece].bytes, MADV_DONTNEED);
     return 0;
 }
 

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "engine/engine.h"
+#include "tests/support/plugins.h"
 
 #define MODEL    "tests/fixtures/tiny8-bf16"
 #define THINKING "tests/fixtures/tiny-thinking"
@@ -262,6 +263,49 @@ static void test_change_of_strategy(void **state)
     lade_engine_stop(e);
 }
 
+/* The same words, whether everything moves in the middle of them or not: to a GPU, between two uses
+ * of it, and back. */
+static void test_change_to_gpu(void **state)
+{
+    (void)state;
+    static struct seen plain, s;
+    static const char *const names[] = {"full-gpu", "hybrid-heavy-gpu", "offload-buffers",
+                                        "cpu-tight"};
+    struct lade_options opt = {.model = MODEL,
+                               .threads = 2,
+                               .context = 512,
+                               .exact = true,
+                               .strategy = "cpu-tight",
+                               .plugin = test_plugin_path("lade-sim.so")};
+    struct lade_engine *e = start(MODEL);
+    ask(e, "go on", 40);
+    wait_for(e, &plain, &plain.done);
+    lade_engine_stop(e);
+    if (lade_engine_start(&e, &opt, err))
+        fail_msg("%s", err);
+    struct lade_model_info info;
+    struct lade_stats stats;
+    wait_for(e, &s, &s.usable);
+    for (int i = 0; i < 4; i++) {
+        s.text[0] = '\0';
+        ask(e, "go on", 40);
+        assert_int_equal(lade_engine_strategy(e, names[i], err), 0);
+        wait_for(e, &s, &s.strategies);
+        assert_string_equal(s.error, "");
+        while (s.done == i)
+            wait_for(e, &s, &s.done);
+        assert_int_equal(s.result.tokens, plain.result.tokens);
+        assert_string_equal(s.text, plain.text);
+        assert_true(lade_engine_info(e, &info));
+        assert_string_equal(info.strategy, names[i]);
+        assert_int_equal(strncmp(info.device, i < 3 ? "sim" : "cpu", 3), 0);
+        lade_engine_stats(e, &stats);
+        assert_int_equal(stats.vram > 0, i < 3);
+    }
+    assert_int_equal(s.failed, 0);
+    lade_engine_stop(e);
+}
+
 /* Stopping at any moment: while loading, while answering, with events unread. */
 static void test_stop_any_time(void **state)
 {
@@ -287,6 +331,7 @@ int main(void)
         cmocka_unit_test(test_failed_load),
         cmocka_unit_test(test_prompt_too_long),
         cmocka_unit_test(test_change_of_strategy),
+        cmocka_unit_test(test_change_to_gpu),
         cmocka_unit_test(test_stop_any_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,12 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "engine/session/model.h"
 #include "engine/tiers/io.h"
 #include "tests/support/plugins.h"
+#include "tests/support/support_io.h"
 
 enum { TOKENS = 40, VOCAB = 1 << 16 };
 static const double TOLERANCE = 1e-4;
@@ -239,6 +241,17 @@ static void test_gpu_rows(void **state)
     }
 }
 
+/* Relative L2 error of one position. */
+static double off_by(const float *have, const float *want, size_t vocab)
+{
+    double diff = 0, norm = 0;
+    for (size_t j = 0; j < vocab; j++) {
+        diff += ((double)have[j] - want[j]) * ((double)have[j] - want[j]);
+        norm += (double)want[j] * want[j];
+    }
+    return sqrt(diff / norm);
+}
+
 /* ---- other sizes while it runs --------------------------------------------------------------- */
 
 /* From all experts in RAM to a few, to none and back, in the middle of a timeline, which is kept;
@@ -263,19 +276,14 @@ static void test_change_of_ram(void **state)
         fill_ids(m, ids);
         assert_int_equal(lade_session_open(&s, m, err), 0);
         for (int at = 0; at < TOKENS; at++) {
-            if (at % 5 == 0 && lade_tiers_change_ram(m->tiers, rooms[at / 5 % ROOMS], err))
+            if (at % 5 == 0 && lade_tiers_resize(m->tiers, rooms[at / 5 % ROOMS], 0, err))
                 fail_msg("%s", err);
             if (at % 10 == 9)
                 assert_int_equal(lade_tiers_wait(m->tiers, true, err), 0);
             if (lade_session_push(s, ids[at], err))
                 fail_msg("%s", err);
-            const float *have = lade_session_logits(s), *here = want + (size_t)at * vocab;
-            double diff = 0, norm = 0;
-            for (size_t j = 0; j < vocab; j++) {
-                diff += ((double)have[j] - here[j]) * ((double)have[j] - here[j]);
-                norm += (double)here[j] * here[j];
-            }
-            assert_true(sqrt(diff / norm) <= TOLERANCE);
+            assert_true(off_by(lade_session_logits(s), want + (size_t)at * vocab, vocab) <=
+                        TOLERANCE);
         }
         free(want);
         assert_int_equal(lade_session_length(s), TOKENS);
@@ -288,6 +296,142 @@ static void test_change_of_ram(void **state)
         lade_session_close(s);
         lade_model_close(m);
     }
+}
+
+enum { PLACES = sizeof rows / sizeof *rows + 3 };
+
+/* Place number i of all that there are: the rows with a GPU, and three without. */
+static struct lade_placement any_place(int i, uint64_t experts, const char **name)
+{
+    static const char *const without[] = {"cpu", "cached-mmap", "mmap"};
+    const uint64_t bytes[] = {UINT64_MAX / 2, experts / 2, 0};
+    if (i < 3) {
+        *name = without[i];
+        return ram_place(bytes[i], 1);
+    }
+    *name = rows[i - 3].name;
+    return gpu_place(&rows[i - 3], experts, 1);
+}
+
+/* What is in memory is within what the placement allows. */
+static void check_held(const struct lade_model *m, const struct lade_placement *p, const char *name)
+{
+    struct lade_tiers_stats now;
+    lade_tiers_stats(m->tiers, &now);
+    size_t largest =
+        2 * 4096 + lade_model_catalog(m)->pieces[lade_catalog_expert(m->cat, 0, 0)].bytes;
+    if (now.in_ram.bytes > p->ram_experts || now.in_vram.bytes > p->vram_experts + 2 * largest)
+        fail_msg("%s: %llu bytes of RAM, %llu of VRAM", name, (unsigned long long)now.in_ram.bytes,
+                 (unsigned long long)now.in_vram.bytes);
+    assert_int_equal(m->devices.gpu, p->base == LADE_VRAM);
+}
+
+/* A timeline that goes on while everything moves: from every placement to every other one for one
+ * model, once through all of them for the others. Each token's logits are those of a model that
+ * stays where it is; prompts are batches, before and after. */
+static void test_moves(void **state)
+{
+    (void)state;
+    for (int i = 0; i < MODELS; i++) {
+        struct lade_placement all = ram_place(UINT64_MAX, 1);
+        struct lade_options opt = {
+            .model = models[i], .exact = true, .threads = 2, .place = &all, .plugin = sim()};
+        struct lade_model *m = open_model(models[i], &all, NULL);
+        size_t vocab = (size_t)lade_model_catalog(m)->shape.vocab;
+        uint64_t experts = expert_bytes(m);
+        float *want = logits_of(m);
+        struct lade_session *s;
+        int32_t ids[TOKENS];
+        fill_ids(m, ids);
+        assert_int_equal(lade_session_open(&s, m, err), 0);
+        int from = i == 1 ? PLACES : 1, moves = 0;
+        for (int a = 0; a < from; a++)
+            for (int b = 0; b < PLACES; b++) {
+                const char *names[2];
+                struct lade_placement places[] = {any_place(a, experts, &names[0]),
+                                                  any_place(b, experts, &names[1])};
+                for (int k = from == 1; k < 2; k++) {
+                    int at = moves++ % TOKENS;
+                    if (at == 0)
+                        lade_session_reset(s);
+                    if (lade_model_move(m, s, &opt, &places[k], err))
+                        fail_msg("%s, to %s: %s", models[i], names[k], err);
+                    check_held(m, &places[k], names[k]);
+                    if (lade_session_push(s, ids[at], err))
+                        fail_msg("%s, at %s: %s", models[i], names[k], err);
+                    double e = off_by(lade_session_logits(s), want + (size_t)at * vocab, vocab);
+                    if (!(e <= TOLERANCE))
+                        fail_msg("%s, token %d, %s to %s: off by %.2e", models[i], at, names[0],
+                                 names[k], e);
+                }
+            }
+        free(want);
+        lade_session_close(s);
+        lade_model_close(m);
+    }
+}
+
+/* ---- while it loads -------------------------------------------------------------------------- */
+
+/* The first read of all. */
+static bool first_read(const struct lade_read *r)
+{
+    static atomic_uintptr_t first;
+    uintptr_t none = 0;
+    atomic_compare_exchange_strong(&first, &none, (uintptr_t)r);
+    return atomic_load(&first) == (uintptr_t)r;
+}
+
+struct told {
+    atomic_ulong done, bytes;
+    atomic_bool ended;
+};
+
+static void tell(void *user, const struct lade_load_progress *p)
+{
+    struct told *told = user;
+    atomic_store(&told->bytes, p->bytes);
+    atomic_store(&told->done, p->done);
+    if (p->ended)
+        atomic_store(&told->ended, true);
+}
+
+/* A load has not ended while the last of its experts is on its way because a layer has asked for
+ * it first, and every byte is counted when it has. */
+static void test_load_ends_last(void **state)
+{
+    (void)state;
+    struct told told = {0};
+    struct lade_placement all = ram_place(UINT64_MAX, TOKENS);
+    struct lade_options opt = {
+        .model = models[0], .exact = true, .threads = 1, .place = &all, .io = &support_gated_io};
+    struct lade_model *m;
+    struct lade_wave wave;
+    const int32_t id = 3;
+    all.staging = 16 << 20; /* room for the load beside the read that is held */
+    if (lade_model_prepare(&m, &opt, err))
+        fail_msg("%s", err);
+    uint64_t one = m->cat->pieces[lade_catalog_expert(m->cat, 1, id)].source_bytes;
+    support_gate_shut(first_read);
+    lade_tiers_begin(m->tiers, 1, NULL); /* before the movers start: they serve it first */
+    lade_tiers_ask(m->tiers, 1, &id, 1);
+    assert_int_equal(lade_model_load(m, tell, &told, NULL, err), 0);
+    lade_tiers_end(m->tiers);
+    while (!atomic_load(&told.bytes) || atomic_load(&told.done) < atomic_load(&told.bytes) - one)
+        usleep(1000);
+    assert_int_equal(atomic_load(&told.done), atomic_load(&told.bytes) - one);
+    assert_false(atomic_load(&told.ended));
+    struct lade_tiers_stats now;
+    lade_tiers_stats(m->tiers, &now);
+    assert_true(now.loading);
+    support_gate_open();
+    assert_int_equal(lade_tiers_wave(m->tiers, &wave, err), 1);
+    lade_tiers_done(m->tiers);
+    assert_int_equal(lade_tiers_wait(m->tiers, true, err), 0);
+    while (!atomic_load(&told.ended))
+        usleep(1000);
+    assert_int_equal(atomic_load(&told.done), atomic_load(&told.bytes));
+    lade_model_close(m);
 }
 
 /* ---- reads that fail ------------------------------------------------------------------------- */
@@ -381,6 +525,8 @@ int main(void)
         cmocka_unit_test(test_every_room),
         cmocka_unit_test(test_gpu_rows),
         cmocka_unit_test(test_change_of_ram),
+        cmocka_unit_test(test_moves),
+        cmocka_unit_test(test_load_ends_last),
         cmocka_unit_test(test_load_error),
         cmocka_unit_test(test_error_in_conversation),
     };

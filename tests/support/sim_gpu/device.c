@@ -21,17 +21,24 @@ static size_t card_free(void)
     return lade_sim.total > lade_sim.others ? lade_sim.total - lade_sim.others : 0;
 }
 
+/* What open devices hold of one, as another program would see it. */
+static size_t left_of(size_t held)
+{
+    return card_free() > held ? card_free() - held : 0;
+}
+
 static int list(struct lade_gpu *gpus, int max, int *n, char *err)
 {
     *n = lade_sim.devices;
     if (lade_sim.devices < 1)
         return lade_fail(err, "sim: there is no driver; install one, or run on the CPU");
     for (int i = 0; i < *n && i < max; i++) {
-        gpus[i] = (struct lade_gpu){.major = 9,
-                                    .total = lade_sim.total,
-                                    .free = card_free(),
-                                    .memory_rate = lade_sim.memory_rate,
-                                    .link_rate = lade_sim.link_rate};
+        gpus[i] =
+            (struct lade_gpu){.major = 9,
+                              .total = lade_sim.total,
+                              .free = left_of(i < SIM_DEVICES ? atomic_load(&sim_held[i]) : 0),
+                              .memory_rate = lade_sim.memory_rate,
+                              .link_rate = lade_sim.link_rate};
         snprintf(gpus[i].name, sizeof gpus[i].name, "simulated GPU %d", i);
         snprintf(gpus[i].bus, sizeof gpus[i].bus, "0000:%02x:00.0", i + 1);
     }
@@ -55,6 +62,7 @@ static void close_device(struct lade_device *dev)
     }
     free(dev->blocks);
     free(dev->fences);
+    sim_give(dev, dev->used);
     if (dev->cpu_dev)
         dev->cpu->close(dev->cpu_dev);
     pthread_mutex_destroy(&dev->lock);

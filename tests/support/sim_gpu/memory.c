@@ -76,6 +76,16 @@ void *sim_real(struct lade_device *dev, const char *what, const void *addr, size
     return real;
 }
 
+atomic_size_t sim_held[SIM_DEVICES];
+
+static void hold(const struct lade_device *dev, size_t more, size_t less)
+{
+    if (dev->number >= SIM_DEVICES)
+        return;
+    atomic_fetch_add(&sim_held[dev->number], more);
+    atomic_fetch_sub(&sim_held[dev->number], less);
+}
+
 int sim_take(struct lade_device *dev, size_t bytes, const char *what, char *err)
 {
     if (bytes > dev->cap - dev->used)
@@ -85,6 +95,7 @@ int sim_take(struct lade_device *dev, size_t bytes, const char *what, char *err)
                          (double)bytes / (1 << 30), what, (double)dev->used / (1 << 30),
                          (double)dev->cap / (1 << 30));
     dev->used += bytes;
+    hold(dev, bytes, 0);
     if (dev->used > dev->peak)
         dev->peak = dev->used;
     return 0;
@@ -93,6 +104,7 @@ int sim_take(struct lade_device *dev, size_t bytes, const char *what, char *err)
 void sim_give(struct lade_device *dev, size_t bytes)
 {
     dev->used -= bytes;
+    hold(dev, 0, bytes);
 }
 
 /* What allocations take beyond the reserve, which is taken already. */

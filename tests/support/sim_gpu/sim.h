@@ -3,9 +3,15 @@
 #define LADE_TESTS_SIM_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "kernels/kernels.h"
 #include "sim_gpu.h"
+
+enum { SIM_DEVICES = 8 };
+
+/* Bytes that open devices hold of each GPU (memory.c): of the first SIM_DEVICES. */
+extern atomic_size_t sim_held[SIM_DEVICES];
 
 enum { SIM_COMPUTE, SIM_UP, SIM_DOWN, SIM_QUEUES };
 

@@ -1,0 +1,100 @@
+#include "tests/support/support_io.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "kernels/error.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t opened = PTHREAD_COND_INITIALIZER;
+static support_held_fn *held_by; /* NULL: the gate is open */
+static int waiting;
+
+/* A queue, used by one thread. */
+struct gated {
+    struct lade_io *inner;
+    int flying;             /* in `inner` */
+    struct lade_read *held; /* through `next` */
+};
+
+static int gated_open(struct lade_io **out, int depth, char *err)
+{
+    struct gated *g = calloc(1, sizeof *g);
+    if (!g || lade_io_threads.open(&g->inner, depth, err)) {
+        free(g);
+        return -1;
+    }
+    *out = (struct lade_io *)(void *)g;
+    return 0;
+}
+
+static void gated_close(struct lade_io *io)
+{
+    struct gated *g = (struct gated *)(void *)io;
+    if (!g)
+        return;
+    lade_io_threads.close(g->inner);
+    free(g);
+}
+
+static void gated_submit(struct lade_io *io, struct lade_read *r)
+{
+    struct gated *g = (struct gated *)(void *)io;
+    pthread_mutex_lock(&lock);
+    bool hold = held_by && held_by(r);
+    waiting += hold;
+    pthread_mutex_unlock(&lock);
+    if (!hold) {
+        g->flying++;
+        lade_io_threads.submit(g->inner, r);
+        return;
+    }
+    r->next = g->held;
+    g->held = r;
+}
+
+static struct lade_read *gated_wait(struct lade_io *io)
+{
+    struct gated *g = (struct gated *)(void *)io;
+    pthread_mutex_lock(&lock);
+    while (!g->flying && g->held && held_by)
+        pthread_cond_wait(&opened, &lock);
+    bool is_open = !held_by;
+    pthread_mutex_unlock(&lock);
+    while (is_open && g->held) {
+        struct lade_read *r = g->held;
+        g->held = r->next;
+        g->flying++;
+        lade_io_threads.submit(g->inner, r);
+    }
+    g->flying--;
+    return lade_io_threads.wait(g->inner);
+}
+
+const struct lade_io_ops support_gated_io = {"gated", gated_open, gated_close, gated_submit,
+                                             gated_wait};
+
+void support_gate_shut(support_held_fn *held)
+{
+    pthread_mutex_lock(&lock);
+    held_by = held;
+    waiting = 0;
+    pthread_mutex_unlock(&lock);
+}
+
+void support_gate_open(void)
+{
+    pthread_mutex_lock(&lock);
+    held_by = NULL;
+    waiting = 0;
+    pthread_cond_broadcast(&opened);
+    pthread_mutex_unlock(&lock);
+}
+
+int support_gate_waiting(void)
+{
+    pthread_mutex_lock(&lock);
+    int n = waiting;
+    pthread_mutex_unlock(&lock);
+    return n;
+}

@@ -1,0 +1,22 @@
+/* support_io.h - a way to read files that a test can hold back.
+ *
+ * Reads are those of lade_io_threads. While the gate is shut, reads that `held` chooses wait until it
+ * opens; all others pass. So a test says in which order things happen, however slow the machine. */
+#ifndef LADE_TESTS_SUPPORT_IO_H
+#define LADE_TESTS_SUPPORT_IO_H
+
+#include <stdbool.h>
+
+#include "engine/tiers/io.h"
+
+extern const struct lade_io_ops support_gated_io;
+
+/* Whether a read is held; called from the threads that read. */
+typedef bool support_held_fn(const struct lade_read *r);
+
+void support_gate_shut(support_held_fn *held);
+void support_gate_open(void);
+/* Reads that wait at the gate. */
+int support_gate_waiting(void);
+
+#endif
