@@ -85,6 +85,81 @@ def config():
     yield compact(load(FIXTURES / "tiny-bf16/generation_config.json"))
 
 
+SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "vocab_size": 4, "max_position_embeddings": 64,
+         "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 8, "linear_num_key_heads": 1,
+         "linear_num_value_heads": 1, "linear_key_head_dim": 4, "linear_value_head_dim": 4,
+         "linear_conv_kernel_dim": 2, "num_experts": 1, "num_experts_per_tok": 1,
+         "moe_intermediate_size": 16, "shared_expert_intermediate_size": 8,
+         "full_attention_interval": 2, "rope_theta": 1e4, "tie_word_embeddings": True}
+EXPERT = "model.layers.%d.mlp.experts.0.%s"
+
+
+def packed(kind, name, rows, cols):
+    """The tensors of a quantized module of one group."""
+    if kind == "gptq":
+        return {name + ".qweight": ("I32", (cols // 8, rows)), name + ".qzeros": ("I32", (1, rows // 8)),
+                name + ".scales": ("F16", (1, rows)), name + ".g_idx": ("I32", (cols,))}
+    if kind == "awq":
+        return {name + ".qweight": ("I32", (cols, rows // 8)), name + ".qzeros": ("I32", (1, rows // 8)),
+                name + ".scales": ("F16", (1, rows))}
+    if kind == "ct":
+        return {name + ".weight_packed": ("I32", (rows, cols // 8)), name + ".weight_scale": ("BF16", (rows, 1)),
+                name + ".weight_zero_point": ("I32", (rows // 8, 1)), name + ".weight_shape": ("I64", (2,))}
+    return {name + ".weight": ("F8_E4M3", (rows, cols)), name + ".weight_scale_inv": ("F32", (1, 1))}
+
+
+def directory(quantization, kind):
+    """config.json, a line end, the header of the weights, and a byte for their values."""
+    base = {"model_type": "qwen3_next"} | SIZES
+    tensors = {"model.embed_tokens.weight": (4, 16), "model.norm.weight": (16,)}
+    for i, own in enumerate((
+            {"linear_attn.in_proj_qkvz.weight": (16, 16), "linear_attn.in_proj_ba.weight": (2, 16),
+             "linear_attn.conv1d.weight": (12, 1, 2), "linear_attn.dt_bias": (1,),
+             "linear_attn.A_log": (1,), "linear_attn.norm.weight": (4,),
+             "linear_attn.out_proj.weight": (16, 4)},
+            {"self_attn.q_proj.weight": (16, 16), "self_attn.k_proj.weight": (8, 16),
+             "self_attn.v_proj.weight": (8, 16), "self_attn.o_proj.weight": (16, 8),
+             "self_attn.q_norm.weight": (8,), "self_attn.k_norm.weight": (8,)})):
+        own |= {"input_layernorm.weight": (16,), "post_attention_layernorm.weight": (16,),
+                "mlp.gate.weight": (1, 16), "mlp.shared_expert_gate.weight": (1, 16),
+                "mlp.shared_expert.gate_proj.weight": (8, 16), "mlp.shared_expert.up_proj.weight": (8, 16),
+                "mlp.shared_expert.down_proj.weight": (16, 8)}
+        tensors |= {f"model.layers.{i}.{name}": dims for name, dims in own.items()}
+    if kind == "stack":
+        for i in range(2):
+            tensors[f"model.layers.{i}.mlp.experts.gate_up_proj"] = (1, 32, 16)
+            tensors[f"model.layers.{i}.mlp.experts.down_proj"] = (1, 16, 16)
+    tensors = {name: ("BF16", dims) for name, dims in tensors.items()}
+    for i in range(2):
+        for name in ("gate_proj", "up_proj", "down_proj") if kind != "stack" else ():
+            name = EXPERT % (i, name)
+            tensors |= packed(kind, name, 16, 16) if kind else {name + ".weight": ("BF16", (16, 16))}
+    if quantization:
+        base["quantization_config"] = quantization
+    at, header = 0, {}
+    width = {"BF16": 2, "F16": 2, "I32": 4, "I64": 8, "F32": 4, "F8_E4M3": 1}
+    for name, (dtype, dims) in tensors.items():
+        size = prod(dims) * width[dtype]
+        header[name] = {"dtype": dtype, "shape": dims, "data_offsets": [at, at + size]}
+        at += size
+    return compact(base) + b"\n" + compact(header) + b"\0"
+
+
+def catalog():
+    group = {"type": "int", "num_bits": 4, "symmetric": False, "strategy": "group", "group_size": 16,
+             "actorder": "group"}
+    yield directory(None, None)
+    yield directory(None, "stack")
+    yield directory({"quant_method": "gptq", "bits": 4, "group_size": 16, "sym": False, "desc_act": True},
+                    "gptq")
+    yield directory({"quant_method": "auto-round", "bits": 4, "group_size": -1, "sym": False,
+                     "packing_format": "auto_round"}, "gptq")
+    yield directory({"quant_method": "awq", "bits": 4, "group_size": 16, "zero_point": True}, "awq")
+    yield directory({"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]}, "fp8")
+    yield directory({"quant_method": "compressed-tensors", "format": "pack-quantized",
+                     "config_groups": {"g": {"targets": ["Linear"], "weights": group}}}, "ct")
+
+
 def text(s):
     raw = s.encode()
     return struct.pack("<Q", len(raw)) + raw
@@ -228,7 +303,7 @@ def theme():
 
 
 def main():
-    for make in (safetensors, index, config, gguf, tokenizer, listing, markdown, theme):
+    for make in (safetensors, index, config, catalog, gguf, tokenizer, listing, markdown, theme):
         folder = Path(sys.argv[1]) / f"fuzz_{make.__name__}"
         folder.mkdir(parents=True, exist_ok=True)
         for i, seed in enumerate(make()):
