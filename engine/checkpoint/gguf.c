@@ -23,7 +23,7 @@ static const uint8_t scalar_bytes[LADE_GGUF_N_TYPES] = {
     [LADE_GGUF_U64] = 8, [LADE_GGUF_I64] = 8, [LADE_GGUF_F64] = 8,
 };
 
-/* ggml's numbers of its tensor types; those not here are unknown to this program. */
+/* ggml's numbers of its tensor types. */
 static const struct {
     uint32_t id;
     uint8_t dtype;
@@ -35,6 +35,20 @@ static const struct {
     {20, LADE_DT_IQ4_NL},  {21, LADE_DT_IQ3_S},  {22, LADE_DT_IQ2_S},   {23, LADE_DT_IQ4_XS},
     {26, LADE_DT_I32},     {28, LADE_DT_F64},    {29, LADE_DT_IQ1_M},   {30, LADE_DT_BF16},
     {39, LADE_DT_MXFP4},
+};
+
+/* Types that are not read, so that they can be named; from 133 on those of ik_llama.cpp. */
+static const struct {
+    uint32_t id;
+    const char *name;
+} other_types[] = {
+    {9, "Q8_1"},      {15, "Q8_K"},     {24, "I8"},       {25, "I16"},      {27, "I64"},
+    {31, "Q4_0_4_4"}, {32, "Q4_0_4_8"}, {33, "Q4_0_8_8"}, {34, "TQ1_0"},    {35, "TQ2_0"},
+    {40, "NVFP4"},    {41, "Q1_0"},     {42, "Q2_0"},     {133, "Q6_0"},    {134, "IQ1_BN"},
+    {135, "IQ2_BN"},  {137, "IQ2_K"},   {138, "IQ3_K"},   {139, "IQ4_K"},   {140, "IQ5_K"},
+    {141, "IQ6_K"},   {144, "IQ4_KS"},  {145, "IQ2_KS"},  {146, "IQ4_KSS"}, {152, "IQ5_KS"},
+    {153, "IQ2_KT"},  {154, "IQ3_KT"},  {155, "IQ4_KT"},  {156, "IQ3_KS"},  {157, "IQ2_KL"},
+    {158, "IQ1_KT"},
 };
 
 /* ---- a cursor over the header ---------------------------------------------------------------- */
@@ -282,11 +296,16 @@ static int read_tensor(struct cursor *c, struct lade_raw *t)
         if (ggml_types[i].id == type)
             t->dtype = ggml_types[i].dtype;
     const struct lade_dtype_info *info = &lade_dtypes[t->dtype];
-    if (t->dtype == LADE_DT_OTHER)
+    if (t->dtype == LADE_DT_OTHER) {
+        const char *known = "unknown";
+        for (size_t i = 0; i < sizeof other_types / sizeof *other_types; i++)
+            if (other_types[i].id == type)
+                known = other_types[i].name;
         return lade_fail(c->err,
-                         "%s: tensor '%s' has ggml type %" PRIu32 ", which is not "
+                         "%s: tensor '%s' has ggml type %" PRIu32 " (%s), which is not "
                          "supported; get another quantization of the model",
-                         c->g->file, QUOTE(name), type);
+                         c->g->file, QUOTE(name), type, known);
+    }
     if (ne[0] % (uint64_t)info->block)
         return bad_tensor(c, t, "its rows are no multiple of its type's block");
     if (__builtin_mul_overflow(ne[1], ne[2], &rows) || __builtin_mul_overflow(rows, ne[3], &rows) ||

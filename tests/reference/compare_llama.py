@@ -34,8 +34,8 @@ sys.path[:0] = [str(HERE), sys.argv[1], os.path.join(sys.argv[1], "gguf-py")]
 import gguf  # noqa: E402  llama.cpp's own, which knows its newest types
 
 TYPES = """F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q2_K_S Q3_K_S Q3_K_M Q3_K_L Q4_K_S Q4_K_M Q5_K_S
-    Q5_K_M Q6_K IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ2_M IQ3_XXS IQ3_S IQ3_M IQ4_NL IQ4_XS
-    MXFP4_MOE""".split()
+    Q5_K_M Q6_K IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ2_M IQ3_XXS IQ3_XS IQ3_S IQ3_M
+    IQ4_NL IQ4_XS MXFP4_MOE""".split()
 SHAPE = dict(hidden_size=256, num_attention_heads=4, num_key_value_heads=2, head_dim=64,
              linear_num_key_heads=4, linear_num_value_heads=8, linear_key_head_dim=32,
              linear_value_head_dim=32, moe_intermediate_size=256,
