@@ -20,6 +20,7 @@
 
 #include "engine/checkpoint/catalog.h"
 #include "engine/plan/plan.h"
+#include "engine/plan/pressure.h"
 #include "engine/tokenizer/chat.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/error.h"
@@ -43,6 +44,8 @@ struct lade_options {
     const char *cache_dir;  /* for measured speeds and statistics; copied; NULL = none are kept */
     const struct lade_placement *place; /* for tests and bench: instead of what a plan says */
     const struct lade_io_ops *io;       /* for tests and bench: how files are read; NULL = best */
+    lade_pressure_fn *pressure;         /* for tests: where free memory is seen; NULL = the system */
+    void *pressure_user;
 };
 
 /* Progress of a load. Called from loader threads, never concurrently; must be quick. */
@@ -169,6 +172,7 @@ enum lade_event_kind {
     LADE_EV_READY,     /* the load is over; seconds. text: NULL, or why it ended early (what is not
                           home is then read when it is needed) */
     LADE_EV_STRATEGY,  /* lade_engine_strategy took effect (text NULL) or failed (text: the line) */
+    LADE_EV_MEMORY,    /* experts gave memory to other programs, or have it back; text: the line */
     LADE_EV_PREFILL,   /* progress of a prompt: done, total tokens */
     LADE_EV_TEXT,      /* a piece of the answer or of the reasoning: whole UTF-8 characters */
     LADE_EV_DONE,      /* the answer ended: stop, result */
@@ -212,6 +216,7 @@ struct lade_stats {
     struct lade_traffic traffic; /* since the start */
     struct lade_traffic token;   /* of the last decoded token alone */
     struct lade_residence in_vram, in_ram;
+    uint64_t vram_given, ram_given; /* bytes of the plan's room for experts that others have now */
 };
 
 /* Static facts of the model, copied so that the UI never touches the model. */

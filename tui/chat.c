@@ -372,6 +372,9 @@ void chat_event(struct chat *c, const struct lade_event *ev)
     case LADE_EV_STRATEGY:
         strategy_event(c, ev);
         break;
+    case LADE_EV_MEMORY:
+        chat_say(c, ENTRY_NOTICE, "%s", ev->text);
+        break;
     case LADE_EV_PREFILL:
         prefill_event(c, ev);
         break;

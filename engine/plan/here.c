@@ -2,16 +2,7 @@
 #include <string.h>
 
 #include "engine/plan/plan.h"
-
-/* Of free RAM, this much is left to other programs, which grow: a sixteenth, at most 1 GiB. Of
- * free VRAM likewise: the driver's context and the libraries' own memory. */
-static const uint64_t MOST_LEFT = 1u << 30, PART_LEFT = 16;
-
-static uint64_t left_of(uint64_t bytes)
-{
-    uint64_t part = bytes / PART_LEFT;
-    return part < MOST_LEFT ? part : MOST_LEFT;
-}
+#include "engine/plan/pressure.h"
 
 /* The kind of storage below the shards. What it does is measured; the kind gives typical speeds
  * where it is not. */
@@ -76,7 +67,7 @@ static void choose_gpu(struct lade_plan_machine *out, const struct lade_machine 
     }
     if (cap && cap < out->vram)
         out->vram = cap;
-    out->vram_reserve = left_of(out->vram);
+    out->vram_reserve = lade_memory_reserve(out->vram);
 }
 
 void lade_plan_machine_of(struct lade_plan_machine *out, const struct lade_machine *p,
@@ -84,7 +75,7 @@ void lade_plan_machine_of(struct lade_plan_machine *out, const struct lade_machi
 {
     uint64_t ram = p->memory.available + caps->held;
     lade_plan_machine_typical(out, 0, ram, storage_of(p));
-    out->ram_reserve = left_of(ram);
+    out->ram_reserve = lade_memory_reserve(ram);
     if (caps->ram && caps->ram < ram - out->ram_reserve) {
         out->ram = caps->ram; /* all of which is ours */
         out->ram_reserve = 0;

@@ -1,4 +1,5 @@
 /* engine.c - the engine thread: load, wait for requests, answer them in order. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -227,8 +228,10 @@ void lade_worker_between(struct lade_engine *e)
     char *name = e->strategy;
     e->strategy = NULL;
     pthread_mutex_unlock(&e->lock);
-    if (!name)
+    if (!name) {
+        lade_worker_watch(e);
         return;
+    }
     struct lade_event ev = {.kind = LADE_EV_STRATEGY};
     if (lade_model_change(e->model, e->session, &e->opt, name, err))
         ev.text = strdup(err);
@@ -244,16 +247,29 @@ void lade_worker_between(struct lade_engine *e)
 
 /* ---- the thread ---- */
 
+/* Under the lock: sleeps until something is asked for; true where it was quiet for half a second,
+ * in which others may have claimed memory. */
+static bool wait_a_while(struct lade_engine *e)
+{
+    enum { NS = 500 * 1000 * 1000, SECOND = 1000 * 1000 * 1000 };
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += NS;
+    if (until.tv_nsec >= SECOND) {
+        until.tv_nsec -= SECOND;
+        until.tv_sec++;
+    }
+    return pthread_cond_timedwait(&e->wake, &e->lock, &until) == ETIMEDOUT;
+}
+
 /* Waits for the next request; NULL when the engine stops. */
 static struct lade_request *next_request(struct lade_engine *e)
 {
     pthread_mutex_lock(&e->lock);
     e->running = false;
     while (!e->stop && !e->first) {
-        if (!e->strategy) {
-            pthread_cond_wait(&e->wake, &e->lock);
+        if (!e->strategy && !wait_a_while(e))
             continue;
-        }
         pthread_mutex_unlock(&e->lock);
         lade_worker_between(e);
         pthread_mutex_lock(&e->lock);
@@ -274,6 +290,7 @@ static void *run(void *arg)
 {
     struct lade_engine *e = arg;
     char err[LADE_ERR] = "";
+    e->watch = e->opt.pressure ? NULL : lade_watch_open();
     if (load(e, err)) {
         fail_load(e, err);
     } else {
@@ -283,6 +300,7 @@ static void *run(void *arg)
             free_request(r);
         }
     }
+    lade_watch_close(e->watch);
     lade_session_close(e->session);
     lade_model_close(e->model);
     return NULL;
@@ -341,7 +359,11 @@ int lade_engine_start(struct lade_engine **out, const struct lade_options *opt, 
     e->load_started = lade_now();
     e->stats.loading = true;
     pthread_mutex_init(&e->lock, NULL);
-    pthread_cond_init(&e->wake, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&e->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     int failed = lade_events_open(&e->events, err);
     if (!failed && copy_options(&e->opt, opt))
         failed = lade_fail(err, "engine: out of memory; close other programs");

@@ -58,6 +58,26 @@ static int make_plan(struct lade_plan *plan, const struct lade_model *m,
     return lade_plan_here(plan, m->cat, &caps, err);
 }
 
+/* Experts have all the room that the placement gives. */
+static void take_rooms(struct lade_model *m)
+{
+    uint64_t all = m->expert_bytes;
+    m->ram_room = m->place.ram_experts < all ? m->place.ram_experts : all;
+    m->vram_room = m->place.vram_experts < all ? m->place.vram_experts : all;
+}
+
+int lade_model_resize(struct lade_model *m, uint64_t ram, uint64_t vram, char *err)
+{
+    const struct lade_placement *p = &m->place;
+    uint64_t all = m->expert_bytes;
+    /* All of them is what the placement says, however it says so. */
+    int rc = lade_tiers_resize(m->tiers, ram < p->ram_experts && ram < all ? ram : p->ram_experts,
+                               vram < p->vram_experts && vram < all ? vram : p->vram_experts, err);
+    m->ram_room = ram;
+    m->vram_room = vram;
+    return rc;
+}
+
 /* The context and the batch that the caches and buffers are made for. */
 static void take_sizes(struct lade_model *m, const struct lade_options *opt)
 {
@@ -127,6 +147,10 @@ int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, 
         return -1;
     m->place = opt->place ? *opt->place : m->plan.rows[m->plan.chosen].place;
     take_sizes(m, opt);
+    for (int i = 0; i < m->cat->n_pieces; i++)
+        if (m->cat->pieces[i].kind == LADE_PIECE_EXPERT)
+            m->expert_bytes += m->cat->pieces[i].bytes;
+    take_rooms(m);
     if (open_devices(m, opt, err))
         return -1;
     struct lade_tiers_config config = {.cat = m->cat,
@@ -186,10 +210,12 @@ int lade_model_move(struct lade_model *m, struct lade_session *s, const struct l
             lade_session_leave(s);
         move_base(m, s, &from, &was, NULL);
         lade_tiers_move_experts(m->tiers, &from, NULL);
+        take_rooms(m);
         lade_devices_leave(&next, &was);
         return -1;
     }
     rc = lade_tiers_move_experts(m->tiers, to, err);
+    take_rooms(m);
     lade_devices_leave(&was, &next);
     name_device(m);
     return rc;

@@ -20,7 +20,9 @@ struct lade_model {
     enum lade_type cache_type;
     char device[128];
     struct lade_plan plan; /* none (n = 0) where the options had a placement */
-    struct lade_placement place;
+    struct lade_placement place;     /* the plan's */
+    uint64_t ram_room, vram_room;    /* what experts have of it now: less where others need memory */
+    uint64_t expert_bytes;           /* all of them */
 };
 
 /* The two halves of lade_model_open, so that the engine can tell the screen what is to be loaded
@@ -39,6 +41,9 @@ int lade_model_change(struct lade_model *m, struct lade_session *s, const struct
 /* The same with a placement instead of a plan: for tests, and inside. */
 int lade_model_move(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,
                     const struct lade_placement *to, char *err);
+
+/* Gives experts that many bytes, at most what the placement says. */
+int lade_model_resize(struct lade_model *m, uint64_t ram, uint64_t vram, char *err);
 
 /* Before the model's placement changes: the session gives up its buffers. Afterwards, when the base
  * is where the model's devices and placement say: it brings its caches and state there, too. Fails

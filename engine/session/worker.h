@@ -16,32 +16,34 @@ struct lade_request {
     struct lade_sampling sampling;
     int max_tokens;
     bool think;
-    double asked_at;               /* lade_now() */
+    double asked_at; /* lade_now() */
     struct lade_request *next;
 };
 
 struct lade_engine {
     pthread_t thread;
-    struct lade_options opt;       /* strings owned; read-only after start */
+    struct lade_options opt; /* strings owned; read-only after start */
 
     /* Only the engine thread. */
     struct lade_model *model;
     struct lade_session *session;
+    struct lade_watch *watch;
+    double resized; /* when experts last got another room, by the watch's clock */
 
     atomic_bool cancel_load, cancel_answer;
 
-    pthread_mutex_t lock;          /* guards everything below */
-    pthread_cond_t wake;           /* a request came, or stop */
+    pthread_mutex_t lock; /* guards everything below */
+    pthread_cond_t wake;  /* a request came, or stop */
     bool stop, running;
-    char *strategy;                /* owned: asked for and not tried yet, or NULL */
+    char *strategy; /* owned: asked for and not tried yet, or NULL */
     int last_number;
     struct lade_request *first, *last;
     struct lade_events events;
     struct lade_stats stats;
-    double load_started, rate_at;  /* lade_now(); rate_at: start of the GB/s window */
+    double load_started, rate_at; /* lade_now(); rate_at: start of the GB/s window */
     uint64_t rate_done;
     bool ready;      /* READY was told */
-    bool load_ended;               /* by load_error, if that is not empty */
+    bool load_ended; /* by load_error, if that is not empty */
     char load_error[LADE_ERR];
     bool has_info;
     struct lade_model_info info;
@@ -56,8 +58,12 @@ void lade_worker_emit(struct lade_engine *e, struct lade_event *ev);
 /* Copies the numbers of the tiers for the UI thread. Any thread, while the model is open. */
 void lade_worker_publish(struct lade_engine *e);
 
-/* Between two tokens, on the engine thread: changes the strategy if that was asked for. */
+/* Between two tokens, on the engine thread: changes the strategy if that was asked for, and has
+ * experts give way where memory is short. */
 void lade_worker_between(struct lade_engine *e);
+
+/* The second of these alone, also between two batches of a prompt (memory.c). */
+void lade_worker_watch(struct lade_engine *e);
 
 /* Answers one request on the engine thread: TEXT and PREFILL events, then one DONE or FAILED. */
 void lade_worker_answer(struct lade_engine *e, const struct lade_request *r);

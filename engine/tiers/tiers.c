@@ -255,7 +255,7 @@ void lade_tiers_stats(struct lade_tiers *t, struct lade_tiers_stats *out)
     out->weights += out->in_ram.bytes + out->in_vram.bytes + ram_stage +
                     (size_t)t->vram.cache.n_stage * t->kinds.largest;
     bool touched = t->store.where == LADE_STORE_RAM && out->in_ram.room; /* only what is used */
-    out->ram_held =
-        (t->vram.base ? 0 : t->base_bytes) + ram_stage +
-        (touched ? out->in_ram.bytes / out->in_ram.room * out->in_ram.experts : out->in_ram.bytes);
+    out->ram_experts_held =
+        touched ? out->in_ram.bytes / out->in_ram.room * out->in_ram.experts : out->in_ram.bytes;
+    out->ram_held = (t->vram.base ? 0 : t->base_bytes) + ram_stage + out->ram_experts_held;
 }

@@ -117,8 +117,9 @@ struct lade_tiers_stats {
     struct lade_traffic traffic; /* `tokens` and the times are those of begin..end */
     struct lade_traffic token;   /* the last forward pass of one token */
     struct lade_residence in_ram, in_vram;
-    uint64_t weights;  /* bytes of memory for weights, staging included */
-    uint64_t ram_held; /* of these, RAM in use by now */
+    uint64_t weights;          /* bytes of memory for weights, staging included */
+    uint64_t ram_held;         /* of these, RAM in use by now */
+    uint64_t ram_experts_held; /* of these, for experts that stay */
     bool loading;
 };
 

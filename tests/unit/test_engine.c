@@ -1,5 +1,6 @@
 /* The thread boundary: commands in, events out, from load to stop. Run under ThreadSanitizer. */
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,9 +23,9 @@ static char err[LADE_ERR];
 
 /* What came out of an engine, added up. */
 struct seen {
-    int model, usable, ready, strategies, shards_done, prefills, done, failed;
+    int model, usable, ready, strategies, memory, shards_done, prefills, done, failed;
     uint64_t shard_done[16], shard_bytes[16], done_bytes;
-    char text[1 << 16], reasoning[1 << 16], error[LADE_ERR];
+    char text[1 << 16], reasoning[1 << 16], error[LADE_ERR], told[LADE_ERR];
     struct lade_result result;
     int request;
 };
@@ -53,6 +54,10 @@ static void note(struct seen *s, const struct lade_event *ev)
     case LADE_EV_STRATEGY:
         s->strategies++;
         snprintf(s->error, sizeof s->error, "%s", ev->text ? ev->text : "");
+        break;
+    case LADE_EV_MEMORY:
+        s->memory++;
+        snprintf(s->told, sizeof s->told, "%s", ev->text);
         break;
     case LADE_EV_PREFILL:
         s->prefills++;
@@ -306,6 +311,103 @@ static void test_change_to_gpu(void **state)
     lade_engine_stop(e);
 }
 
+/* What the engine sees of the memory. */
+struct claims {
+    pthread_mutex_t lock;
+    struct lade_pressure now;
+    int looks;
+};
+
+static bool see(void *user, struct lade_pressure *out)
+{
+    struct claims *c = user;
+    pthread_mutex_lock(&c->lock);
+    *out = c->now;
+    c->looks++;
+    pthread_mutex_unlock(&c->lock);
+    return true;
+}
+
+/* Sets what is left, and waits until the engine has seen it and acted on it. */
+static void claim(struct claims *c, uint64_t ram_left, uint64_t vram_left)
+{
+    pthread_mutex_lock(&c->lock);
+    c->now.ram_left = ram_left;
+    c->now.vram_left = vram_left;
+    c->now.seconds += 100;
+    int until = c->looks + 2;
+    pthread_mutex_unlock(&c->lock);
+    for (bool seen = false; !seen; usleep(1000)) {
+        pthread_mutex_lock(&c->lock);
+        seen = c->looks >= until;
+        pthread_mutex_unlock(&c->lock);
+    }
+}
+
+/* Other programs take all memory there is: experts give way, in RAM and in VRAM, while an answer is
+ * written and while nothing happens; the words stay the same; when the memory is free again they
+ * come back. */
+static void test_memory_is_claimed(void **state)
+{
+    (void)state;
+    static struct seen plain;
+    static const char *const names[] = {"cpu-tight", "full-gpu", "hybrid-heavy-gpu"};
+    const uint64_t gib = (uint64_t)1 << 30;
+    struct lade_engine *e = start(MODEL);
+    ask(e, "go on", 40);
+    wait_for(e, &plain, &plain.done);
+    lade_engine_stop(e);
+    for (int i = 0; i < 3; i++) {
+        static struct seen s;
+        struct claims c = {PTHREAD_MUTEX_INITIALIZER,
+                           {.ram_total = 16 * gib,
+                            .ram_left = 8 * gib,
+                            .vram_total = 16 * gib,
+                            .vram_left = 8 * gib},
+                           0};
+        struct lade_options opt = {.model = MODEL,
+                                   .threads = 2,
+                                   .context = 512,
+                                   .exact = true,
+                                   .strategy = names[i],
+                                   .plugin = test_plugin_path("lade-sim.so"),
+                                   .pressure = see,
+                                   .pressure_user = &c};
+        struct lade_stats full, squeezed, again;
+        memset(&s, 0, sizeof s);
+        if (lade_engine_start(&e, &opt, err))
+            fail_msg("%s", err);
+        wait_for(e, &s, &s.ready);
+        lade_engine_stats(e, &full);
+        assert_true(full.in_ram.room + full.in_vram.room > 0);
+        ask(e, "go on", 40);
+        wait_for(e, &s, &s.prefills); /* it is being written */
+        claim(&c, 0, 0);
+        wait_for(e, &s, &s.memory);
+        lade_engine_stats(e, &squeezed);
+        assert_int_equal(squeezed.in_ram.room + squeezed.in_vram.room, 0);
+        assert_true(squeezed.weights < full.weights);
+        assert_int_equal(squeezed.ram_given > 0, i == 0);
+        assert_int_equal(squeezed.vram_given > 0, i > 0);
+        assert_non_null(strstr(s.told, "gave way"));
+        if (!s.done)
+            wait_for(e, &s, &s.done);
+        assert_string_equal(s.text, plain.text);
+        claim(&c, 8 * gib, 8 * gib);
+        wait_for(e, &s, &s.memory);
+        lade_engine_stats(e, &again);
+        assert_int_equal(again.in_ram.room, full.in_ram.room);
+        assert_int_equal(again.in_vram.room, full.in_vram.room);
+        assert_int_equal(again.ram_given + again.vram_given, 0);
+        s.text[0] = '\0';
+        ask(e, "go on", 40);
+        wait_for(e, &s, &s.done);
+        assert_string_equal(s.text, plain.text);
+        assert_int_equal(s.failed, 0);
+        lade_engine_stop(e);
+    }
+}
+
 /* Stopping at any moment: while loading, while answering, with events unread. */
 static void test_stop_any_time(void **state)
 {
@@ -332,6 +434,7 @@ int main(void)
         cmocka_unit_test(test_prompt_too_long),
         cmocka_unit_test(test_change_of_strategy),
         cmocka_unit_test(test_change_to_gpu),
+        cmocka_unit_test(test_memory_is_claimed),
         cmocka_unit_test(test_stop_any_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

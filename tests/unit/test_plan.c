@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "engine/plan/plan.h"
+#include "engine/plan/pressure.h"
 
 static char err[LADE_ERR];
 
@@ -130,28 +131,47 @@ static void test_decisions(void **state)
         const char *want;
     } list[] = {
         /* 29 GB, what the table's 30 GB of VRAM were meant for */
-        {29, 30, 16, "full-gpu"},          {29, 29, 8, "full-gpu"},
-        {29, 24, 16, "hybrid-heavy-gpu"},  {29, 16, 24, "hybrid-heavy-gpu"},
-        {29, 14, 24, "hybrid-balanced"},   {29, 10, 32, "hybrid-heavy-cpu"},
-        {29, 12, 16, "offload-buffers"},   {29, 8, 32, "stream-cached"},
-        {29, 6, 16, "stream-aggressive"},  {29, 4, 32, "cpu-tight"},
-        {29, 0, 32, "cpu-tight"},          {29, 0, 64, "cpu-standard"},
-        {29, 0, 96, "cpu-comfort"},        {29, 0, 24, "cached-mmap"},
+        {29, 30, 16, "full-gpu"},
+        {29, 29, 8, "full-gpu"},
+        {29, 24, 16, "hybrid-heavy-gpu"},
+        {29, 16, 24, "hybrid-heavy-gpu"},
+        {29, 14, 24, "hybrid-balanced"},
+        {29, 10, 32, "hybrid-heavy-cpu"},
+        {29, 12, 16, "offload-buffers"},
+        {29, 8, 32, "stream-cached"},
+        {29, 6, 16, "stream-aggressive"},
+        {29, 4, 32, "cpu-tight"},
+        {29, 0, 32, "cpu-tight"},
+        {29, 0, 64, "cpu-standard"},
+        {29, 0, 96, "cpu-comfort"},
+        {29, 0, 24, "cached-mmap"},
         {29, 0, 8, "mmap"},
         /* 43 GB: the gaps between the table's rows */
-        {43.243, 44, 64, "full-gpu"},      {43.243, 40, 16, "hybrid-heavy-gpu"},
-        {43.243, 24, 32, "hybrid-heavy-gpu"}, {43.243, 20, 96, "hybrid-balanced"},
-        {43.243, 14, 256, "hybrid-heavy-cpu"}, {43.243, 12, 48, "stream-cached"},
-        {43.243, 12, 32, "offload-buffers"}, {43.243, 20, 24, "offload-buffers"},
-        {43.243, 6, 24, "stream-aggressive"}, {43.243, 10, 16, "mmap"},
-        {43.243, 4, 64, "cpu-tight"},      {43.243, 0, 8, "mmap"},
+        {43.243, 44, 64, "full-gpu"},
+        {43.243, 40, 16, "hybrid-heavy-gpu"},
+        {43.243, 24, 32, "hybrid-heavy-gpu"},
+        {43.243, 20, 96, "hybrid-balanced"},
+        {43.243, 14, 256, "hybrid-heavy-cpu"},
+        {43.243, 12, 48, "stream-cached"},
+        {43.243, 12, 32, "offload-buffers"},
+        {43.243, 20, 24, "offload-buffers"},
+        {43.243, 6, 24, "stream-aggressive"},
+        {43.243, 10, 16, "mmap"},
+        {43.243, 4, 64, "cpu-tight"},
+        {43.243, 0, 8, "mmap"},
         /* 160 GB: sixteen bits a weight */
-        {160, 192, 64, "full-gpu"},        {160, 141, 64, "hybrid-heavy-gpu"},
-        {160, 80, 192, "hybrid-balanced"}, {160, 48, 256, "hybrid-heavy-cpu"},
-        {160, 24, 256, "stream-cached"},   {160, 80, 64, "offload-buffers"},
-        {160, 24, 96, "stream-aggressive"}, {160, 8, 192, "cpu-tight"},
-        {160, 0, 256, "cpu-standard"},     {160, 0, 512, "cpu-comfort"},
-        {160, 0, 96, "cached-mmap"},       {160, 0, 32, "mmap"},
+        {160, 192, 64, "full-gpu"},
+        {160, 141, 64, "hybrid-heavy-gpu"},
+        {160, 80, 192, "hybrid-balanced"},
+        {160, 48, 256, "hybrid-heavy-cpu"},
+        {160, 24, 256, "stream-cached"},
+        {160, 80, 64, "offload-buffers"},
+        {160, 24, 96, "stream-aggressive"},
+        {160, 8, 192, "cpu-tight"},
+        {160, 0, 256, "cpu-standard"},
+        {160, 0, 512, "cpu-comfort"},
+        {160, 0, 96, "cached-mmap"},
+        {160, 0, 32, "mmap"},
         {160, 0, 16, "none"},
     };
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
@@ -345,6 +365,45 @@ static void test_bounds_of_the_80b(void **state)
     assert_int_equal(m.kv_token, 12 * 2 * 2 * 256 * 2);
 }
 
+/* Experts give back what the reserve lacks, and no more than they hold; they come back after a
+ * while, with a distance between the two so that nothing swings. */
+static void test_pressure(void **state)
+{
+    (void)state;
+    enum { RESERVE = 1000 };
+    static const struct {
+        struct lade_experts_room now;
+        uint64_t left;
+        bool stalled;
+        uint64_t want;
+    } cases[] = {
+        {{9000, 9000, 9000, 99}, 1000, false, 9000}, /* as planned */
+        {{9000, 9000, 9000, 0}, 500, false, 9000},   /* others use some of what was left to them */
+        {{9000, 9000, 9000, 0}, 499, false, 8499},   /* they need more */
+        {{9000, 9000, 9000, 0}, 999, true, 8999},    /* they wait for it */
+        {{9000, 9000, 9000, 0}, 1000, true, 9000},   /* not for ours */
+        {{9000, 9000, 300, 0}, 0, false, 0},         /* while it still loads: of what is there */
+        {{9000, 9000, 5000, 0}, 0, false, 4000},
+        {{9000, 4000, 4000, 99}, 1500, false, 4000}, /* not yet */
+        {{9000, 4000, 4000, 99}, 1501, false, 4501}, /* some comes back */
+        {{9000, 4000, 4000, 1}, 8000, false, 4000},  /* it has changed just now */
+        {{9000, 4000, 4000, 99}, 8000, false, 9000}, /* all */
+        {{9000, 4000, 1000, 99}, 2000, false, 4000}, /* the load needs that */
+        {{9000, 0, 0, 99}, 0, true, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(
+            lade_pressure_room(&cases[i].now, cases[i].left, RESERVE, cases[i].stalled),
+            cases[i].want);
+    struct lade_watch *w = lade_watch_open();
+    struct lade_pressure p;
+    assert_non_null(w);
+    assert_true(lade_watch_look(w, &p));
+    assert_true(p.ram_total > 0 && p.ram_left <= p.ram_total);
+    lade_watch_close(w);
+    assert_false(lade_watch_look(NULL, &p));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -359,6 +418,7 @@ int main(void)
         cmocka_unit_test(test_placements),
         cmocka_unit_test(test_context),
         cmocka_unit_test(test_bounds_of_the_80b),
+        cmocka_unit_test(test_pressure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -298,6 +298,8 @@ static void test_anatomy(void **state)
     has(line(200, 1, 0), "90%");
     has(anatomy(5, 100, 0), "A token in 80 ms");
     has(anatomy(5, 100, 0), "VRAM 2048/2048, RAM 9812/12000");
+    status.sample.engine.ram_given = (uint64_t)3 << 30;
+    has(anatomy(5, 100, 0), "RAM 9812/12000, 3.0 GiB of RAM given to others");
     has(anatomy(5, 100, 1), "25% 120 experts   120 MB");
     has(anatomy(5, 100, 2), "65% 312 experts   312 MB");
     has(anatomy(5, 100, 3), "10%  48 experts    48 MB");

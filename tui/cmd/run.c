@@ -152,6 +152,7 @@ static int take_event(struct run *r, struct lade_event *ev, char *err)
         lade_engine_info(r->engine, &r->info); /* only now with the device */
         return 0;
     case LADE_EV_STRATEGY:
+    case LADE_EV_MEMORY:
         return 0;
     case LADE_EV_TEXT:
         return take_text(r, ev, err);

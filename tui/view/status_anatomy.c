@@ -73,8 +73,8 @@ static void time_row(struct cells *c, int y, const struct lade_traffic *t)
                     width(c) - 2 - LABEL - (bar >= 8 ? bar : 0), THEME_TEXT, text);
 }
 
-/* "experts at home: VRAM 512/512, RAM 9812/24064" */
-static void residence(char out[96], const struct lade_stats *e)
+/* "experts in VRAM 512/512, RAM 9812/24064, 1.2 GiB of RAM given to others" */
+static void residence(char out[160], const struct lade_stats *e)
 {
     int n = 0;
     const struct {
@@ -86,9 +86,16 @@ static void residence(char out[96], const struct lade_stats *e)
         char there[UNITS_MAX], room[UNITS_MAX];
         if (!tier[i].in->room)
             continue;
-        n += snprintf(out + n, 96 - (size_t)n, "%s%s %s/%s", n ? ", " : "experts in ", tier[i].name,
+        n += snprintf(out + n, 160 - (size_t)n, "%s%s %s/%s", n ? ", " : "experts in ", tier[i].name,
                       units_count(there, (double)tier[i].in->experts),
                       units_count(room, (double)tier[i].in->room));
+    }
+    const uint64_t given[] = {e->vram_given, e->ram_given};
+    for (int i = 0; i < 2; i++) {
+        char bytes[UNITS_MAX];
+        if (given[i])
+            n += snprintf(out + n, 160 - (size_t)n, ", %s of %s given to others",
+                          units_memory(bytes, (double)given[i]), tier[i].name);
     }
 }
 
@@ -101,7 +108,7 @@ void status_anatomy_cells(const struct status *s, struct cells *c)
 {
     const struct lade_traffic *t = &s->sample.recent;
     struct part part[3];
-    char text[96], speed[UNITS_MAX];
+    char text[160], speed[UNITS_MAX];
     double all = 0;
     cells_clear(c, THEME_TEXT);
     parts_of(t, part);

@@ -1,0 +1,91 @@
+/* memory.c - experts give way where other programs need memory, and come back. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/session/worker.h"
+
+static const double GIB = 1024.0 * 1024 * 1024;
+
+/* What was seen, the GPU's part included. */
+static bool look(struct lade_engine *e, struct lade_pressure *p)
+{
+    const struct lade_devices *d = &e->model->devices;
+    struct lade_device_memory vram;
+    lade_pressure_fn *see = e->opt.pressure ? e->opt.pressure : lade_watch_look;
+    if (!see(e->opt.pressure ? e->opt.pressure_user : e->watch, p))
+        return false;
+    if (!p->vram_total && d->gpu && !d->ops->memory(d->dev, &vram, NULL)) {
+        p->vram_total = vram.total;
+        p->vram_left = vram.free;
+    }
+    return true;
+}
+
+static uint64_t less(uint64_t plan, uint64_t room)
+{
+    return plan > room ? plan - room : 0;
+}
+
+/* What should be left to others: what the plan has left to them, which was free then. */
+static uint64_t reserve_of(uint64_t total, uint64_t planned)
+{
+    return lade_memory_reserve(planned && planned < total ? planned : total);
+}
+
+/* One line for people when experts begin to give way, and when all have their room again. */
+static char *say(uint64_t vram, uint64_t ram, bool again)
+{
+    char *text;
+    const char *what = !ram ? "VRAM" : !vram ? "RAM" : "VRAM and RAM";
+    int n = again ? asprintf(&text, "Memory is free again: all experts have the room of the plan.")
+                  : asprintf(&text,
+                             "Other programs need %s: %.1f GiB of experts gave way; they are read "
+                             "when they are needed, and come back when there is room.",
+                             what, (double)(vram + ram) / GIB);
+    return n < 0 ? NULL : text;
+}
+
+/* Tells the screen how much of the plan's room others have now. */
+static void publish(struct lade_engine *e, uint64_t vram, uint64_t ram)
+{
+    lade_worker_publish(e);
+    pthread_mutex_lock(&e->lock);
+    bool was = e->stats.vram_given || e->stats.ram_given, is = vram || ram;
+    e->stats.vram_given = vram;
+    e->stats.ram_given = ram;
+    if (was != is) {
+        struct lade_event ev = {.kind = LADE_EV_MEMORY, .text = say(vram, ram, was)};
+        if (ev.text)
+            lade_events_put(&e->events, &ev);
+    }
+    pthread_mutex_unlock(&e->lock);
+}
+
+void lade_worker_watch(struct lade_engine *e)
+{
+    struct lade_model *m = e->model;
+    struct lade_pressure p = {0};
+    struct lade_tiers_stats now;
+    if (!look(e, &p))
+        return;
+    lade_tiers_stats(m->tiers, &now);
+    double since = p.seconds - e->resized;
+    uint64_t all = m->expert_bytes, plan_ram = m->place.ram_experts, plan = m->place.vram_experts;
+    struct lade_experts_room ram = {plan_ram < all ? plan_ram : all, m->ram_room,
+                                    now.ram_experts_held, since};
+    struct lade_experts_room vram = {plan < all ? plan : all, m->vram_room, m->vram_room, since};
+    uint64_t want_ram = lade_pressure_room(&ram, p.ram_left,
+                                           reserve_of(p.ram_total, m->plan.machine.ram), p.stalled);
+    /* Half as much: a card has no programs that did not ask for it. */
+    uint64_t want_vram = m->vram_room;
+    if (p.vram_total)
+        want_vram = lade_pressure_room(&vram, p.vram_left,
+                                       reserve_of(p.vram_total, m->plan.machine.vram) / 2, false);
+    if (want_ram != m->ram_room || want_vram != m->vram_room) {
+        /* A failure is the drive's or the GPU's: the next token says so. */
+        lade_model_resize(m, want_ram, want_vram, NULL);
+        e->resized = p.seconds;
+    }
+    publish(e, less(vram.plan, m->vram_room), less(ram.plan, m->ram_room));
+}
