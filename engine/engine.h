@@ -88,6 +88,10 @@ struct lade_traffic {
     double wait_s, compute_s; /* waiting for experts; all other time of the forward pass */
 };
 
+/* What came between two sums. Pure. */
+struct lade_traffic lade_traffic_between(const struct lade_traffic *from,
+                                         const struct lade_traffic *to);
+
 /* Routed experts in one memory. */
 struct lade_residence {
     uint64_t experts, room; /* there now; how many the plan gives room for */

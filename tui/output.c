@@ -37,7 +37,7 @@ int output_json(json_t *value, char *err)
     json_dumpf(value, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9) | JSON_ENCODE_ANY);
     fputc('\n', stdout);
     json_decref(value);
-    return 0;
+    return output_end(err); /* a reader need not wait until much memory is given back */
 }
 
 json_t *output_string(const char *text)
@@ -119,4 +119,14 @@ json_t *output_predicted(const struct lade_plan *plan)
     return json_pack("{s:f, s:f, s:f, s:f, s:f}", "load_s", r->load_s, "first_s", r->first_s,
                      "ttft_s", r->ttft_s, "prefill_tps", r->prefill_tps, "decode_tps",
                      r->decode_tps);
+}
+
+json_t *output_traffic(const struct lade_traffic *t)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "vram_hits",
+                     (json_int_t)t->vram_hits, "ram_hits", (json_int_t)t->ram_hits, "disk_reads",
+                     (json_int_t)t->disk_reads, "vram_bytes", (json_int_t)t->vram_bytes,
+                     "ram_bytes", (json_int_t)t->ram_bytes, "disk_bytes", (json_int_t)t->disk_bytes,
+                     "link_bytes", (json_int_t)t->link_bytes, "wait_s", t->wait_s, "compute_s",
+                     t->compute_s);
 }

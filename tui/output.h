@@ -5,14 +5,14 @@
 #include <jansson.h>
 #include <stddef.h>
 
-#include "engine/plan/plan.h"
+#include "engine/engine.h"
 
 /* Writes text of a model or of a saved conversation to stdout. To a pipe as it is; to a terminal
  * without control characters but newline and tab, because they could drive the terminal. */
 void output_text(const char *text, size_t len);
 
-/* Prints the value and a newline on stdout and drops the reference. 0, or -1 with err (also for
- * NULL: out of memory). */
+/* Prints the value and a newline on stdout, flushes, and drops the reference. 0, or -1 with err
+ * (also for NULL: out of memory). */
 int output_json(json_t *value, char *err);
 
 /* A JSON string; bytes that are no UTF-8 (in names of files) become '?'. */
@@ -24,6 +24,9 @@ int output_file(const char *path, const void *data, size_t len, char *err);
 /* What the plan said of its chosen row: {"load_s", "first_s", "ttft_s", "prefill_tps",
  * "decode_tps"}; null where there is none. */
 json_t *output_predicted(const struct lade_plan *plan);
+
+/* Where experts were, and what waiting for them cost: the fields of struct lade_traffic. */
+json_t *output_traffic(const struct lade_traffic *t);
 
 /* Flushes stdout: a full disk or a closed pipe shows here. */
 int output_end(char *err);

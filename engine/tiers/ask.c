@@ -44,24 +44,6 @@ void lade_tiers_begin(struct lade_tiers *t, int tokens, const atomic_bool *cance
     pthread_mutex_unlock(&t->lock);
 }
 
-/* What was added between two sums. */
-static struct lade_traffic difference(const struct lade_traffic *to,
-                                      const struct lade_traffic *from)
-{
-    return (struct lade_traffic){
-        .tokens = to->tokens - from->tokens,
-        .vram_hits = to->vram_hits - from->vram_hits,
-        .ram_hits = to->ram_hits - from->ram_hits,
-        .disk_reads = to->disk_reads - from->disk_reads,
-        .vram_bytes = to->vram_bytes - from->vram_bytes,
-        .ram_bytes = to->ram_bytes - from->ram_bytes,
-        .disk_bytes = to->disk_bytes - from->disk_bytes,
-        .link_bytes = to->link_bytes - from->link_bytes,
-        .wait_s = to->wait_s - from->wait_s,
-        .compute_s = to->compute_s - from->compute_s,
-    };
-}
-
 void lade_tiers_end(struct lade_tiers *t)
 {
     pthread_mutex_lock(&t->lock);
@@ -69,7 +51,7 @@ void lade_tiers_end(struct lade_tiers *t)
     t->traffic.wait_s += t->ask.wait_s;
     t->traffic.compute_s += lade_tiers_now() - t->ask.began - t->ask.wait_s;
     if (t->ask.tokens == 1)
-        t->token = difference(&t->traffic, &t->before);
+        t->token = lade_traffic_between(&t->before, &t->traffic);
     t->ask.tokens = 0;
     pthread_cond_broadcast(&t->work); /* the load may go at full speed again */
     pthread_mutex_unlock(&t->lock);

@@ -25,6 +25,7 @@ struct bench {
     int32_t *ids;             /* [deepest + prefill + tokens], owned */
     double *prefill, *decode; /* tokens per second of each repetition, owned */
     double *peak, *of_peak;   /* GB/s that memory gives meanwhile, and what part was used */
+    struct lade_traffic experts; /* of the last decode */
     double load_s;
     struct bandwidth *memory;
     int threads;
@@ -35,6 +36,7 @@ struct row {
     int depth;
     double prefill_tps, decode_tps;
     double bytes_per_token, gbps, peak_gbps, of_peak;
+    struct lade_traffic experts; /* of the last repetition's decode */
 };
 
 static double now(void)
@@ -152,6 +154,8 @@ static int measure_once(struct bench *b, int depth, int k, char *err)
     }
     if (o->tokens && at == 0 && sync_to(b, ++at, err))
         return -1;
+    struct lade_traffic before, after;
+    lade_model_traffic(b->model, &before);
     double begin = now();
     for (int i = 0; i < o->tokens; i++) {
         if (lade_session_push(b->session, b->ids[at++], err))
@@ -159,6 +163,8 @@ static int measure_once(struct bench *b, int depth, int k, char *err)
     }
     if (o->tokens)
         b->decode[k] = o->tokens / (now() - begin);
+    lade_model_traffic(b->model, &after);
+    b->experts = lade_traffic_between(&before, &after);
     return 0;
 }
 
@@ -182,6 +188,7 @@ static int measure(struct bench *b, int depth, struct row *row, char *err)
     row->gbps = row->bytes_per_token * row->decode_tps / 1e9;
     row->peak_gbps = median(b->peak, o->repeat);
     row->of_peak = median(b->of_peak, o->repeat);
+    row->experts = b->experts;
     return 0;
 }
 
@@ -190,7 +197,7 @@ static json_t *row_json(const struct bench *b, const struct row *row)
     uint64_t rss, peak;
     lade_machine_rss(&rss, &peak);
     return json_pack("{s:o, s:s, s:s, s:b, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
-                     "s:I, s:I, s:o}",
+                     "s:I, s:I, s:o, s:o}",
                      "model", output_string(lade_model_catalog(b->model)->name), "strategy",
                      lade_model_strategy(b->model), "device", lade_model_device(b->model), "exact",
                      is_exact(b), "threads", b->threads, "depth", row->depth, "n_prompt",
@@ -198,7 +205,8 @@ static json_t *row_json(const struct bench *b, const struct row *row)
                      "decode_tps", row->decode_tps, "load_s", b->load_s, "bytes_per_token",
                      row->bytes_per_token, "gbps", row->gbps, "peak_gbps", row->peak_gbps,
                      "of_peak", row->of_peak, "rss_peak_bytes", (json_int_t)peak,
-                     "vram_peak_bytes", (json_int_t)lade_model_vram_peak(b->model), "predicted",
+                     "vram_peak_bytes", (json_int_t)lade_model_vram_peak(b->model), "experts",
+                     output_traffic(&row->experts), "predicted",
                      output_predicted(lade_model_plan(b->model)));
 }
 

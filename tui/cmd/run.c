@@ -196,17 +196,6 @@ static int serve(struct run *r, const sigset_t *open, char *err)
 
 /* ---- result ---------------------------------------------------------------------------------- */
 
-/* Where the experts were, and what waiting for them cost. */
-static json_t *traffic_json(const struct lade_traffic *t)
-{
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "vram_hits",
-                     (json_int_t)t->vram_hits, "ram_hits", (json_int_t)t->ram_hits, "disk_reads",
-                     (json_int_t)t->disk_reads, "vram_bytes", (json_int_t)t->vram_bytes,
-                     "ram_bytes", (json_int_t)t->ram_bytes, "disk_bytes", (json_int_t)t->disk_bytes,
-                     "link_bytes", (json_int_t)t->link_bytes, "wait_s", t->wait_s, "compute_s",
-                     t->compute_s);
-}
-
 static json_t *to_json(const struct run *r)
 {
     static const char *const stops[] = {"end", "length", "context", "cancelled", "error"};
@@ -225,7 +214,7 @@ static json_t *to_json(const struct run *r)
         d->decode_tps, "rss_peak_bytes", (json_int_t)stats.rss_peak, "vram_peak_bytes",
         (json_int_t)stats.vram_peak, "strategy", r->info.strategy, "model",
         output_string(r->info.name), "device", r->info.device, "loaded", !stats.loading, "experts",
-        traffic_json(&stats.traffic), "last_token", traffic_json(&stats.token), "predicted",
+        output_traffic(&stats.traffic), "last_token", output_traffic(&stats.token), "predicted",
         output_predicted(&plan));
 }
 

@@ -72,18 +72,7 @@ static void sample_traffic(struct status *s, enum lade_phase before)
             *r = e->token;
         return;
     }
-    *r = (struct lade_traffic){
-        .tokens = now.tokens - last.tokens,
-        .vram_hits = now.vram_hits - last.vram_hits,
-        .ram_hits = now.ram_hits - last.ram_hits,
-        .disk_reads = now.disk_reads - last.disk_reads,
-        .vram_bytes = now.vram_bytes - last.vram_bytes,
-        .ram_bytes = now.ram_bytes - last.ram_bytes,
-        .disk_bytes = now.disk_bytes - last.disk_bytes,
-        .link_bytes = now.link_bytes - last.link_bytes,
-        .wait_s = now.wait_s - last.wait_s,
-        .compute_s = now.compute_s - last.compute_s,
-    };
+    *r = lade_traffic_between(&last, &now);
 }
 
 bool status_has_shares(const struct status *s)
