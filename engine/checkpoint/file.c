@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,4 +74,17 @@ int lade_file_read(const char *path, size_t limit, char **text, size_t *len, cha
     }
     close(fd);
     return rc;
+}
+
+void lade_make_parents(const char *path)
+{
+    char copy[PATH_MAX];
+    snprintf(copy, sizeof copy, "%s", path);
+    for (char *p = copy + 1; *p; p++) {
+        if (*p != '/')
+            continue;
+        *p = '\0';
+        mkdir(copy, 0700);
+        *p = '/';
+    }
 }

@@ -13,6 +13,10 @@ int lade_file_read(const char *path, size_t limit, char **text, size_t *len, cha
 /* "DIR/FILE" as a new string, or NULL without memory. */
 char *lade_path_join(const char *dir, const char *file);
 
+/* Makes the directories that a file's path needs, for the user alone. What fails shows when the file
+ * is written. */
+void lade_make_parents(const char *path);
+
 /* The part of a path after its last slash. */
 const char *lade_path_base(const char *path);
 

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/checkpoint/file.h"
 #include "engine/plan/probe.h"
 
 enum { VERSION = 1, MOST_BYTES = 1 << 20 };
@@ -161,21 +162,6 @@ void lade_speeds_recall(struct lade_machine *probe, const char *format, const ch
     json_decref(file);
 }
 
-/* Makes the directory and those above it, for the user alone. */
-static void make_directory(const char *path)
-{
-    char copy[PATH_MAX];
-    snprintf(copy, sizeof copy, "%s", path);
-    for (char *p = copy + 1; *p; p++) {
-        if (*p != '/')
-            continue;
-        *p = '\0';
-        mkdir(copy, 0700);
-        *p = '/';
-    }
-    mkdir(copy, 0700);
-}
-
 void lade_speeds_keep(const struct lade_machine *probe, const char *format, const char *cache_dir,
                       double now)
 {
@@ -191,7 +177,7 @@ void lade_speeds_keep(const struct lade_machine *probe, const char *format, cons
             keep(&probe->gpu[i], gpu_numbers, file, "gpus", gpu_key(key, &probe->gpu[i]), now);
     for (int i = 0; i < probe->n_drives; i++)
         keep(&probe->drive[i], drive_numbers, file, "drives", probe->drive[i].name, now);
-    make_directory(cache_dir);
+    lade_make_parents(path);
     /* Another lade may write too: a whole file takes the place of a whole file. */
     snprintf(temporary, sizeof temporary, "%s.%d", path, (int)getpid());
     if (json_dump_file(file, temporary, JSON_INDENT(1)) || rename(temporary, path))

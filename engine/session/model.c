@@ -155,6 +155,7 @@ int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, 
         return -1;
     struct lade_tiers_config config = {.cat = m->cat,
                                        .place = m->place,
+                                       .cache_dir = opt->cache_dir,
                                        .io = opt->io,
                                        .gpu = m->devices.gpu ? m->devices.ops : NULL,
                                        .gpu_dev = m->devices.gpu ? m->devices.dev : NULL};

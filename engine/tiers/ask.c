@@ -55,6 +55,8 @@ void lade_tiers_end(struct lade_tiers *t)
     t->ask.tokens = 0;
     pthread_cond_broadcast(&t->work); /* the load may go at full speed again */
     pthread_mutex_unlock(&t->lock);
+    if (t->habit_tokens >= LADE_HABITS_EVERY)
+        lade_tiers_keep_habits(t);
 }
 
 /* ---- asking ---------------------------------------------------------------------------------- */
@@ -111,6 +113,10 @@ void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n)
     pthread_mutex_lock(&t->lock);
     a->n = a->next = a->wave_first = a->next_demand = 0;
     a->failed = false;
+    if (layer == 0) {
+        lade_heat_tick(&t->habit, a->tokens);
+        t->habit_tokens += a->tokens;
+    }
     for (int i = 0; i < n; i++)
         a->uses[ids[i]]++;
     for (int i = 0; i < experts; i++) {
@@ -119,6 +125,7 @@ void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n)
         int e = layer * experts + i;
         want(t, e);
         lade_heat_use(&t->heat, e, a->uses[i]);
+        lade_heat_use(&t->habit, e, a->uses[i]);
         a->uses[i] = 0;
     }
     qsort(a->wants, (size_t)a->n, sizeof *a->wants, by_place);

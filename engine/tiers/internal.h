@@ -19,6 +19,7 @@ enum {
     LADE_MOVERS = 2, /* threads */
     LADE_JOBS = 12,  /* a mover has on its way */
     LADE_GROUP = 32, /* experts of one load job, at most */
+    LADE_HABITS_EVERY = 512, /* tokens after which habits are written again */
 };
 
 /* ---- jobs and movers (movers.c) ---- */
@@ -206,6 +207,9 @@ struct lade_tiers {
     bool base_is_home;           /* nothing of it need be loaded */
     struct lade_store store;     /* of RAM */
     struct lade_vram vram;
+    char *habits_path;      /* owned; NULL: habits are not kept */
+    struct lade_heat habit; /* the engine's thread alone, as the next */
+    int habit_tokens;       /* asked for since it was written */
 
     struct lade_mover movers[LADE_MOVERS];
     int n_movers;
@@ -219,7 +223,7 @@ struct lade_tiers {
     pthread_mutex_t lock;       /* guards everything below, and vram.cache */
     pthread_cond_t work, ready; /* for movers: something to do; for others: something came */
     bool stop;
-    struct lade_heat heat;
+    struct lade_heat heat; /* for the caches */
     struct lade_cache ram;
     struct lade_load load;
     struct lade_ask ask;
@@ -258,6 +262,9 @@ static inline bool lade_streams(const struct lade_tiers *t)
 {
     return t->vram.ops && t->place.rest_by == LADE_BY_GPU;
 }
+
+/* Writes the habits, if there is anything new. */
+void lade_tiers_keep_habits(struct lade_tiers *t);
 
 /* Under the lock: waits for `ready`, but not for long, because a cancel does not signal it. */
 void lade_wait_a_while(struct lade_tiers *t);

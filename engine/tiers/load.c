@@ -182,7 +182,7 @@ static int plan_experts(struct lade_tiers *t, char *err)
     }
     for (int e = 0; e < n; e++) {
         const struct lade_span *s = first_span(t, e);
-        c[e] = (struct candidate){.score = t->heat.score[e],
+        c[e] = (struct candidate){.score = t->habit.score[e],
                                   .at = s->offset,
                                   .shard = s->shard,
                                   .expert = e,

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "engine/plan/habits.h"
 #include "engine/tiers/internal.h"
 
 enum { LEAST_STAGE = 2, NO_KIND = 255 };
@@ -71,6 +72,32 @@ void lade_slot_prepare(struct lade_tiers *t, int slot, int expert)
     if (*kind != NO_KIND && *kind != t->kinds.of[expert])
         memset(lade_store_slot(&t->store, slot), 0, t->kinds.largest);
     *kind = t->kinds.of[expert];
+}
+
+/* ---- habits ---------------------------------------------------------------------------------- */
+
+/* What earlier runs used most is also what a cache keeps first, until this one's uses say more. */
+static int open_habits(struct lade_tiers *t, const char *cache_dir, char *err)
+{
+    int n = t->kinds.n_experts;
+    if (lade_heat_open(&t->heat, n, LADE_HEAT_CACHE, err) ||
+        lade_heat_open(&t->habit, n, LADE_HEAT_HABIT, err))
+        return -1;
+    t->habits_path = lade_habits_path(cache_dir, t->cat);
+    if (!t->habits_path || !lade_habits_read(t->habits_path, t->cat, t->habit.score))
+        return 0;
+    for (int e = 0; e < n; e++)
+        t->heat.score[e] = t->habit.score[e] / LADE_HEAT_HABIT;
+    return 0;
+}
+
+void lade_tiers_keep_habits(struct lade_tiers *t)
+{
+    if (!t->habits_path || !t->habit_tokens)
+        return;
+    lade_heat_settle(&t->habit);
+    lade_habits_write(t->habits_path, t->cat, t->habit.score); /* if it fails, it stays as it was */
+    t->habit_tokens = 0;
 }
 
 /* ---- open, close ----------------------------------------------------------------------------- */
@@ -150,7 +177,7 @@ int lade_tiers_open(struct lade_tiers **out, const struct lade_tiers_config *con
     if (!t->reported)
         lade_fail(err, "%s: out of memory; close other programs", t->cat->path);
     if (!t->reported || lade_kinds_open(&t->kinds, t->cat, err) ||
-        lade_heat_open(&t->heat, t->kinds.n_experts, err) || open_vram(t, config, err) ||
+        open_habits(t, config->cache_dir, err) || open_vram(t, config, err) ||
         open_ram(t, err) || reserve_base(t, err) || lade_load_open(t, err) ||
         lade_ask_open(t, err) || lade_files_open(&t->files, t->cat, err)) {
         lade_tiers_close(t);
@@ -165,6 +192,7 @@ void lade_tiers_close(struct lade_tiers *t)
     if (!t)
         return;
     lade_movers_stop(t);
+    lade_tiers_keep_habits(t);
     if (t->vram.dev)
         t->vram.ops->sync(t->vram.dev, NULL); /* nothing may be at work on what is freed */
     lade_store_close(&t->store);
@@ -179,6 +207,8 @@ void lade_tiers_close(struct lade_tiers *t)
     free(t->reported);
     lade_cache_close(&t->ram);
     lade_heat_close(&t->heat);
+    lade_heat_close(&t->habit);
+    free(t->habits_path);
     lade_kinds_close(&t->kinds);
     pthread_cond_destroy(&t->work);
     pthread_cond_destroy(&t->ready);

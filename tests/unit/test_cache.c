@@ -33,7 +33,7 @@ static void set_up(struct fixture *f, int a, int b, int c)
         f->kinds.kind[f->of[i]].experts++;
     }
     f->kinds.of = f->of;
-    assert_int_equal(lade_heat_open(&f->heat, EXPERTS, err), 0);
+    assert_int_equal(lade_heat_open(&f->heat, EXPERTS, LADE_HEAT_CACHE, err), 0);
     assert_int_equal(lade_cache_open(&f->cache, &f->kinds, rooms, STAGE, f->heat.score, err), 0);
 }
 
@@ -120,7 +120,7 @@ static void test_coldest_leaves(void **state)
     assert_int_equal(f.cache.slot_of[1], -1); /* used once; 0 and 2 twice */
     assert_int_equal(f.cache.evicted, 1);
     /* Old uses count less than new ones. */
-    lade_heat_tick(&f.heat, 20 * LADE_HEAT_TOKENS);
+    lade_heat_tick(&f.heat, 20 * LADE_HEAT_CACHE);
     use(&f, 1, LADE_TAKE_EVICT);
     assert_int_equal(f.cache.slot_of[6], -1);
     use(&f, 6, LADE_TAKE_EVICT);
@@ -204,7 +204,7 @@ static void test_shrink(void **state)
     set_up(&f, 30, 0, 0);
     int order[] = {0, 1, 2, 6, 7, 8, 12, 13};
     for (int i = 0; i < 8; i++) {
-        lade_heat_tick(&f.heat, LADE_HEAT_TOKENS);
+        lade_heat_tick(&f.heat, LADE_HEAT_CACHE);
         use(&f, order[i], LADE_TAKE_EVICT);
     }
     assert_int_equal(lade_cache_resize(&f.cache, 0, 3, move, &f), 3);

@@ -15,8 +15,9 @@
 
 #include <cmocka.h>
 
+#include "engine/plan/habits.h"
 #include "engine/session/model.h"
-#include "engine/tiers/io.h"
+#include "engine/tiers/internal.h"
 #include "tests/support/plugins.h"
 #include "tests/support/support_io.h"
 
@@ -468,6 +469,104 @@ static const struct lade_io_ops faulty = {"faulty", faulty_open, faulty_close, f
                                           faulty_wait};
 
 /* A drive that fails while the base loads: no model, the file and the reason named. */
+/* ---- habits ---- */
+
+/* A model with room for a quarter of its experts, which keeps its habits in `dir`. */
+static struct lade_model *open_with_habits(const char *dir)
+{
+    struct lade_model *m;
+    struct lade_placement place = ram_place(0, 8);
+    struct lade_options opt = {
+        .model = models[0], .exact = true, .threads = 2, .place = &place, .cache_dir = dir};
+    struct lade_catalog *cat;
+    assert_int_equal(lade_catalog_open(&cat, models[0], err), 0);
+    size_t bytes = cat->pieces[lade_catalog_expert(cat, 0, 0)].bytes;
+    place.ram_experts = bytes * (size_t)(cat->shape.layers * cat->shape.experts / 4);
+    lade_catalog_close(cat);
+    if (lade_model_open(&m, &opt, NULL, NULL, NULL, err))
+        fail_msg("%s", err);
+    return m;
+}
+
+/* The order in which a start reads experts; n of them. */
+static int *load_order(const char *dir, int *n, double *habits)
+{
+    struct lade_model *m = open_with_habits(dir);
+    const struct lade_tiers *t = m->tiers;
+    *n = t->load.n_order;
+    int *order = malloc((size_t)*n * sizeof *order);
+    memcpy(order, t->load.order, (size_t)*n * sizeof *order);
+    for (int e = 0; habits && e < t->kinds.n_experts; e++)
+        habits[e] = t->habit.score[e];
+    lade_model_close(m);
+    return order;
+}
+
+/* What one run used comes home first in the next one; a file that is not whole is as none. */
+static void test_habits(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/lade-test-XXXXXX", path[PATH_MAX], command[PATH_MAX + 16];
+    int n, again, damaged;
+    assert_non_null(mkdtemp(dir));
+    int *first = load_order(dir, &n, NULL);
+
+    struct lade_model *m = open_with_habits(dir);
+    const struct lade_catalog *cat = lade_model_catalog(m);
+    int experts = cat->shape.layers * cat->shape.experts;
+    double *uses = calloc((size_t)experts, sizeof *uses);
+    char *kept = lade_habits_path(dir, cat);
+    snprintf(path, sizeof path, "%s", kept);
+    assert_false(lade_habits_read(path, cat, uses)); /* nothing was asked for */
+    free(logits_of(m));
+    lade_model_close(m);
+
+    int *order = load_order(dir, &again, uses);
+    assert_int_equal(again, n);
+    assert_memory_not_equal(order, first, (size_t)n * sizeof *order);
+    double coldest = INFINITY, hottest_left = 0;
+    char *chosen = calloc((size_t)experts, 1);
+    for (int i = 0; i < n; i++) {
+        chosen[order[i]] = 1;
+        coldest = fmin(coldest, uses[order[i]]);
+    }
+    for (int e = 0; e < experts; e++)
+        hottest_left = chosen[e] ? hottest_left : fmax(hottest_left, uses[e]);
+    assert_true(coldest > 0 && coldest >= hottest_left);
+    double first_part = INFINITY, rest = 0; /* the hottest quarter comes before the others */
+    for (int i = 0; i < n; i++) {
+        if (i < n / 4)
+            first_part = fmin(first_part, uses[order[i]]);
+        else
+            rest = fmax(rest, uses[order[i]]);
+    }
+    assert_true(first_part >= rest);
+
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    fseek(f, 60, SEEK_SET);
+    int byte = fgetc(f);
+    fseek(f, 60, SEEK_SET);
+    fputc(byte ^ 1, f);
+    fclose(f);
+    int *other = load_order(dir, &damaged, NULL);
+    assert_int_equal(damaged, n);
+    assert_memory_equal(other, first, (size_t)n * sizeof *first);
+    assert_int_equal(truncate(path, 70), 0);
+    free(other);
+    other = load_order(dir, &damaged, NULL);
+    assert_memory_equal(other, first, (size_t)n * sizeof *first);
+
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+    free(kept);
+    free(first);
+    free(order);
+    free(other);
+    free(uses);
+    free(chosen);
+}
+
 static void test_load_error(void **state)
 {
     (void)state;
@@ -527,6 +626,7 @@ int main(void)
         cmocka_unit_test(test_change_of_ram),
         cmocka_unit_test(test_moves),
         cmocka_unit_test(test_load_ends_last),
+        cmocka_unit_test(test_habits),
         cmocka_unit_test(test_load_error),
         cmocka_unit_test(test_error_in_conversation),
     };
