@@ -97,7 +97,8 @@ bool lade_habits_write(const char *path, const struct lade_catalog *cat, const d
     /* Another lade may write too: a whole file takes the place of a whole file. */
     snprintf(temporary, sizeof temporary, "%s.%d", path, (int)getpid());
     FILE *f = fopen(temporary, "wbe");
-    bool done = f && fwrite(&head, sizeof head, 1, f) == 1 && fwrite(values, sizeof *values, n, f) == n;
+    bool done =
+        f && fwrite(&head, sizeof head, 1, f) == 1 && fwrite(values, sizeof *values, n, f) == n;
     if (f && fclose(f))
         done = false;
     if (done && rename(temporary, path))

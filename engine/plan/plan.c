@@ -99,7 +99,7 @@ static bool place(struct lade_plan_row *row, const struct lade_plan_model *m,
         .vram_is_cache = s->gpu && s->rest_by == LADE_BY_GPU && s->vram_min < 1,
         .ram_backs_vram = s->ram_backs_vram,
         .rest_by = s->rest_by,
-        .staging = 2 * token, /* one layer is computed while the next one's experts arrive */
+        .staging = 6 * token, /* a few layers' worth: some read while others are packed */
         .striped = s->striped,
         .context = context,
         .batch = m->batch < context ? m->batch : context,

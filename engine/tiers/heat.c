@@ -9,8 +9,8 @@ static const double FAR = 400; /* exponents up to here leave room for sums */
 
 int lade_heat_open(struct lade_heat *h, int n, double life, char *err)
 {
-    *h =
-        (struct lade_heat){.n = n, .life = life, .score = calloc(n ? (size_t)n : 1, sizeof(double))};
+    *h = (struct lade_heat){
+        .n = n, .life = life, .score = calloc(n ? (size_t)n : 1, sizeof(double))};
     return h->score
                ? 0
                : lade_fail(err, "scores of %d experts: out of memory; close other programs", n);

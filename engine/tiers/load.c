@@ -1,8 +1,8 @@
 /* load.c - what is read first, and in which order.
  *
  * The base comes first, then the experts that have room: those that earlier conversations used
- * most, then the others. Each part is read in the order of its files, in jobs of a few MiB, so that
- * the drive sees long sequential reads however the tensors of a piece are scattered. */
+ * most, then the others. Each part is read in the order of its files, in jobs of some MiB, many at a
+ * time, so that the drive is read from front to back however the tensors of a piece are scattered. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,7 +10,8 @@
 
 enum {
     SLICE = 4 << 20,  /* of a large tensor of the base; more is read at once only where it must */
-    JOB = 8 << 20,    /* bytes of a load job, at most where its parts allow */
+    JOB = 2 << 20,    /* bytes of a load job, where its parts allow: a mover has several at once,
+                         so that the drive reads while it packs */
     NEAR = 128 << 10, /* items of one job are at most this far apart */
     HOT_PART = 4,     /* the hottest quarter comes first */
 };

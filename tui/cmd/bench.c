@@ -22,9 +22,9 @@ struct bench {
     struct lade_model *model;
     struct lade_session *session;
     int depths[MOST_DEPTHS], n_depths;
-    int32_t *ids;             /* [deepest + prefill + tokens], owned */
-    double *prefill, *decode; /* tokens per second of each repetition, owned */
-    double *peak, *of_peak;   /* GB/s that memory gives meanwhile, and what part was used */
+    int32_t *ids;                /* [deepest + prefill + tokens], owned */
+    double *prefill, *decode;    /* tokens per second of each repetition, owned */
+    double *peak, *of_peak;      /* GB/s that memory gives meanwhile, and what part was used */
     struct lade_traffic experts; /* of the last decode */
     double load_s;
     struct bandwidth *memory;
@@ -196,18 +196,17 @@ static json_t *row_json(const struct bench *b, const struct row *row)
 {
     uint64_t rss, peak;
     lade_machine_rss(&rss, &peak);
-    return json_pack("{s:o, s:s, s:s, s:b, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
-                     "s:I, s:I, s:o, s:o}",
-                     "model", output_string(lade_model_catalog(b->model)->name), "strategy",
-                     lade_model_strategy(b->model), "device", lade_model_device(b->model), "exact",
-                     is_exact(b), "threads", b->threads, "depth", row->depth, "n_prompt",
-                     b->o->prefill, "n_gen", b->o->tokens, "prefill_tps", row->prefill_tps,
-                     "decode_tps", row->decode_tps, "load_s", b->load_s, "bytes_per_token",
-                     row->bytes_per_token, "gbps", row->gbps, "peak_gbps", row->peak_gbps,
-                     "of_peak", row->of_peak, "rss_peak_bytes", (json_int_t)peak,
-                     "vram_peak_bytes", (json_int_t)lade_model_vram_peak(b->model), "experts",
-                     output_traffic(&row->experts), "predicted",
-                     output_predicted(lade_model_plan(b->model)));
+    return json_pack(
+        "{s:o, s:s, s:s, s:b, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
+        "s:I, s:I, s:o, s:o}",
+        "model", output_string(lade_model_catalog(b->model)->name), "strategy",
+        lade_model_strategy(b->model), "device", lade_model_device(b->model), "exact", is_exact(b),
+        "threads", b->threads, "depth", row->depth, "n_prompt", b->o->prefill, "n_gen",
+        b->o->tokens, "prefill_tps", row->prefill_tps, "decode_tps", row->decode_tps, "load_s",
+        b->load_s, "bytes_per_token", row->bytes_per_token, "gbps", row->gbps, "peak_gbps",
+        row->peak_gbps, "of_peak", row->of_peak, "rss_peak_bytes", (json_int_t)peak,
+        "vram_peak_bytes", (json_int_t)lade_model_vram_peak(b->model), "experts",
+        output_traffic(&row->experts), "predicted", output_predicted(lade_model_plan(b->model)));
 }
 
 static void print_head(const struct bench *b)
