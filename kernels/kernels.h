@@ -56,6 +56,7 @@ struct lade_gpu {
     char bus[24];       /* PCI address, "0000:3b:00.0"; "" where unknown */
     int major, minor;   /* compute capability */
     size_t total, free; /* bytes of memory, of all programs */
+    size_t own;         /* bytes that open() takes for itself: the driver's context and code, about */
     double memory_rate, link_rate; /* bytes per second by data sheet; 0 where unknown */
 };
 

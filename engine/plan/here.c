@@ -51,7 +51,7 @@ static void add_drives(struct lade_plan_machine *out, const struct lade_machine 
 static void choose_gpu(struct lade_plan_machine *out, const struct lade_machine *p,
                        const struct lade_plan_caps *caps)
 {
-    uint64_t cap = caps->vram;
+    uint64_t cap = caps->vram, own = 0;
     out->vram = out->vram_reserve = 0;
     if (p->gpu_missing[0])
         return;
@@ -62,12 +62,15 @@ static void choose_gpu(struct lade_plan_machine *out, const struct lade_machine 
             continue;
         out->vram = free;
         out->gpu = i;
+        own = g->own;
         set(&out->vram_gbps, g->memory_gbps);
         set(&out->link_gbps, g->upload_gbps);
     }
     if (cap && cap < out->vram)
         out->vram = cap;
     out->vram_reserve = lade_memory_reserve(out->vram);
+    if (out->vram_reserve < own) /* what the driver takes for this program */
+        out->vram_reserve = own;
 }
 
 void lade_plan_machine_of(struct lade_plan_machine *out, const struct lade_machine *p,

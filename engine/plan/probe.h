@@ -21,6 +21,7 @@ enum { LADE_MACHINE_GPUS = 8, LADE_MACHINE_DRIVES = 8 };
 struct lade_machine_gpu {
     char name[80], bus[24];
     uint64_t total, free;              /* of all programs */
+    uint64_t own;                      /* what its driver takes when it is used */
     int major, minor;                  /* compute capability; 0 where only NVML was asked */
     double memory_gbps;                /* read by kernels */
     double upload_gbps, download_gbps; /* over PCIe, pinned memory */

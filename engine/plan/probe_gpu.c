@@ -12,6 +12,7 @@ static void take(struct lade_machine_gpu *to, const struct lade_gpu *from)
     *to = (struct lade_machine_gpu){
         .total = from->total,
         .free = from->free,
+        .own = from->own,
         .major = from->major,
         .minor = from->minor,
         .memory_gbps = from->memory_rate / 1e9,

@@ -16,7 +16,7 @@
 #include "engine/tiers/tiers.h"
 
 enum {
-    LADE_MOVERS = 2, /* threads */
+    LADE_MOVERS = 12, /* threads, at most */
     LADE_JOBS = 12,  /* a mover has on its way */
     LADE_GROUP = 32, /* experts of one load job, at most */
     LADE_HABITS_EVERY = 512, /* tokens after which habits are written again */
@@ -212,7 +212,7 @@ struct lade_tiers {
     int habit_tokens;       /* asked for since it was written */
 
     struct lade_mover movers[LADE_MOVERS];
-    int n_movers;
+    int n_movers, most_movers; /* there are, and may be: as many as this machine has cores for */
     size_t stage_limit; /* bytes of one mover's stage, but for larger tensors */
     uint64_t version;   /* of the addresses in VRAM: counts changes of sizes */
 

@@ -258,7 +258,7 @@ static void close_mover(struct lade_mover *m)
 
 int lade_movers_start(struct lade_tiers *t, char *err)
 {
-    for (int i = 0; i < LADE_MOVERS; i++) {
+    for (int i = 0; i < t->most_movers; i++) {
         struct lade_mover *m = &t->movers[t->n_movers];
         m->tiers = t;
         if (t->io->open(&m->io, DEPTH, err)) {

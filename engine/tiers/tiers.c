@@ -111,6 +111,14 @@ static int open_rooms(struct lade_cache *c, struct lade_store *s, const int *roo
     return 0;
 }
 
+/* Packing takes a core about as long as reading from memory: three of four, that a load from the page
+ * cache is as fast as it can be; two at least, so that one reads while the other packs. */
+static int count_movers(void)
+{
+    int n = lade_cpu_cores() * 3 / 4;
+    return n < 2 ? 2 : n > LADE_MOVERS ? LADE_MOVERS : n;
+}
+
 /* Half of the staging memory are slots, the other half what the movers read to. Where experts are
  * carried to a GPU all slots are memory that it can read. */
 static int open_ram(struct lade_tiers *t, char *err)
@@ -123,7 +131,8 @@ static int open_ram(struct lade_tiers *t, char *err)
     size_t most = (size_t)t->kinds.n_experts;
     stage = stage < LEAST_STAGE ? LEAST_STAGE : stage > most ? most : stage;
     size_t least = page_up(t->kinds.read_largest) + 16 * LADE_DIRECT;
-    t->stage_limit = half / LADE_MOVERS > least ? half / LADE_MOVERS : least;
+    t->most_movers = count_movers();
+    t->stage_limit = half / (size_t)t->most_movers > least ? half / (size_t)t->most_movers : least;
     t->stage_limit = page_up(t->stage_limit);
     if (lade_cache_open(&t->ram, &t->kinds, none, (int)stage, t->heat.score, err) ||
         lade_store_open(&t->store, where, stage_where, &t->kinds, t->place.ram_experts, (int)stage,
@@ -281,7 +290,7 @@ void lade_tiers_stats(struct lade_tiers *t, struct lade_tiers_stats *out)
     if (t->vram.ops)
         tell_residence(&out->in_vram, &t->vram.cache, &t->kinds);
     pthread_mutex_unlock(&t->lock);
-    size_t ram_stage = (size_t)t->ram.n_stage * t->kinds.largest + LADE_MOVERS * t->stage_limit;
+    size_t ram_stage = (size_t)t->ram.n_stage * t->kinds.largest + (size_t)t->most_movers * t->stage_limit;
     out->weights += out->in_ram.bytes + out->in_vram.bytes + ram_stage +
                     (size_t)t->vram.cache.n_stage * t->kinds.largest;
     bool touched = t->store.where == LADE_STORE_RAM && out->in_ram.room; /* only what is used */

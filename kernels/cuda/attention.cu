@@ -44,6 +44,7 @@ __device__ static inline float rotated(const struct gpu_attention &a, const floa
 __global__ static void __launch_bounds__(PREPARE_WARPS *GPU_WARP)
     attention_prepare(struct gpu_attention a)
 {
+    launch_wait();
     __shared__ float rows[PREPARE_WARPS][ATTEND_DIM];
     const int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
     const int t = (int)blockIdx.x, r = (int)blockIdx.y * PREPARE_WARPS + warp;
@@ -248,6 +249,7 @@ __device__ static inline void attend_finish(const struct gpu_attention &a, int t
 template <bool HALF, bool VECTOR>
 __global__ static void __launch_bounds__(ATTEND_THREADS) attention_part(struct gpu_attention a)
 {
+    launch_wait();
     __shared__ float acc[ATTEND_HEADS][ATTEND_DIM];
     __shared__ float max[ATTEND_WARPS][ATTEND_HEADS], sum[ATTEND_WARPS][ATTEND_HEADS];
     const int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
@@ -286,6 +288,7 @@ __global__ static void __launch_bounds__(ATTEND_THREADS) attention_part(struct g
 /* Grid: heads, stretches of dimensions, tokens. */
 __global__ static void attention_join(struct gpu_attention a)
 {
+    launch_wait();
     const int h = (int)blockIdx.x, t = (int)blockIdx.z;
     const int d = (int)blockIdx.y * JOIN_THREADS + (int)threadIdx.x;
     if (d >= a.dim)
@@ -362,14 +365,12 @@ static cudaError_t launch_parts(struct lade_device *dev, const struct gpu_attent
     dim3 grid((unsigned)a->parts, (unsigned)(a->kv_heads * gpu_up(a->group, ATTEND_HEADS)),
               (unsigned)a->n);
     if (a->half_cache && vector)
-        return LADE_LAUNCH((attention_part<true, true>), grid, ATTEND_THREADS, 0, dev->compute, *a);
+        return LADE_LAUNCH((attention_part<true, true>), grid, ATTEND_THREADS, 0, dev, *a);
     if (a->half_cache)
-        return LADE_LAUNCH((attention_part<true, false>), grid, ATTEND_THREADS, 0, dev->compute,
-                           *a);
+        return LADE_LAUNCH((attention_part<true, false>), grid, ATTEND_THREADS, 0, dev, *a);
     if (vector)
-        return LADE_LAUNCH((attention_part<false, true>), grid, ATTEND_THREADS, 0, dev->compute,
-                           *a);
-    return LADE_LAUNCH((attention_part<false, false>), grid, ATTEND_THREADS, 0, dev->compute, *a);
+        return LADE_LAUNCH((attention_part<false, true>), grid, ATTEND_THREADS, 0, dev, *a);
+    return LADE_LAUNCH((attention_part<false, false>), grid, ATTEND_THREADS, 0, dev, *a);
 }
 
 int gpu_attention(struct lade_device *dev, const struct lade_attention *op, char *err)
@@ -409,13 +410,13 @@ int gpu_attention(struct lade_device *dev, const struct lade_attention *op, char
         return -1;
     dim3 rows((unsigned)a.n, (unsigned)gpu_up(a.heads + 2 * a.kv_heads, PREPARE_WARPS));
     cudaError_t code =
-        LADE_LAUNCH(attention_prepare, rows, PREPARE_WARPS * GPU_WARP, 0, dev->compute, a);
+        LADE_LAUNCH_EARLY(attention_prepare, rows, PREPARE_WARPS * GPU_WARP, 0, dev, a);
     if (code == cudaSuccess && on_tensor_cores)
         return gpu_flash(dev, &a, err);
     if (code == cudaSuccess)
         code = launch_parts(dev, &a);
     dim3 join((unsigned)a.heads, (unsigned)gpu_up(a.dim, JOIN_THREADS), (unsigned)a.n);
     if (code == cudaSuccess)
-        code = LADE_LAUNCH(attention_join, join, JOIN_THREADS, 0, dev->compute, a);
+        code = LADE_LAUNCH(attention_join, join, JOIN_THREADS, 0, dev, a);
     return gpu_check(dev, "attention", code, err);
 }

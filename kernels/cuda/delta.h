@@ -25,6 +25,7 @@ struct gpu_delta {
     float eps;
     float *conv_state, *state, *out;
     unsigned *counters; /* one a key head */
+    bool early;         /* the kernel ahead writes no state: it may be read before launch_wait() */
 };
 
 int gpu_delta_scan(struct lade_device *dev, const struct gpu_delta *a, char *err);
@@ -46,6 +47,7 @@ __device__ static inline float delta_input(const struct gpu_delta &a, int t, int
 __device__ static inline float delta_conv(const struct gpu_delta &a, int t, int channel)
 {
     float sum = 0;
+#pragma unroll 4
     for (int j = 0; j < a.kernel; j++)
         sum += delta_input(a, t - (a.kernel - 1) + j, channel) *
                a.conv[(size_t)channel * (size_t)a.kernel + (size_t)j];
@@ -56,11 +58,9 @@ __device__ static inline float delta_conv(const struct gpu_delta &a, int t, int 
 __device__ static inline void delta_shift(const struct gpu_delta &a, int channel)
 {
     const int keep = a.kernel - 1;
-    float last[DELTA_KERNEL];
-    for (int j = 0; j < keep; j++)
-        last[j] = delta_input(a, a.n - keep + j, channel);
-    for (int j = 0; j < keep; j++)
-        a.conv_state[(size_t)j * (size_t)delta_channels(a) + (size_t)channel] = last[j];
+    for (int j = 0; j < keep; j++) /* reads what is further on than what it has written */
+        a.conv_state[(size_t)j * (size_t)delta_channels(a) + (size_t)channel] =
+            delta_input(a, a.n - keep + j, channel);
 }
 
 __device__ static inline float delta_key_scale(float squares)
@@ -91,7 +91,7 @@ __device__ static inline void delta_get(float x[4], const float *state, const st
 {
     const float *from = state + (size_t)row * (size_t)a.value_dim + (size_t)c;
     if (row < a.key_dim && c + 4 <= a.value_dim && a.value_dim % 4 == 0) {
-        const float4 v = *(const float4 *)from;
+        const float4 v = fresh16(from);
         x[0] = v.x;
         x[1] = v.y;
         x[2] = v.z;

@@ -13,8 +13,9 @@ extern "C" {
 
 static const double gib = 1024.0 * 1024 * 1024;
 
-/* Without NVML the context's size is not to be had; on a card that others use, this much. */
-static const size_t usual_context = (size_t)512 << 20;
+/* The context: 525 MiB on an H100 and on an H200. Where NVML is not to be had, or another program
+ * has taken memory at the same moment, this much is assumed. */
+static const size_t usual_context = (size_t)576 << 20;
 
 /* ---- errors ---------------------------------------------------------------------------------- */
 
@@ -190,6 +191,7 @@ int gpu_list(struct lade_gpu *gpus, int max, int *n, char *err)
         g->major = prop.major;
         g->minor = prop.minor;
         g->total = g->free = prop.totalGlobalMem;
+        g->own = usual_context;
         int clock = 0, bits = 0; /* kHz, of double data rate memory */
         if (cudaDeviceGetAttribute(&clock, cudaDevAttrMemoryClockRate, i) == cudaSuccess &&
             cudaDeviceGetAttribute(&bits, cudaDevAttrGlobalMemoryBusWidth, i) == cudaSuccess)
@@ -300,7 +302,8 @@ int gpu_open(struct lade_device **out, const struct lade_device_config *cfg, cha
         gpu_close(dev);
         return -1;
     }
-    known = known && nvml_used(dev->gpu, &after) && after > before;
+    known = known && nvml_used(dev->gpu, &after) && after > before &&
+            after - before < 2 * usual_context;
     size_t used = total - free;
     dev->fixed = known ? after - before : used < usual_context ? used : usual_context;
     if (open_reserve(dev, err)) {
@@ -361,6 +364,7 @@ int gpu_memory(struct lade_device *dev, struct lade_device_memory *out, char *er
 /* Reads n x 16 bytes; writes only what never happens, so that the reads stay. */
 __global__ static void read_memory(const uint4 *from, size_t n, unsigned *never)
 {
+    launch_wait();
     uint32_t all = 0;
     size_t step = (size_t)gridDim.x * blockDim.x;
     for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) {
@@ -417,7 +421,7 @@ static int measure_all(struct lade_device *dev, const struct timer *t, void *car
     for (int i = -1; i < MEASURE_READS; i++) {
         if ((i == 0 && gpu_check(dev, "measuring", cudaEventRecord(t->from, s), err)) ||
             gpu_check(dev, "measuring memory",
-                      LADE_LAUNCH(read_memory, dev->sms * 8, 512, 0, s, (const uint4 *)from,
+                      LADE_LAUNCH(read_memory, dev->sms * 8, 512, 0, dev, (const uint4 *)from,
                                   bytes / 16, dev->counters),
                       err))
             return -1;

@@ -6,6 +6,7 @@ enum { EMBED_THREADS = 256, NORM_THREADS = 1024, NORM_EACH = 16, ADD_THREADS = 2
 __global__ static void embed_rows(float *y, struct gpu_matrix table, const uint16_t *books,
                                   const int32_t *ids)
 {
+    launch_wait();
     const int t = (int)blockIdx.x, id = ids[t];
     const bool known = id >= 0 && id < table.rows;
     for (int c = (int)threadIdx.x; c * 8 < table.cols; c += (int)blockDim.x) {
@@ -26,8 +27,8 @@ static int launch_embed(struct lade_device *dev, float *y, const struct lade_mat
     if (!n)
         return 0;
     return gpu_check(dev, "embed",
-                     LADE_LAUNCH(embed_rows, n, EMBED_THREADS, 0, dev->compute, y,
-                                 gpu_matrix_of(table), dev->books, ids),
+                     LADE_LAUNCH_EARLY(embed_rows, n, EMBED_THREADS, 0, dev, y,
+                                       gpu_matrix_of(table), dev->books, ids),
                      err);
 }
 
@@ -64,7 +65,13 @@ __global__ static void __launch_bounds__(NORM_THREADS)
 {
     __shared__ float work[33];
     const size_t row = (size_t)blockIdx.x * (size_t)dim;
-    float v[NORM_EACH], sum = 0;
+    float v[NORM_EACH], factor[NORM_EACH], sum = 0;
+#pragma unroll
+    for (int j = 0; j < NORM_EACH; j++) {
+        int i = (int)threadIdx.x + j * NORM_THREADS;
+        factor[j] = i < dim ? w[i] : 0;
+    }
+    launch_wait();
 #pragma unroll
     for (int j = 0; j < NORM_EACH; j++) {
         int i = (int)threadIdx.x + j * NORM_THREADS;
@@ -83,7 +90,7 @@ __global__ static void __launch_bounds__(NORM_THREADS)
     for (int j = 0; j < NORM_EACH; j++) {
         int i = (int)threadIdx.x + j * NORM_THREADS;
         if (i < dim)
-            y[row + (size_t)i] = v[j] * scale * w[i];
+            y[row + (size_t)i] = v[j] * scale * factor[j];
     }
 }
 
@@ -97,13 +104,14 @@ int gpu_rmsnorm(struct lade_device *dev, float *y, float *x, const float *add, c
                          dim, NORM_THREADS * NORM_EACH);
     if (!n)
         return 0;
-    return gpu_check(
-        dev, "rmsnorm",
-        LADE_LAUNCH(norm_rows, n, NORM_THREADS, 0, dev->compute, y, x, add, w, dim, eps), err);
+    return gpu_check(dev, "rmsnorm",
+                     LADE_LAUNCH_EARLY(norm_rows, n, NORM_THREADS, 0, dev, y, x, add, w, dim, eps),
+                     err);
 }
 
 __global__ static void add_floats(float *y, const float *x, size_t count)
 {
+    launch_wait();
     size_t step = (size_t)gridDim.x * blockDim.x;
     for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step)
         y[i] += x[i];
@@ -117,7 +125,7 @@ int gpu_add(struct lade_device *dev, float *y, const float *x, size_t count, cha
         return 0;
     size_t blocks = (count - 1) / ADD_THREADS + 1, most = (size_t)dev->sms * 8;
     return gpu_check(dev, "add",
-                     LADE_LAUNCH(add_floats, (unsigned)(blocks < most ? blocks : most), ADD_THREADS,
-                                 0, dev->compute, y, x, count),
+                     LADE_LAUNCH_EARLY(add_floats, (unsigned)(blocks < most ? blocks : most),
+                                       ADD_THREADS, 0, dev, y, x, count),
                      err);
 }

@@ -1,4 +1,5 @@
-/* Products of one to eight tokens, several matrices in one launch. */
+/* Products of two to eight tokens, or of one where one.cu does not take the matrix; several matrices
+ * in one launch. */
 #include "kernels/cuda/few.h"
 #include "kernels/cuda/products.h"
 
@@ -73,6 +74,7 @@ __device__ static inline void few_block(const struct few_jobs &jobs, const struc
     };
     struct few_raw<KIND> raw[few_raw<KIND>::AHEAD];
     few_begin<KIND>(raw, source);
+    launch_wait();
     few_run<KIND, SETS>(sums, raw, source, area, job.span, source.v.per);
     few_store<SETS>(area, sums);
     __syncthreads();
@@ -140,21 +142,26 @@ static cudaError_t launch_few(struct lade_device *dev, struct few_jobs *jobs, bo
         blocks = plan_jobs(jobs, warps /= 2, sets);
     const size_t shared = (size_t)(warps * jobs->area);
     const int threads = warps * GPU_WARP;
-    cudaStream_t s = dev->compute;
     if (wide && sets == 1)
-        return LADE_LAUNCH((few_products<1, true>), blocks, threads, shared, s, *jobs, dev->books);
+        return LADE_LAUNCH_EARLY((few_products<1, true>), blocks, threads, shared, dev, *jobs,
+                                 dev->books);
     if (wide)
-        return LADE_LAUNCH((few_products<3, true>), blocks, threads, shared, s, *jobs, dev->books);
+        return LADE_LAUNCH_EARLY((few_products<3, true>), blocks, threads, shared, dev, *jobs,
+                                 dev->books);
     if (sets == 1)
-        return LADE_LAUNCH((few_products<1, false>), blocks, threads, shared, s, *jobs, dev->books);
-    return LADE_LAUNCH((few_products<3, false>), blocks, threads, shared, s, *jobs, dev->books);
+        return LADE_LAUNCH_EARLY((few_products<1, false>), blocks, threads, shared, dev, *jobs,
+                                 dev->books);
+    return LADE_LAUNCH_EARLY((few_products<3, false>), blocks, threads, shared, dev, *jobs,
+                             dev->books);
 }
 
 /* At most MOST_TOKENS tokens. */
 static int few_pass(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int first,
                     int n, char *err)
 {
-    for (int wide = 0; wide < 2; wide++) {
+    if (n == 1 && gpu_one(dev, jobs, n_jobs, first, err))
+        return -1;
+    for (int wide = n == 1; wide < 2; wide++) {
         for (int j = 0; j < n_jobs;) {
             struct few_jobs batch = {};
             batch.n = n;

@@ -195,6 +195,7 @@ __device__ static inline void flash_write(const struct gpu_attention &a,
 template <int DIM>
 __global__ static void __launch_bounds__(FLASH_THREADS) flash(struct gpu_attention a)
 {
+    launch_wait();
     LADE_DYNAMIC_SHARED(struct flash_shared<DIM>, shared);
     const int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
     const int tokens = FLASH_ROWS / a.group, g = (int)blockIdx.y;
@@ -248,7 +249,7 @@ static int launch_flash(struct lade_device *dev, const struct gpu_attention *a, 
     if (gpu_shared_room(dev, (const void *)flash<DIM>, shared, err))
         return -1;
     return gpu_check(dev, "attention",
-                     LADE_LAUNCH(flash<DIM>, grid, FLASH_THREADS, shared, dev->compute, *a), err);
+                     LADE_LAUNCH(flash<DIM>, grid, FLASH_THREADS, shared, dev, *a), err);
 }
 
 int gpu_flash(struct lade_device *dev, const struct gpu_attention *a, char *err)

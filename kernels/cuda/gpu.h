@@ -49,6 +49,8 @@ struct lade_device {
     size_t cap, fixed, reserve;
 
     cudaStream_t compute, up, down, misc; /* misc: clears what alloc() hands out */
+    uint64_t launches;                    /* of kernels, so far */
+    uint64_t last_delta;                  /* the one that last wrote a delta-net's state */
 
     pthread_mutex_t lock; /* guards all down to the next blank line */
     size_t held, peak;    /* allocated beyond `fixed` and the reserve */

@@ -12,6 +12,7 @@ enum { NT = 8, TOKENS = 16 * NT, HALF_THREADS = 256 };
 __global__ static void __launch_bounds__(HALF_THREADS)
     half_rows(const float *x, int cols, uint16_t *out, float *scale, int stride)
 {
+    launch_wait();
     __shared__ float work[GPU_WARP];
     const int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
     x += (size_t)blockIdx.x * (size_t)cols;
@@ -40,7 +41,7 @@ __global__ static void __launch_bounds__(HALF_THREADS)
 cudaError_t gpu_half_rows(struct lade_device *dev, const float *x, int rows, int cols,
                           uint16_t *out, float *scale)
 {
-    return LADE_LAUNCH(half_rows, rows, HALF_THREADS, 0, dev->compute, x, cols, out, scale,
+    return LADE_LAUNCH(half_rows, rows, HALF_THREADS, 0, dev, x, cols, out, scale,
                        many_stride(cols));
 }
 
@@ -62,6 +63,7 @@ struct many_jobs {
 __global__ static void __launch_bounds__(MANY_THREADS)
     many_products(struct many_jobs jobs, const uint16_t *books)
 {
+    launch_wait();
     LADE_DYNAMIC_SHARED(struct many_shared<NT>, shared);
     int j = jobs.n_jobs - 1;
     while (jobs.job[j].first_block > (int)blockIdx.x)
@@ -157,10 +159,9 @@ static int many_pass(struct lade_device *dev, const struct lade_matmul *jobs, in
     size_t shared = sizeof(struct many_shared<NT>);
     if (gpu_shared_room(dev, (const void *)many_products, shared, err))
         return -1;
-    return gpu_check(
-        dev, "matmul",
-        LADE_LAUNCH(many_products, blocks, MANY_THREADS, shared, dev->compute, all, dev->books),
-        err);
+    return gpu_check(dev, "matmul",
+                     LADE_LAUNCH(many_products, blocks, MANY_THREADS, shared, dev, all, dev->books),
+                     err);
 }
 
 int gpu_many(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n, char *err)

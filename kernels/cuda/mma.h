@@ -274,6 +274,43 @@ __device__ static inline uint2 stream8(const void *from)
 #endif
 }
 
+/* ---- before launch_wait(): past the first cache, where what an earlier kernel read may still be -- */
+
+__device__ static inline uint2 fresh8(const void *from)
+{
+#if GPU_TENSOR_CORES
+    uint2 v;
+    asm volatile("ld.global.cg.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(from));
+    return v;
+#else
+    return *(const uint2 *)from;
+#endif
+}
+
+__device__ static inline float4 fresh16(const void *from)
+{
+#if GPU_TENSOR_CORES
+    float4 v;
+    asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+                 : "l"(from));
+    return v;
+#else
+    return *(const float4 *)from;
+#endif
+}
+
+__device__ static inline int fresh4(const int *from)
+{
+#if GPU_TENSOR_CORES
+    int v;
+    asm volatile("ld.global.cg.s32 %0, [%1];" : "=r"(v) : "l"(from));
+    return v;
+#else
+    return *from;
+#endif
+}
+
 /* ---- sums over a warp ------------------------------------------------------------------------ */
 
 __device__ static inline float warp_sum(float x)

@@ -9,13 +9,14 @@
 
 #include "kernels/cuda/few.h"
 #include "kernels/cuda/moe.h"
+#include "kernels/cuda/one.h"
 #include "kernels/cuda/sorted.h"
 
 enum {
     MATRIX_WARPS = 4, /* of gate, and of up */
     HIDDEN_WARPS = 2 * MATRIX_WARPS,
-    DOWN_WARPS = 16,
-    DOWN_SLOTS = 32, /* most that are known at once */
+    HIDDEN_BLOCKS = 3, /* of a multiprocessor: all 11 x 32 of a token at once */
+    DOWN_WARPS = 16,   /* at most, and at least as many threads as FEW_ROWS */
     SHARED_BYTES = 40 << 10,
     MOST_TOKENS = 64, /* of one pass: bounds the work space */
 };
@@ -162,11 +163,21 @@ __device__ static inline struct gpu_matrix moe_matrix(const struct gpu_moe &m, i
 {
     if (slot == m.k)
         return part == MOE_GATE ? m.shared.gate : part == MOE_UP ? m.shared.up : m.shared.down;
-    int id = m.ids[(size_t)token * (size_t)m.k + (size_t)slot];
+    int id = fresh4(m.ids + (size_t)token * (size_t)m.k + (size_t)slot);
     if (id < 0 || id >= m.n_experts)
         return gpu_matrix();
     const struct gpu_expert *e = m.experts + id;
-    return part == MOE_GATE ? e->gate : part == MOE_UP ? e->up : e->down;
+    union {
+        uint2 word[sizeof(struct gpu_matrix) / sizeof(uint2)];
+        struct gpu_matrix matrix;
+    } u;
+    const struct gpu_matrix *from = part == MOE_GATE ? &e->gate
+                                    : part == MOE_UP ? &e->up
+                                                     : &e->down;
+#pragma unroll
+    for (int i = 0; i < (int)(sizeof u.word / sizeof *u.word); i++)
+        u.word[i] = fresh8((const uint2 *)from + i);
+    return u.matrix;
 }
 
 /* Weight of a slot. All threads must call; every one receives it. */
@@ -253,151 +264,170 @@ __device__ static inline void hidden_block(const struct gpu_moe &m, const struct
     hidden[at + (size_t)row] = gate / (1.0f + expf(-gate)) * up * weight;
 }
 
-/* Grid: rows, slots, tokens. hidden[token][slot][widest]. `span`: steps staged at once. */
-template <bool WIDE>
-__global__ static void __launch_bounds__(HIDDEN_WARPS *GPU_WARP, 2)
-    moe_hidden(struct gpu_moe m, int area, int span, float *hidden)
+/* The kinds that one.h has no tiles for. */
+__device__ static inline bool is_other(const struct gpu_matrix &m)
 {
+    return m.kind != GPU_Q4 && m.kind != GPU_Q8;
+}
+
+/* Grid: rows, slots from the last on (the shared one may be the largest), tokens.
+ * hidden[token][slot][widest]. `span`: steps staged at once. */
+__global__ static void __launch_bounds__(HIDDEN_WARPS *GPU_WARP, 2)
+    other_hidden(struct gpu_moe m, int area, int span, float *hidden)
+{
+    launch_wait();
     LADE_DYNAMIC_SHARED(char, areas);
-    const int slot = (int)blockIdx.y, token = (int)blockIdx.z;
+    const int slot = m.k - (int)blockIdx.y, token = (int)blockIdx.z;
     const bool gate = (int)threadIdx.x < MATRIX_WARPS * GPU_WARP;
     const struct gpu_matrix w = moe_matrix(m, token, slot, gate ? MOE_GATE : MOE_UP);
-    if (!w.data || (int)blockIdx.x * FEW_ROWS >= w.rows || (w.kind == GPU_WIDE) != WIDE)
+    if (!w.data || (int)blockIdx.x * FEW_ROWS >= w.rows || !is_other(w))
         return; /* gate and up agree in all of this: the whole block leaves */
-    if (WIDE)
+    if (w.kind == GPU_WIDE)
         hidden_block<GPU_WIDE>(m, w, token, slot, area, span, hidden, areas);
-    else if (w.kind == GPU_Q4)
-        hidden_block<GPU_Q4>(m, w, token, slot, area, span, hidden, areas);
-    else if (w.kind == GPU_Q8)
-        hidden_block<GPU_Q8>(m, w, token, slot, area, span, hidden, areas);
     else
         hidden_block<GPU_BF16>(m, w, token, slot, area, span, hidden, areas);
 }
 
-/* The last matrices of a token's slots. They are multiplied kind by kind; those of a turn have one
- * size of batch, and units are counted slot by slot, `most` of each. */
-struct down_slots {
-    struct few_view view[DOWN_SLOTS];
-    struct gpu_matrix matrix[DOWN_SLOTS];
-    bool left[DOWN_SLOTS]; /* not yet multiplied */
-    int turn[DOWN_SLOTS];  /* the slots of this turn */
-    int n, most, per;
-};
-
-struct down_source {
-    const struct down_slots &s;
-    const uint16_t *books;
-    const float *hidden; /* of the first slot */
-    int widest, tokens, row0, warp, mine;
-
-    __device__ int slot(int i) const
-    {
-        return s.turn[(warp + i * DOWN_WARPS) / s.most];
+/* The same for tiles: warps 0 to 3 multiply gate, 4 to 7 up. The shared expert's weights are known
+ * before the routes are. */
+__global__ static void __launch_bounds__(HIDDEN_WARPS *GPU_WARP, HIDDEN_BLOCKS)
+    moe_hidden(struct gpu_moe m, float *hidden)
+{
+    __shared__ float sums[HIDDEN_WARPS][ONE_ROWS], work[33];
+    __shared__ __align__(16) float areas[HIDDEN_WARPS][one_pack<GPU_Q4>()];
+    const int slot = m.k - (int)blockIdx.y, token = (int)blockIdx.z, tile = (int)blockIdx.x;
+    const int warp = (int)threadIdx.x / GPU_WARP, part = warp % MATRIX_WARPS;
+    if (slot < m.k)
+        launch_wait();
+    const struct gpu_matrix w = moe_matrix(m, token, slot, warp < MATRIX_WARPS ? MOE_GATE : MOE_UP);
+    if (!w.data || tile * ONE_ROWS >= w.rows || is_other(w)) {
+        launch_wait();
+        return; /* gate and up agree in all of this: the whole block leaves */
     }
-    __device__ const struct few_view &view(int i) const
+    const float *x = m.x + (size_t)token * (size_t)m.dim;
+    float mine[4] = {0, 0, 0, 0};
+    if (w.kind == GPU_Q4)
+        one_tile<GPU_Q4>(mine, w, x, areas[warp], tile, part, MATRIX_WARPS);
+    else
+        one_tile<GPU_Q8>(mine, w, x, areas[warp], tile, part, MATRIX_WARPS);
+    launch_wait(); /* who had nothing to do */
+    const float weight = moe_weight(m, token, slot, work);
+    one_store(sums[warp], mine);
+    __syncthreads();
+    const int i = (int)threadIdx.x, row = tile * ONE_ROWS + i;
+    if (i >= ONE_ROWS || row >= w.rows)
+        return;
+    const float gate = one_result(sums, MATRIX_WARPS, i);
+    const float up = one_result(sums + MATRIX_WARPS, MATRIX_WARPS, i);
+    const size_t at = ((size_t)token * (size_t)(m.k + 1) + (size_t)slot) * (size_t)m.widest;
+    hidden[at + (size_t)row] = gate / (1.0f + expf(-gate)) * up * weight;
+}
+
+/* A warp's batches of the last matrix of one slot: all of them. */
+struct down_source {
+    struct few_view v;
+    const struct gpu_matrix &m;
+    const uint16_t *books;
+    const float *hidden; /* of the slot */
+    int tokens, row0, mine;
+
+    __device__ const struct few_view &view(int) const
     {
-        return s.view[slot(i)];
+        return v;
     }
     __device__ int batch(int i) const
     {
-        return (warp + i * DOWN_WARPS) % s.most;
+        return i;
     }
-    __device__ const float *x(int i, int) const
+    __device__ const float *x(int, int) const
     {
-        return hidden + (size_t)slot(i) * (size_t)widest;
+        return hidden;
     }
-    __device__ int cols(int i) const
+    __device__ int cols(int) const
     {
-        return view(i).cols;
+        return v.cols;
     }
-    __device__ void chunk(int i, int row, int c, float *values) const
+    __device__ void chunk(int, int row, int c, float *values) const
     {
-        if (row < view(i).rows && c * 8 < view(i).cols)
-            matrix_chunk(s.matrix[slot(i)], books, row, c, values);
+        if (row < v.rows && c * 8 < v.cols)
+            matrix_chunk(m, books, row, c, values);
         else
             for (int j = 0; j < 8; j++)
                 values[j] = 0;
     }
 };
 
-/* One thread. */
-__device__ static inline void down_choose(struct down_slots &s, int slots, int kind)
-{
-    s.n = s.most = 0;
-    for (int i = 0; i < slots; i++) {
-        const struct few_view &v = s.view[i];
-        if (!s.left[i] || v.kind != kind || (s.n && v.per != s.per))
-            continue;
-        s.per = v.per;
-        s.most = v.batches > s.most ? v.batches : s.most;
-        s.turn[s.n++] = i;
-        s.left[i] = false;
-    }
-}
-
-/* All slots of a kind, whose hidden values begin at `hidden`. */
+/* Adds one slot to a warp's sums. */
 template <int KIND>
-__device__ static inline void down_turns(struct few_sums<1> &sums, struct down_slots &s, int slots,
-                                         const struct gpu_moe &m, const float *hidden, int span,
-                                         char *area)
+__device__ static inline void down_slot(struct few_sums<1> &sums, const struct gpu_moe &m,
+                                        const struct gpu_matrix &w, const float *hidden, int span,
+                                        char *area)
 {
-    for (;;) {
-        if (!threadIdx.x)
-            down_choose(s, slots, KIND);
-        __syncthreads();
-        if (!s.n)
-            break;
-        const int warp = (int)threadIdx.x / GPU_WARP, units = s.n * s.most;
-        struct down_source source = {s,      m.books,
-                                     hidden, m.widest,
-                                     1,      (int)blockIdx.x * FEW_ROWS,
-                                     warp,   (units - warp + DOWN_WARPS - 1) / DOWN_WARPS};
-        struct few_raw<KIND> raw[few_raw<KIND>::AHEAD];
-        few_begin<KIND>(raw, source);
-        few_run<KIND, 1>(sums, raw, source, area, span / s.per, s.per);
-        __syncthreads();
-    }
-    __syncthreads();
+    struct down_source source = {
+        few_view_of(w), w, m.books, hidden, 1, (int)blockIdx.x * FEW_ROWS, 0};
+    source.mine = source.v.batches;
+    struct few_raw<KIND> raw[few_raw<KIND>::AHEAD];
+    few_begin<KIND>(raw, source);
+    few_run<KIND, 1>(sums, raw, source, area, span / source.v.per, source.v.per);
 }
 
-/* Grid: rows, tokens. Adds to y. `span`: steps staged at once. */
-template <bool WIDE>
+/* Grid: rows, tokens. A warp takes whole slots. Adds to y. `span`: steps staged at once. */
 __global__ static void __launch_bounds__(DOWN_WARPS *GPU_WARP, 1)
-    moe_down(struct gpu_moe m, int area_bytes, int span, const float *hidden)
+    other_down(struct gpu_moe m, int area_bytes, int span, const float *hidden)
 {
-    __shared__ struct down_slots s;
+    launch_wait();
     LADE_DYNAMIC_SHARED(char, areas);
-    const int token = (int)blockIdx.y;
-    char *area = areas + (int)threadIdx.x / GPU_WARP * area_bytes;
+    const int token = (int)blockIdx.y, warps = (int)blockDim.x / GPU_WARP;
+    const int warp = (int)threadIdx.x / GPU_WARP;
+    char *area = areas + warp * area_bytes;
     hidden += (size_t)token * (size_t)(m.k + 1) * (size_t)m.widest;
     struct few_sums<1> sums = {
     };
-    for (int slot0 = 0; slot0 <= m.k; slot0 += DOWN_SLOTS) {
-        const int slots = gpu_least(DOWN_SLOTS, m.k + 1 - slot0), i = (int)threadIdx.x;
-        const float *from = hidden + (size_t)slot0 * (size_t)m.widest;
-        if (i < slots) {
-            s.matrix[i] = moe_matrix(m, token, slot0 + i, MOE_DOWN);
-            s.view[i] = few_view_of(s.matrix[i]);
-            s.left[i] = s.matrix[i].data != nullptr;
-        }
-        __syncthreads();
-        if (WIDE) {
-            down_turns<GPU_WIDE>(sums, s, slots, m, from, span, area);
+    for (int slot = warp; slot <= m.k; slot += warps) {
+        const struct gpu_matrix w = moe_matrix(m, token, slot, MOE_DOWN);
+        const float *from = hidden + (size_t)slot * (size_t)m.widest;
+        if (!w.data || !is_other(w))
             continue;
-        }
-        if (m.down_kinds >> GPU_Q4 & 1)
-            down_turns<GPU_Q4>(sums, s, slots, m, from, span, area);
-        if (m.down_kinds >> GPU_Q8 & 1)
-            down_turns<GPU_Q8>(sums, s, slots, m, from, span, area);
-        if (m.down_kinds >> GPU_BF16 & 1)
-            down_turns<GPU_BF16>(sums, s, slots, m, from, span, area);
+        if (w.kind == GPU_WIDE)
+            down_slot<GPU_WIDE>(sums, m, w, from, span, area);
+        else
+            down_slot<GPU_BF16>(sums, m, w, from, span, area);
     }
     few_store<1>(area, sums);
     __syncthreads();
-    const int in_block = (int)threadIdx.x, row = (int)blockIdx.x * FEW_ROWS + in_block;
-    if (in_block < FEW_ROWS && row < m.dim)
+    const int i = (int)threadIdx.x, row = (int)blockIdx.x * FEW_ROWS + i;
+    if (i < FEW_ROWS && row < m.dim)
         m.y[(size_t)token * (size_t)m.dim + (size_t)row] +=
-            few_result<1>(areas, area_bytes, DOWN_WARPS, in_block, 0);
+            few_result<1>(areas, area_bytes, warps, i, 0);
+}
+
+/* The same for tiles. What tells the experts was there before moe_hidden began, so their weights may
+ * be on their way while that one runs. */
+__global__ static void __launch_bounds__(DOWN_WARPS *GPU_WARP, 1)
+    moe_down(struct gpu_moe m, const float *hidden)
+{
+    __shared__ float sums[DOWN_WARPS][ONE_ROWS];
+    __shared__ __align__(16) float areas[DOWN_WARPS][one_pack<GPU_Q4>()];
+    const int token = (int)blockIdx.y, warps = (int)blockDim.x / GPU_WARP;
+    const int warp = (int)threadIdx.x / GPU_WARP, tile = (int)blockIdx.x;
+    hidden += (size_t)token * (size_t)(m.k + 1) * (size_t)m.widest;
+    float mine[4] = {0, 0, 0, 0};
+    for (int slot = m.k - warp; slot >= 0; slot -= warps) {
+        const struct gpu_matrix w = moe_matrix(m, token, slot, MOE_DOWN);
+        const float *from = hidden + (size_t)slot * (size_t)m.widest;
+        if (!w.data || is_other(w))
+            continue;
+        if (w.kind == GPU_Q4)
+            one_tile<GPU_Q4>(mine, w, from, areas[warp], tile, 0, 1);
+        else
+            one_tile<GPU_Q8>(mine, w, from, areas[warp], tile, 0, 1);
+    }
+    launch_wait(); /* who had no slot */
+    one_store(sums[warp], mine);
+    __syncthreads();
+    const int i = (int)threadIdx.x, row = tile * ONE_ROWS + i;
+    if (i < ONE_ROWS && row < m.dim)
+        m.y[(size_t)token * (size_t)m.dim + (size_t)row] += one_result(sums, warps, i);
 }
 
 /* ---- launches -------------------------------------------------------------------------------- */
@@ -413,29 +443,27 @@ static int span_for(int inputs, int warps)
 
 static int launch_pass(struct lade_device *dev, const struct gpu_moe *m, float *hidden, char *err)
 {
-    const unsigned wide = 1u << GPU_WIDE;
-    cudaStream_t s = dev->compute;
+    const unsigned tiled = 1u << GPU_Q4 | 1u << GPU_Q8;
     const int in = span_for(m->dim, MATRIX_WARPS), in_area = few_area(1, in, 1, 1);
-    int out = span_for(m->widest * (m->k + 1), DOWN_WARPS);
-    while (out > 4 && few_area(1, out, 1, 1) > SHARED_BYTES / DOWN_WARPS)
+    const int down_warps = gpu_min(m->k + 1, DOWN_WARPS);
+    int out = span_for(m->widest, 1);
+    while (out > 4 && few_area(1, out, 1, 1) > SHARED_BYTES / down_warps)
         out--;
     const int out_area = few_area(1, out, 1, 1);
     const size_t in_bytes = (size_t)(HIDDEN_WARPS * in_area);
-    const size_t out_bytes = (size_t)(DOWN_WARPS * out_area);
+    const size_t out_bytes = (size_t)(down_warps * out_area);
     dim3 rows((unsigned)gpu_up(m->widest, FEW_ROWS), (unsigned)m->k + 1, (unsigned)m->n);
     dim3 outs((unsigned)gpu_up(m->dim, FEW_ROWS), (unsigned)m->n);
     cudaError_t code = cudaSuccess;
-    if (m->hidden_kinds & ~wide)
-        code = LADE_LAUNCH(moe_hidden<false>, rows, HIDDEN_WARPS * GPU_WARP, in_bytes, s, *m,
-                           in_area, in, hidden);
-    if (code == cudaSuccess && m->hidden_kinds & wide)
-        code = LADE_LAUNCH(moe_hidden<true>, rows, HIDDEN_WARPS * GPU_WARP, in_bytes, s, *m,
-                           in_area, in, hidden);
-    if (code == cudaSuccess && m->down_kinds & ~wide)
-        code = LADE_LAUNCH(moe_down<false>, outs, DOWN_WARPS * GPU_WARP, out_bytes, s, *m, out_area,
-                           out, hidden);
-    if (code == cudaSuccess && m->down_kinds & wide)
-        code = LADE_LAUNCH(moe_down<true>, outs, DOWN_WARPS * GPU_WARP, out_bytes, s, *m, out_area,
+    if (m->hidden_kinds & tiled)
+        code = LADE_LAUNCH_EARLY(moe_hidden, rows, HIDDEN_WARPS * GPU_WARP, 0, dev, *m, hidden);
+    if (code == cudaSuccess && m->hidden_kinds & ~tiled)
+        code = LADE_LAUNCH(other_hidden, rows, HIDDEN_WARPS * GPU_WARP, in_bytes, dev, *m, in_area,
+                           in, hidden);
+    if (code == cudaSuccess && m->down_kinds & tiled)
+        code = LADE_LAUNCH_EARLY(moe_down, outs, down_warps * GPU_WARP, 0, dev, *m, hidden);
+    if (code == cudaSuccess && m->down_kinds & ~tiled)
+        code = LADE_LAUNCH(other_down, outs, down_warps * GPU_WARP, out_bytes, dev, *m, out_area,
                            out, hidden);
     return gpu_check(dev, "moe", code, err);
 }

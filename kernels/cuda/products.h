@@ -1,6 +1,7 @@
 /* products.h - products with weights, as the ops launch them.
  *
- *     few.cu     up to eight tokens at once, exact: each weight is read once (decode)
+ *     one.cu     one token, exact (decode); not for matrices of kind GPU_WIDE
+ *     few.cu     up to eight tokens at once, exact: each weight is read once
  *     many.cu    many tokens, operands rounded to f16 (prefill)
  *
  * All matrices have a valid layout; the callers checked. */
@@ -12,6 +13,8 @@
 /* Matrices of one launch; most tokens for which gpu_few() is the faster way. */
 enum { GPU_JOBS = 8, GPU_FEW = 16 };
 
+int gpu_one(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int token,
+            char *err);
 int gpu_few(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n, char *err);
 int gpu_many(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n, char *err);
 

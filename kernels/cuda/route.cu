@@ -18,6 +18,7 @@ __global__ static void __launch_bounds__(ROUTE_THREADS)
     route_token(const float *all_logits, int experts, int k, bool renormalize, int32_t *ids,
                 float *weights)
 {
+    launch_wait();
     __shared__ float logits[ROUTE_MOST], best[ROUTE_MOST], picked[ROUTE_MOST], work[33];
     __shared__ int best_id[ROUTE_MOST];
     const int me = (int)threadIdx.x, keep = k < ROUTE_GROUP ? k : ROUTE_GROUP;
@@ -71,7 +72,7 @@ int gpu_route(struct lade_device *dev, const struct lade_route *r, char *err)
     if (r->n < 1)
         return 0;
     return gpu_check(dev, "route",
-                     LADE_LAUNCH(route_token, r->n, ROUTE_THREADS, 0, dev->compute, r->logits,
-                                 r->experts, r->k, r->renormalize, r->ids, r->weights),
+                     LADE_LAUNCH_EARLY(route_token, r->n, ROUTE_THREADS, 0, dev, r->logits,
+                                       r->experts, r->k, r->renormalize, r->ids, r->weights),
                      err);
 }

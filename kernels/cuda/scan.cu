@@ -28,6 +28,7 @@ struct scan_work {
 __global__ static void __launch_bounds__(PREPARE_WARPS *GPU_WARP)
     scan_prepare(struct gpu_delta a, struct scan_work w, int first)
 {
+    launch_wait();
     const int lane = (int)threadIdx.x % GPU_WARP, t = (int)blockIdx.x;
     const int r = (int)blockIdx.y * PREPARE_WARPS + (int)threadIdx.x / GPU_WARP;
     if (r >= a.key_heads + a.value_heads)
@@ -104,6 +105,7 @@ template <int KEYS, int TOKENS>
 __global__ static void __launch_bounds__(SCAN_THREADS)
     scan_columns(struct gpu_delta a, struct scan_work w, int first, int n)
 {
+    launch_wait();
     enum { RUNS = KEYS / 32 };
     __shared__ __align__(16) struct scan_stage<KEYS, TOKENS> stage[2];
     const int j = (int)threadIdx.x % SCAN_LANES, in_block = (int)threadIdx.x / SCAN_LANES;
@@ -178,6 +180,7 @@ __global__ static void __launch_bounds__(SCAN_THREADS)
 /* One warp a head of a token. */
 __global__ static void __launch_bounds__(PREPARE_WARPS *GPU_WARP) scan_norm(struct gpu_delta a)
 {
+    launch_wait();
     const int lane = (int)threadIdx.x % GPU_WARP, t = (int)blockIdx.x;
     const int h = (int)blockIdx.y * PREPARE_WARPS + (int)threadIdx.x / GPU_WARP;
     if (h >= a.value_heads)
@@ -199,6 +202,7 @@ __global__ static void __launch_bounds__(PREPARE_WARPS *GPU_WARP) scan_norm(stru
 
 __global__ static void scan_shift(struct gpu_delta a)
 {
+    launch_wait();
     int channel = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     if (channel < delta_channels(a))
         delta_shift(a, channel);
@@ -237,14 +241,14 @@ static cudaError_t launch_pass(struct lade_device *dev, const struct gpu_delta *
     dim3 rows((unsigned)n, (unsigned)gpu_up(a->key_heads + a->value_heads, PREPARE_WARPS));
     dim3 columns((unsigned)(w->values / SCAN_COLUMNS), (unsigned)a->value_heads);
     cudaError_t code =
-        LADE_LAUNCH(scan_prepare, rows, PREPARE_WARPS * GPU_WARP, 0, dev->compute, *a, *w, first);
+        LADE_LAUNCH(scan_prepare, rows, PREPARE_WARPS * GPU_WARP, 0, dev, *a, *w, first);
     if (code != cudaSuccess)
         return code;
     if (w->keys == DELTA_DIM / 2)
-        return LADE_LAUNCH((scan_columns<DELTA_DIM / 2, 16>), columns, SCAN_THREADS, 0,
-                           dev->compute, *a, *w, first, n);
-    return LADE_LAUNCH((scan_columns<DELTA_DIM, 8>), columns, SCAN_THREADS, 0, dev->compute, *a, *w,
-                       first, n);
+        return LADE_LAUNCH((scan_columns<DELTA_DIM / 2, 16>), columns, SCAN_THREADS, 0, dev, *a, *w,
+                           first, n);
+    return LADE_LAUNCH((scan_columns<DELTA_DIM, 8>), columns, SCAN_THREADS, 0, dev, *a, *w, first,
+                       n);
 }
 
 int gpu_delta_scan(struct lade_device *dev, const struct gpu_delta *a, char *err)
@@ -259,9 +263,9 @@ int gpu_delta_scan(struct lade_device *dev, const struct gpu_delta *a, char *err
         code = launch_pass(dev, a, &w, first, gpu_min(PASS_TOKENS, a->n - first));
     dim3 heads((unsigned)a->n, (unsigned)gpu_up(a->value_heads, PREPARE_WARPS));
     if (code == cudaSuccess)
-        code = LADE_LAUNCH(scan_norm, heads, PREPARE_WARPS * GPU_WARP, 0, dev->compute, *a);
+        code = LADE_LAUNCH(scan_norm, heads, PREPARE_WARPS * GPU_WARP, 0, dev, *a);
     int channels = 2 * a->key_heads * a->key_dim + a->value_heads * a->value_dim;
     if (code == cudaSuccess)
-        code = LADE_LAUNCH(scan_shift, gpu_up(channels, 256), 256, 0, dev->compute, *a);
+        code = LADE_LAUNCH(scan_shift, gpu_up(channels, 256), 256, 0, dev, *a);
     return gpu_check(dev, "deltanet", code, err);
 }

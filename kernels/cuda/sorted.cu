@@ -51,6 +51,7 @@ struct sorted {
  * thread has a run of consecutive routes, so the order is kept. */
 __global__ static void __launch_bounds__(SORT_THREADS) sort_routes(struct sorted s)
 {
+    launch_wait();
     __shared__ int mine[SORT_THREADS], before[SORT_THREADS];
     const int e = (int)blockIdx.x, me = (int)threadIdx.x, all = s.m.n * s.m.k;
     const int each = (all + SORT_THREADS - 1) / SORT_THREADS;
@@ -86,6 +87,7 @@ __global__ static void __launch_bounds__(SORT_THREADS) sort_routes(struct sorted
 /* Routes to no expert at all. The shared expert's routes: one warp a token. */
 __global__ static void __launch_bounds__(GATE_WARPS *GPU_WARP) sort_shared(struct sorted s)
 {
+    launch_wait();
     const int lane = (int)threadIdx.x % GPU_WARP;
     const int t = (int)blockIdx.x * GATE_WARPS + (int)threadIdx.x / GPU_WARP;
     if (t >= s.m.n)
@@ -115,6 +117,7 @@ __global__ static void __launch_bounds__(GATE_WARPS *GPU_WARP) sort_shared(struc
 /* One block: lists the tiles of all experts, in order. */
 __global__ static void __launch_bounds__(TILE_THREADS) sort_tiles(struct sorted s)
 {
+    launch_wait();
     __shared__ int tiles[MOST_EXPERTS + 1];
     for (int e = (int)threadIdx.x; e < s.groups; e += TILE_THREADS)
         tiles[e] = (s.count[e] + TOKENS - 1) / TOKENS;
@@ -144,6 +147,7 @@ __device__ static inline struct gpu_matrix sorted_matrix(const struct gpu_moe &m
 /* Grid: runs of rows, tiles. */
 __global__ static void __launch_bounds__(MANY_THREADS) sorted_hidden(struct sorted s)
 {
+    launch_wait();
     LADE_DYNAMIC_SHARED(struct many_shared<NT>, shared);
     const struct sorted_tile tile = s.tile[blockIdx.y];
     const int row0 = (int)blockIdx.x * MANY_RUN;
@@ -175,6 +179,7 @@ __global__ static void __launch_bounds__(MANY_THREADS) sorted_hidden(struct sort
 /* Columns [column, column + SLICE) of the outputs. Grid: rows of the slice, tiles. */
 __global__ static void __launch_bounds__(MANY_THREADS) sorted_down(struct sorted s, int column)
 {
+    launch_wait();
     LADE_DYNAMIC_SHARED(struct many_shared<NT>, shared);
     const struct sorted_tile tile = s.tile[blockIdx.y];
     const int row0 = column + (int)blockIdx.x * MANY_ROWS;
@@ -208,6 +213,7 @@ __global__ static void __launch_bounds__(MANY_THREADS) sorted_down(struct sorted
 /* Adds up a token's routes, then the shared expert. Grid: tokens. */
 __global__ static void __launch_bounds__(JOIN_THREADS) sorted_join(struct sorted s, int column)
 {
+    launch_wait();
     const int t = (int)blockIdx.x;
     for (int i = (int)threadIdx.x; i < SLICE && column + i < s.m.dim; i += JOIN_THREADS) {
         float sum = 0;
@@ -262,13 +268,12 @@ size_t gpu_sorted_work(const struct lade_limits *l)
 
 static cudaError_t launch_sort(struct lade_device *dev, const struct sorted *s)
 {
-    cudaStream_t q = dev->compute;
     cudaError_t code =
-        LADE_LAUNCH(sort_shared, gpu_up(s->m.n, GATE_WARPS), GATE_WARPS * GPU_WARP, 0, q, *s);
+        LADE_LAUNCH(sort_shared, gpu_up(s->m.n, GATE_WARPS), GATE_WARPS * GPU_WARP, 0, dev, *s);
     if (code == cudaSuccess)
-        code = LADE_LAUNCH(sort_routes, s->m.n_experts, SORT_THREADS, 0, q, *s);
+        code = LADE_LAUNCH(sort_routes, s->m.n_experts, SORT_THREADS, 0, dev, *s);
     if (code == cudaSuccess)
-        code = LADE_LAUNCH(sort_tiles, 1, TILE_THREADS, 0, q, *s);
+        code = LADE_LAUNCH(sort_tiles, 1, TILE_THREADS, 0, dev, *s);
     return code;
 }
 
@@ -288,20 +293,19 @@ int gpu_sorted(struct lade_device *dev, const struct gpu_moe *m, char *err)
         gpu_shared_room(dev, (const void *)sorted_hidden, shared, err) ||
         gpu_shared_room(dev, (const void *)sorted_down, shared, err))
         return -1;
-    cudaStream_t q = dev->compute;
     cudaError_t code = launch_sort(dev, &s);
     if (code == cudaSuccess)
         code = gpu_half_rows(dev, m->x, m->n, m->dim, s.x, s.x_scale);
     dim3 inside((unsigned)gpu_up(m->widest, MANY_RUN), (unsigned)s.most_tiles);
     if (code == cudaSuccess)
-        code = LADE_LAUNCH(sorted_hidden, inside, MANY_THREADS, shared, q, s);
+        code = LADE_LAUNCH(sorted_hidden, inside, MANY_THREADS, shared, dev, s);
     if (code == cudaSuccess)
         code = gpu_half_rows(dev, s.hidden, s.routes, m->widest, s.h, s.h_scale);
     dim3 slice(SLICE / MANY_ROWS, (unsigned)s.most_tiles);
     for (int column = 0; column < m->dim && code == cudaSuccess; column += SLICE) {
-        code = LADE_LAUNCH(sorted_down, slice, MANY_THREADS, shared, q, s, column);
+        code = LADE_LAUNCH(sorted_down, slice, MANY_THREADS, shared, dev, s, column);
         if (code == cudaSuccess)
-            code = LADE_LAUNCH(sorted_join, m->n, JOIN_THREADS, 0, q, s, column);
+            code = LADE_LAUNCH(sorted_join, m->n, JOIN_THREADS, 0, dev, s, column);
     }
     return gpu_check(dev, "moe", code, err);
 }

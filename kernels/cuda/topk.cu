@@ -23,6 +23,7 @@ template <int SLICE>
 __global__ static void __launch_bounds__(SLICE / 4 < 512 ? 512 : SLICE / 4)
     topk_slice(const float *logits, const uint64_t *keys, int n, int keep, uint64_t *out)
 {
+    launch_wait();
     LADE_DYNAMIC_SHARED(uint64_t, slice);
     const int from = (int)blockIdx.x * SLICE;
     for (int i = (int)threadIdx.x; i < SLICE; i += (int)blockDim.x) {
@@ -56,6 +57,7 @@ __global__ static void __launch_bounds__(SLICE / 4 < 512 ? 512 : SLICE / 4)
 __global__ static void topk_write(const uint64_t *keys, const float *logits, int k, float *values,
                                   int32_t *ids)
 {
+    launch_wait();
     for (int i = (int)threadIdx.x; i < k; i += (int)blockDim.x) {
         uint32_t index = ~(uint32_t)keys[i];
         ids[i] = (int32_t)index;
@@ -98,12 +100,12 @@ int gpu_topk(struct lade_device *dev, const struct lade_topk *t, char *err)
     for (;;) {
         const int slices = gpu_up(n, slice), threads = slice / 4 < 512 ? 512 : slice / 4;
         const size_t shared = (size_t)slice * sizeof(uint64_t);
-        cudaStream_t q = dev->compute;
-        cudaError_t code = slice == TOPK_SHORT
-                               ? LADE_LAUNCH(topk_slice<TOPK_SHORT>, slices, threads, shared, q,
-                                             logits, half[from], n, t->k, half[from ^ 1])
-                               : LADE_LAUNCH(topk_slice<TOPK_LONG>, slices, threads, shared, q,
-                                             logits, half[from], n, t->k, half[from ^ 1]);
+        cudaError_t code =
+            slice == TOPK_SHORT
+                ? LADE_LAUNCH_EARLY(topk_slice<TOPK_SHORT>, slices, threads, shared, dev, logits,
+                                    half[from], n, t->k, half[from ^ 1])
+                : LADE_LAUNCH_EARLY(topk_slice<TOPK_LONG>, slices, threads, shared, dev, logits,
+                                    half[from], n, t->k, half[from ^ 1]);
         if (gpu_check(dev, "topk", code, err))
             return -1;
         from ^= 1;
@@ -113,7 +115,7 @@ int gpu_topk(struct lade_device *dev, const struct lade_topk *t, char *err)
             break;
     }
     return gpu_check(dev, "topk",
-                     LADE_LAUNCH(topk_write, 1, 256, 0, dev->compute, half[from], t->logits, t->k,
-                                 t->values, t->ids),
+                     LADE_LAUNCH_EARLY(topk_write, 1, 256, 0, dev, half[from], t->logits, t->k,
+                                       t->values, t->ids),
                      err);
 }

@@ -19,9 +19,9 @@ struct gpu_matrix {
     uint8_t type, block, kind, has_zeros : 1, has_order : 1;
 };
 
-/* How decode products read a matrix (few.h). */
+/* How decode products read a matrix (one.h, few.h). */
 enum gpu_kind {
-    GPU_Q4, /* tiles whose groups are whole steps of 32 inputs */
+    GPU_Q4, /* tiles with groups of 32, 64, 128 .. inputs */
     GPU_Q8,
     GPU_BF16, /* rows of a multiple of 8 numbers */
     GPU_F32,  /* rows of a multiple of 4 */
@@ -30,7 +30,7 @@ enum gpu_kind {
 
 static inline enum gpu_kind gpu_kind_of(const struct lade_matrix *m)
 {
-    const bool runs = m->group % 32 == 0 && !m->has_order;
+    const bool runs = m->group >= 32 && !(m->group & (m->group - 1)) && !m->has_order;
     if (m->type == LADE_Q4 && runs)
         return GPU_Q4;
     if (m->type == LADE_Q8 && runs)

@@ -16,5 +16,5 @@ step() {
         grep FAILED "$out/log" || tail -n 5 "$out/log"
     fi
 }
-step 'every strategy and row on the simulated GPU' lade-sim.so strategies,rows
+step 'every strategy and row on the simulated GPU' lade-sim.so strategies,answers,rows
 step 'every strategy on the CUDA plug-in, emulated' lade-cuda-emulated.so strategies

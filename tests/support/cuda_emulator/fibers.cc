@@ -232,6 +232,8 @@ const unsigned char (*lade_emulator_exchange(unsigned mask, enum lade_emulator_o
 static void finish_thread(struct lade_emulator_thread *t)
 {
     struct warp *w = &warps[t->warp];
+    if (!t->waited)
+        lade_emulator_die("a thread never called launch_wait()");
     t->done = true;
     alive--;
     w->alive &= ~(1u << t->lane);
@@ -295,7 +297,7 @@ static void run_block(int n, unsigned order)
         t->warp = i / LADE_WARP;
         t->lane = i % LADE_WARP;
         t->generation = 0;
-        t->done = false;
+        t->done = t->waited = false;
         t->sp = first_frame(t->stack, enter);
     }
     for (int i = n; i < MAX_THREADS && threads[i].stack; i++)

@@ -15,7 +15,7 @@ struct lade_emulator_thread {
     uint3 index;
     int warp, lane;
     void *sp; /* where it stopped */
-    bool done;
+    bool done, waited; /* at its end; has called launch_wait() */
     unsigned generation; /* exchanges of its warp that it took part in */
     char *stack;
     size_t stack_bytes;

@@ -11,10 +11,18 @@
 #include "cuda_runtime.h"
 #include "knobs.h"
 
-#define LADE_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                \
-    lade_emulator_launch(#kernel, kernel, dim3(grid), dim3(block), shared_bytes,                   \
-                         stream __VA_OPT__(, ) __VA_ARGS__)
+#define LADE_LAUNCH(kernel, grid, block, shared_bytes, dev, ...)                                   \
+    (void((dev)->launches++),                                                                      \
+     lade_emulator_launch(#kernel, kernel, dim3(grid), dim3(block), shared_bytes,                  \
+                          (dev)->compute __VA_OPT__(, ) __VA_ARGS__))
+#define LADE_LAUNCH_EARLY LADE_LAUNCH
 #define LADE_DYNAMIC_SHARED(type, name) type *name = (type *)lade_emulator_dynamic_shared()
+
+/* kernels/cuda/launch.h: here all earlier kernels have ended. */
+static inline void launch_wait(void)
+{
+    lade_emulator_now->waited = true;
+}
 
 /* Queues the run of a grid. `words` are the arguments as memory, searched for host addresses. */
 cudaError_t lade_emulator_enqueue(const char *name, const void *kernel, dim3 grid, dim3 block,
