@@ -23,6 +23,7 @@
 #include "engine/checkpoint/packed.h"
 #include "engine/engine.h"
 #include "engine/tiers/packer.h"
+#include "tests/support/plugins.h"
 
 enum { TOKENS = 24 };
 
@@ -86,16 +87,13 @@ static void must_pack(const char *model, int n, bool mirror)
 }
 
 /* Logits of all positions; NULL with err where it fails. */
-static float *try_logits(const char *model, uint64_t ram_experts, size_t *count)
+static float *try_logits_at(const char *model, const struct lade_placement *place, size_t *count)
 {
-    struct lade_placement place = {.base = LADE_RAM,
-                                   .kv = LADE_RAM,
-                                   .buffers = LADE_RAM,
-                                   .ram_experts = ram_experts,
-                                   .rest_by = LADE_BY_CPU,
-                                   .context = 64,
-                                   .batch = 8};
-    struct lade_options opt = {.model = model, .exact = true, .threads = 2, .place = &place};
+    struct lade_options opt = {.model = model,
+                               .exact = true,
+                               .threads = 2,
+                               .place = place,
+                               .plugin = test_plugin_path("lade-sim.so")};
     struct lade_model *m;
     struct lade_session *s;
     int32_t ids[TOKENS];
@@ -118,6 +116,18 @@ static float *try_logits(const char *model, uint64_t ram_experts, size_t *count)
     return NULL;
 }
 
+static float *try_logits(const char *model, uint64_t ram_experts, size_t *count)
+{
+    struct lade_placement place = {.base = LADE_RAM,
+                                   .kv = LADE_RAM,
+                                   .buffers = LADE_RAM,
+                                   .ram_experts = ram_experts,
+                                   .rest_by = LADE_BY_CPU,
+                                   .context = 64,
+                                   .batch = 8};
+    return try_logits_at(model, &place, count);
+}
+
 static float *logits(const char *model, uint64_t ram_experts, size_t *count)
 {
     float *out = try_logits(model, ram_experts, count);
@@ -126,17 +136,22 @@ static float *logits(const char *model, uint64_t ram_experts, size_t *count)
     return out;
 }
 
-/* With all experts in RAM the same bits give the same logits. Without, the order of the files is
+/* With all experts in memory the same bits give the same logits. Without, the order of the files is
  * that of the sums: then they are only as near as sums of floats are. */
-static void same_bits(const char *model, uint64_t ram_experts, const float *want)
+static void same_values(const float *have, const float *want, size_t count, bool to_the_bit)
 {
-    size_t count;
-    float *have = logits(model, ram_experts, &count);
-    if (ram_experts)
+    if (to_the_bit)
         assert_memory_equal(have, want, count * sizeof *have);
     for (size_t i = 0; i < count; i++)
         if (!(fabsf(have[i] - want[i]) <= 1e-4f * (1 + fabsf(want[i]))))
             fail_msg("logit %zu: %g, should be %g", i, (double)have[i], (double)want[i]);
+}
+
+static void same_bits(const char *model, uint64_t ram_experts, const float *want)
+{
+    size_t count;
+    float *have = logits(model, ram_experts, &count);
+    same_values(have, want, count, ram_experts);
     free(have);
 }
 
@@ -155,6 +170,41 @@ static void test_equal_bits(void **state)
         }
         free(all);
         free(none);
+    }
+}
+
+/* The same with a GPU: everything there; experts on both sides; streamed to it from RAM and from the
+ * drive. */
+static void test_equal_bits_on_gpu(void **state)
+{
+    (void)state;
+    static const struct lade_placement kinds[] = {
+        {.vram_experts = UINT64_MAX / 2, .rest_by = LADE_BY_GPU},
+        {.vram_experts = 100000, .ram_experts = UINT64_MAX / 2, .rest_by = LADE_BY_CPU},
+        {.vram_experts = 50000,
+         .vram_is_cache = true,
+         .ram_experts = UINT64_MAX / 2,
+         .ram_backs_vram = true,
+         .rest_by = LADE_BY_GPU},
+        {.vram_experts = 0, .vram_is_cache = true, .ram_experts = 30000, .rest_by = LADE_BY_GPU},
+    };
+    for (int i = 0; i < MODELS; i++) {
+        empty_base();
+        must_pack(models[i], 1 + i % 2, false);
+        for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+            struct lade_placement place = kinds[k];
+            size_t count;
+            place.base = place.kv = place.buffers = LADE_VRAM;
+            place.context = 64;
+            place.batch = 8;
+            float *want = try_logits_at(models[i], &place, &count);
+            float *have = want ? try_logits_at(in_base("a"), &place, &count) : NULL;
+            if (!have)
+                fail_msg("%s, placement %zu: %s", models[i], k, err);
+            same_values(have, want, count, k == 0);
+            free(want);
+            free(have);
+        }
     }
 }
 
@@ -431,13 +481,10 @@ static void test_full_drive(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equal_bits),
-        cmocka_unit_test(test_stale),
-        cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_mirror),
-        cmocka_unit_test(test_shrinks_while_running),
-        cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_resumed),
+        cmocka_unit_test(test_equal_bits), cmocka_unit_test(test_equal_bits_on_gpu),
+        cmocka_unit_test(test_stale),      cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_mirror),     cmocka_unit_test(test_shrinks_while_running),
+        cmocka_unit_test(test_killed),     cmocka_unit_test(test_resumed),
         cmocka_unit_test(test_full_drive),
     };
     return cmocka_run_group_tests(tests, make_base, remove_base);
