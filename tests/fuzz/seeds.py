@@ -302,8 +302,17 @@ def theme():
         yield "\n".join(lines[-3:]).encode()
 
 
+def pack():
+    """Changes of a good index: none, a byte here and there, a cut."""
+    yield b"\0"
+    yield b"\1"
+    yield b"\3"
+    for at in range(0, 4096, 97):
+        yield bytes([1]) + struct.pack("<HB", at, 4) + b"\xff\xff\xff\x7f"
+
+
 def main():
-    for make in (safetensors, index, config, catalog, gguf, tokenizer, listing, markdown, theme):
+    for make in (safetensors, index, config, catalog, pack, gguf, tokenizer, listing, markdown, theme):
         folder = Path(sys.argv[1]) / f"fuzz_{make.__name__}"
         folder.mkdir(parents=True, exist_ok=True)
         for i, seed in enumerate(make()):
