@@ -17,6 +17,8 @@
 
 /* ---- what goes in ---- */
 
+enum { LADE_SERVED = 64 };
+
 /* What the plan needs to know of a checkpoint. Bytes are those in memory, packed, but for `files`. */
 struct lade_plan_model {
     uint64_t base;         /* embedding, head, and all of the layers but routed experts */
@@ -32,6 +34,9 @@ struct lade_plan_model {
     uint64_t files;        /* bytes of the checkpoint that are read to load it */
     double base_flops, experts_flops; /* multiplications and additions of one token */
     int layers, n_experts, max_context, batch;
+    /* What part of all visits the most used i / LADE_SERVED of the experts served in earlier runs
+     * (habits.h); all 0 where too little is known. */
+    double served[LADE_SERVED + 1];
 };
 
 enum lade_storage {
@@ -125,7 +130,8 @@ struct lade_plan_caps {
     const char *cache_dir; /* where measured speeds are kept; NULL = typical ones are used */
 };
 
-/* Sizes of an open catalog, for the batch and the exactness of the caps and the GPU's kernels. */
+/* Sizes of an open catalog, for the batch and the exactness of the caps and the GPU's kernels, and
+ * what the caps' cache_dir knows of its routing. */
 void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *cat,
                         const struct lade_plan_caps *caps);
 

@@ -17,14 +17,22 @@ static double visited(const struct lade_plan_model *m, int n)
     return 1 - pow(1 - fmin(per_token, 1), n);
 }
 
-/* How often an expert that a token needs is found in a memory that holds this share of all. Routes
- * repeat: with 512 experts, 10 a token, a cache of the recently used ones that holds 12.5% was seen
- * to serve 67% and one of 25% 81% (llama.cpp #27861), here 23% served 80% and 64% served 92%
- * (tests/bench/LEDGER.md); share^0.17 is within 3 points of all four. The hottest 6.2% alone, chosen
- * once, served 10%: share^0.83. */
-static double found(double share, bool is_cache)
+/* How often an expert that a token needs is found in a memory that holds this share of all. What is
+ * known of this model's own routing counts: what stays is chosen by it, and a cache of the recently
+ * used does about as well or better (tests/bench/LEDGER.md, cache policies). Of other models: a
+ * cache of 12.5% was seen to serve 67% and one of 25% 81% (512 experts, 10 a token; llama.cpp
+ * #27861), which share^0.17 meets within 3 points; the hottest 6.2% alone, chosen once, served 10%:
+ * share^0.83. */
+static double found(const struct lade_plan_model *m, double share, bool is_cache)
 {
-    return share <= 0 ? 0 : share >= 1 ? 1 : pow(share, is_cache ? 0.17 : 0.83);
+    if (share <= 0 || share >= 1)
+        return share <= 0 ? 0 : 1;
+    int at = (int)(share * LADE_SERVED);
+    double part = share * LADE_SERVED - at, known = m->served[LADE_SERVED];
+    double seen = m->served[at] + part * (m->served[at + 1] - m->served[at]);
+    if (is_cache)
+        return fmax(seen, pow(share, 0.17));
+    return known > 0 ? seen : pow(share, 0.83);
 }
 
 /* Bytes over speed, for every tier that a token or a load touches. */
@@ -37,8 +45,8 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
     /* Shares of the experts in each tier, copies of VRAM's not counted; then of a token's routes. */
     double in_vram = row->experts_in_vram, in_ram = fmin(row->experts_in_ram, 1 - in_vram);
     double on_drive = fmax(1 - in_vram - in_ram, 0);
-    double from_vram = found(in_vram, p->vram_is_cache);
-    double from_ram = found(in_vram + in_ram, true) - from_vram;
+    double from_vram = found(m, in_vram, p->vram_is_cache);
+    double from_ram = found(m, in_vram + in_ram, true) - from_vram;
     double from_drive = fmax(1 - from_vram - from_ram, 0);
 
     row->read[LADE_VRAM] = read * from_vram + (gpu ? (double)m->base_read : 0);

@@ -1,5 +1,6 @@
 /* probe_pack.c - how fast bytes of the files become weights in memory, the drive left aside. */
 #include <fcntl.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -11,10 +12,13 @@
 #include "engine/checkpoint/pack.h"
 #include "engine/plan/probe.h"
 
-enum { MOST_THREADS = 64, PAGE = 4096 };
+enum { MOST_THREADS = 64, MOST_ARENAS = 32, PAGE = 4096 };
 
-/* Memory of a thread: fresh each time for the load, or used again as the slots of a cache are. */
+/* Memory of a thread: used again, as the slots of a cache are; or for the load one after the other,
+ * because what a process gives back and takes again is not new to the machine: the first touch may
+ * have to wait for a hypervisor. Then at most MOST_ARENAS and this part of what is free, in all. */
 static const size_t ARENA = (size_t)32 << 20;
+static const uint64_t PART = 8;
 static const double SECONDS = 0.2;
 
 /* An expert as its file has it. */
@@ -23,7 +27,7 @@ struct sample {
     const struct lade_piece *piece;
     unsigned char *bytes;
     double end;
-    bool fresh;
+    int arenas; /* of a thread */
     atomic_uint_fast64_t packed; /* source bytes */
 };
 
@@ -91,28 +95,28 @@ static unsigned char *arena(void)
 static void *pack_again(void *arg)
 {
     struct sample *s = arg;
+    unsigned char *to[MOST_ARENAS] = {0};
     size_t fits = s->piece->bytes ? ARENA / s->piece->bytes : 0;
-    unsigned char *to = arena();
-    while (to && fits && now() < s->end) {
-        for (size_t i = 0; i < fits && pack(s, to + i * s->piece->bytes); i++)
+    for (int at = 0; fits && now() < s->end; at = (at + 1) % s->arenas) {
+        if (at == 0 && s->arenas > 1 && to[0])
+            break; /* all that is to be had has been touched */
+        if (!to[at] && !(to[at] = arena()))
+            break;
+        for (size_t i = 0; i < fits && pack(s, to[at] + i * s->piece->bytes); i++)
             atomic_fetch_add(&s->packed, s->piece->source_bytes);
-        if (!s->fresh)
-            continue;
-        munmap(to, ARENA);
-        to = arena();
     }
-    if (to)
-        munmap(to, ARENA);
+    for (int i = 0; i < s->arenas && to[i]; i++)
+        munmap(to[i], ARENA);
     return NULL;
 }
 
 /* GB/s of all threads. */
-static double measure(struct sample *s, bool fresh, int threads)
+static double measure(struct sample *s, int arenas, int threads)
 {
     pthread_t thread[MOST_THREADS];
     double begin = now();
     int started = 0;
-    s->fresh = fresh;
+    s->arenas = arenas;
     s->end = begin + SECONDS;
     atomic_store(&s->packed, 0);
     while (started < threads && !pthread_create(&thread[started], NULL, pack_again, s))
@@ -129,8 +133,11 @@ void lade_probe_packing(struct lade_machine_packing *out, const struct lade_cata
     *out = (struct lade_machine_packing){0};
     threads = threads < 1 ? 1 : threads > MOST_THREADS ? MOST_THREADS : threads;
     if (cat->shape.experts > 0 && read_sample(&s, cat)) {
-        out->fresh_gbps = measure(&s, true, threads);
-        out->again_gbps = measure(&s, false, threads);
+        struct lade_memory memory;
+        lade_machine_memory(&memory);
+        int arenas = (int)fmin(MOST_ARENAS, (double)(memory.available / PART / ARENA)) / threads;
+        out->fresh_gbps = measure(&s, arenas < 1 ? 1 : arenas, threads);
+        out->again_gbps = measure(&s, 1, threads);
     }
     free(s.bytes);
 }

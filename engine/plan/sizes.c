@@ -1,14 +1,17 @@
 /* sizes.c - what the plan is told: sizes of a checkpoint, typical speeds of a machine. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/model/forward.h"
 #include "engine/model/state.h"
+#include "engine/plan/habits.h"
 #include "engine/plan/plan.h"
 #include "kernels/plugin.h"
 
 enum {
     DEFAULT_BATCH = 512,
     SNAPSHOTS = 4, /* of the recurrent state, kept by a session (session.c) */
+    ENOUGH = 100,  /* tokens that routing must have been seen of */
 };
 
 /* Memory of this program before any model: code, libraries, the screen, thread stacks; and of a
@@ -25,6 +28,39 @@ static uint64_t workspace(const struct lade_catalog *cat, const struct lade_plan
     struct lade_limits limits;
     lade_devices_limits(&limits, cat, m->batch, caps->context ? caps->context : m->max_context);
     return ops->workspace(&limits);
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x < y) - (x > y);
+}
+
+/* What the most used experts have served, from the uses of all n. */
+static void tell_served(struct lade_plan_model *out, double *uses, int n)
+{
+    double all = 0, sum = 0;
+    for (int i = 0; i < n; i++)
+        all += uses[i];
+    if (all < ENOUGH * (double)out->experts_read / (double)(out->largest ? out->largest : 1))
+        return;
+    qsort(uses, (size_t)n, sizeof *uses, by_size);
+    for (int i = 0, at = 0; i <= LADE_SERVED; i++) {
+        for (; at < (int)((double)n * i / LADE_SERVED); at++)
+            sum += uses[at];
+        out->served[i] = sum / all;
+    }
+}
+
+static void ask_habits(struct lade_plan_model *out, const struct lade_catalog *cat,
+                       const char *cache_dir)
+{
+    char *path = lade_habits_path(cache_dir, cat);
+    double *uses = calloc(out->n_experts > 0 ? (size_t)out->n_experts : 1, sizeof *uses);
+    if (path && uses && lade_habits_read(path, cat, uses))
+        tell_served(out, uses, out->n_experts);
+    free(path);
+    free(uses);
 }
 
 void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *cat,
@@ -67,6 +103,7 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
             weights = 0;
         *(expert ? &out->experts_flops : &out->base_flops) += 2 * weights;
     }
+    ask_habits(out, cat, caps->cache_dir);
 }
 
 void lade_plan_model_80b(struct lade_plan_model *out)
