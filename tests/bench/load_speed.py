@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""How near a load into RAM comes to the drive: lade beside direct reads of the same files.
+
+    load_speed.py LADE MODEL [--rounds N]
+
+In turn: all files of the model read past the page cache, front to back, 4 MiB at a time, eight in
+flight, into memory that is used again; and the model loaded into RAM, with its files out of the page
+cache. The model must fit into RAM as a whole. Before each load as much memory as it will take is
+touched and given back, because on a virtual machine the first touch of memory may have to wait for
+the hypervisor; its speed, the first time and again, is printed. The exit status is 1 where the
+median of the loads' speeds is below 90% of that of the reads. Nothing else should run.
+"""
+import argparse
+import json
+import mmap
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+BOUND = 0.9
+BLOCK, FLYING = 4 << 20, 8
+POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux 5.14
+
+
+def files_of(model):
+    if os.path.isfile(model):
+        return [model]
+    return sorted(os.path.join(model, f) for f in os.listdir(model) if f.endswith(".safetensors"))
+
+
+def forget(files):
+    for path in files:
+        fd = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+
+
+def touch(size):
+    """GB/s of memory coming into being."""
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    begin = time.monotonic()
+    memory.madvise(POPULATE_WRITE)
+    speed = size / (time.monotonic() - begin) / 1e9
+    memory.close()
+    return speed
+
+
+def read_all(files):
+    """GB/s of direct reads of all files."""
+    blocks = [(path, at) for path in files for at in range(0, os.path.getsize(path), BLOCK)]
+    fds = {path: os.open(path, os.O_RDONLY | os.O_DIRECT) for path in files}
+    done, lock, todo = [0], threading.Lock(), iter(blocks)
+
+    def work():
+        buffer = mmap.mmap(-1, BLOCK)
+        while True:
+            with lock:
+                path, at = next(todo, (None, 0))
+            if path is None:
+                return
+            got = os.preadv(fds[path], [buffer], at)
+            with lock:
+                done[0] += got
+
+    begin = time.monotonic()
+    threads = [threading.Thread(target=work) for _ in range(FLYING)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    speed = done[0] / (time.monotonic() - begin) / 1e9
+    for fd in fds.values():
+        os.close(fd)
+    return speed
+
+
+def load(program, model):
+    """GB/s of the model's files, and the seconds."""
+    out = subprocess.run([program, "bench", "-m", model, "--cpu", "-p", "0", "-n", "1", "-r", "1",
+                          "--json"], stdout=subprocess.PIPE, check=True).stdout
+    row = json.loads(out)[0]
+    if row["strategy"].endswith("mmap"):
+        raise SystemExit("the model does not fit into RAM: take a smaller one")
+    return row["load_s"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("lade")
+    parser.add_argument("model")
+    parser.add_argument("--rounds", type=int, default=3)
+    o = parser.parse_args()
+    files = files_of(o.model)
+    size = sum(os.path.getsize(f) for f in files)
+    reads, loads = [], []
+    for _ in range(o.rounds):
+        forget(files)
+        reads.append(read_all(files))
+        first, again = touch(size), touch(size)
+        forget(files)
+        seconds = load(o.lade, o.model)
+        loads.append(size / seconds / 1e9)
+        print(f"drive {reads[-1]:.2f} GB/s; memory's first touch {first:.2f}, again {again:.2f} "
+              f"GB/s; loaded in {seconds:.2f} s, {loads[-1]:.2f} GB/s", flush=True)
+    share = statistics.median(loads) / statistics.median(reads)
+    print(f"load: {100 * share:.0f}% of the drive's speed (at least {100 * BOUND:.0f}%)")
+    return 0 if share >= BOUND else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
