@@ -37,6 +37,7 @@ static int list(struct lade_gpu *gpus, int max, int *n, char *err)
             (struct lade_gpu){.major = 9,
                               .total = lade_sim.total,
                               .free = left_of(i < SIM_DEVICES ? atomic_load(&sim_held[i]) : 0),
+                              .own = lade_sim.context,
                               .memory_rate = lade_sim.memory_rate,
                               .link_rate = lade_sim.link_rate};
         snprintf(gpus[i].name, sizeof gpus[i].name, "simulated GPU %d", i);
