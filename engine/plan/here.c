@@ -100,6 +100,15 @@ void lade_plan_machine_of(struct lade_plan_machine *out, const struct lade_machi
         out->measured &= p->drive[i].one_gbps > 0;
 }
 
+/* Whether that strategy cannot be had because there is no GPU. */
+static bool needs_gpu(const char *strategy)
+{
+    for (int i = 0; strategy && i < lade_n_strategies; i++)
+        if (!strcmp(lade_strategies[i].name, strategy))
+            return lade_strategies[i].gpu;
+    return false;
+}
+
 int lade_plan_here(struct lade_plan *out, const struct lade_catalog *cat,
                    const struct lade_plan_caps *caps, char *err)
 {
@@ -116,7 +125,9 @@ int lade_plan_here(struct lade_plan *out, const struct lade_catalog *cat,
     lade_plan_machine_of(&machine, &probe, caps);
     lade_plan_model_of(&model, cat, caps);
     if (lade_plan(out, &model, &machine, caps->strategy, caps->context, err))
-        return -1;
+        return probe.gpu_missing[0] && needs_gpu(caps->strategy)
+                   ? lade_fail(err, "%s", probe.gpu_missing)
+                   : -1;
     if (out->chosen < 0)
         return lade_fail(err,
                          "%s: no strategy fits this machine: %s; close other programs, lower "

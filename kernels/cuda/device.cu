@@ -166,6 +166,19 @@ static void describe_link(const struct nvml *n, struct lade_gpu *g)
         g->link_rate = 0.985e9 / 4 * ldexp(1.0, (int)generation - 1) * width; /* gen 3: 0.985e9 */
 }
 
+/* Machine code is built from compute capability 7.5 on. */
+static bool is_too_old(const cudaDeviceProp *prop)
+{
+    return prop->major * 10 + prop->minor < 75;
+}
+
+static int fail_too_old(int gpu, const char *name, int major, int minor, char *err)
+{
+    return lade_fail(err,
+                     "GPU %d: %s has compute capability %d.%d, at least 7.5 is needed; use --cpu",
+                     gpu, name, major, minor);
+}
+
 int gpu_list(struct lade_gpu *gpus, int max, int *n, char *err)
 {
     *n = 0;
@@ -173,7 +186,7 @@ int gpu_list(struct lade_gpu *gpus, int max, int *n, char *err)
     if (count_gpus(&count, err))
         return -1;
     struct nvml nvml;
-    bool have_nvml = nvml_open(&nvml);
+    bool have_nvml = nvml_open(&nvml), usable = false;
     for (int i = 0; i < count && i < max; i++) {
         struct lade_gpu *g = &gpus[i];
         cudaDeviceProp prop;
@@ -198,10 +211,15 @@ int gpu_list(struct lade_gpu *gpus, int max, int *n, char *err)
             g->memory_rate = 2e3 * clock * bits / 8;
         if (have_nvml)
             describe_link(&nvml, g);
+        if (is_too_old(&prop))
+            g->free = 0; /* nothing of it can be used */
+        usable = usable || !is_too_old(&prop);
     }
     if (have_nvml)
         nvml_close(&nvml);
     cudaGetLastError();
+    if (!usable && count > 0 && max > 0)
+        return fail_too_old(0, gpus[0].name, gpus[0].major, gpus[0].minor, err);
     *n = count;
     return 0;
 }
@@ -267,12 +285,7 @@ static int check_device(struct lade_device *dev, const cudaDeviceProp *prop, cha
     dev->shared_max = prop->sharedMemPerBlockOptin;
     snprintf(dev->title, sizeof dev->title, "%.79s, %.1f GiB", prop->name,
              prop->totalGlobalMem / gib);
-    if (prop->major * 10 + prop->minor < 75)
-        return lade_fail(err,
-                         "GPU %d: %s has compute capability %d.%d, at least 7.5 is needed; use "
-                         "--cpu",
-                         dev->gpu, prop->name, prop->major, prop->minor);
-    return 0;
+    return is_too_old(prop) ? fail_too_old(dev->gpu, prop->name, prop->major, prop->minor, err) : 0;
 }
 
 int gpu_open(struct lade_device **out, const struct lade_device_config *cfg, char *err)

@@ -31,8 +31,7 @@ enum {
     MIXED = 4096,
     QUERY = 8192,
     GROUP = 128,
-    TOP = 64,
-    MOST_TIMES = 96,
+    TOP = 20,
 };
 
 struct layer {
@@ -243,7 +242,7 @@ static void make_model(void)
         l->in_norm = constant(HIDDEN, 1);
         l->post_norm = constant(HIDDEN, 1);
         l->shared_gate = constant(HIDDEN, 0.01f);
-        l->router = make(LADE_F32, experts, HIDDEN);
+        l->router = make(LADE_BF16, experts, HIDDEN);
         l->shared = (struct lade_expert){make(LADE_Q8, FF, HIDDEN), make(LADE_Q8, FF, HIDDEN),
                                          make(LADE_Q8, HIDDEN, FF)};
         make_experts(l);
@@ -432,32 +431,48 @@ static void report(const char *name, int tokens, double seconds, double bytes)
 
 typedef void work_fn(struct layer *l, int n, int arg);
 
-/* The median of three rounds; in each, every layer that has the op does it in turn. */
+/* Every layer that has the op does it in turn, at most `most` times; how often. */
+static int in_turn(work_fn *work, int n, int arg, int only, int most)
+{
+    int count = 0;
+    for (int i = 0; i < layers && count < most; i++) {
+        if (only >= 0 && layer[i].attention != only)
+            continue;
+        work(&layer[i], n, arg);
+        count++;
+    }
+    return count;
+}
+
+/* One token's op as it is in a token: recorded and replayed. A prompt's: queued. The median of five
+ * rounds after one that warms up. */
 static void measure(const char *name, work_fn *work, int n, int arg, int only, double bytes)
 {
-    double seconds[3];
+    enum { ROUNDS = 5, REPLAYS = 8, PROMPTS = 4 };
+    double seconds[ROUNDS];
+    struct lade_recording *r = NULL;
     int count = 0;
-    for (int round = 0; round < 4; round++) { /* the first one warms up */
+    if (n == 1) {
+        DO(record_begin(dev, err));
+        count = in_turn(work, n, arg, only, layers);
+        DO(record_end(dev, &r, err));
+    }
+    for (int round = -1; round < ROUNDS; round++) {
         DO(sync(dev, err));
         double begin = now();
-        count = 0;
-        for (int i = 0; i < layers || count < MOST_TIMES / 2; i++) {
-            struct layer *l = &layer[i % layers];
-            if (i > MOST_TIMES || (n > 16 && count == 4))
-                break;
-            if (only >= 0 && l->attention != only)
-                continue;
-            work(l, n, arg);
-            count++;
-        }
+        for (int i = 0; r && i < REPLAYS; i++)
+            DO(replay(dev, r, err));
+        if (!r)
+            count = in_turn(work, n, arg, only, PROMPTS);
         DO(sync(dev, err));
-        if (round)
-            seconds[round - 1] = (now() - begin) / count;
+        if (round >= 0)
+            seconds[round] = (now() - begin) / (r ? REPLAYS : 1) / (count ? count : 1);
     }
+    ops->record_free(dev, r);
     if (!count)
         return;
-    qsort(seconds, 3, sizeof *seconds, by_value);
-    report(name, 0, seconds[1], bytes);
+    qsort(seconds, ROUNDS, sizeof *seconds, by_value);
+    report(name, 0, seconds[ROUNDS / 2], bytes);
 }
 
 static void w_norm(struct layer *l, int n, int arg)
@@ -529,7 +544,7 @@ static void each_op(void)
     measure("q+k+v int8", w_in, 1, 0, 1,
             size_of(&t->in) + size_of(&t->second) + size_of(&t->third));
     measure("out int8", w_out, 1, 0, -1, size_of(&d->out));
-    measure("router f32", w_router, 1, 0, -1, size_of(&d->router));
+    measure("router bf16", w_router, 1, 0, -1, size_of(&d->router));
     measure("route", w_route, 1, 0, -1, 0);
     measure("moe 10+1", w_moe, 1, 0, -1, expert_share());
     measure("deltanet", w_mixer, 1, 0, 0, state);
@@ -538,7 +553,7 @@ static void each_op(void)
         measure(name, w_mixer, 1, pos, 1, kv * pos);
     }
     measure("head bf16", w_head, 1, 0, -1, size_of(&head));
-    measure("top 64 of the vocabulary", w_topk, 1, 0, -1, 4.0 * vocab);
+    measure("top 20 of the vocabulary", w_topk, 1, 0, -1, 4.0 * vocab);
     if (batch < 512)
         return;
     snprintf(name, sizeof name, "%d x ", batch);
