@@ -1,0 +1,142 @@
+/* int16_rows.h - inputs rounded to integers of 16 bits; included by int16_impl.h. */
+
+enum { BLOCKS = CPU_ROW_STEP / CPU_BLOCK };
+
+#define LARGEST 16256.0f /* 127 * 128: the high half stays within 8 bits */
+
+/* acc + the sum of four products of each lane: codes times the bytes of x. */
+ALWAYS_INLINE vi dot4(vi acc, vu codes, vi x, const bool wide)
+{
+#if defined(SIMD_AVX512)
+    (void)wide;
+    return (vi)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)codes, (__m512i)x);
+#elif defined(SIMD_AVXVNNI)
+    (void)wide;
+    return (vi)_mm256_dpbusd_avx_epi32((__m256i)acc, (__m256i)codes, (__m256i)x);
+#elif defined(SIMD_AVX2)
+    /* Pairs are summed in 16 bits: enough for codes up to 127 in magnitude, signs moved to x. */
+    __m256i c = (__m256i)codes, b = (__m256i)x;
+    if (wide) {
+        b = _mm256_sign_epi8(b, c);
+        c = _mm256_abs_epi8(c);
+    }
+    __m256i pairs = _mm256_maddubs_epi16(c, b);
+    return acc + (vi)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#elif defined(SIMD_NEON)
+    (void)wide;
+    return (vi)vdotq_s32((int32x4_t)acc, (int8x16_t)codes, (int8x16_t)x);
+#endif
+}
+struct row {
+    const int32_t *q; /* high and low halves of four inputs, in turns */
+    const float *scale;
+    const int32_t *minus, *half_minus;
+    const float *sum, *half_sum;
+};
+
+ALWAYS_INLINE struct row row_at(const void *data, size_t blocks)
+{
+    struct row r = {.q = data};
+    r.scale = (const float *)(r.q + blocks * (2 * CPU_BLOCK / 4));
+    r.minus = (const int32_t *)(r.scale + blocks / BLOCKS);
+    r.sum = (const float *)(r.minus + blocks);
+    r.half_minus = (const int32_t *)(r.sum + blocks);
+    r.half_sum = (const float *)(r.half_minus + 2 * blocks);
+    return r;
+}
+
+typedef int8_t vi8 __attribute__((vector_size(VL)));
+
+/* Inputs i .. i + VL in the order of the codes. */
+ALWAYS_INLINE vf load_ordered(const float *x, int i, enum cpu_order order)
+{
+    if (order == CPU_ORDER_PLAIN)
+        return vf_load(x + i);
+#if defined(SIMD_AVX512)
+    vf v = vf_load(x + i);
+    return __builtin_shufflevector(v, v, 0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+#elif defined(SIMD_AVX2)
+    vf v = vf_load(x + i);
+    return __builtin_shufflevector(v, v, 0, 2, 4, 6, 1, 3, 5, 7);
+#else
+    vf a = vf_load(x + i / 8 * 8), b = vf_load(x + i / 8 * 8 + 4);
+    return i % 8 ? __builtin_shufflevector(a, b, 1, 3, 5, 7)
+                 : __builtin_shufflevector(a, b, 0, 2, 4, 6);
+#endif
+}
+
+ALWAYS_INLINE int32_t vi_sum(vi v)
+{
+#if defined(SIMD_AVX512)
+    return _mm512_reduce_add_epi32((__m512i)v);
+#else
+    int32_t t[VL], sum = 0;
+    memcpy(t, &v, sizeof(v));
+    for (int i = 0; i < VL; i++)
+        sum += t[i];
+    return sum;
+#endif
+}
+
+/* One block; sums are those of its two halves. */
+ALWAYS_INLINE void quantize_block(int8_t *q, int32_t sums[2], const float *x, vf inverse,
+                                  const enum cpu_order order)
+{
+    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+    vi half[2] = {0};
+    UNROLL(8)
+    for (int i = 0; i < CPU_BLOCK; i += VL, q += 2 * VL) {
+        vi v = (vi)(load_ordered(x, i, order) * inverse + magic) - (vi)vf_set1(magic);
+        vi high = (v + 64) >> 7, low = v - (high << 7);
+        vi8 h = __builtin_convertvector(high, vi8), l = __builtin_convertvector(low, vi8);
+        half[i * 2 / CPU_BLOCK] += v;
+        uint32_t hw[VL / 4], lw[VL / 4];
+        memcpy(hw, &h, sizeof(hw));
+        memcpy(lw, &l, sizeof(lw));
+        UNROLL(4)
+        for (int w = 0; w < VL / 4; w++) {
+            memcpy(q + w * 8, &hw[w], 4);
+            memcpy(q + w * 8 + 4, &lw[w], 4);
+        }
+    }
+    sums[0] = vi_sum(half[0]);
+    sums[1] = vi_sum(half[1]);
+}
+
+/* CPU_ROW_STEP inputs, the n-th of their row. */
+static void quantize_step(const struct row *r, size_t n, const float *x, enum cpu_order order)
+{
+    vf most = {0};
+    for (int i = 0; i < CPU_ROW_STEP; i += VL)
+        most = vf_max((vf)((vu)vf_load(x + i) & 0x7fffffffu), most);
+    const float largest = vf_hmax(most);
+    const vf inverse = vf_set1(largest > 0 ? LARGEST / largest : 0);
+    ((float *)r->scale)[n] = largest / LARGEST;
+    for (size_t b = n * BLOCKS; b < (n + 1) * BLOCKS; b++, x += CPU_BLOCK) {
+        int8_t *q = (int8_t *)r->q + b * 2 * CPU_BLOCK;
+        int32_t sums[2];
+        if (order == CPU_ORDER_Q4)
+            quantize_block(q, sums, x, inverse, CPU_ORDER_Q4);
+        else
+            quantize_block(q, sums, x, inverse, CPU_ORDER_PLAIN);
+        ((int32_t *)r->minus)[b] = -(sums[0] + sums[1]);
+        ((float *)r->sum)[b] = (float)(sums[0] + sums[1]);
+        for (int i = 0; i < 2; i++) {
+            ((int32_t *)r->half_minus)[2 * b + (size_t)i] = -sums[i];
+            ((float *)r->half_sum)[2 * b + (size_t)i] = (float)sums[i];
+        }
+    }
+}
+
+static void quantize(void *data, const float *x, int k, enum cpu_order order)
+{
+    const struct row r = row_at(data, cpu_int16_blocks(k));
+    const size_t full = (size_t)k / CPU_ROW_STEP, rest = (size_t)k % CPU_ROW_STEP;
+    for (size_t n = 0; n < full; n++)
+        quantize_step(&r, n, x + n * CPU_ROW_STEP, order);
+    if (rest) {
+        float part[CPU_ROW_STEP] = {0};
+        memcpy(part, x + full * CPU_ROW_STEP, rest * sizeof(float));
+        quantize_step(&r, full, part, order);
+    }
+}
