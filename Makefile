@@ -94,6 +94,8 @@ $(BUILD)/%.a:
 
 # Instruction sets beyond the baseline go by file name; device.c picks one at run time.
 %_avx2.o: ISA = -mavx2 -mfma -mf16c
+%_avxvnni.o: ISA = -mavx2 -mfma -mf16c -mavxvnni
+%_neon.o: ISA = $(if $(findstring aarch64,$(shell $(CC) -dumpmachine)),-march=armv8.2-a+dotprod)
 %_avx512.o: ISA = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c
 
 $(BUILD)/%.o: %.c
@@ -224,7 +226,7 @@ lint: deps-check
 	$(call need,$(DEBIAN_LINT))
 	@$(MAKE) --no-print-directory all tests
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang $(BUILD)/clang/lade tests
-	clang-tidy --quiet $(filter-out %_avx2.c %_avx512.c,$(KERNELS) $(ENGINE) $(HISTORY) tui/main.c $(TUI)) -- $(CFLAGS)
+	clang-tidy --quiet $(filter-out %_avx2.c %_avxvnni.c %_avx512.c,$(KERNELS) $(ENGINE) $(HISTORY) tui/main.c $(TUI)) -- $(CFLAGS)
 	cppcheck --quiet --error-exitcode=1 --std=c11 --inline-suppr --enable=warning,performance \
 	    --suppressions-list=tests/support/cppcheck.supp -I. kernels engine history tui
 

@@ -40,7 +40,8 @@ struct lade_device; /* opaque, one per open device */
 
 struct lade_device_config {
     int threads;        /* CPU: worker threads including the caller's; 0 = physical cores */
-    const char *isa;    /* CPU: "portable", "avx2", "avx512"; NULL = the best this machine has */
+    const char *isa;    /* CPU: "portable", "neon", "avx2", "avxvnni", "avx512"; NULL = the best
+                           this machine has */
     bool exact;         /* fp32 activations everywhere; false allows 16-bit activations where
                            faster (relative L2 error of a product about 4e-5) */
     int gpu;            /* GPU: which one, as numbered by list() */

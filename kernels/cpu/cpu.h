@@ -3,7 +3,7 @@
  * Each op is split in two. The op's own file (matmul.c, attention.c ...) checks shapes, carves
  * scratch memory and cuts the work into units for the pool. What a unit computes is a kernel of
  * struct cpu_isa. Kernels are written once with the vectors of simd.h and compiled once per
- * instruction set (isa_portable.c, isa_avx2.c, isa_avx512.c). */
+ * instruction set (isa_portable.c, isa_avx2.c ...). */
 #ifndef LADE_KERNELS_CPU_CPU_H
 #define LADE_KERNELS_CPU_CPU_H
 
@@ -100,7 +100,8 @@ struct cpu_isa {
     void (*attend_block)(const struct cpu_attend_block *a);
 };
 
-extern const struct cpu_isa cpu_isa_portable, cpu_isa_avx2, cpu_isa_avx512;
+extern const struct cpu_isa cpu_isa_portable, cpu_isa_neon, cpu_isa_avx2, cpu_isa_avxvnni,
+    cpu_isa_avx512;
 
 /* The instruction set called `name`, or the best one this machine has for NULL. NULL with err
  * filled where the name is unknown or the machine lacks it. */

@@ -4,6 +4,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 static bool has_portable(void)
@@ -20,11 +22,22 @@ static bool has_avx2(void)
            __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
+static bool has_avxvnni(void)
+{
+    unsigned a, b, c, d;
+    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4);
+}
+
 static bool has_avx512(void)
 {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vnni");
+}
+#elif defined(__aarch64__)
+static bool has_neon(void)
+{
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP; /* products of bytes; the rest always is there */
 }
 #endif
 
@@ -35,7 +48,10 @@ static const struct {
 } table[] = {
 #if defined(__x86_64__)
     {&cpu_isa_avx512, has_avx512},
+    {&cpu_isa_avxvnni, has_avxvnni},
     {&cpu_isa_avx2, has_avx2},
+#elif defined(__aarch64__)
+    {&cpu_isa_neon, has_neon},
 #endif
     {&cpu_isa_portable, has_portable},
 };
@@ -53,6 +69,6 @@ const struct cpu_isa *cpu_isa_find(const char *name, char *err)
             return NULL;
         }
     }
-    lade_fail(err, "cpu: no instruction set '%s'; use portable, avx2 or avx512", name);
+    lade_fail(err, "cpu: no instruction set '%s'; use portable, neon, avx2, avxvnni or avx512", name);
     return NULL;
 }

@@ -234,7 +234,7 @@ static void test_bundled(void **state)
 static void test_bundled_fast(void **state)
 {
     (void)state;
-    static const char *const isas[] = {"portable", "avx2", "avx512"};
+    static const char *const isas[] = {"portable", "avx2", "avxvnni", "avx512"};
     struct golden g;
     open_golden(&g, bundled_golden);
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {

@@ -32,7 +32,7 @@
 /* clang-format on */
 #define EACH_ISA(fn)                                                                               \
     ON_DEVICE(fn, "portable", "portable"), ON_DEVICE(fn, "avx2", "avx2"),                          \
-        ON_DEVICE(fn, "avx512", "avx512")
+        ON_DEVICE(fn, "avxvnni", "avxvnni"), ON_DEVICE(fn, "avx512", "avx512")
 #define EACH_BUT_CUDA(fn) EACH_ISA(fn), ON_DEVICE(fn, "simulated GPU", "lade-sim.so")
 /* ThreadSanitizer does not follow the emulator's own stacks. */
 #ifdef __SANITIZE_THREAD__

@@ -64,7 +64,7 @@ static void look_processor(struct doctor_finding *f, const struct doctor *d)
 /* Asks the device itself, so that what is said is what is used. */
 static void look_instructions(struct doctor_finding *f, const struct doctor *d)
 {
-    static const char *const names[] = {"avx512", "avx2", "portable"};
+    static const char *const names[] = {"avx512", "avxvnni", "avx2", "neon", "portable"};
     (void)d;
     json_t *list = json_array();
     char *p = f->value, *end = f->value + sizeof(f->value);
