@@ -69,6 +69,7 @@ const struct cpu_isa *cpu_isa_find(const char *name, char *err)
             return NULL;
         }
     }
-    lade_fail(err, "cpu: no instruction set '%s'; use portable, neon, avx2, avxvnni or avx512", name);
+    lade_fail(err, "cpu: no instruction set '%s'; use portable, neon, avx2, avxvnni or avx512",
+              name);
     return NULL;
 }
