@@ -235,9 +235,10 @@ static int attempt(struct answer *a, const char *url, const char *what, int numb
         return lade_fail(err, "%s: %s is longer than %zu bytes; is this a model?", h->repo, what,
                          a->limit);
     if (number < h->attempts && pause >= 0 && lade_http_transient(rc, status)) {
-        char reason[128], note[256];
+        char reason[128], note[512];
         lade_http_reason(reason, sizeof reason, rc, status);
-        snprintf(note, sizeof note, "%.80s: %s; again in %.0f s", what, reason, pause);
+        snprintf(note, sizeof note, "%.120s at %.120s: %s; again in %.0f s", h->repo, h->endpoint,
+                 reason, pause);
         h->note(h->user, note);
         *again = rest(h, pause);
         if (!*again)
