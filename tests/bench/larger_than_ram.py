@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A model larger than RAM: lade beside llama.cpp on one file, and the bound that the machine sets.
 
-    larger_than_ram.py LADE MODEL.gguf [--peer LLAMA_BENCH]... [--rounds N] [--tokens N]
+    larger_than_ram.py LADE MODEL [--peer LLAMA_BENCH]... [--rounds N] [--tokens N]
 
-LADE is the program, LLAMA_BENCH the llama-bench of llama.cpp or of ik_llama.cpp, with arguments
+LADE is the program, MODEL a GGUF file (or, without peers, a directory), LLAMA_BENCH the llama-bench of llama.cpp or of ik_llama.cpp, with arguments
 after it in the same word if wanted ("build/bin/llama-bench -t 8"). A checkpoint with the sizes of
 the 80B model and random weights will do. In turn, each with the file out of the page cache:
 
@@ -40,12 +40,19 @@ PROMPT_TOKENS = 16
 PROMPT = "Name the largest cities of Japan now."
 
 
-def forget(path):
-    """Takes a file out of the page cache; everything, where that is allowed."""
+def files_of(model):
+    if os.path.isfile(model):
+        return [model]
+    return sorted(os.path.join(model, f) for f in os.listdir(model) if f.endswith(".safetensors"))
+
+
+def forget(model):
+    """Takes a model out of the page cache; everything, where that is allowed."""
     os.sync()
-    fd = os.open(path, os.O_RDONLY)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.close(fd)
+    for path in files_of(model):
+        fd = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
     try:
         with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as f:
             f.write("3")
@@ -156,7 +163,7 @@ def main():
         row = lade_decode(o.lade, o.model, o.tokens)
         x, n = row["experts"], row["n_gen"]
         forget(o.model)
-        drive = drive_speed(o.model, x["disk_bytes"] // max(x["disk_reads"], 1) or 1 << 20)
+        drive = drive_speed(files_of(o.model)[0], x["disk_bytes"] // max(x["disk_reads"], 1) or 1 << 20)
         most, missed = bound(row, drive)
         decodes.append(row["decode_tps"])
         shares.append(row["decode_tps"] / most)
