@@ -126,8 +126,8 @@ struct reading {
     size_t block;    /* bytes of a read, a multiple of STEP */
     uint64_t blocks; /* of the file */
     bool sequential;
-    unsigned char *buffers; /* a block for each thread, of memory that is there already */
-    atomic_int threads;     /* so far */
+    unsigned char *buffers;     /* a block for each thread, of memory that is there already */
+    atomic_int threads;         /* so far */
     atomic_uint_fast64_t next;  /* sequential: the block to read */
     atomic_uint_fast64_t bytes; /* read so far */
     double end;
@@ -163,8 +163,7 @@ static double measure(int fd, uint64_t size, size_t block, bool sequential, int 
 {
     pthread_t thread[MOST_THREADS];
     size_t bytes = block * (size_t)threads;
-    struct reading r = {
-        .fd = fd, .block = block, .blocks = size / block, .sequential = sequential};
+    struct reading r = {.fd = fd, .block = block, .blocks = size / block, .sequential = sequential};
     r.buffers = r.blocks ? aligned_alloc(STEP, bytes) : NULL;
     if (!r.buffers)
         return 0;

@@ -27,7 +27,7 @@ struct sample {
     const struct lade_piece *piece;
     unsigned char *bytes;
     double end;
-    int arenas; /* of a thread */
+    int arenas;                  /* of a thread */
     atomic_uint_fast64_t packed; /* source bytes */
 };
 

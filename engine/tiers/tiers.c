@@ -186,9 +186,9 @@ int lade_tiers_open(struct lade_tiers **out, const struct lade_tiers_config *con
     if (!t->reported)
         lade_fail(err, "%s: out of memory; close other programs", t->cat->path);
     if (!t->reported || lade_kinds_open(&t->kinds, t->cat, err) ||
-        open_habits(t, config->cache_dir, err) || open_vram(t, config, err) ||
-        open_ram(t, err) || reserve_base(t, err) || lade_load_open(t, err) ||
-        lade_ask_open(t, err) || lade_files_open(&t->files, t->cat, err)) {
+        open_habits(t, config->cache_dir, err) || open_vram(t, config, err) || open_ram(t, err) ||
+        reserve_base(t, err) || lade_load_open(t, err) || lade_ask_open(t, err) ||
+        lade_files_open(&t->files, t->cat, err)) {
         lade_tiers_close(t);
         return -1;
     }
@@ -290,7 +290,8 @@ void lade_tiers_stats(struct lade_tiers *t, struct lade_tiers_stats *out)
     if (t->vram.ops)
         tell_residence(&out->in_vram, &t->vram.cache, &t->kinds);
     pthread_mutex_unlock(&t->lock);
-    size_t ram_stage = (size_t)t->ram.n_stage * t->kinds.largest + (size_t)t->most_movers * t->stage_limit;
+    size_t ram_stage =
+        (size_t)t->ram.n_stage * t->kinds.largest + (size_t)t->most_movers * t->stage_limit;
     out->weights += out->in_ram.bytes + out->in_vram.bytes + ram_stage +
                     (size_t)t->vram.cache.n_stage * t->kinds.largest;
     bool touched = t->store.where == LADE_STORE_RAM && out->in_ram.room; /* only what is used */

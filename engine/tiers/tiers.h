@@ -27,7 +27,7 @@ struct lade_tiers;
 struct lade_tiers_config {
     const struct lade_catalog *cat; /* borrowed; must outlive the tiers */
     struct lade_placement
-        place; /* what to hold where; its context, batch and buffers are others' */
+        place;             /* what to hold where; its context, batch and buffers are others' */
     const char *cache_dir; /* where habits (engine/plan/habits.h) are kept; NULL: nowhere */
     const struct lade_io_ops *io; /* NULL: the best this system has */
     const struct lade_ops *gpu;   /* borrowed, as the next; NULL where the placement needs none */

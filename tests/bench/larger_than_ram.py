@@ -3,9 +3,10 @@
 
     larger_than_ram.py LADE MODEL [--peer LLAMA_BENCH]... [--rounds N] [--tokens N]
 
-LADE is the program, MODEL a GGUF file (or, without peers, a directory), LLAMA_BENCH the llama-bench of llama.cpp or of ik_llama.cpp, with arguments
-after it in the same word if wanted ("build/bin/llama-bench -t 8"). A checkpoint with the sizes of
-the 80B model and random weights will do. In turn, each with the file out of the page cache:
+LADE is the program; MODEL a GGUF file, or without peers a directory; LLAMA_BENCH the llama-bench of
+llama.cpp or of ik_llama.cpp, with arguments after it in the same word if wanted
+("build/bin/llama-bench -t 8"). A checkpoint with the sizes of the 80B model and random weights will
+do. In turn, each with the file out of the page cache:
 
     cold     seconds from the start of the program to the first token of a 16-token prompt
     decode   tokens/s of the first so many random tokens, when the load is over

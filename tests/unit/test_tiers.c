@@ -621,14 +621,10 @@ static void test_error_in_conversation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_room),
-        cmocka_unit_test(test_gpu_rows),
-        cmocka_unit_test(test_change_of_ram),
-        cmocka_unit_test(test_moves),
-        cmocka_unit_test(test_load_ends_last),
-        cmocka_unit_test(test_habits),
-        cmocka_unit_test(test_load_error),
-        cmocka_unit_test(test_error_in_conversation),
+        cmocka_unit_test(test_every_room),     cmocka_unit_test(test_gpu_rows),
+        cmocka_unit_test(test_change_of_ram),  cmocka_unit_test(test_moves),
+        cmocka_unit_test(test_load_ends_last), cmocka_unit_test(test_habits),
+        cmocka_unit_test(test_load_error),     cmocka_unit_test(test_error_in_conversation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
