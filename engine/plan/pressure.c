@@ -97,8 +97,9 @@ struct lade_watch *lade_watch_open(void)
     if (find_group(dir)) {
         snprintf(path, sizeof path, "%s/memory.pressure", dir);
         w->psi = open_trigger(path);
-        if (snprintf(path, sizeof path, "%s/memory.events", dir) < PATH_MAX)
-            strcpy(w->events, path);
+        int n = snprintf(path, sizeof path, "%s/memory.events", dir);
+        if (n < PATH_MAX)
+            memcpy(w->events, path, (size_t)n + 1);
     }
     if (w->psi < 0)
         w->psi = open_trigger("/proc/pressure/memory");
