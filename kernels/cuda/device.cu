@@ -339,7 +339,7 @@ void gpu_close(struct lade_device *dev)
     for (int i = 0; i < dev->extents.n; i++)
         cudaFree(dev->extents.extent[i].addr);
     for (int i = 0; i < dev->pinned.n; i++)
-        cudaFreeHost(dev->pinned.extent[i].addr);
+        gpu_unpin(dev, dev->pinned.extent[i].addr);
     cudaFree(dev->reserved);
     cudaFree(dev->work);
     cudaFree(dev->books);
@@ -348,6 +348,7 @@ void gpu_close(struct lade_device *dev)
     gpu_arena_close(dev->arena);
     free(dev->extents.extent);
     free(dev->pinned.extent);
+    free(dev->mapped.extent);
     pthread_mutex_destroy(&dev->lock);
     free(dev);
 }

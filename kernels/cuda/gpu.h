@@ -57,6 +57,7 @@ struct lade_device {
     unsigned char *reserved;
     struct gpu_arena *arena;
     struct gpu_extents extents, pinned; /* device memory beyond the reserve, host memory */
+    struct gpu_extents mapped;          /* the pinned memory that pin_pages() made */
     struct gpu_fence fences[GPU_FENCES];
     lade_fence last_fence;
     bool lost;
@@ -127,6 +128,7 @@ void gpu_free(struct lade_device *dev, void *addr);
 int gpu_host_alloc(struct lade_device *dev, void **host, size_t bytes, char *err);
 void gpu_host_free(struct lade_device *dev, void *host);
 
+void gpu_unpin(struct lade_device *dev, void *host); /* what gpu_host_alloc() pinned; not listed */
 bool gpu_is_pinned(struct lade_device *dev, const void *host, size_t bytes);
 
 int gpu_queues_open(struct lade_device *dev, char *err);
