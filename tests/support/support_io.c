@@ -1,6 +1,8 @@
 #include "tests/support/support_io.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "kernels/error.h"
@@ -8,7 +10,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t opened = PTHREAD_COND_INITIALIZER;
 static support_held_fn *held_by; /* NULL: the gate is open */
-static int waiting;
+static atomic_bool drive_gone;
 
 /* A queue, used by one thread. */
 struct gated {
@@ -42,7 +44,6 @@ static void gated_submit(struct lade_io *io, struct lade_read *r)
     struct gated *g = (struct gated *)(void *)io;
     pthread_mutex_lock(&lock);
     bool hold = held_by && held_by(r);
-    waiting += hold;
     pthread_mutex_unlock(&lock);
     if (!hold) {
         g->flying++;
@@ -68,7 +69,10 @@ static struct lade_read *gated_wait(struct lade_io *io)
         lade_io_threads.submit(g->inner, r);
     }
     g->flying--;
-    return lade_io_threads.wait(g->inner);
+    struct lade_read *r = lade_io_threads.wait(g->inner);
+    if (atomic_load(&drive_gone))
+        r->got = -EIO;
+    return r;
 }
 
 const struct lade_io_ops support_gated_io = {"gated", gated_open, gated_close, gated_submit,
@@ -78,7 +82,6 @@ void support_gate_shut(support_held_fn *held)
 {
     pthread_mutex_lock(&lock);
     held_by = held;
-    waiting = 0;
     pthread_mutex_unlock(&lock);
 }
 
@@ -86,15 +89,11 @@ void support_gate_open(void)
 {
     pthread_mutex_lock(&lock);
     held_by = NULL;
-    waiting = 0;
     pthread_cond_broadcast(&opened);
     pthread_mutex_unlock(&lock);
 }
 
-int support_gate_waiting(void)
+void support_drive_gone(bool gone)
 {
-    pthread_mutex_lock(&lock);
-    int n = waiting;
-    pthread_mutex_unlock(&lock);
-    return n;
+    atomic_store(&drive_gone, gone);
 }

@@ -1,4 +1,4 @@
-/* support_io.h - a way to read files that a test can hold back.
+/* support_io.h - a way to read files that a test can hold back, or let fail.
  *
  * Reads are those of lade_io_threads. While the gate is shut, reads that `held` chooses wait until it
  * opens; all others pass. So a test says in which order things happen, however slow the machine. */
@@ -16,7 +16,7 @@ typedef bool support_held_fn(const struct lade_read *r);
 
 void support_gate_shut(support_held_fn *held);
 void support_gate_open(void);
-/* Reads that wait at the gate. */
-int support_gate_waiting(void);
+/* The drive is gone (every read ends with EIO), or back. */
+void support_drive_gone(bool gone);
 
 #endif

@@ -14,6 +14,7 @@
 
 #include "engine/engine.h"
 #include "tests/support/plugins.h"
+#include "tests/support/support_io.h"
 
 #define MODEL    "tests/fixtures/tiny8-bf16"
 #define THINKING "tests/fixtures/tiny-thinking"
@@ -408,6 +409,58 @@ static void test_memory_is_claimed(void **state)
     }
 }
 
+/* On the CPU, with room for these bytes of experts. */
+static struct lade_engine *start_placed(const char *path, uint64_t ram_experts)
+{
+    struct lade_engine *e;
+    static struct lade_placement place; /* the engine borrows it */
+    place = (struct lade_placement){.base = LADE_RAM,
+                                    .kv = LADE_RAM,
+                                    .buffers = LADE_RAM,
+                                    .ram_experts = ram_experts,
+                                    .rest_by = LADE_BY_CPU,
+                                    .context = 512,
+                                    .batch = 64};
+    struct lade_options opt = {.model = path,
+                               .threads = 2,
+                               .context = 512,
+                               .exact = true,
+                               .place = &place,
+                               .io = &support_gated_io};
+    if (lade_engine_start(&e, &opt, err))
+        fail_msg("%s", err);
+    return e;
+}
+
+/* The drive is pulled in a conversation: that answer fails with the file's name, the conversation
+ * stays, and when the drive is back it goes on. */
+static void test_drive_is_pulled(void **state)
+{
+    (void)state;
+    static struct seen s;
+    struct lade_engine *e = start_placed(MODEL, 0);
+    struct lade_message turns[3] = {{LADE_USER, "one two three four five", NULL}};
+    wait_for(e, &s, &s.ready);
+    lade_engine_ask(e, turns, 1, &greedy, 16, true, err);
+    wait_for(e, &s, &s.done);
+    int first = s.result.prompt_tokens;
+    turns[1] = (struct lade_message){LADE_ASSISTANT, strdup(s.text), NULL};
+    turns[2] = (struct lade_message){LADE_USER, "and six?", NULL};
+    support_drive_gone(true);
+    lade_engine_ask(e, turns, 3, &greedy, 4, true, err);
+    wait_for(e, &s, &s.failed);
+    assert_non_null(strstr(s.error, "read error"));
+    assert_non_null(strstr(s.error, ".safetensors"));
+    assert_non_null(strstr(s.error, "check the drive"));
+    support_drive_gone(false);
+    lade_engine_ask(e, turns, 3, &greedy, 4, true, err);
+    wait_for(e, &s, &s.done);
+    assert_true(s.result.kept_tokens >= first - 8); /* the first turn was not read again */
+    assert_true(s.result.tokens > 0);
+    free((char *)turns[1].content);
+    lade_engine_stop(e);
+}
+
 /* Stopping at any moment: while loading, while answering, with events unread. */
 static void test_stop_any_time(void **state)
 {
@@ -435,6 +488,7 @@ int main(void)
         cmocka_unit_test(test_change_of_strategy),
         cmocka_unit_test(test_change_to_gpu),
         cmocka_unit_test(test_memory_is_claimed),
+        cmocka_unit_test(test_drive_is_pulled),
         cmocka_unit_test(test_stop_any_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
