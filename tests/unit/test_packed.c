@@ -290,6 +290,26 @@ static void test_damage(void **state)
     free(want);
 }
 
+/* A good index may name a file as nobody would: the error stays one line. Found by fuzz_pack. */
+static void test_strange_name(void **state)
+{
+    (void)state;
+    struct lade_packed p;
+    empty_base();
+    must_pack(models[1], 1, false);
+    if (lade_packed_read(&p, in_base("a"), err))
+        fail_msg("%s", err);
+    free(p.files[0].name);
+    p.files[0].name = strdup("one\ntwo\x1b[2J.lade");
+    assert_non_null(p.files[0].name);
+    if (lade_packed_write(&p, in_base("a"), err))
+        fail_msg("%s", err);
+    lade_packed_free(&p);
+    must_not_open("one?two?[2J.lade");
+    for (const char *c = err; *c; c++)
+        assert_true((unsigned char)*c >= ' ');
+}
+
 /* One copy damaged, or its drive gone: the other one serves. */
 static void test_mirror(void **state)
 {
@@ -481,10 +501,15 @@ static void test_full_drive(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equal_bits), cmocka_unit_test(test_equal_bits_on_gpu),
-        cmocka_unit_test(test_stale),      cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_mirror),     cmocka_unit_test(test_shrinks_while_running),
-        cmocka_unit_test(test_killed),     cmocka_unit_test(test_resumed),
+        cmocka_unit_test(test_equal_bits),
+        cmocka_unit_test(test_equal_bits_on_gpu),
+        cmocka_unit_test(test_stale),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_strange_name),
+        cmocka_unit_test(test_mirror),
+        cmocka_unit_test(test_shrinks_while_running),
+        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_resumed),
         cmocka_unit_test(test_full_drive),
     };
     return cmocka_run_group_tests(tests, make_base, remove_base);
