@@ -4,22 +4,15 @@
  * order of the source, read and pack them as a load does, and write them. Every FLUSH bytes the
  * files are synced, and only then the pieces are noted in a journal: what the journal says is on
  * the drive, whatever happens next. The index comes last. */
-#include "engine/tiers/packer.h"
+#include "engine/tiers/packing.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "engine/checkpoint/file.h"
-#include "engine/checkpoint/packed.h"
-#include "engine/tiers/haul.h"
-#include "engine/tiers/journal.h"
 #include "engine/tokenizer/model_file.h"
 #include "kernels/kernels.h"
 
@@ -27,275 +20,6 @@
 #define MAX_TEXTS ((size_t)256 << 20)
 
 enum { MAX_THREADS = 4, READS = 64, STAGE = 16 << 20 };
-
-static const char part_suffix[] = ".part";
-
-/* One file that is written, on one drive. */
-struct output {
-    int file, drive; /* of the index */
-    char *path;      /* final; written as path.part */
-    int fd;
-};
-
-struct packer {
-    const struct lade_catalog *cat;
-    struct lade_packed index;
-    struct lade_files source;
-    struct output *outputs;
-    int n_outputs;
-    int *order;       /* [n_pieces] as they lie in the source */
-    int *first_check; /* [n_pieces] */
-    const atomic_bool *cancel;
-
-    pthread_mutex_t lock; /* guards everything below */
-    bool *noted;          /* [n_pieces] the journal has it */
-    bool *written;        /* [n_pieces] but not synced */
-    int next;             /* into order */
-    uint64_t done, bytes, unsynced;
-    struct lade_journal journal;
-    lade_pack_progress_fn *progress;
-    void *user;
-    bool failed;
-    char err[LADE_ERR];
-};
-
-static uint64_t align(uint64_t n)
-{
-    return (n + LADE_PACKED_ALIGN - 1) / LADE_PACKED_ALIGN * LADE_PACKED_ALIGN;
-}
-
-static int no_memory(char *err)
-{
-    return lade_fail(err, "packing: out of memory; close other programs");
-}
-
-/* ---- the layout ------------------------------------------------------------------------------ */
-
-struct place {
-    int piece, shard;
-    uint64_t offset;
-};
-
-static int by_place(const void *a, const void *b)
-{
-    const struct place *x = a, *y = b;
-    if (x->shard != y->shard)
-        return x->shard < y->shard ? -1 : 1;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
-}
-
-static int make_order(struct packer *p, char *err)
-{
-    int n = p->cat->n_pieces;
-    struct place *places = malloc((size_t)n * sizeof *places);
-    p->order = malloc((size_t)n * sizeof *p->order);
-    if (!places || !p->order) {
-        free(places);
-        return no_memory(err);
-    }
-    for (int i = 0; i < n; i++) {
-        const struct lade_span *s = &p->cat->tensors[p->cat->pieces[i].first].parts[0];
-        places[i] = (struct place){i, s->shard, s->offset};
-    }
-    qsort(places, (size_t)n, sizeof *places, by_place);
-    for (int i = 0; i < n; i++)
-        p->order[i] = places[i].piece;
-    free(places);
-    return 0;
-}
-
-/* "model-00001-of-00003.lade", with the drive's number where several share the shard. */
-static char *file_name(const char *shard, int drive, int drives)
-{
-    const char *base = lade_path_base(shard), *dot = strrchr(base, '.');
-    int len = dot && dot > base ? (int)(dot - base) : (int)strlen(base);
-    char *name = NULL;
-    int n = drives > 1 ? asprintf(&name, "%.*s.%d-of-%d.lade", len, base, drive + 1, drives)
-                       : asprintf(&name, "%.*s.lade", len, base);
-    return n < 0 ? NULL : name;
-}
-
-static int lay_out_files(struct packer *p, char *err)
-{
-    struct lade_packed *x = &p->index;
-    int stripes = x->mirrored ? 1 : x->n_drives, shards = p->cat->n_shards;
-    x->n_files = shards * stripes;
-    x->files = calloc((size_t)x->n_files, sizeof *x->files);
-    x->pieces = calloc((size_t)p->cat->n_pieces, sizeof *x->pieces);
-    int *turn = calloc((size_t)shards, sizeof *turn);
-    if (!x->files || !x->pieces || !turn) {
-        free(turn);
-        return no_memory(err);
-    }
-    x->n_pieces = p->cat->n_pieces;
-    for (int i = 0; i < x->n_files; i++) {
-        x->files[i].drive = i % stripes;
-        x->files[i].name = file_name(p->cat->shards[i / stripes].path, i % stripes, stripes);
-        if (!x->files[i].name) {
-            free(turn);
-            return no_memory(err);
-        }
-    }
-    for (int i = 0; i < x->n_pieces; i++) {
-        int piece = p->order[i];
-        const struct lade_piece *pc = &p->cat->pieces[piece];
-        int shard = p->cat->tensors[pc->first].parts[0].shard;
-        struct lade_packed_file *f = &x->files[shard * stripes + turn[shard]++ % stripes];
-        x->pieces[piece] = (struct lade_packed_piece){(int)(f - x->files), f->bytes};
-        f->bytes += align(pc->bytes);
-        p->bytes += pc->bytes;
-    }
-    free(turn);
-    return 0;
-}
-
-static int describe_source(struct packer *p, char *err)
-{
-    struct lade_packed *x = &p->index;
-    const struct lade_catalog *cat = p->cat;
-    x->name = strdup(cat->name);
-    x->format = strdup(cat->format);
-    x->shape = cat->shape;
-    x->generation = cat->generation;
-    x->sources = calloc((size_t)cat->n_shards, sizeof *x->sources);
-    x->tensors = calloc((size_t)cat->n_tensors, sizeof *x->tensors);
-    p->first_check = calloc((size_t)cat->n_pieces, sizeof *p->first_check);
-    if (!x->name || !x->format || !x->sources || !x->tensors || !p->first_check)
-        return no_memory(err);
-    for (; x->n_sources < cat->n_shards; x->n_sources++)
-        if (lade_packed_look(&x->sources[x->n_sources], cat->shards[x->n_sources].path, err))
-            return -1;
-    for (; x->n_tensors < cat->n_tensors; x->n_tensors++)
-        x->tensors[x->n_tensors] = cat->tensors[x->n_tensors].packed;
-    for (int i = 0; i < cat->n_pieces; i++) {
-        p->first_check[i] = x->n_checks;
-        x->n_checks += lade_packed_blocks(cat->pieces[i].bytes);
-    }
-    x->checks = calloc((size_t)x->n_checks, sizeof *x->checks);
-    return x->checks ? 0 : no_memory(err);
-}
-
-static int make_dirs(struct packer *p, const struct lade_pack_options *opt, char *err)
-{
-    struct lade_packed *x = &p->index;
-    if (opt->n_dirs < 1 || opt->n_dirs > LADE_PACKED_DRIVES)
-        return lade_fail(err, "lade pack: %d directories; give 1 to %d", opt->n_dirs,
-                         LADE_PACKED_DRIVES);
-    x->mirrored = opt->mirror && opt->n_dirs > 1;
-    for (int i = 0; i < opt->n_dirs; i++) {
-        if (mkdir(opt->dirs[i], 0755) && errno != EEXIST)
-            return lade_fail(err, "%s: cannot be made: %s; check the path", opt->dirs[i],
-                             strerror(errno));
-        x->drives[i] = realpath(opt->dirs[i], NULL);
-        if (!x->drives[i])
-            return lade_fail(err, "%s: %s; check the path", opt->dirs[i], strerror(errno));
-        x->n_drives = i + 1;
-        for (int j = 0; j < i; j++)
-            if (!strcmp(x->drives[i], x->drives[j]))
-                return lade_fail(err, "%s: is given twice; give one directory for each drive",
-                                 opt->dirs[i]);
-    }
-    return 0;
-}
-
-/* ---- the files ------------------------------------------------------------------------------- */
-
-static char *part_path(const struct output *o)
-{
-    char *path;
-    return asprintf(&path, "%s%s", o->path, part_suffix) < 0 ? NULL : path;
-}
-
-/* Opens one output at its full size, so that a drive that is too small says so at once. What is
- * there under its final name was finished by a run that died before the end. *fresh: nothing was. */
-static int open_output(struct output *o, uint64_t bytes, bool *fresh, char *err)
-{
-    char *path = part_path(o);
-    if (!path)
-        return no_memory(err);
-    *fresh = access(path, F_OK) && rename(o->path, path);
-    o->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_DIRECT, 0644);
-    if (o->fd < 0)
-        o->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    int rc = o->fd < 0 ? -1 : 0;
-    if (!rc && bytes && fallocate(o->fd, 0, 0, (off_t)bytes) && errno != EOPNOTSUPP &&
-        errno != ENOSYS)
-        rc = -1;
-    if (!rc)
-        rc = ftruncate(o->fd, (off_t)bytes);
-    if (rc && errno == ENOSPC) {
-        struct statvfs v = {0};
-        statvfs(path, &v);
-        lade_fail(err,
-                  "%s: needs %.2f GB, the drive has %.2f GB left; free some space or pack "
-                  "elsewhere",
-                  path, (double)bytes * 1e-9, (double)v.f_bavail * (double)v.f_frsize * 1e-9);
-    } else if (rc) {
-        lade_fail(err, "%s: cannot be written: %s; check the directory", path, strerror(errno));
-    }
-    free(path);
-    return rc;
-}
-
-/* The journal knows pieces of a file that is gone. */
-static void forget(struct packer *p, int file)
-{
-    for (int i = 0; i < p->cat->n_pieces; i++)
-        if (p->noted[i] && p->index.pieces[i].file == file) {
-            p->noted[i] = false;
-            p->done -= p->cat->pieces[i].bytes;
-        }
-}
-
-static int open_outputs(struct packer *p, char *err)
-{
-    struct lade_packed *x = &p->index;
-    int copies = x->mirrored ? x->n_drives : 1;
-    p->outputs = calloc((size_t)x->n_files * (size_t)copies, sizeof *p->outputs);
-    if (!p->outputs)
-        return no_memory(err);
-    for (int i = 0; i < x->n_files * copies; i++) {
-        struct output *o = &p->outputs[p->n_outputs];
-        *o = (struct output){.file = i / copies, .fd = -1};
-        o->drive = x->mirrored ? i % copies : x->files[o->file].drive;
-        o->path = lade_path_join(x->drives[o->drive], x->files[o->file].name);
-        p->n_outputs++;
-        if (!o->path)
-            return no_memory(err);
-        bool fresh;
-        if (open_output(o, x->files[o->file].bytes, &fresh, err))
-            return -1;
-        if (fresh)
-            forget(p, o->file);
-    }
-    return 0;
-}
-
-static int sync_outputs(struct packer *p, char *err)
-{
-    for (int i = 0; i < p->n_outputs; i++)
-        if (fdatasync(p->outputs[i].fd))
-            return lade_fail(err, "%s%s: cannot be written: %s; check the drive",
-                             p->outputs[i].path, part_suffix, strerror(errno));
-    return 0;
-}
-
-static int write_at(const struct output *o, const unsigned char *data, size_t n, uint64_t at,
-                    char *err)
-{
-    for (size_t done = 0; done < n;) {
-        ssize_t got = pwrite(o->fd, data + done, n - done, (off_t)(at + done));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return lade_fail(err, "%s%s: cannot be written: %s; %s", o->path, part_suffix,
-                             strerror(errno),
-                             errno == ENOSPC ? "free some space and run lade pack again, it goes on"
-                                             : "check the drive");
-        done += (size_t)got;
-    }
-    return 0;
-}
 
 /* ---- the work -------------------------------------------------------------------------------- */
 
@@ -316,7 +40,7 @@ static int make_room(unsigned char **data, size_t *room, size_t bytes, char *err
     *room = 0;
     *data = aligned_alloc(LADE_PACKED_ALIGN, bytes);
     if (!*data)
-        return no_memory(err);
+        return lade_packing_no_memory(err);
     *room = bytes;
     return 0;
 }
@@ -350,7 +74,7 @@ static int add_item(void *user, const struct lade_item *item, char *err)
 static int pack_piece(struct worker *w, int piece, char *err)
 {
     struct packer *p = w->p;
-    size_t bytes = p->cat->pieces[piece].bytes, padded = (size_t)align(bytes);
+    size_t bytes = p->cat->pieces[piece].bytes, padded = (size_t)lade_packing_align(bytes);
     if (make_room(&w->piece, &w->piece_room, padded, err))
         return -1;
     memset(w->piece, 0, padded);
@@ -362,18 +86,13 @@ static int pack_piece(struct worker *w, int piece, char *err)
     for (size_t at = 0; at < bytes; at += LADE_PACKED_BLOCK)
         *check++ = lade_packed_check(
             w->piece + at, bytes - at < LADE_PACKED_BLOCK ? bytes - at : LADE_PACKED_BLOCK);
-    const struct lade_packed_piece *where = &p->index.pieces[piece];
-    for (int i = 0; i < p->n_outputs; i++)
-        if (p->outputs[i].file == where->file &&
-            write_at(&p->outputs[i], w->piece, padded, where->offset, err))
-            return -1;
-    return 0;
+    return lade_packing_write(p, piece, w->piece, padded, err);
 }
 
 /* Under the lock: brings what was written to the drives, then notes it. */
 static int flush(struct packer *p, char *err)
 {
-    if (sync_outputs(p, err))
+    if (lade_packing_sync(p, err))
         return -1;
     for (int i = 0; i < p->cat->n_pieces; i++) {
         if (!p->written[i])
@@ -510,16 +229,8 @@ static int write_texts(const struct lade_catalog *cat, const char *dir, char *er
 static int finish(struct packer *p, char *err)
 {
     struct lade_packed *x = &p->index;
-    for (int i = 0; i < p->n_outputs; i++) {
-        char *part = part_path(&p->outputs[i]);
-        int rc = !part || rename(part, p->outputs[i].path)
-                     ? lade_fail(err, "%s: cannot be renamed: %s; check the directory",
-                                 p->outputs[i].path, strerror(errno))
-                     : 0;
-        free(part);
-        if (rc)
-            return -1;
-    }
+    if (lade_packing_rename(p, err))
+        return -1;
     for (int i = 0; i < x->n_drives; i++)
         if (write_texts(p->cat, x->drives[i], err))
             return -1;
@@ -587,23 +298,22 @@ static int open_journal(struct packer *p, char *err)
     p->noted = calloc(n, sizeof *p->noted);
     p->written = calloc(n, sizeof *p->written);
     if (!p->noted || !p->written)
-        return no_memory(err);
+        return lade_packing_no_memory(err);
     uint64_t signature = lade_packed_signature(&p->index);
     return signature
                ? lade_journal_open(&p->journal, p->index.drives[0], signature, take_over, p, err)
-               : no_memory(err);
+               : lade_packing_no_memory(err);
 }
 
 static int pack(struct packer *p, const struct lade_pack_options *opt, char *err)
 {
-    if (make_dirs(p, opt, err) || describe_source(p, err) || make_order(p, err) ||
-        lay_out_files(p, err))
+    if (lade_packing_lay_out(p, opt, err))
         return -1;
     if (is_up_to_date(p))
         return 0;
     remove_indexes(p);
-    if (open_journal(p, err) || open_outputs(p, err) || lade_files_open(&p->source, p->cat, err) ||
-        run_workers(p, opt->threads, err))
+    if (open_journal(p, err) || lade_packing_open(p, err) ||
+        lade_files_open(&p->source, p->cat, err) || run_workers(p, opt->threads, err))
         return -1;
     return finish(p, err);
 }
@@ -618,15 +328,10 @@ int lade_pack_model(const struct lade_pack_options *opt, lade_pack_progress_fn *
     p.journal.fd = -1;
     pthread_mutex_init(&p.lock, NULL);
     int rc = pack(&p, opt, err);
-    for (int i = 0; i < p.n_outputs; i++) {
-        if (p.outputs[i].fd >= 0)
-            close(p.outputs[i].fd);
-        free(p.outputs[i].path);
-    }
+    lade_packing_close(&p);
     lade_journal_close(&p.journal);
     lade_files_close(&p.source);
     lade_packed_free(&p.index);
-    free(p.outputs);
     free(p.order);
     free(p.first_check);
     free(p.noted);
