@@ -162,8 +162,8 @@ static void saves_what_it_could_not(void **state)
 static void resumes_what_is_being_written(void **state)
 {
     (void)state;
-    struct history *other;
-    int64_t id, answer;
+    struct history *other = NULL;
+    int64_t id = 0, answer;
     if (history_open(&other, path, err) ||
         history_conversation_new(other, "", &(struct history_setup){0}, &id, err) ||
         history_message_add(other, id, HISTORY_ACTIVE, HISTORY_USER, "Why?", NULL, err) ||
