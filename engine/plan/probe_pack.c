@@ -1,6 +1,5 @@
 /* probe_pack.c - how fast bytes of the files become weights in memory, the drive left aside. */
 #include <fcntl.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -135,8 +134,9 @@ void lade_probe_packing(struct lade_machine_packing *out, const struct lade_cata
     if (cat->shape.experts > 0 && read_sample(&s, cat)) {
         struct lade_memory memory;
         lade_machine_memory(&memory);
-        int arenas = (int)fmin(MOST_ARENAS, (double)(memory.available / PART / ARENA)) / threads;
-        out->fresh_gbps = measure(&s, arenas < 1 ? 1 : arenas, threads);
+        uint64_t arenas = memory.available / PART / ARENA;
+        int each = (int)(arenas < MOST_ARENAS ? arenas : MOST_ARENAS) / threads;
+        out->fresh_gbps = measure(&s, each < 1 ? 1 : each, threads);
         out->again_gbps = measure(&s, 1, threads);
     }
     free(s.bytes);
