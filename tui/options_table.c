@@ -152,7 +152,7 @@ const struct option_row options_rows[] = {
     {"batch", 0, OPTION_INT, PLANS, FIELD(batch), "N", "tokens of a prompt computed at once", 0,
      1e6, 0, 0},
     {"isa", 0, OPTION_TEXT, PLANS, FIELD(isa), "NAME",
-     "instruction set: portable, neon, avx2, avxvnni, avx512; default the best", 0, 0, 0, 0},
+     "instruction set: portable, neon, avx2, avxvnni, avx512; else the best", 0, 0, 0, 0},
     {"gpu-plugin", 0, OPTION_TEXT, PLANS | IN(DOCTOR), FIELD(plugin), "FILE",
      "op table of the GPU; default lade-cuda.so beside the program", 0, 0, 0, 0},
     {"exact", 0, OPTION_SET, PLANS, FIELD(precision), NULL, "32-bit floats everywhere", 0, 0, 0,
