@@ -222,11 +222,18 @@ bench: deps
 
 ALL_C = $(KERNELS) $(ENGINE) $(HISTORY) tui/main.c $(TUI) $(TESTS) $(SUPPORT) $(SCREEN_C) $(SIM) $(VIEW) tests/support/other_plugin.c
 
+# One clang-tidy for each file, so that -j shares them out.
+TIDY := $(addprefix tidy/,$(filter-out %_avx2.c %_avxvnni.c %_avx512.c,$(KERNELS) $(ENGINE) $(HISTORY) \
+    tui/main.c $(TUI)))
+.PHONY: $(TIDY)
+$(TIDY): tidy/%:
+	@clang-tidy --quiet $* -- $(CFLAGS)
+
 lint: deps-check
 	$(call need,$(DEBIAN_LINT))
 	@$(MAKE) --no-print-directory all tests
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang $(BUILD)/clang/lade tests
-	clang-tidy --quiet $(filter-out %_avx2.c %_avxvnni.c %_avx512.c,$(KERNELS) $(ENGINE) $(HISTORY) tui/main.c $(TUI)) -- $(CFLAGS)
+	@$(MAKE) --no-print-directory $(TIDY)
 	cppcheck --quiet --error-exitcode=1 --std=c11 --inline-suppr --enable=warning,performance \
 	    --suppressions-list=tests/support/cppcheck.supp -I. kernels engine history tui
 
