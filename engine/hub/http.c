@@ -195,9 +195,9 @@ static void drop(struct answer *a)
 /* False where it was cancelled. */
 static bool rest(const struct lade_http *h, double seconds)
 {
-    double end = lade_http_now() + seconds;
+    double end = lade_now() + seconds;
     while (!lade_http_cancelled(h)) {
-        double left = end - lade_http_now();
+        double left = end - lade_now();
         if (left <= 0)
             return true;
         long ns = left < 0.1 ? (long)(left * 1e9) : 100000000;
@@ -377,11 +377,4 @@ char *lade_http_escape(const char *text, bool keep_slash)
     }
     *to = '\0';
     return out;
-}
-
-double lade_http_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }

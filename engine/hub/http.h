@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "engine/clock.h"
 #include "kernels/error.h"
 
 struct lade_http {
@@ -60,7 +61,5 @@ int lade_http_fail(const struct lade_http *h, const char *what, CURLcode rc, lon
 /* `text` with everything but [A-Za-z0-9-._~] and, where keep_slash, '/' percent-encoded; the
  * caller frees it; NULL without memory. */
 char *lade_http_escape(const char *text, bool keep_slash);
-
-double lade_http_now(void); /* seconds of a clock that never jumps */
 
 #endif

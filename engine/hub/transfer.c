@@ -68,7 +68,7 @@ static void show(struct run *r, const char *note)
     if (t->progress)
         t->progress(t->user, t->shown);
     t->shown->note = NULL;
-    r->last_shown = lade_http_now();
+    r->last_shown = lade_now();
 }
 
 static void set_state(struct item *it, enum lade_fetch_state state)
@@ -322,7 +322,7 @@ static int again_later(struct item *it, CURLcode rc, long status, double pause)
         return lade_http_fail(h, it->file->name, rc, status, it->problem);
     lade_http_reason(reason, sizeof reason, rc, status);
     snprintf(note, sizeof note, "%.150s: %s; again in %.0f s", it->file->name, reason, pause);
-    it->not_before = lade_http_now() + pause;
+    it->not_before = lade_now() + pause;
     set_state(it, LADE_FETCH_WAITING);
     show(it->run, note);
     return 0;
@@ -358,7 +358,7 @@ static bool is_busy(const struct item *it)
 /* Starts what may start and moves the checks on. Returns how many are checking, or -1. */
 static int step(struct run *r)
 {
-    double now = lade_http_now();
+    double now = lade_now();
     int busy = 0, checking = 0;
     for (size_t i = 0; i < r->n; i++)
         busy += is_busy(&r->items[i]);
@@ -408,7 +408,7 @@ static int loop(struct run *r)
         if (lade_http_cancelled(r->t->http))
             return lade_fail(r->err, "%s: cancelled; ask again to go on where it stopped",
                              r->t->listing->repo);
-        if (lade_http_now() - r->last_shown >= 0.1)
+        if (lade_now() - r->last_shown >= 0.1)
             show(r, NULL);
         if (!checking && r->n_done < r->n)
             curl_multi_poll(r->multi, NULL, 0, 50, NULL);

@@ -1,3 +1,4 @@
+#include "engine/clock.h"
 #include "engine/plan/pressure.h"
 
 #include <fcntl.h>
@@ -6,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "engine/plan/machine.h"
@@ -114,13 +114,6 @@ void lade_watch_close(struct lade_watch *w)
     free(w);
 }
 
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 bool lade_watch_look(void *watch, struct lade_pressure *out)
 {
     struct lade_watch *w = watch;
@@ -128,7 +121,7 @@ bool lade_watch_look(void *watch, struct lade_pressure *out)
         return false;
     struct pollfd p = {.fd = w->psi, .events = POLLPRI};
     bool stalled = w->psi >= 0 && poll(&p, 1, 0) == 1 && p.revents & POLLPRI;
-    double now = now_s();
+    double now = lade_now();
     if (!stalled && now - w->looked < LOOK_EVERY)
         return false;
     unsigned long long hits = count_hits(w->events);

@@ -5,17 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
+#include "engine/clock.h"
 #include "engine/plan/probe.h"
 #include "kernels/kernels.h"
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 int lade_probe_nodes(const char *sys)
 {
@@ -53,7 +46,7 @@ enum { LINE = 4, READ_AHEAD = 4096 }; /* parts of a cache line; bytes */
 struct reader {
     pthread_t thread;
     const part *data;
-    size_t parts; /* whole lines */
+    size_t parts;          /* whole lines */
     volatile uint64_t sum; /* volatile: somebody must want what is read */
 };
 
@@ -79,14 +72,14 @@ static void *read_all(void *arg)
 static double round_of(struct reader *readers, int threads)
 {
     int started = 1;
-    double begin = now();
+    double begin = lade_now();
     while (started < threads &&
            !pthread_create(&readers[started].thread, NULL, read_all, &readers[started]))
         started++;
     read_all(&readers[0]);
     for (int i = 1; i < started; i++)
         pthread_join(readers[i].thread, NULL);
-    return started == threads ? now() - begin : 0;
+    return started == threads ? lade_now() - begin : 0;
 }
 
 /* Memory of its own, with pages there and of different contents. */
@@ -264,17 +257,17 @@ static int run_base(struct bench *b, int n)
  * make it slower. */
 static double rate(struct bench *b, int (*run)(struct bench *, int), int n)
 {
-    double best = 0, end, stop = now() + SECONDS;
+    double best = 0, end, stop = lade_now() + SECONDS;
     if (run(b, n))
         return 0;
     do {
-        double begin = now();
+        double begin = lade_now();
         int calls = 0;
         do {
             if (run(b, n))
                 return 0;
             calls++;
-            end = now();
+            end = lade_now();
         } while (end - begin < WINDOW);
         best = calls / (end - begin) > best ? calls / (end - begin) : best;
     } while (end < stop);

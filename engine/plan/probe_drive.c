@@ -11,9 +11,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "engine/clock.h"
 #include "engine/plan/probe.h"
 
 /* ---- which drive ---- */
@@ -113,13 +113,6 @@ static const uint64_t SMALLEST = 64u << 20; /* smaller files lie in some cache *
 static const double SECONDS = 0.16;         /* of each of the three measurements */
 static const size_t SEQUENTIAL = 4u << 20;  /* bytes of a sequential read */
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 /* One measurement, shared by its threads. */
 struct reading {
     int fd;
@@ -145,7 +138,7 @@ static void *read_blocks(void *arg)
 {
     struct reading *r = arg;
     void *buffer = r->buffers + (size_t)atomic_fetch_add(&r->threads, 1) * r->block;
-    uint64_t state = (uint64_t)(now() * 1e9) ^ (uint64_t)(uintptr_t)&state;
+    uint64_t state = (uint64_t)(lade_now() * 1e9) ^ (uint64_t)(uintptr_t)&state;
     state |= 1;
     do {
         uint64_t i = r->sequential ? atomic_fetch_add(&r->next, 1) % r->blocks
@@ -154,7 +147,7 @@ static void *read_blocks(void *arg)
         if (n <= 0)
             break;
         atomic_fetch_add(&r->bytes, (uint64_t)n);
-    } while (now() < r->end);
+    } while (lade_now() < r->end);
     return NULL;
 }
 
@@ -168,7 +161,7 @@ static double measure(int fd, uint64_t size, size_t block, bool sequential, int 
     if (!r.buffers)
         return 0;
     memset(r.buffers, 1, bytes); /* pages that must come into being would count as the drive's */
-    double begin = now();
+    double begin = lade_now();
     r.end = begin + SECONDS;
     atomic_init(&r.threads, 0);
     uint64_t state = (uint64_t)(begin * 1e9) | 1;
@@ -179,7 +172,7 @@ static double measure(int fd, uint64_t size, size_t block, bool sequential, int 
         started++;
     for (int i = 0; i < started; i++)
         pthread_join(thread[i], NULL);
-    double speed = (double)atomic_load(&r.bytes) / (now() - begin) / 1e9;
+    double speed = (double)atomic_load(&r.bytes) / (lade_now() - begin) / 1e9;
     free(r.buffers);
     return speed;
 }

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "engine/clock.h"
 #include "engine/checkpoint/pack.h"
 #include "engine/plan/probe.h"
 
@@ -29,13 +29,6 @@ struct sample {
     int arenas;                  /* of a thread */
     atomic_uint_fast64_t packed; /* source bytes */
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static bool read_span(const struct lade_catalog *cat, const struct lade_span *s, unsigned char *to)
 {
@@ -96,7 +89,7 @@ static void *pack_again(void *arg)
     struct sample *s = arg;
     unsigned char *to[MOST_ARENAS] = {0};
     size_t fits = s->piece->bytes ? ARENA / s->piece->bytes : 0;
-    for (int at = 0; fits && now() < s->end; at = (at + 1) % s->arenas) {
+    for (int at = 0; fits && lade_now() < s->end; at = (at + 1) % s->arenas) {
         if (at == 0 && s->arenas > 1 && to[0])
             break; /* all that is to be had has been touched */
         if (!to[at] && !(to[at] = arena()))
@@ -113,7 +106,7 @@ static void *pack_again(void *arg)
 static double measure(struct sample *s, int arenas, int threads)
 {
     pthread_t thread[MOST_THREADS];
-    double begin = now();
+    double begin = lade_now();
     int started = 0;
     s->arenas = arenas;
     s->end = begin + SECONDS;
@@ -122,7 +115,7 @@ static double measure(struct sample *s, int arenas, int threads)
         started++;
     for (int i = 0; i < started; i++)
         pthread_join(thread[i], NULL);
-    return (double)atomic_load(&s->packed) / (now() - begin) / 1e9;
+    return (double)atomic_load(&s->packed) / (lade_now() - begin) / 1e9;
 }
 
 void lade_probe_packing(struct lade_machine_packing *out, const struct lade_catalog *cat,

@@ -1,19 +1,10 @@
 /* engine.c - the engine thread: load, wait for requests, answer them in order. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "engine/plan/machine.h"
 #include "engine/session/worker.h"
-
-double lade_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 void lade_worker_emit(struct lade_engine *e, struct lade_event *ev)
 {
@@ -247,20 +238,8 @@ void lade_worker_between(struct lade_engine *e)
 
 /* ---- the thread ---- */
 
-/* Under the lock: sleeps until something is asked for; true where it was quiet for half a second,
- * in which others may have claimed memory. */
-static bool wait_a_while(struct lade_engine *e)
-{
-    enum { NS = 500 * 1000 * 1000, SECOND = 1000 * 1000 * 1000 };
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += NS;
-    if (until.tv_nsec >= SECOND) {
-        until.tv_nsec -= SECOND;
-        until.tv_sec++;
-    }
-    return pthread_cond_timedwait(&e->wake, &e->lock, &until) == ETIMEDOUT;
-}
+/* Seconds of quiet after which we look whether others have claimed memory. */
+static const double QUIET = 0.5;
 
 /* Waits for the next request; NULL when the engine stops. */
 static struct lade_request *next_request(struct lade_engine *e)
@@ -268,7 +247,7 @@ static struct lade_request *next_request(struct lade_engine *e)
     pthread_mutex_lock(&e->lock);
     e->running = false;
     while (!e->stop && !e->first) {
-        if (!e->strategy && !wait_a_while(e))
+        if (!e->strategy && lade_cond_wait(&e->wake, &e->lock, QUIET))
             continue;
         pthread_mutex_unlock(&e->lock);
         lade_worker_between(e);
@@ -359,11 +338,7 @@ int lade_engine_start(struct lade_engine **out, const struct lade_options *opt, 
     e->load_started = lade_now();
     e->stats.loading = true;
     pthread_mutex_init(&e->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&e->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    lade_cond_init(&e->wake);
     int failed = lade_events_open(&e->events, err);
     if (!failed && copy_options(&e->opt, opt))
         failed = lade_fail(err, "engine: out of memory; close other programs");

@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "engine/clock.h"
 #include "engine/engine.h"
 #include "engine/session/events.h"
 #include "engine/session/model.h"
@@ -49,8 +50,6 @@ struct lade_engine {
     struct lade_model_info info;
     struct lade_plan plan;
 };
-
-double lade_now(void); /* seconds, monotonic */
 
 /* Appends an event; takes over ev->text. Any thread. */
 void lade_worker_emit(struct lade_engine *e, struct lade_event *ev);

@@ -38,7 +38,7 @@ void lade_tiers_begin(struct lade_tiers *t, int tokens, const atomic_bool *cance
     t->ask.tokens = tokens;
     t->ask.cancel = cancel;
     t->ask.wait_s = 0;
-    t->ask.began = lade_tiers_now();
+    t->ask.began = lade_now();
     t->before = t->traffic;
     lade_heat_tick(&t->heat, tokens);
     pthread_mutex_unlock(&t->lock);
@@ -49,7 +49,7 @@ void lade_tiers_end(struct lade_tiers *t)
     pthread_mutex_lock(&t->lock);
     t->traffic.tokens += (uint64_t)t->ask.tokens;
     t->traffic.wait_s += t->ask.wait_s;
-    t->traffic.compute_s += lade_tiers_now() - t->ask.began - t->ask.wait_s;
+    t->traffic.compute_s += lade_now() - t->ask.began - t->ask.wait_s;
     if (t->ask.tokens == 1)
         t->token = lade_traffic_between(&t->before, &t->traffic);
     t->ask.tokens = 0;
@@ -260,13 +260,13 @@ static int wait_ready(struct lade_tiers *t, char *err)
 {
     struct lade_ask *a = &t->ask;
     int n = count_ready(t);
-    double from = n ? 0 : lade_tiers_now();
+    double from = n ? 0 : lade_now();
     while (!n && !a->failed) {
         if (wait_longer(t, err))
             return -1;
         n = count_ready(t);
     }
-    a->wait_s += from > 0 ? lade_tiers_now() - from : 0;
+    a->wait_s += from > 0 ? lade_now() - from : 0;
     return n ? n : lade_fail(err, "%s", a->err);
 }
 

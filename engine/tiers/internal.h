@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "engine/clock.h"
 #include "engine/tiers/cache.h"
 #include "engine/tiers/haul.h"
 #include "engine/tiers/heat.h"
@@ -16,9 +17,9 @@
 #include "engine/tiers/tiers.h"
 
 enum {
-    LADE_MOVERS = 12, /* threads, at most */
-    LADE_JOBS = 12,  /* a mover has on its way */
-    LADE_GROUP = 32, /* experts of one load job, at most */
+    LADE_MOVERS = 12,        /* threads, at most */
+    LADE_JOBS = 12,          /* a mover has on its way */
+    LADE_GROUP = 32,         /* experts of one load job, at most */
     LADE_HABITS_EVERY = 512, /* tokens after which habits are written again */
 };
 
@@ -213,8 +214,8 @@ struct lade_tiers {
 
     struct lade_mover movers[LADE_MOVERS];
     int n_movers, most_movers; /* there are, and may be: as many as this machine has cores for */
-    size_t stage_limit; /* bytes of one mover's stage, but for larger tensors */
-    uint64_t version;   /* of the addresses in VRAM: counts changes of sizes */
+    size_t stage_limit;        /* bytes of one mover's stage, but for larger tensors */
+    uint64_t version;          /* of the addresses in VRAM: counts changes of sizes */
 
     pthread_mutex_t report_lock; /* one progress call at a time; taken before `lock` */
     uint64_t *reported;          /* [n_shards] guarded by report_lock, as the next */
@@ -268,7 +269,5 @@ void lade_tiers_keep_habits(struct lade_tiers *t);
 
 /* Under the lock: waits for `ready`, but not for long, because a cancel does not signal it. */
 void lade_wait_a_while(struct lade_tiers *t);
-
-double lade_tiers_now(void); /* seconds, monotonic */
 
 #endif

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "engine/plan/habits.h"
 #include "engine/tiers/internal.h"
@@ -13,24 +12,9 @@ enum { LEAST_STAGE = 2, NO_KIND = 255 };
 
 static const double gib = 1024.0 * 1024 * 1024;
 
-double lade_tiers_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 void lade_wait_a_while(struct lade_tiers *t)
 {
-    enum { NS = 20 * 1000 * 1000, SECOND = 1000 * 1000 * 1000 };
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += NS;
-    if (until.tv_nsec >= SECOND) {
-        until.tv_nsec -= SECOND;
-        until.tv_sec++;
-    }
-    pthread_cond_timedwait(&t->ready, &t->lock, &until);
+    lade_cond_wait(&t->ready, &t->lock, 0.02);
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
@@ -162,14 +146,10 @@ static int open_vram(struct lade_tiers *t, const struct lade_tiers_config *confi
 
 static void init_locks(struct lade_tiers *t)
 {
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&t->lock, NULL);
     pthread_mutex_init(&t->report_lock, NULL);
     pthread_cond_init(&t->work, NULL);
-    pthread_cond_init(&t->ready, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    lade_cond_init(&t->ready);
 }
 
 int lade_tiers_open(struct lade_tiers **out, const struct lade_tiers_config *config, char *err)
