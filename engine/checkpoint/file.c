@@ -76,7 +76,8 @@ int lade_file_read(const char *path, size_t limit, char **text, size_t *len, cha
     return rc;
 }
 
-void lade_make_parents(const char *path)
+/* Makes the directories that a file needs, for the user alone; what fails shows when it is written. */
+static void make_parents(const char *path)
 {
     char copy[PATH_MAX];
     snprintf(copy, sizeof copy, "%s", path);
@@ -87,4 +88,20 @@ void lade_make_parents(const char *path)
         mkdir(copy, 0700);
         *p = '/';
     }
+}
+
+bool lade_file_replace(const char *path, const void *data, size_t len)
+{
+    char temporary[PATH_MAX + 16];
+    make_parents(path);
+    snprintf(temporary, sizeof temporary, "%s.%d", path, (int)getpid());
+    FILE *f = fopen(temporary, "wbe");
+    bool done = f && fwrite(data, 1, len, f) == len;
+    if (f && fclose(f))
+        done = false;
+    if (done && rename(temporary, path))
+        done = false;
+    if (!done)
+        unlink(temporary);
+    return done;
 }

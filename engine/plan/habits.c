@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "engine/checkpoint/file.h"
 #include "engine/checkpoint/packed.h"
@@ -84,27 +83,18 @@ bool lade_habits_read(const char *path, const struct lade_catalog *cat, double *
 
 bool lade_habits_write(const char *path, const struct lade_catalog *cat, const double *uses)
 {
-    char temporary[PATH_MAX + 16];
     struct head head = head_of(cat);
-    size_t n = count(cat);
-    float *values = malloc(n * sizeof *values);
-    if (!values)
+    size_t n = count(cat), bytes = n * sizeof(float);
+    char *file = malloc(sizeof head + bytes);
+    if (!file)
         return false;
-    for (size_t i = 0; i < n; i++)
-        values[i] = (float)uses[i];
-    head.check = lade_packed_check(values, n * sizeof *values);
-    lade_make_parents(path);
-    /* Another lade may write too: a whole file takes the place of a whole file. */
-    snprintf(temporary, sizeof temporary, "%s.%d", path, (int)getpid());
-    FILE *f = fopen(temporary, "wbe");
-    bool done =
-        f && fwrite(&head, sizeof head, 1, f) == 1 && fwrite(values, sizeof *values, n, f) == n;
-    if (f && fclose(f))
-        done = false;
-    if (done && rename(temporary, path))
-        done = false;
-    if (!done)
-        unlink(temporary);
-    free(values);
+    for (size_t i = 0; i < n; i++) {
+        float value = (float)uses[i];
+        memcpy(file + sizeof head + i * sizeof value, &value, sizeof value);
+    }
+    head.check = lade_packed_check(file + sizeof head, bytes);
+    memcpy(file, &head, sizeof head);
+    bool done = lade_file_replace(path, file, sizeof head + bytes);
+    free(file);
     return done;
 }

@@ -5,15 +5,14 @@
  *
  * KEY names what was measured: the processor and its threads, the types of weights, a GPU's bus, a
  * drive. A number that makes no sense is no number. */
-#include <errno.h>
 #include <jansson.h>
 #include <limits.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "engine/checkpoint/file.h"
 #include "engine/plan/probe.h"
@@ -165,7 +164,7 @@ void lade_speeds_recall(struct lade_machine *probe, const char *format, const ch
 void lade_speeds_keep(const struct lade_machine *probe, const char *format, const char *cache_dir,
                       double now)
 {
-    char path[PATH_MAX], temporary[PATH_MAX + 16], key[KEY];
+    char path[PATH_MAX], key[KEY];
     if (!file_path(path, cache_dir))
         return;
     json_t *file = read_file(path);
@@ -177,10 +176,9 @@ void lade_speeds_keep(const struct lade_machine *probe, const char *format, cons
             keep(&probe->gpu[i], gpu_numbers, file, "gpus", gpu_key(key, &probe->gpu[i]), now);
     for (int i = 0; i < probe->n_drives; i++)
         keep(&probe->drive[i], drive_numbers, file, "drives", probe->drive[i].name, now);
-    lade_make_parents(path);
-    /* Another lade may write too: a whole file takes the place of a whole file. */
-    snprintf(temporary, sizeof temporary, "%s.%d", path, (int)getpid());
-    if (json_dump_file(file, temporary, JSON_INDENT(1)) || rename(temporary, path))
-        unlink(temporary);
+    char *text = json_dumps(file, JSON_INDENT(1));
+    if (text)
+        lade_file_replace(path, text, strlen(text));
+    free(text);
     json_decref(file);
 }
