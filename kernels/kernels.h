@@ -144,6 +144,33 @@ struct lade_route {
     float *weights;              /* [n][k] */
 };
 
+/* A norm and the products of what it gives, as rmsnorm() and matmul() after each other would. One
+ * launch of a GPU where it can. */
+struct lade_project {
+    int n, dim;
+    const float *x;              /* [n][dim] */
+    const float *norm;           /* [dim] */
+    float eps;
+    float *h;                    /* [n][dim], work space: may hold anything afterwards */
+    const struct lade_matmul *jobs; /* the x of each is h */
+    int n_jobs;
+};
+
+/* From a layer's mixer to its routes: the residual sum, the norm, the product with the router's
+ * weights and the choice, as rmsnorm(), matmul() and route() after each other would. One launch of
+ * a GPU where it can. */
+struct lade_router {
+    int n, dim;
+    float *x;                    /* [n][dim]; x += add */
+    const float *add;            /* [n][dim], or NULL */
+    const float *norm;           /* [dim] */
+    float eps;
+    float *h;                    /* [n][dim] = x / sqrt(mean(x^2) + eps) * norm */
+    const struct lade_matrix *w; /* [route.experts][dim] */
+    float *logits;               /* [n][route.experts] = h * w^T */
+    struct lade_route route;     /* its n and logits are not read */
+};
+
 /* One routed or shared expert: down(silu(gate x) * up x). data == NULL: not on this device. */
 struct lade_expert {
     struct lade_matrix gate, up, down;
@@ -284,9 +311,11 @@ struct lade_ops {
     /* Several products of n rows at once, so that they share threads and inputs. */
     int (*matmul)(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n,
                   char *err);
+    int (*project)(struct lade_device *dev, const struct lade_project *p, char *err);
     int (*attention)(struct lade_device *dev, const struct lade_attention *a, char *err);
     int (*deltanet)(struct lade_device *dev, const struct lade_deltanet *d, char *err);
     int (*route)(struct lade_device *dev, const struct lade_route *r, char *err);
+    int (*router)(struct lade_device *dev, const struct lade_router *r, char *err);
     int (*moe)(struct lade_device *dev, const struct lade_moe *m, char *err);
     int (*topk)(struct lade_device *dev, const struct lade_topk *t, char *err);
 };

@@ -14,12 +14,12 @@
 #include "kernels/kernels.h"
 
 /* Counts changes of kernels.h that sizes do not show: other meanings, other order of fields. */
-enum { LADE_PLUGIN_ABI = 1 };
+enum { LADE_PLUGIN_ABI = 2 };
 
 /* Sizes of all that crosses the border, so that a plug-in of another version cannot be used. */
 struct lade_plugin_sizes {
-    uint32_t ops, config, gpu, memory, rates, limits, matrix, matmul, attention, deltanet, route,
-        expert, moe, topk;
+    uint32_t ops, config, gpu, memory, rates, limits, matrix, matmul, project, attention, deltanet,
+        route, router, expert, moe, topk;
 };
 
 struct lade_plugin {
@@ -33,9 +33,9 @@ struct lade_plugin {
         sizeof(struct lade_ops), sizeof(struct lade_device_config), sizeof(struct lade_gpu),       \
             sizeof(struct lade_device_memory), sizeof(struct lade_device_rates),                   \
             sizeof(struct lade_limits), sizeof(struct lade_matrix), sizeof(struct lade_matmul),    \
-            sizeof(struct lade_attention), sizeof(struct lade_deltanet),                           \
-            sizeof(struct lade_route), sizeof(struct lade_expert), sizeof(struct lade_moe),        \
-            sizeof(struct lade_topk)                                                               \
+            sizeof(struct lade_project), sizeof(struct lade_attention),                            \
+            sizeof(struct lade_deltanet), sizeof(struct lade_route), sizeof(struct lade_router),   \
+            sizeof(struct lade_expert), sizeof(struct lade_moe), sizeof(struct lade_topk)          \
     }
 #define LADE_PLUGIN(table)                                                                         \
     {                                                                                              \

@@ -119,6 +119,17 @@ void lade_forward_close(struct lade_forward *f)
     *f = (struct lade_forward){0};
 }
 
+/* Products of the norm of x; their inputs are f->h. */
+static int project(struct lade_forward *f, const float *x, const float *norm,
+                   const struct lade_matmul *jobs, int n_jobs, int n, char *err)
+{
+    struct lade_project op = {
+        .n = n, .dim = f->shape->hidden, .x = x, .norm = norm, .eps = f->shape->norm_eps,
+        .h = f->h, .jobs = jobs, .n_jobs = n_jobs,
+    };
+    return f->ops->project(f->dev, &op, err);
+}
+
 /* `told`: NULL, or where the device finds the position. */
 static int run_attention(struct lade_forward *f, const struct lade_layer *layer,
                          struct lade_state *st, struct lade_layer_state *ls, int n,
@@ -127,7 +138,7 @@ static int run_attention(struct lade_forward *f, const struct lade_layer *layer,
     const struct lade_shape *s = f->shape;
     const struct lade_attention_weights *w = &layer->attention;
     struct lade_matmul in[] = {{f->a, f->h, &w->q}, {f->b, f->h, &w->k}, {f->c, f->h, &w->v}};
-    if (f->ops->matmul(f->dev, in, 3, n, err))
+    if (project(f, f->x, layer->in_norm, in, 3, n, err))
         return -1;
     struct lade_attention op = {
         .n = n, .pos = told ? st->capacity - n : st->length, .pos_at = told ? told + 1 : NULL,
@@ -151,7 +162,7 @@ static int run_delta(struct lade_forward *f, const struct lade_layer *layer,
     const struct lade_delta_weights *w = &layer->delta;
     const bool z_apart = w->z.rows > 0;
     struct lade_matmul in[] = {{f->a, f->h, &w->qkvz}, {f->b, f->h, &w->ba}, {f->c, f->h, &w->z}};
-    if (f->ops->matmul(f->dev, in, z_apart ? 3 : 2, n, err))
+    if (project(f, f->x, layer->in_norm, in, z_apart ? 3 : 2, n, err))
         return -1;
     struct lade_deltanet op = {
         .n = n, .key_heads = s->key_heads, .value_heads = s->value_heads,
@@ -166,15 +177,16 @@ static int run_delta(struct lade_forward *f, const struct lade_layer *layer,
     return f->ops->matmul(f->dev, &out, 1, n, err);
 }
 
-/* Adds the experts' output to x. */
+/* Adds the mixer's output to x, then the experts'. */
 static int run_experts(struct lade_forward *f, int index, int n, char *err)
 {
     const struct lade_shape *s = f->shape;
     const struct lade_layer *layer = &f->weights->layers[index];
-    struct lade_matmul router = {f->router, f->h, &layer->router};
-    struct lade_route route = {
-        .n = n, .experts = s->experts, .k = s->experts_used, .renormalize = s->renormalize,
-        .logits = f->router, .ids = f->route_ids, .weights = f->route_weights,
+    struct lade_router router = {
+        .n = n, .dim = s->hidden, .x = f->x, .add = f->y, .norm = layer->post_norm,
+        .eps = s->norm_eps, .h = f->h, .w = &layer->router, .logits = f->router,
+        .route = {.experts = s->experts, .k = s->experts_used, .renormalize = s->renormalize,
+                  .ids = f->route_ids, .weights = f->route_weights},
     };
     struct lade_moe moe = {
         .n = n, .dim = s->hidden, .k = s->experts_used, .n_experts = s->experts,
@@ -182,7 +194,7 @@ static int run_experts(struct lade_forward *f, int index, int n, char *err)
         .shared = s->shared_ff ? &layer->shared : NULL,
         .shared_gate = layer->shared_gate, .y = f->x,
     };
-    if (f->ops->matmul(f->dev, &router, 1, n, err) || f->ops->route(f->dev, &route, err))
+    if (f->ops->router(f->dev, &router, err))
         return -1;
     return lade_experts_run(&f->experts, index, &moe, err);
 }
@@ -199,15 +211,10 @@ static int run_layers(struct lade_forward *f, struct lade_state *st, const int32
     for (int i = 0; i < s->layers; i++) {
         const struct lade_layer *layer = &f->weights->layers[i];
         struct lade_layer_state *ls = &st->layer[i];
-        if (f->ops->rmsnorm(f->dev, f->h, f->x, NULL, layer->in_norm, n, s->hidden, s->norm_eps,
-                            err))
-            return -1;
         if (layer->full_attention ? run_attention(f, layer, st, ls, n, told, err)
                                   : run_delta(f, layer, ls, n, err))
             return -1;
-        if (f->ops->rmsnorm(f->dev, f->h, f->x, f->y, layer->post_norm, n, s->hidden, s->norm_eps,
-                            err) ||
-            run_experts(f, i, n, err))
+        if (run_experts(f, i, n, err))
             return -1;
     }
     return 0;
@@ -260,14 +267,9 @@ int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_
 
 int lade_forward_head(struct lade_forward *f, int row, char *err)
 {
-    const struct lade_shape *s = f->shape;
-    float *x = f->x + (size_t)row * (size_t)s->hidden;
     struct lade_matmul head = {f->logits, f->h, &f->weights->head};
-    return f->ops->rmsnorm(f->dev, f->h, x, NULL, f->weights->final_norm, 1, s->hidden,
-                           s->norm_eps, err) ||
-                   f->ops->matmul(f->dev, &head, 1, 1, err)
-               ? -1
-               : 0;
+    return project(f, f->x + (size_t)row * (size_t)f->shape->hidden, f->weights->final_norm, &head,
+                   1, 1, err);
 }
 
 int lade_forward_logits(struct lade_forward *f, float *out, char *err)

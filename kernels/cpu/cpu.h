@@ -177,9 +177,11 @@ int cpu_rmsnorm(struct lade_device *dev, float *y, float *x, const float *add, c
 int cpu_add(struct lade_device *dev, float *y, const float *x, size_t count, char *err);
 int cpu_matmul(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n,
                char *err);
+int cpu_project(struct lade_device *dev, const struct lade_project *p, char *err);
 int cpu_attention(struct lade_device *dev, const struct lade_attention *a, char *err);
 int cpu_deltanet(struct lade_device *dev, const struct lade_deltanet *d, char *err);
 int cpu_route(struct lade_device *dev, const struct lade_route *r, char *err);
+int cpu_router(struct lade_device *dev, const struct lade_router *r, char *err);
 int cpu_moe(struct lade_device *dev, const struct lade_moe *m, char *err);
 int cpu_topk(struct lade_device *dev, const struct lade_topk *t, char *err);
 

@@ -223,9 +223,11 @@ const struct lade_ops *lade_cpu_ops(void)
         .rmsnorm = cpu_rmsnorm,
         .add = cpu_add,
         .matmul = cpu_matmul,
+        .project = cpu_project,
         .attention = cpu_attention,
         .deltanet = cpu_deltanet,
         .route = cpu_route,
+        .router = cpu_router,
         .moe = cpu_moe,
         .topk = cpu_topk,
     };

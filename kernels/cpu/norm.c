@@ -1,4 +1,4 @@
-/* Embedding rows, RMS norm, sums. */
+/* Embedding rows, RMS norm alone and before products, sums. */
 #include <string.h>
 
 #include "kernels/blocks.h"
@@ -97,13 +97,25 @@ static void norm_unit(void *ctx, int unit, int thread)
     }
 }
 
+static void run_norm(struct lade_device *dev, struct norm_run *r)
+{
+    cpu_pool_run(dev->pool, (r->n + NORM_ROWS - 1) / NORM_ROWS, norm_unit, r);
+}
+
 int cpu_rmsnorm(struct lade_device *dev, float *y, float *x, const float *add, const float *w,
                 int n, int dim, float eps, char *err)
 {
     (void)err;
     struct norm_run r = {dev->isa, y, x, add, w, n, dim, eps};
-    cpu_pool_run(dev->pool, (n + NORM_ROWS - 1) / NORM_ROWS, norm_unit, &r);
+    run_norm(dev, &r);
     return 0;
+}
+
+int cpu_project(struct lade_device *dev, const struct lade_project *p, char *err)
+{
+    struct norm_run r = {dev->isa, p->h, (float *)p->x, NULL, p->norm, p->n, p->dim, p->eps};
+    run_norm(dev, &r); /* without `add` it only reads x */
+    return cpu_matmul(dev, p->jobs, p->n_jobs, p->n, err);
 }
 
 int cpu_add(struct lade_device *dev, float *y, const float *x, size_t count, char *err)

@@ -63,3 +63,15 @@ int cpu_route(struct lade_device *dev, const struct lade_route *r, char *err)
     cpu_pool_run(dev->pool, (r->n + ROUTE_ROWS - 1) / ROUTE_ROWS, route_unit, &run);
     return 0;
 }
+
+int cpu_router(struct lade_device *dev, const struct lade_router *r, char *err)
+{
+    struct lade_matmul product = {r->logits, r->h, r->w};
+    struct lade_route route = r->route;
+    route.n = r->n;
+    route.logits = r->logits;
+    return cpu_rmsnorm(dev, r->h, r->x, r->add, r->norm, r->n, r->dim, r->eps, err) ||
+                   cpu_matmul(dev, &product, 1, r->n, err) || cpu_route(dev, &route, err)
+               ? -1
+               : 0;
+}

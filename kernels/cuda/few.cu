@@ -159,7 +159,7 @@ static cudaError_t launch_few(struct lade_device *dev, struct few_jobs *jobs, bo
 static int few_pass(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int first,
                     int n, char *err)
 {
-    if (n == 1 && gpu_one(dev, jobs, n_jobs, first, err))
+    if (n == 1 && gpu_one(dev, jobs, n_jobs, first, NULL, err))
         return -1;
     for (int wide = n == 1; wide < 2; wide++) {
         for (int j = 0; j < n_jobs;) {

@@ -165,9 +165,11 @@ int gpu_rmsnorm(struct lade_device *dev, float *y, float *x, const float *add, c
 int gpu_add(struct lade_device *dev, float *y, const float *x, size_t count, char *err);
 int gpu_matmul(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n,
                char *err);
+int gpu_project(struct lade_device *dev, const struct lade_project *p, char *err);
 int gpu_attention(struct lade_device *dev, const struct lade_attention *a, char *err);
 int gpu_deltanet(struct lade_device *dev, const struct lade_deltanet *d, char *err);
 int gpu_route(struct lade_device *dev, const struct lade_route *r, char *err);
+int gpu_router(struct lade_device *dev, const struct lade_router *r, char *err);
 int gpu_moe(struct lade_device *dev, const struct lade_moe *m, char *err);
 int gpu_topk(struct lade_device *dev, const struct lade_topk *t, char *err);
 

@@ -1,4 +1,4 @@
-/* Products of n tokens: checks, and which of the two ways they go (products.h). */
+/* Products of n tokens, and the norm before them: checks, and which way they go (products.h). */
 #include "kernels/cuda/products.h"
 #include "kernels/cuda/weights.h"
 
@@ -15,4 +15,24 @@ int gpu_matmul(struct lade_device *dev, const struct lade_matmul *jobs, int n_jo
         return 0;
     return dev->exact || n <= GPU_FEW ? gpu_few(dev, jobs, n_jobs, n, err)
                                       : gpu_many(dev, jobs, n_jobs, n, err);
+}
+
+int gpu_project(struct lade_device *dev, const struct lade_project *p, char *err)
+{
+    bool fused = p->n == 1;
+    struct lade_matrix_layout l;
+    for (int j = 0; j < p->n_jobs; j++) {
+        if (lade_matrix_layout(p->jobs[j].w, &l))
+            return gpu_bad_matrix("project", p->jobs[j].w, err);
+        fused = fused && gpu_kind_of(p->jobs[j].w) != GPU_WIDE;
+    }
+    if (gpu_enter(dev, err))
+        return -1;
+    if (fused)
+        return gpu_one(dev, p->jobs, p->n_jobs, 0, p, err);
+    /* Without anything to add, the norm only reads x. */
+    return gpu_rmsnorm(dev, p->h, (float *)p->x, NULL, p->norm, p->n, p->dim, p->eps, err) ||
+                   gpu_matmul(dev, p->jobs, p->n_jobs, p->n, err)
+               ? -1
+               : 0;
 }

@@ -274,7 +274,8 @@ __device__ static inline uint2 stream8(const void *from)
 #endif
 }
 
-/* ---- before launch_wait(): past the first cache, where what an earlier kernel read may still be -- */
+/* ---- before launch_wait(), or from other blocks: past the first cache, where what was read before
+ * may still be ---------------------------------------------------------------------------------- */
 
 __device__ static inline uint2 fresh8(const void *from)
 {
@@ -308,6 +309,17 @@ __device__ static inline int fresh4(const int *from)
     return v;
 #else
     return *from;
+#endif
+}
+
+__device__ static inline float fresh_float(const float *from)
+{
+#if GPU_TENSOR_CORES
+    float v;
+    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(v) : "l"(from));
+    return v;
+#else
+    return *(const volatile float *)from;
 #endif
 }
 

@@ -1,5 +1,9 @@
 /* one.h - products of a weight matrix with one token, exact, at the speed of memory.
  *
+ * With a norm before the product, inputs are x times the norm's weights, which lie in shared memory
+ * before the kernel ahead has ended; who stages x sums up its squares as well, and what they
+ * make of the row is one factor of each result. So the norm costs no launch and no pass of its own.
+ *
  * A lane asks for ONE_LOADS times 16 bytes at once and multiplies when they are there: weights of
  * the whole card are then on their way together. Inputs are floats, read from the first cache.
  * Codes become floats without conversion: as the low bits of 2^23 they are integers, less
@@ -14,6 +18,12 @@
 #include "kernels/cuda/weights.h"
 
 enum { ONE_LOADS = 8, ONE_WORDS = 8 /* of a run */, ONE_ROWS = LADE_TILE };
+
+/* The norm before a product. */
+struct one_norm {
+    const float *w; /* [cols] */
+    float eps;
+};
 
 __host__ __device__ static inline int one_words(const struct gpu_matrix &m)
 {
@@ -36,6 +46,25 @@ __device__ static inline float4 one_inputs(const float *x, int at, int cols)
     for (int i = 0; i < 4; i++)
         v[i] = at + i < cols ? x[at + i] : 0.0f;
     return make_float4(v[0], v[1], v[2], v[3]);
+}
+
+/* What a norm multiplies by, of the sums of squares of `parts` parts of a row. */
+__device__ static inline float one_scale(const float *squares, int parts, int cols, float eps)
+{
+    float sum = 0;
+    for (int i = 0; i < parts; i++)
+        sum += squares[i];
+    return 1.0f / sqrtf(sum / (float)cols + eps);
+}
+
+__device__ static inline float4 one_times(const float4 a, const float4 b)
+{
+    return make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w);
+}
+
+__device__ static inline float one_square(const float4 a)
+{
+    return a.x * a.x + a.y * a.y + a.z * a.z + a.w * a.w;
 }
 
 /* ---- tiles of 4- and 8-bit codes --------------------------------------------------------------- */
@@ -86,6 +115,24 @@ __device__ static inline void one_stage(float *area, const float *x, int at, int
         *(float4 *)(area + from) = v;
     }
     __syncwarp();
+}
+
+/* With a norm: first its weights to the same places, then each lane multiplies what it put there.
+ * Returns the squares of the lane's inputs. */
+template <int KIND>
+__device__ static inline float one_stage_normed(float *area, const float *x, int at, int cols)
+{
+    const int lane = (int)threadIdx.x % GPU_WARP;
+    float squares = 0;
+#pragma unroll
+    for (int i = 0; i < one_pack<KIND>() / 4 / GPU_WARP; i++) {
+        float4 *place = (float4 *)(area + (i * GPU_WARP + lane) * 4);
+        const float4 v = one_inputs(x, at + (i * GPU_WARP + lane) * 4, cols);
+        squares += one_square(v);
+        *place = one_times(v, *place);
+    }
+    __syncwarp();
+    return squares;
 }
 
 /* A lane's share of one run, times inputs, added to its four rows. */
@@ -142,11 +189,14 @@ __device__ static inline void one_groups_load(struct one_groups &g, const struct
 
 /* Adds to a lane's rows what `tile` of the matrix has in packs of ONE_LOADS runs: pack `first` and
  * every `step`th after it. Calls launch_wait() after it has asked for the first weights. `area` is
- * shared memory of the warp, of one_pack() floats. */
-template <int KIND>
-__device__ static inline void one_tile(float sums[4], const struct gpu_matrix &m, const float *x,
-                                       float *area, int tile, int first, int step)
+ * shared memory of the warp, of one_pack() floats. With a norm, of which `norm` are the weights,
+ * returns the squares of the lane's inputs of these packs. */
+template <int KIND, bool NORM = false>
+__device__ static inline float one_tile(float sums[4], const struct gpu_matrix &m, const float *x,
+                                        float *area, int tile, int first, int step,
+                                        const float *norm = nullptr)
 {
+    float squares = 0;
     enum { PER = KIND == GPU_Q4 ? 8 : 4 };
     const int lane = (int)threadIdx.x % GPU_WARP, p = lane / 4, q = lane % 4;
     const int words = one_words(m), runs = one_runs(m), shift = 31 - __clz(m.group);
@@ -167,8 +217,13 @@ __device__ static inline void one_tile(float sums[4], const struct gpu_matrix &m
             code[i] =
                 word < words ? stream16(codes + (size_t)word * LADE_TILE) : make_uint4(0, 0, 0, 0);
         }
+        if constexpr (NORM)
+            one_stage<KIND>(area, norm, run0 * ONE_WORDS * PER, m.cols);
         launch_wait();
-        one_stage<KIND>(area, x, run0 * ONE_WORDS * PER, m.cols);
+        if constexpr (NORM)
+            squares += one_stage_normed<KIND>(area, x, run0 * ONE_WORDS * PER, m.cols);
+        else
+            one_stage<KIND>(area, x, run0 * ONE_WORDS * PER, m.cols);
 #pragma unroll
         for (int i = 0; i < ONE_LOADS; i++) {
             const int word = (run0 + i) * ONE_WORDS + p;
@@ -182,6 +237,7 @@ __device__ static inline void one_tile(float sums[4], const struct gpu_matrix &m
                           __shfl_sync(GPU_ALL_LANES, zero, from), area + (i * ONE_WORDS + p) * PER);
         }
     }
+    return squares;
 }
 
 /* The sums of a warp's lanes for the 16 rows of a tile, to out[16]. */
@@ -208,7 +264,21 @@ __device__ static inline float one_result(const float (*sums)[ONE_ROWS], int war
     return sum;
 }
 
+/* One product of a launch of several. */
+struct one_job {
+    struct gpu_matrix w;
+    const float *x;
+    float *y;
+    int first_block, blocks, split; /* split: warps of a tile */
+};
+
 /* ---- rows of numbers --------------------------------------------------------------------------- */
+
+enum {
+    ROW_WARPS = 8,
+    ROW_BLOCKS = 2,    /* on a multiprocessor: bounds the registers */
+    ROW_INPUTS = 2048, /* in shared memory: a pack of bf16, two of f32 */
+};
 
 /* Inputs of one pack of ONE_LOADS loads of a warp. */
 template <int KIND> __host__ __device__ static inline constexpr int one_span(void)
@@ -237,21 +307,39 @@ template <int KIND> __device__ static inline int one_place(int at, int room)
     return KIND == GPU_BF16 ? at / 8 * 4 + (at & 4 ? room / 2 : 0) : at;
 }
 
-/* All of the block's threads bring inputs [from, from + room) to shared memory, zeros beyond. */
+/* All of the block's threads bring inputs [from, from + ROW_INPUTS) to shared memory, zeros beyond.
+ * A barrier must follow. */
 template <int KIND>
-__device__ static inline void one_row_stage(float *area, int room, const float *x, int from,
-                                            int cols)
+__device__ static inline void one_row_stage(float *area, const float *x, int from, int cols)
 {
-    __syncthreads(); /* what was there is done with */
-    for (int at = (int)threadIdx.x * 4; at < room; at += (int)blockDim.x * 4)
-        *(float4 *)(area + one_place<KIND>(at, room)) = one_inputs(x, from + at, cols);
-    __syncthreads();
+    for (int at = (int)threadIdx.x * 4; at < ROW_INPUTS; at += (int)blockDim.x * 4)
+        *(float4 *)(area + one_place<KIND>(at, ROW_INPUTS)) = one_inputs(x, from + at, cols);
+}
+
+/* With a norm: each thread multiplies what it put there, the norm's weights, by x + add. Returns
+ * the squares of what it multiplied by. */
+template <int KIND>
+__device__ static inline float one_row_normed(float *area, const float *x, const float *add,
+                                              int from, int cols)
+{
+    float squares = 0;
+    for (int at = (int)threadIdx.x * 4; at < ROW_INPUTS; at += (int)blockDim.x * 4) {
+        float4 *place = (float4 *)(area + one_place<KIND>(at, ROW_INPUTS));
+        float4 v = one_inputs(x, from + at, cols);
+        if (add) {
+            const float4 more = one_inputs(add, from + at, cols);
+            v = make_float4(v.x + more.x, v.y + more.y, v.z + more.z, v.w + more.w);
+        }
+        squares += one_square(v);
+        *place = one_times(v, *place);
+    }
+    return squares;
 }
 
 /* `at`: the pack's place in shared memory. */
 template <int KIND>
 __device__ static inline float one_row_multiply(const uint4 raw[ONE_LOADS], const float *area,
-                                                int room, int at)
+                                                int at)
 {
     enum { PER = KIND == GPU_BF16 ? 8 : 4 };
     const int lane = (int)threadIdx.x % GPU_WARP;
@@ -263,7 +351,7 @@ __device__ static inline float one_row_multiply(const uint4 raw[ONE_LOADS], cons
         __align__(16) float v[PER];
 #pragma unroll
         for (int j = 0; j < PER; j += 4)
-            *(float4 *)(v + j) = *(const float4 *)(area + one_place<KIND>(from + j, room));
+            *(float4 *)(v + j) = *(const float4 *)(area + one_place<KIND>(from + j, ROW_INPUTS));
 #pragma unroll
         for (int j = 0; j < 4; j++)
             if constexpr (KIND == GPU_BF16)
@@ -272,6 +360,67 @@ __device__ static inline float one_row_multiply(const uint4 raw[ONE_LOADS], cons
                 sum += __uint_as_float(w[j]) * v[j];
     }
     return sum;
+}
+
+/* A block's part of a job: a warp takes every so-manieth row; the next weights are on their way while
+ * it multiplies. Columns go in stretches of ROW_INPUTS, of which the inputs are in `area`; a
+ * stretch after the first adds to what is in y. With a norm inputs are those of x + add, `squares`
+ * holds a number for each warp, and what the norm multiplies by is returned. */
+template <int KIND, bool NORM>
+__device__ static inline float one_rows(const struct one_job &job, float *area,
+                                        const struct one_norm &norm, const float *add,
+                                        float *squares)
+{
+    const int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
+    const int step = job.blocks * ROW_WARPS, cols = job.w.cols, span = one_span<KIND>();
+    const int row0 = ((int)blockIdx.x - job.first_block) * ROW_WARPS + warp;
+    uint4 raw[ONE_LOADS];
+    float square = 0, scale = 1;
+    one_row_load<KIND>(raw, job.w, row0, 0);
+    if (NORM)
+        one_row_stage<KIND>(area, norm.w, 0, cols);
+    launch_wait();
+    for (int stretch = 0; stretch < cols; stretch += ROW_INPUTS) {
+        const int end = gpu_least(cols, stretch + ROW_INPUTS);
+        int row = row0, from = stretch;
+        float sum = 0;
+        if (stretch) {
+            one_row_load<KIND>(raw, job.w, row, from);
+            __syncthreads(); /* what was there is done with */
+            if (NORM)
+                one_row_stage<KIND>(area, norm.w, stretch, cols);
+        }
+        if constexpr (NORM) {
+            square += one_row_normed<KIND>(area, job.x, add, stretch, cols);
+            const float of_warp = warp_sum(square);
+            if (!lane)
+                squares[warp] = of_warp;
+        } else {
+            one_row_stage<KIND>(area, job.x, stretch, cols);
+        }
+        __syncthreads();
+        if (NORM && end == cols)
+            scale = one_scale(squares, ROW_WARPS, cols, norm.eps);
+        while (row < job.w.rows) {
+            const bool last = from + span >= end;
+            const int next_row = last ? row + step : row, next = last ? stretch : from + span;
+            uint4 ahead[ONE_LOADS];
+            one_row_load<KIND>(ahead, job.w, next_row, next);
+            sum += one_row_multiply<KIND>(raw, area, from - stretch);
+            if (last) {
+                sum = warp_sum(sum);
+                if (!lane)
+                    job.y[row] = (stretch ? job.y[row] + sum : sum) * scale;
+                sum = 0;
+            }
+#pragma unroll
+            for (int i = 0; i < ONE_LOADS; i++)
+                raw[i] = ahead[i];
+            row = next_row;
+            from = next;
+        }
+    }
+    return scale;
 }
 
 #endif

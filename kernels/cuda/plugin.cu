@@ -52,9 +52,11 @@ static struct lade_ops make_ops(void)
     ops.rmsnorm = recordable<gpu_rmsnorm>;
     ops.add = recordable<gpu_add>;
     ops.matmul = recordable<gpu_matmul>;
+    ops.project = recordable<gpu_project>;
     ops.attention = recordable<gpu_attention>;
     ops.deltanet = recordable<gpu_deltanet>;
     ops.route = recordable<gpu_route>;
+    ops.router = recordable<gpu_router>;
     ops.moe = recordable<gpu_moe>;
     ops.topk = recordable<gpu_topk>;
     return ops;

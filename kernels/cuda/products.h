@@ -13,8 +13,9 @@
 /* Matrices of one launch; most tokens for which gpu_few() is the faster way. */
 enum { GPU_JOBS = 8, GPU_FEW = 16 };
 
+/* `norm` (may be NULL): the inputs of all jobs are norm->x, normed; then `token` is 0. */
 int gpu_one(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int token,
-            char *err);
+            const struct lade_project *norm, char *err);
 int gpu_few(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n, char *err);
 int gpu_many(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n, char *err);
 

@@ -18,17 +18,19 @@ __device__ static inline uint64_t topk_key(float logit, uint32_t index)
     return (uint64_t)bits << 32 | (uint32_t)~index;
 }
 
-/* Slice blockIdx.x of n logits or, if there are none, of n keys: its `keep` largest, descending. */
+/* Slice blockIdx.x of n logits or, if `keys` are given, of n keys of them: its `keep` largest,
+ * descending, as keys to `out` or, where that is NULL, as the result. */
 template <int SLICE>
 __global__ static void __launch_bounds__(SLICE / 4 < 512 ? 512 : SLICE / 4)
-    topk_slice(const float *logits, const uint64_t *keys, int n, int keep, uint64_t *out)
+    topk_slice(const float *logits, const uint64_t *keys, int n, int keep, uint64_t *out,
+               float *values, int32_t *ids)
 {
     launch_wait();
     LADE_DYNAMIC_SHARED(uint64_t, slice);
     const int from = (int)blockIdx.x * SLICE;
     for (int i = (int)threadIdx.x; i < SLICE; i += (int)blockDim.x) {
         int at = from + i;
-        slice[i] = at >= n ? 0 : logits ? topk_key(logits[at], (uint32_t)at) : keys[at];
+        slice[i] = at >= n ? 0 : keys ? keys[at] : topk_key(logits[at], (uint32_t)at);
     }
     __syncthreads();
     for (int size = 2; size <= SLICE; size *= 2) {
@@ -50,18 +52,14 @@ __global__ static void __launch_bounds__(SLICE / 4 < 512 ? 512 : SLICE / 4)
         }
     }
     __syncthreads();
-    for (int i = (int)threadIdx.x; i < keep; i += (int)blockDim.x)
-        out[(size_t)blockIdx.x * (size_t)keep + (size_t)i] = slice[i];
-}
-
-__global__ static void topk_write(const uint64_t *keys, const float *logits, int k, float *values,
-                                  int32_t *ids)
-{
-    launch_wait();
-    for (int i = (int)threadIdx.x; i < k; i += (int)blockDim.x) {
-        uint32_t index = ~(uint32_t)keys[i];
-        ids[i] = (int32_t)index;
-        values[i] = logits[index];
+    for (int i = (int)threadIdx.x; i < keep; i += (int)blockDim.x) {
+        const uint32_t index = ~(uint32_t)slice[i];
+        if (out) {
+            out[(size_t)blockIdx.x * (size_t)keep + (size_t)i] = slice[i];
+        } else {
+            ids[i] = (int32_t)index;
+            values[i] = logits[index];
+        }
     }
 }
 
@@ -94,28 +92,25 @@ int gpu_topk(struct lade_device *dev, const struct lade_topk *t, char *err)
     carve_topk(&c, half, t->n);
     if (gpu_carve_commit(dev, &c, err))
         return -1;
-    const float *logits = t->logits;
     const int slice = t->k <= TOPK_SHORT_K ? TOPK_SHORT : TOPK_LONG;
-    int n = t->n, from = 1;
+    const uint64_t *keys = NULL;
+    int n = t->n, to = 0;
     for (;;) {
         const int slices = gpu_up(n, slice), threads = slice / 4 < 512 ? 512 : slice / 4;
         const size_t shared = (size_t)slice * sizeof(uint64_t);
+        uint64_t *out = slices > 1 ? half[to] : NULL;
         cudaError_t code =
             slice == TOPK_SHORT
-                ? LADE_LAUNCH_EARLY(topk_slice<TOPK_SHORT>, slices, threads, shared, dev, logits,
-                                    half[from], n, t->k, half[from ^ 1])
-                : LADE_LAUNCH_EARLY(topk_slice<TOPK_LONG>, slices, threads, shared, dev, logits,
-                                    half[from], n, t->k, half[from ^ 1]);
+                ? LADE_LAUNCH_EARLY(topk_slice<TOPK_SHORT>, slices, threads, shared, dev, t->logits,
+                                    keys, n, t->k, out, t->values, t->ids)
+                : LADE_LAUNCH_EARLY(topk_slice<TOPK_LONG>, slices, threads, shared, dev, t->logits,
+                                    keys, n, t->k, out, t->values, t->ids);
         if (gpu_check(dev, "topk", code, err))
             return -1;
-        from ^= 1;
-        logits = NULL;
+        if (!out)
+            return 0;
+        keys = out;
+        to ^= 1;
         n = slices * t->k;
-        if (slices == 1)
-            break;
     }
-    return gpu_check(dev, "topk",
-                     LADE_LAUNCH_EARLY(topk_write, 1, 256, 0, dev, half[from], t->logits, t->k,
-                                       t->values, t->ids),
-                     err);
 }

@@ -204,6 +204,31 @@ static int view_add(struct lade_device *dev, float *y, const float *x, size_t co
     return end(v, v->failed || ops->add(v->inner, yd, xd, count, err));
 }
 
+static int view_project(struct lade_device *dev, const struct lade_project *p, char *err)
+{
+    struct lade_device *v = begin(dev, err);
+    struct lade_project d = *p;
+    struct lade_matmul *j = calloc((size_t)p->n_jobs, sizeof *j);
+    struct lade_matrix *w = calloc((size_t)p->n_jobs, sizeof *w);
+    size_t all = (size_t)p->n * (size_t)p->dim;
+    if (!j || !w)
+        abort();
+    d.x = in_floats(v, p->x, all);
+    d.norm = in_floats(v, p->norm, (size_t)p->dim);
+    d.h = out_floats(v, p->h, all);
+    d.jobs = j;
+    for (int i = 0; i < p->n_jobs; i++) {
+        w[i] = in_matrix(v, p->jobs[i].w);
+        j[i].w = &w[i];
+        j[i].x = d.h;
+        j[i].y = out_floats(v, p->jobs[i].y, (size_t)p->n * (size_t)w[i].rows);
+    }
+    int failed = v->failed || ops->project(v->inner, &d, err);
+    free(j);
+    free(w);
+    return end(v, failed);
+}
+
 static int view_matmul(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n,
                        char *err)
 {
@@ -275,6 +300,23 @@ static int view_route(struct lade_device *dev, const struct lade_route *r, char 
     return end(v, v->failed || ops->route(v->inner, &d, err));
 }
 
+static int view_router(struct lade_device *dev, const struct lade_router *r, char *err)
+{
+    struct lade_device *v = begin(dev, err);
+    struct lade_router d = *r;
+    struct lade_matrix w = in_matrix(v, r->w);
+    size_t n = (size_t)r->n, all = n * (size_t)r->dim, picked = n * (size_t)r->route.k;
+    d.x = bring(v, r->x, all * sizeof *r->x, r->add != NULL);
+    d.add = in_floats(v, r->add, all);
+    d.norm = in_floats(v, r->norm, (size_t)r->dim);
+    d.h = out_floats(v, r->h, all);
+    d.w = &w;
+    d.logits = out_floats(v, r->logits, n * (size_t)r->route.experts);
+    d.route.ids = out(v, r->route.ids, picked * sizeof *r->route.ids);
+    d.route.weights = out_floats(v, r->route.weights, picked);
+    return end(v, v->failed || ops->router(v->inner, &d, err));
+}
+
 static struct lade_expert in_expert(struct lade_device *v, const struct lade_expert *e)
 {
     return (struct lade_expert){in_matrix(v, &e->gate), in_matrix(v, &e->up),
@@ -328,9 +370,11 @@ const struct lade_ops *host_view(const struct lade_ops *inner)
         .rmsnorm = view_rmsnorm,
         .add = view_add,
         .matmul = view_matmul,
+        .project = view_project,
         .attention = view_attention,
         .deltanet = view_deltanet,
         .route = view_route,
+        .router = view_router,
         .moe = view_moe,
         .topk = view_topk,
     };

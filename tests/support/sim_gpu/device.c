@@ -189,9 +189,11 @@ static const struct lade_ops ops = {
     .rmsnorm = sim_rmsnorm,
     .add = sim_add,
     .matmul = sim_matmul,
+    .project = sim_project,
     .attention = sim_attention,
     .deltanet = sim_deltanet,
     .route = sim_route,
+    .router = sim_router,
     .moe = sim_moe,
     .topk = sim_topk,
 };

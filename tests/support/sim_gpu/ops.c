@@ -198,17 +198,12 @@ static int run_matmul(struct lade_device *dev, struct sim_command *c, char *err)
     return 0;
 }
 
-/* As many jobs as a command has room for. */
-static int some_jobs(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n,
-                     char *err)
+/* The operands of jobs, copied into the command. */
+static bool use_jobs(struct lade_device *dev, struct sim_command *c, const struct lade_matmul *jobs,
+                     int n_jobs, int n, char *err)
 {
-    struct sim_command *c = begin(dev, "matmul", run_matmul, n, err);
-    if (!c)
-        return -1;
     c->copy_bytes = (size_t)n_jobs * sizeof(struct job);
     c->copy = malloc(c->copy_bytes);
-    c->matmul.n_jobs = n_jobs;
-    c->matmul.n = n;
     bool good = c->copy != NULL;
     if (!good)
         lade_set_error(err, "sim: out of memory; close other programs");
@@ -219,7 +214,19 @@ static int some_jobs(struct lade_device *dev, const struct lade_matmul *jobs, in
                use_floats(dev, c, &j->job.x, (size_t)n * (size_t)j->w.cols, false, err) &&
                use_floats(dev, c, &j->job.y, (size_t)n * (size_t)j->w.rows, true, err);
     }
-    return end(dev, c, good, err);
+    return good;
+}
+
+/* As many jobs as a command has room for. */
+static int some_jobs(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n,
+                     char *err)
+{
+    struct sim_command *c = begin(dev, "matmul", run_matmul, n, err);
+    if (!c)
+        return -1;
+    c->matmul.n_jobs = n_jobs;
+    c->matmul.n = n;
+    return end(dev, c, use_jobs(dev, c, jobs, n_jobs, n, err), err);
 }
 
 int sim_matmul(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n,
@@ -230,6 +237,38 @@ int sim_matmul(struct lade_device *dev, const struct lade_matmul *jobs, int n_jo
         if (some_jobs(dev, jobs + i, n_jobs - i < AT_ONCE ? n_jobs - i : AT_ONCE, n, err))
             return -1;
     return 0;
+}
+
+/* What a GPU leaves in the work space, nobody may count on. */
+static int run_project(struct lade_device *dev, struct sim_command *c, char *err)
+{
+    const struct lade_project *p = &c->project;
+    struct job *jobs = c->copy;
+    if (dev->cpu->rmsnorm(dev->cpu_dev, p->h, (float *)p->x, NULL, p->norm, p->n, p->dim, p->eps,
+                          err))
+        return -1;
+    for (int i = 0; i < p->n_jobs; i++) {
+        jobs[i].job.w = &jobs[i].w;
+        if (dev->cpu->matmul(dev->cpu_dev, &jobs[i].job, 1, p->n, err))
+            return -1;
+    }
+    memset(p->h, 0xff, (size_t)p->n * (size_t)p->dim * sizeof *p->h);
+    return 0;
+}
+
+int sim_project(struct lade_device *dev, const struct lade_project *op, char *err)
+{
+    struct sim_command *c = begin(dev, "project", run_project, op->n, err);
+    if (!c)
+        return -1;
+    struct lade_project *p = &c->project;
+    *p = *op;
+    size_t all = (size_t)p->n * (size_t)p->dim;
+    bool good = use_floats(dev, c, &p->x, all, false, err) &&
+                use_floats(dev, c, &p->norm, (size_t)p->dim, false, err) &&
+                use_floats(dev, c, &p->h, all, true, err) &&
+                use_jobs(dev, c, op->jobs, op->n_jobs, op->n, err);
+    return end(dev, c, good, err);
 }
 
 /* ---- mixers ---- */
@@ -320,6 +359,32 @@ int sim_route(struct lade_device *dev, const struct lade_route *op, char *err)
     bool good = use_floats(dev, c, &r->logits, n * (size_t)r->experts, false, err) &&
                 use_floats(dev, c, &r->ids, picked, true, err) &&
                 use_floats(dev, c, &r->weights, picked, true, err);
+    return end(dev, c, good, err);
+}
+
+static int run_router(struct lade_device *dev, struct sim_command *c, char *err)
+{
+    c->router.op.w = &c->router.w;
+    return dev->cpu->router(dev->cpu_dev, &c->router.op, err);
+}
+
+int sim_router(struct lade_device *dev, const struct lade_router *op, char *err)
+{
+    struct sim_command *c = begin(dev, "router", run_router, op->n, err);
+    if (!c)
+        return -1;
+    struct lade_router *r = &c->router.op;
+    *r = *op;
+    c->router.w = *op->w;
+    size_t n = (size_t)r->n, all = n * (size_t)r->dim, picked = n * (size_t)r->route.k;
+    bool good = use_floats(dev, c, &r->x, all, r->add != NULL, err) &&
+                (!r->add || use_floats(dev, c, &r->add, all, false, err)) &&
+                use_floats(dev, c, &r->norm, (size_t)r->dim, false, err) &&
+                use_floats(dev, c, &r->h, all, true, err) &&
+                use_matrix(dev, c, &c->router.w, err) &&
+                use_floats(dev, c, &r->logits, n * (size_t)r->route.experts, true, err) &&
+                use_floats(dev, c, &r->route.ids, picked, true, err) &&
+                use_floats(dev, c, &r->route.weights, picked, true, err);
     return end(dev, c, good, err);
 }
 

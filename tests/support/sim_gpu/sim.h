@@ -44,7 +44,7 @@ struct sim_table {
 struct sim_command;
 typedef int sim_run(struct lade_device *dev, struct sim_command *c, char *err);
 
-enum { SIM_RANGES = 24 };
+enum { SIM_RANGES = 40 };
 
 /* One piece of queued work. */
 struct sim_command {
@@ -82,9 +82,14 @@ struct sim_command {
         struct {
             int n_jobs, n;
         } matmul; /* jobs and matrices in `copy` */
+        struct lade_project project; /* the same */
         struct lade_attention attention;
         struct lade_deltanet deltanet;
         struct lade_route route;
+        struct {
+            struct lade_router op;
+            struct lade_matrix w;
+        } router;
         struct {
             struct lade_moe op;
             struct lade_expert shared;
@@ -218,9 +223,11 @@ int sim_rmsnorm(struct lade_device *dev, float *y, float *x, const float *add, c
 int sim_add(struct lade_device *dev, float *y, const float *x, size_t count, char *err);
 int sim_matmul(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n,
                char *err);
+int sim_project(struct lade_device *dev, const struct lade_project *p, char *err);
 int sim_attention(struct lade_device *dev, const struct lade_attention *a, char *err);
 int sim_deltanet(struct lade_device *dev, const struct lade_deltanet *d, char *err);
 int sim_route(struct lade_device *dev, const struct lade_route *r, char *err);
+int sim_router(struct lade_device *dev, const struct lade_router *r, char *err);
 int sim_moe(struct lade_device *dev, const struct lade_moe *m, char *err);
 int sim_topk(struct lade_device *dev, const struct lade_topk *t, char *err);
 

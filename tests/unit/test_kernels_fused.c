@@ -1,0 +1,279 @@
+/* A norm with the products after it, and all from a mixer's output to the routes: the ops that a GPU
+ * does in one launch for one token, against sums in double precision. */
+#include "kernels_common.h"
+
+static const double eps = 1e-6;
+
+/* norm(x) per row, of sum = x + add where that is given. */
+static void norm_rows(double *h, double *sum, const float *x, const float *add, const float *w,
+                      int n, int dim)
+{
+    for (size_t t = 0; t < (size_t)n * (size_t)dim; t += (size_t)dim) {
+        double mean = 0;
+        for (size_t i = t; i < t + (size_t)dim; i++) {
+            sum[i] = x[i] + (add ? (double)add[i] : 0);
+            mean += sum[i] * sum[i] / dim;
+        }
+        for (size_t i = 0; i < (size_t)dim; i++)
+            h[t + i] = sum[t + i] / sqrt(mean + eps) * w[i];
+    }
+}
+
+static double *doubles(size_t n)
+{
+    double *d = malloc(n * sizeof *d);
+    assert_non_null(d);
+    return d;
+}
+
+/* ---- norm and products ---- */
+
+/* More jobs than one launch takes; widths that packs of inputs do not divide, and that need more
+ * than one stretch of them; matrices that a GPU multiplies in its other ways. */
+enum { JOBS = 10 };
+
+static const struct {
+    enum lade_type type;
+    int rows, group;
+    bool zeros;
+} kinds[JOBS] = {
+    {LADE_Q8, 37, 128, false}, {LADE_Q4, 50, 32, true},   {LADE_BF16, 9, 0, false},
+    {LADE_F32, 21, 0, false},  {LADE_Q4, 16, 128, false}, {LADE_Q8, 3, 64, true},
+    {LADE_BF16, 70, 0, false}, {LADE_Q8, 16, 256, false}, {LADE_Q8, 1, 32, true},
+    {LADE_F16, 5, 0, false},
+};
+
+/* The first n_jobs kinds; the last one goes another way. */
+static void check_project(struct lade_device *dev, int n_jobs, int dim, int n)
+{
+    char err[LADE_ERR] = "";
+    size_t all = (size_t)n * (size_t)dim;
+    struct test_matrix m[JOBS];
+    struct lade_matmul jobs[JOBS];
+    float *x = random_floats(all, 3), *w = random_floats((size_t)dim, 1), *h = poison(all);
+    double *hd = doubles(all), *sum = doubles(all);
+    norm_rows(hd, sum, x, NULL, w, n, dim);
+    for (int j = 0; j < n_jobs; j++) {
+        m[j] = random_matrix(kinds[j].type, kinds[j].rows, dim, kinds[j].group, kinds[j].zeros);
+        jobs[j] = (struct lade_matmul){poison((size_t)(n * kinds[j].rows)), h, &m[j].m};
+    }
+    struct lade_project op = {.n = n,
+                              .dim = dim,
+                              .x = x,
+                              .norm = w,
+                              .eps = (float)eps,
+                              .h = h,
+                              .jobs = jobs,
+                              .n_jobs = n_jobs};
+    assert_int_equal(ops->project(dev, &op, err), 0);
+    for (int j = 0; j < n_jobs; j++) {
+        size_t rows = (size_t)kinds[j].rows;
+        double *want = doubles((size_t)n * rows), *size = doubles((size_t)n * rows);
+        for (int t = 0; t < n; t++)
+            multiply_size(want + (size_t)t * rows, size + (size_t)t * rows, &m[j],
+                          hd + (size_t)t * (size_t)dim);
+        assert_within("product", jobs[j].y, want, size, (size_t)n * rows, 2e-6);
+        guard_free(jobs[j].y);
+        free_matrix(&m[j]);
+        free(want);
+        free(size);
+    }
+    guard_free(x);
+    guard_free(w);
+    guard_free(h);
+    free(hd);
+    free(sum);
+}
+
+static void project(void **state)
+{
+    struct lade_device *dev = open_device(*state, 2, true);
+    static const int dims[] = {8, 96, 520, 2048, 2600, 4160};
+    for (size_t d = 0; d < sizeof dims / sizeof *dims; d++) {
+        check_project(dev, JOBS - 1, dims[d], 1);
+        check_project(dev, JOBS, dims[d], 1 + (int)d % 3);
+    }
+    check_project(dev, 2, 64, 19);
+    close_device(dev);
+}
+
+/* Numbers that are large or nothing: the norm takes a row's size away. */
+static void project_sizes(void **state)
+{
+    struct lade_device *dev = open_device(*state, 1, true);
+    char err[LADE_ERR];
+    static const float scales[] = {0, 1e-12f, 1e15f};
+    enum { DIM = 256, ROWS = 20 };
+    struct test_matrix m = random_matrix(LADE_Q8, ROWS, DIM, 128, false);
+    for (size_t s = 0; s < sizeof scales / sizeof *scales; s++) {
+        float *x = random_floats(DIM, 1), *w = random_floats(DIM, 1), *h = poison(DIM);
+        float *y = poison(ROWS);
+        for (int i = 0; i < DIM; i++)
+            x[i] *= scales[s];
+        double hd[DIM], sum[DIM], want[ROWS], size[ROWS];
+        norm_rows(hd, sum, x, NULL, w, 1, DIM);
+        multiply_size(want, size, &m, hd);
+        struct lade_matmul job = {y, h, &m.m};
+        struct lade_project op = {.n = 1,
+                                  .dim = DIM,
+                                  .x = x,
+                                  .norm = w,
+                                  .eps = (float)eps,
+                                  .h = h,
+                                  .jobs = &job,
+                                  .n_jobs = 1};
+        assert_int_equal(ops->project(dev, &op, err), 0);
+        assert_within("product", y, want, size, ROWS, 2e-6);
+        guard_free(x);
+        guard_free(w);
+        guard_free(h);
+        guard_free(y);
+    }
+    free_matrix(&m);
+    close_device(dev);
+}
+
+/* ---- the router ---- */
+
+struct router_test {
+    enum lade_type type;
+    int n, dim, experts, k;
+    bool add, renormalize;
+};
+
+static void check_routes(const struct router_test *c, const float *logits, const int32_t *ids,
+                         const float *weights)
+{
+    double sum = 0, picked = 0, max = -INFINITY;
+    for (int e = 0; e < c->experts; e++)
+        max = fmax(max, logits[e]);
+    for (int e = 0; e < c->experts; e++)
+        sum += exp(logits[e] - max);
+    for (int j = 0; j < c->k; j++) {
+        int id = ids[j], better = 0;
+        assert_in_range(id, 0, c->experts - 1);
+        for (int e = 0; e < c->experts; e++)
+            better += logits[e] > logits[id] || (logits[e] == logits[id] && e < id);
+        assert_int_equal(better, j); /* exactly j experts come before the j-th */
+        picked += exp(logits[id] - max) / sum;
+    }
+    for (int j = 0; j < c->k; j++) {
+        double want = exp(logits[ids[j]] - max) / sum / (c->renormalize ? picked : 1);
+        assert_true(fabs(weights[j] - want) <= 2e-6 * want + 1e-30);
+    }
+}
+
+/* Runs the op on copies of the same inputs; bits must be the same each time. */
+static void check_router(struct lade_device *dev, const struct router_test *c)
+{
+    char err[LADE_ERR] = "";
+    size_t n = (size_t)c->n, all = n * (size_t)c->dim, logits_n = n * (size_t)c->experts;
+    size_t picked = n * (size_t)c->k;
+    struct test_matrix m = random_matrix(c->type, c->experts, c->dim, 32, false);
+    float *x = random_floats(all, 2), *add = c->add ? random_floats(all, 1) : NULL;
+    float *w = random_floats((size_t)c->dim, 1), *first = NULL;
+    double *hd = doubles(all), *sum = doubles(all);
+    double *want = doubles(logits_n), *size = doubles(logits_n);
+    norm_rows(hd, sum, x, add, w, c->n, c->dim);
+    for (size_t t = 0; t < n; t++)
+        multiply_size(want + t * (size_t)c->experts, size + t * (size_t)c->experts, &m,
+                      hd + t * (size_t)c->dim);
+    for (int again = 0; again < 2; again++) {
+        float *xs = copy_of(x, all * sizeof *x), *h = poison(all), *logits = poison(logits_n);
+        float *weights = poison(picked);
+        int32_t *ids = guard_alloc(picked * sizeof *ids);
+        struct lade_router op = {.n = c->n,
+                                 .dim = c->dim,
+                                 .x = xs,
+                                 .add = add,
+                                 .norm = w,
+                                 .eps = (float)eps,
+                                 .h = h,
+                                 .w = &m.m,
+                                 .logits = logits,
+                                 .route = {.experts = c->experts,
+                                           .k = c->k,
+                                           .renormalize = c->renormalize,
+                                           .ids = ids,
+                                           .weights = weights}};
+        assert_int_equal(ops->router(dev, &op, err), 0);
+        assert_near("residual", xs, sum, all, 1e-6);
+        assert_near("norm", h, hd, all, 1e-6);
+        assert_within("logits", logits, want, size, logits_n, 2e-6);
+        for (int t = 0; t < c->n; t++)
+            check_routes(c, logits + t * c->experts, ids + t * c->k, weights + t * c->k);
+        if (first) {
+            assert_memory_equal(first, logits, logits_n * sizeof *first);
+            guard_free(first);
+        }
+        first = logits;
+        guard_free(xs);
+        guard_free(h);
+        guard_free(weights);
+        guard_free(ids);
+    }
+    guard_free(first);
+    guard_free(x);
+    if (add)
+        guard_free(add);
+    guard_free(w);
+    free_matrix(&m);
+    free(hd);
+    free(sum);
+    free(want);
+    free(size);
+}
+
+static void router(void **state)
+{
+    struct lade_device *dev = open_device(*state, 2, true);
+    static const struct router_test cases[] = {
+        {LADE_BF16, 1, 2048, 512, 10, true, true}, {LADE_F32, 1, 96, 60, 4, true, false},
+        {LADE_BF16, 1, 40, 8, 8, false, true},     {LADE_F32, 1, 2048, 33, 1, true, true},
+        {LADE_BF16, 1, 2056, 16, 3, true, true},   {LADE_BF16, 1, 77, 16, 3, true, true},
+        {LADE_Q8, 1, 128, 40, 10, true, true},     {LADE_BF16, 5, 64, 40, 10, true, true},
+        {LADE_F32, 19, 64, 40, 3, false, false},   {LADE_BF16, 1, 64, 1, 1, true, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        check_router(dev, &cases[i]);
+    close_device(dev);
+}
+
+static void router_refuses(void **state)
+{
+    struct lade_device *dev = open_device(*state, 1, true);
+    char err[LADE_ERR] = "";
+    struct test_matrix m = random_matrix(LADE_BF16, 4, 8, 0, false);
+    float *f = random_floats(8, 1), *h = poison(8), *logits = poison(4), *weights = poison(5);
+    int32_t *ids = guard_alloc(5 * sizeof *ids);
+    struct lade_router op = {.n = 1,
+                             .dim = 8,
+                             .x = f,
+                             .norm = f,
+                             .eps = (float)eps,
+                             .h = h,
+                             .w = &m.m,
+                             .logits = logits,
+                             .route = {.experts = 4, .k = 5, .ids = ids, .weights = weights}};
+    assert_int_equal(ops->router(dev, &op, err), -1);
+    assert_non_null(strstr(err, "5 of 4"));
+    guard_free(f);
+    guard_free(h);
+    guard_free(logits);
+    guard_free(weights);
+    guard_free(ids);
+    free_matrix(&m);
+    close_device(dev);
+}
+
+int main(int argc, char **argv)
+{
+    rng_start(argc, argv);
+    const struct CMUnitTest tests[] = {
+        EACH_DEVICE(project),
+        EACH_DEVICE(project_sizes),
+        EACH_DEVICE(router),
+        EACH_DEVICE(router_refuses),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
