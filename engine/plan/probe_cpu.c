@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "engine/clock.h"
+#include "engine/pages.h"
 #include "engine/plan/probe.h"
 #include "kernels/kernels.h"
 
@@ -85,11 +85,9 @@ static double round_of(struct reader *readers, int threads)
 /* Memory of its own, with pages there and of different contents. */
 static void *touched(size_t bytes)
 {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED)
-        return NULL;
-    madvise(p, bytes, MADV_HUGEPAGE); /* as weights have them */
-    memset(p, 0x11, bytes);
+    void *p = lade_pages_take(bytes); /* as weights are in */
+    if (p)
+        memset(p, 0x11, bytes);
     return p;
 }
 
@@ -107,8 +105,7 @@ double lade_probe_ram(int threads)
         double rate = seconds > 0 ? (double)(share * sizeof *data) * threads / seconds / 1e9 : 0;
         best = rate > best ? rate : best;
     }
-    if (data)
-        munmap(data, RAM_BYTES);
+    lade_pages_give(data, RAM_BYTES);
     free(readers);
     return best;
 }
@@ -222,8 +219,7 @@ static void finish(struct bench *b)
 {
     if (b->dev)
         b->ops->close(b->dev);
-    if (b->weights)
-        munmap(b->weights, b->weights_bytes);
+    lade_pages_give(b->weights, b->weights_bytes);
     free(b->x);
     free(b->y);
     free(b->ids);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "engine/clock.h"
+#include "engine/pages.h"
 #include "engine/plan/probe.h"
 
 /* ---- which drive ---- */
@@ -157,7 +158,7 @@ static double measure(int fd, uint64_t size, size_t block, bool sequential, int 
     pthread_t thread[MOST_THREADS];
     size_t bytes = block * (size_t)threads;
     struct reading r = {.fd = fd, .block = block, .blocks = size / block, .sequential = sequential};
-    r.buffers = r.blocks ? aligned_alloc(STEP, bytes) : NULL;
+    r.buffers = r.blocks ? lade_pages_take(bytes) : NULL; /* as a load reads to */
     if (!r.buffers)
         return 0;
     memset(r.buffers, 1, bytes); /* pages that must come into being would count as the drive's */
@@ -173,7 +174,7 @@ static double measure(int fd, uint64_t size, size_t block, bool sequential, int 
     for (int i = 0; i < started; i++)
         pthread_join(thread[i], NULL);
     double speed = (double)atomic_load(&r.bytes) / (lade_now() - begin) / 1e9;
-    free(r.buffers);
+    lade_pages_give(r.buffers, bytes);
     return speed;
 }
 

@@ -4,11 +4,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "engine/clock.h"
 #include "engine/checkpoint/pack.h"
+#include "engine/pages.h"
 #include "engine/plan/probe.h"
 
 enum { MOST_THREADS = 64, MOST_ARENAS = 32, PAGE = 4096 };
@@ -75,15 +75,6 @@ static bool pack(const struct sample *s, unsigned char *to)
     return true;
 }
 
-static unsigned char *arena(void)
-{
-    void *p = mmap(NULL, ARENA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED)
-        return NULL;
-    madvise(p, ARENA, MADV_HUGEPAGE);
-    return p;
-}
-
 static void *pack_again(void *arg)
 {
     struct sample *s = arg;
@@ -92,13 +83,13 @@ static void *pack_again(void *arg)
     for (int at = 0; fits && lade_now() < s->end; at = (at + 1) % s->arenas) {
         if (at == 0 && s->arenas > 1 && to[0])
             break; /* all that is to be had has been touched */
-        if (!to[at] && !(to[at] = arena()))
+        if (!to[at] && !(to[at] = lade_pages_take(ARENA)))
             break;
         for (size_t i = 0; i < fits && pack(s, to[at] + i * s->piece->bytes); i++)
             atomic_fetch_add(&s->packed, s->piece->source_bytes);
     }
     for (int i = 0; i < s->arenas && to[i]; i++)
-        munmap(to[i], ARENA);
+        lade_pages_give(to[i], ARENA);
     return NULL;
 }
 

@@ -1,8 +1,8 @@
 /* movers.c - the threads that bring bytes to their places. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "engine/pages.h"
 #include "engine/tiers/internal.h"
 
 enum { DEPTH = 256 }; /* reads of one mover on their way */
@@ -34,9 +34,9 @@ static int resize_stage(struct lade_mover *m, size_t bytes, char *err)
     size_t want = bytes > m->tiers->stage_limit ? bytes : m->tiers->stage_limit;
     if (want == m->stage_bytes)
         return 0;
-    free(m->stage);
+    lade_pages_give(m->stage, m->stage_bytes);
     m->stage_bytes = 0;
-    m->stage = aligned_alloc(LADE_DIRECT, want);
+    m->stage = lade_pages_take(want);
     if (!m->stage)
         return lade_fail(err, "%s: out of memory for a buffer of %zu bytes; close other programs",
                          m->tiers->cat->path, want);
@@ -252,7 +252,7 @@ static void close_mover(struct lade_mover *m)
         lade_haul_close(&m->jobs[i].haul);
     if (m->io)
         m->tiers->io->close(m->io);
-    free(m->stage);
+    lade_pages_give(m->stage, m->stage_bytes);
     *m = (struct lade_mover){0};
 }
 

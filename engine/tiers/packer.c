@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "engine/checkpoint/file.h"
+#include "engine/pages.h"
 #include "engine/tokenizer/model_file.h"
 #include "kernels/kernels.h"
 
@@ -36,9 +37,9 @@ static int make_room(unsigned char **data, size_t *room, size_t bytes, char *err
 {
     if (bytes <= *room)
         return 0;
-    free(*data);
+    lade_pages_give(*data, *room);
     *room = 0;
-    *data = aligned_alloc(LADE_PACKED_ALIGN, bytes);
+    *data = lade_pages_take(bytes);
     if (!*data)
         return lade_packing_no_memory(err);
     *room = bytes;
@@ -168,8 +169,8 @@ static void close_worker(struct worker *w)
 {
     w->ops->close(w->io);
     lade_haul_close(&w->haul);
-    free(w->piece);
-    free(w->stage);
+    lade_pages_give(w->piece, w->piece_room);
+    lade_pages_give(w->stage, w->stage_room);
 }
 
 static int run_workers(struct packer *p, int threads, char *err)

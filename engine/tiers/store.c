@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "engine/pages.h"
+
 /* A chunk is some MiB, and a small part of what there is, so that little is lost to rounding. */
 enum { CHUNK = 64 << 20, PARTS = 32, HUGE_PAGE = 2 << 20, PAGE = 4096 };
 
@@ -12,17 +14,10 @@ enum { CHUNK = 64 << 20, PARTS = 32, HUGE_PAGE = 2 << 20, PAGE = 4096 };
 
 static int take_ram(unsigned char **out, size_t bytes, char *err)
 {
-    *out = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (*out == MAP_FAILED) {
-        int code = errno;
-        *out = NULL;
-        return lade_fail(err, "memory: cannot reserve %.2f GiB of RAM: %s; close other programs",
-                         (double)bytes / (1 << 30), strerror(code));
-    }
-    if (bytes >= HUGE_PAGE)
-        madvise(*out, bytes, MADV_HUGEPAGE); /* only advice: without it there are more TLB misses */
-    return 0;
+    *out = lade_pages_take(bytes);
+    return *out ? 0
+                : lade_fail(err, "memory: cannot reserve %.2f GiB of RAM: %s; close other programs",
+                            (double)bytes / (1 << 30), strerror(errno));
 }
 
 static int take(const struct lade_store *s, enum lade_store_kind where, unsigned char **out,
@@ -40,7 +35,7 @@ static void give_back(const struct lade_store *s, enum lade_store_kind where, un
     if (!block)
         return;
     if (where == LADE_STORE_RAM)
-        munmap(block, bytes ? bytes : 1);
+        lade_pages_give(block, bytes);
     else if (where == LADE_STORE_PINNED)
         s->ops->host_free(s->dev, block);
     else

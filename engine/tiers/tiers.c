@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "engine/pages.h"
 #include "engine/plan/habits.h"
 #include "engine/tiers/internal.h"
 
@@ -36,16 +36,10 @@ static int reserve_base(struct lade_tiers *t, char *err)
         t->base_at[i] = t->base_bytes;
         t->base_bytes += page_up(t->cat->pieces[i].bytes);
     }
-    t->base = mmap(NULL, t->base_bytes, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (t->base == MAP_FAILED) {
-        int code = errno;
-        t->base = NULL;
-        return lade_fail(err, "%s: cannot reserve %.2f GiB of RAM: %s; close other programs",
-                         t->cat->path, (double)t->base_bytes / gib, strerror(code));
-    }
-    madvise(t->base, t->base_bytes, MADV_HUGEPAGE); /* only advice */
-    return 0;
+    t->base = lade_pages_take(t->base_bytes);
+    return t->base ? 0
+                   : lade_fail(err, "%s: cannot reserve %.2f GiB of RAM: %s; close other programs",
+                               t->cat->path, (double)t->base_bytes / gib, strerror(errno));
 }
 
 void lade_slot_prepare(struct lade_tiers *t, int slot, int expert)
@@ -189,8 +183,7 @@ void lade_tiers_close(struct lade_tiers *t)
     lade_files_close(&t->files);
     lade_ask_close(t);
     lade_load_close(t);
-    if (t->base)
-        munmap(t->base, t->base_bytes);
+    lade_pages_give(t->base, t->base_bytes);
     free(t->stage_kind);
     free(t->base_at);
     free(t->reported);
