@@ -100,8 +100,9 @@ struct lade_residence {
 
 /* Of the thread that uses the model. */
 void lade_model_traffic(const struct lade_model *m, struct lade_traffic *out);
-/* Most bytes this process held on the GPU so far; 0 without one. */
-uint64_t lade_model_vram_peak(const struct lade_model *m);
+/* Most bytes this process held on the GPU so far; 0 without one. *own (may be NULL): those of them
+ * that are no part of a plan, the driver's context and code. */
+uint64_t lade_model_vram_peak(const struct lade_model *m, uint64_t *own);
 
 /* The plan that chose the strategy; borrowed, valid until the model closes or changes strategy. */
 const struct lade_plan *lade_model_plan(const struct lade_model *m);

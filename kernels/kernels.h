@@ -87,6 +87,7 @@ struct lade_limits {
     int key_heads, value_heads, key_dim, value_dim, kernel;
     int experts, experts_used;
     int expert_rows;         /* most rows of gate or up of an expert, the shared one too */
+    int tables;              /* of experts, in use at once: addresses of lade_moe.experts */
 };
 
 /* y[n][w.rows] = x[n][w.cols] * W^T */
@@ -232,8 +233,8 @@ struct lade_ops {
     int (*memory)(struct lade_device *dev, struct lade_device_memory *out, char *err);
     /* Measures, in about 50 ms; needs 32 MiB of device memory for that time. NULL on the CPU. */
     int (*measure)(struct lade_device *dev, struct lade_device_rates *out, char *err);
-    /* Bytes of work space that ops within the limits need; needs no device. Never too low. NULL on
-     * the CPU. */
+    /* Bytes of work space that ops within the limits need, copies of tables included; needs no
+     * device. Never too low. NULL on the CPU. */
     size_t (*workspace)(const struct lade_limits *limits);
     /* Takes that work space, so that ops within the limits allocate nothing; frees what an earlier
      * call took. Without it, or beyond the limits, work space grows when an op needs it. NULL on

@@ -116,9 +116,10 @@ json_t *output_predicted(const struct lade_plan *plan)
     if (plan->n == 0 || plan->chosen < 0)
         return json_null();
     const struct lade_plan_row *r = &plan->rows[plan->chosen];
-    return json_pack("{s:f, s:f, s:f, s:f, s:f}", "load_s", r->load_s, "first_s", r->first_s,
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:I, s:I}", "load_s", r->load_s, "first_s", r->first_s,
                      "ttft_s", r->ttft_s, "prefill_tps", r->prefill_tps, "decode_tps",
-                     r->decode_tps);
+                     r->decode_tps, "vram_bytes", (json_int_t)r->vram_bytes, "ram_bytes",
+                     (json_int_t)r->ram_bytes);
 }
 
 json_t *output_traffic(const struct lade_traffic *t)

@@ -31,6 +31,7 @@ void lade_devices_limits(struct lade_limits *out, const struct lade_catalog *cat
         .experts = s->experts,
         .experts_used = s->experts_used,
         .expert_rows = s->expert_ff > s->shared_ff ? s->expert_ff : s->shared_ff,
+        .tables = s->layers + 1, /* experts.h: one for each, one that changes with every wave */
     };
 }
 

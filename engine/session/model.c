@@ -307,10 +307,12 @@ void lade_model_traffic(const struct lade_model *m, struct lade_traffic *out)
     *out = stats.traffic;
 }
 
-uint64_t lade_model_vram_peak(const struct lade_model *m)
+uint64_t lade_model_vram_peak(const struct lade_model *m, uint64_t *own)
 {
     struct lade_device_memory vram = {0};
     if (m->devices.gpu)
         m->devices.ops->memory(m->devices.dev, &vram, NULL);
+    if (own)
+        *own = vram.fixed;
     return vram.peak;
 }

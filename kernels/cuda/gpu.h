@@ -4,7 +4,7 @@
  *     memory.cu   alloc and free out of the reserve (arena.cu) or the driver; host memory; work space
  *     queues.cu   uploads and downloads, fences, recordings
  *     ops         embed.cu (embedding, norm, sums), matmul.cu, attention.cu, deltanet.cu, route.cu,
- *                 moe.cu, topk.cu: checks, work space and launches; kernels beside them
+ *                 tables.cu, moe.cu, topk.cu: checks, work space and launches; kernels beside them
  *     weights.h, blocks.h, few.h, many.h   weights on the card and products with them
  *
  * Every function here returns 0 or -1 with err filled, as in kernels.h, unless it says otherwise. */
@@ -22,7 +22,8 @@ extern "C" {
 }
 
 struct gpu_arena; /* arena.cu */
-struct gpu_table; /* moe.cu: copies of tables of experts */
+struct gpu_expert; /* tables.cu: an entry of a table of experts, and copies of tables */
+struct gpu_table;
 
 enum { GPU_FENCES = 1024, GPU_RING = 16, GPU_RING_BYTES = 64 << 10, GPU_STAGE_BYTES = 8 << 20 };
 
@@ -75,6 +76,8 @@ struct lade_device {
     uint16_t *books;    /* codebooks of ggml's formats: enum gpu_book */
     unsigned *counters; /* [GPU_COUNTERS], zero between kernels */
     struct gpu_table *tables;
+    struct gpu_expert *table_room; /* of those that prepare() made */
+    uint64_t table_calls;
 };
 
 enum { GPU_COUNTERS = 1024 };
@@ -154,6 +157,8 @@ void gpu_record_abandon(struct lade_device *dev); /* drops the recording under w
 
 int gpu_table(struct lade_device *dev, const struct lade_expert *experts, int n_experts,
               uint64_t version, char *err);
+size_t gpu_tables_bytes(const struct lade_limits *limits);
+int gpu_tables_prepare(struct lade_device *dev, const struct lade_limits *limits, char *err);
 void gpu_tables_close(struct lade_device *dev);
 
 int gpu_embed(struct lade_device *dev, float *y, const struct lade_matrix *table,

@@ -313,7 +313,8 @@ int gpu_carve_commit(struct lade_device *dev, struct gpu_carve *c, char *err)
     return 0;
 }
 
-size_t gpu_workspace(const struct lade_limits *l)
+/* Of the op that needs most. */
+static size_t scratch_bytes(const struct lade_limits *l)
 {
     const size_t work[] = {gpu_embed_work(l),    gpu_matmul_work(l), gpu_attention_work(l),
                            gpu_deltanet_work(l), gpu_moe_work(l),    gpu_topk_work(l)};
@@ -323,12 +324,20 @@ size_t gpu_workspace(const struct lade_limits *l)
     return most;
 }
 
+size_t gpu_workspace(const struct lade_limits *l)
+{
+    size_t all;
+    return __builtin_add_overflow(scratch_bytes(l), gpu_tables_bytes(l), &all) ? SIZE_MAX : all;
+}
+
 int gpu_prepare(struct lade_device *dev, const struct lade_limits *limits, char *err)
 {
-    size_t bytes = gpu_workspace(limits);
+    size_t bytes = scratch_bytes(limits);
     if (gpu_enter(dev, err))
         return -1;
-    if (bytes == SIZE_MAX)
+    if (gpu_workspace(limits) == SIZE_MAX)
         return lade_fail(err, "GPU %d: work space overflows; use smaller batches", dev->gpu);
-    return bytes == dev->work_bytes || !bytes ? 0 : grow(dev, bytes, err);
+    if (bytes && bytes != dev->work_bytes && grow(dev, bytes, err))
+        return -1;
+    return gpu_tables_prepare(dev, limits, err);
 }

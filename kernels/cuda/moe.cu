@@ -1,11 +1,9 @@
-/* Mixture of experts: tables on the card, and all routes of few tokens in two launches.
+/* Mixture of experts: all routes of few tokens in two launches.
  *
  * The first launch computes what the experts hold inside, silu(gate x) * up x, for every route and
  * the shared expert as one route more, and multiplies it by the route's weight. The second adds up
  * what the experts' last matrices make of that. The host never learns the routes. */
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "kernels/cuda/few.h"
 #include "kernels/cuda/moe.h"
@@ -20,137 +18,6 @@ enum {
     SHARED_BYTES = 40 << 10,
     MOST_TOKENS = 64, /* of one pass: bounds the work space */
 };
-
-/* ---- tables ---------------------------------------------------------------------------------- */
-
-static int check_expert(const struct lade_expert *e, int dim, char *err)
-{
-    struct lade_matrix_layout l;
-    if (lade_matrix_layout(&e->gate, &l))
-        return gpu_bad_matrix("moe gate", &e->gate, err);
-    if (lade_matrix_layout(&e->up, &l))
-        return gpu_bad_matrix("moe up", &e->up, err);
-    if (lade_matrix_layout(&e->down, &l))
-        return gpu_bad_matrix("moe down", &e->down, err);
-    if (e->up.cols != e->gate.cols || e->down.rows != e->gate.cols || e->up.rows != e->gate.rows ||
-        e->down.cols != e->gate.rows || (dim && e->gate.cols != dim))
-        return lade_fail(err,
-                         "moe: gate %d x %d, up %d x %d, down %d x %d do not fit; check the "
-                         "checkpoint",
-                         e->gate.rows, e->gate.cols, e->up.rows, e->up.cols, e->down.rows,
-                         e->down.cols);
-    return 0;
-}
-
-static struct gpu_expert expert_of(const struct lade_expert *e)
-{
-    struct gpu_expert g = {gpu_matrix_of(&e->gate), gpu_matrix_of(&e->up), gpu_matrix_of(&e->down)};
-    if (g.gate.kind != g.up.kind || g.gate.kind == GPU_F32)
-        g.gate.kind = g.up.kind = GPU_WIDE;
-    if (g.down.kind == GPU_F32) /* nobody has such experts: no kernel for them */
-        g.down.kind = GPU_WIDE;
-    return g;
-}
-
-static struct gpu_table *find_table(struct lade_device *dev, const struct lade_expert *experts)
-{
-    struct gpu_table *t = dev->tables;
-    while (t && t->host != experts)
-        t = t->next;
-    return t;
-}
-
-/* A table with room for n experts; recordings keep its address as long as n does not grow. */
-static struct gpu_table *make_table(struct lade_device *dev, const struct lade_expert *experts,
-                                    int n, char *err)
-{
-    struct gpu_table *t = find_table(dev, experts);
-    if (t && t->capacity >= n)
-        return t;
-    void *card;
-    if (gpu_alloc(dev, &card, (size_t)n * sizeof *t->card, err))
-        return NULL;
-    if (!t) {
-        t = (struct gpu_table *)calloc(1, sizeof *t);
-        if (!t) {
-            gpu_free(dev, card);
-            lade_set_error(err, "GPU %d: out of memory; close other programs", dev->gpu);
-            return NULL;
-        }
-        t->host = experts;
-        t->next = dev->tables;
-        dev->tables = t;
-    } else if (gpu_sync(dev, err)) { /* queued work may use the old one */
-        gpu_free(dev, card);
-        return NULL;
-    }
-    gpu_free(dev, t->card);
-    t->card = (struct gpu_expert *)card;
-    t->capacity = n;
-    t->n = 0; /* holds nothing yet */
-    return t;
-}
-
-static int fill_table(struct lade_device *dev, struct gpu_table *t,
-                      const struct lade_expert *experts, int n, char *err)
-{
-    struct gpu_expert *all = (struct gpu_expert *)calloc((size_t)n, sizeof *all);
-    if (!all)
-        return lade_fail(err, "GPU %d: out of memory; close other programs", dev->gpu);
-    t->n = t->widest = 0;
-    t->hidden_kinds = t->down_kinds = 0;
-    int dim = 0, failed = 0;
-    for (int i = 0; i < n && !failed; i++) {
-        if (!experts[i].gate.data && experts[i].gate.rows < 1)
-            continue; /* not here, and never to be */
-        failed = check_expert(&experts[i], dim, err);
-        dim = experts[i].gate.cols;
-        all[i] = expert_of(&experts[i]);
-        if (!experts[i].gate.data)
-            all[i].gate.data = all[i].up.data = all[i].down.data = NULL;
-        t->widest = all[i].gate.rows > t->widest ? all[i].gate.rows : t->widest;
-        t->hidden_kinds |= 1u << all[i].gate.kind;
-        t->down_kinds |= 1u << all[i].down.kind;
-    }
-    failed = failed || gpu_upload(dev, t->card, all, (size_t)n * sizeof *all, err);
-    free(all);
-    if (failed)
-        return -1;
-    t->n = n;
-    return 0;
-}
-
-int gpu_table(struct lade_device *dev, const struct lade_expert *experts, int n_experts,
-              uint64_t version, char *err)
-{
-    if (gpu_enter(dev, err))
-        return -1;
-    if (n_experts < 1)
-        return 0;
-    struct gpu_table *t = find_table(dev, experts);
-    if (t && t->n == n_experts && (t->version == version || dev->recording))
-        return 0;
-    if (dev->recording)
-        return lade_fail(err,
-                         "moe: the table of experts was never copied to GPU %d before a "
-                         "recording; report this",
-                         dev->gpu);
-    t = make_table(dev, experts, n_experts, err);
-    if (!t || fill_table(dev, t, experts, n_experts, err))
-        return -1;
-    t->version = version;
-    return 0;
-}
-
-void gpu_tables_close(struct lade_device *dev)
-{
-    while (dev->tables) {
-        struct gpu_table *t = dev->tables;
-        dev->tables = t->next;
-        gpu_free(dev, t->card);
-        free(t);
-    }
-}
 
 /* ---- kernels --------------------------------------------------------------------------------- */
 
@@ -518,7 +385,7 @@ int gpu_moe(struct lade_device *dev, const struct lade_moe *op, char *err)
     m.shared_gate = op->shared_gate;
     m.y = op->y;
     m.books = dev->books;
-    const struct gpu_table *t = find_table(dev, op->experts);
+    const struct gpu_table *t = gpu_find_table(dev, op->experts);
     if (t) {
         m.experts = t->card;
         m.widest = t->widest;
@@ -526,9 +393,9 @@ int gpu_moe(struct lade_device *dev, const struct lade_moe *op, char *err)
         m.down_kinds = t->down_kinds;
     }
     if (op->shared && op->shared->gate.data) {
-        if (check_expert(op->shared, op->dim, err))
+        if (gpu_check_expert(op->shared, op->dim, err))
             return -1;
-        m.shared = expert_of(op->shared);
+        m.shared = gpu_expert_of(op->shared);
         m.widest = m.shared.gate.rows > m.widest ? m.shared.gate.rows : m.widest;
         m.hidden_kinds |= 1u << m.shared.gate.kind;
         m.down_kinds |= 1u << m.shared.down.kind;

@@ -1,6 +1,7 @@
 /* moe.h - tables of experts on the card, and the two ways through them.
  *
- *     moe.cu      tables, checks; few tokens: two launches for all routes of all tokens
+ *     tables.cu   tables
+ *     moe.cu      few tokens: two launches for all routes of all tokens
  *     sorted.cu   many tokens: routes sorted by expert, grouped products */
 #ifndef LADE_CUDA_MOE_H
 #define LADE_CUDA_MOE_H
@@ -13,14 +14,23 @@ struct gpu_expert {
 };
 
 struct gpu_table {
-    const struct lade_expert *host; /* its name */
+    const struct lade_expert *host; /* its name; NULL: nobody's yet */
     uint64_t version;
+    uint64_t used; /* when last: the number of the call */
+    bool own;      /* its memory is not prepare()'s */
     int n, capacity;
     int widest;                        /* most rows of gate */
     unsigned hidden_kinds, down_kinds; /* sets of 1 << kind in use */
-    struct gpu_expert *card;           /* [n] */
+    struct gpu_expert *card;           /* [capacity] */
     struct gpu_table *next;
 };
+
+/* The card's copy of a table; NULL where it never had one. */
+struct gpu_table *gpu_find_table(struct lade_device *dev, const struct lade_expert *experts);
+
+/* Fails where an expert's matrices do not fit each other, or `dim` if it is not 0. */
+int gpu_check_expert(const struct lade_expert *e, int dim, char *err);
+struct gpu_expert gpu_expert_of(const struct lade_expert *e);
 
 /* One op, as both ways see it. */
 struct gpu_moe {

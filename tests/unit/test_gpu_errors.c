@@ -162,7 +162,7 @@ static void test_cap(void **state)
     const size_t cap = (size_t)700 << 20;
     assert_int_equal(open_model(&m, "full-gpu", cap), 0);
     assert_true(loads > 0);
-    assert_in_range(lade_model_vram_peak(m), 1, cap);
+    assert_in_range(lade_model_vram_peak(m, NULL), 1, cap);
     lade_model_close(m);
 }
 

@@ -194,18 +194,18 @@ static int measure(struct bench *b, int depth, struct row *row, char *err)
 
 static json_t *row_json(const struct bench *b, const struct row *row)
 {
-    uint64_t rss, peak;
+    uint64_t rss, peak, own, vram = lade_model_vram_peak(b->model, &own);
     lade_machine_rss(&rss, &peak);
     return json_pack(
         "{s:o, s:s, s:s, s:b, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
-        "s:I, s:I, s:o, s:o}",
+        "s:I, s:I, s:I, s:o, s:o}",
         "model", output_string(lade_model_catalog(b->model)->name), "strategy",
         lade_model_strategy(b->model), "device", lade_model_device(b->model), "exact", is_exact(b),
         "threads", b->threads, "depth", row->depth, "n_prompt", b->o->prefill, "n_gen",
         b->o->tokens, "prefill_tps", row->prefill_tps, "decode_tps", row->decode_tps, "load_s",
         b->load_s, "bytes_per_token", row->bytes_per_token, "gbps", row->gbps, "peak_gbps",
         row->peak_gbps, "of_peak", row->of_peak, "rss_peak_bytes", (json_int_t)peak,
-        "vram_peak_bytes", (json_int_t)lade_model_vram_peak(b->model), "experts",
+        "vram_peak_bytes", (json_int_t)vram, "vram_own_bytes", (json_int_t)own, "experts",
         output_traffic(&row->experts), "predicted", output_predicted(lade_model_plan(b->model)));
 }
 
