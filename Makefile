@@ -23,9 +23,10 @@ WARN    := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototyp
            -Wpointer-arith -Wvla
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
-# No contraction: a*b+c rounds the same on every instruction set unless a kernel says fma.
+# No contraction: a*b+c rounds the same on every instruction set unless a kernel says fma. Objects
+# serve the program and the plug-ins.
 CFLAGS  := -std=gnu17 $(OPT) -g $(WARN) $(SAN) -I. -D_GNU_SOURCE -DLADE_PREFIX='"$(PREFIX)"' \
-           -pthread -ffp-contract=off $(PKG_CFLAGS)
+           -fPIC -fvisibility=hidden -pthread -ffp-contract=off $(PKG_CFLAGS)
 LDFLAGS := $(SAN) -pthread
 LDLIBS  := $(PKG_LIBS) -lmd4c -lm -ldl
 
@@ -57,7 +58,7 @@ help:
 	@echo 'make          build $(BUILD)/lade, and $(BUILD)/lade-cuda.so where nvcc is, for CUDA_ARCHS="$(CUDA_ARCHS)"'
 	@echo 'make deps     install the libraries (as root or with sudo), or name those missing'
 	@echo 'make asan     unit and golden tests under AddressSanitizer and UBSan'
-	@echo 'make tsan     the same under ThreadSanitizer'
+	@echo 'make tsan     those of the threads under ThreadSanitizer'
 	@echo 'make fuzz     each fuzz harness for FUZZ_SECONDS (60)'
 	@echo 'make bench    the kernels and the bundled model, measured'
 	@echo 'make lint     gcc and clang with -Werror, clang-tidy, cppcheck'
@@ -114,7 +115,7 @@ CUDA_GENCODE := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a
 CUDA_HOST := $(addprefix -Xcompiler ,-Wall -Wextra -Werror -fPIC -fvisibility=hidden -fno-exceptions \
     -fno-rtti -ffp-contract=off)
 # What the plug-in takes of the C kernels.
-CUDA_C := $(addprefix $(BUILD)/pic/kernels/,error.o matrix.o blocks.o codebooks.o)
+CUDA_C := $(addprefix $(BUILD)/kernels/,error.o matrix.o blocks.o codebooks.o)
 
 all: $(BUILD)/lade $(CUDA_PLUGIN)
 	$(if $(CUDA_PLUGIN),,@echo 'no nvcc here: without lade-cuda.so, lade runs on the CPU')
@@ -127,11 +128,6 @@ $(BUILD)/kernels/cuda/%.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)
 	$(NVCC) -std=c++17 -O3 -lineinfo -I. $(CUDA_GENCODE) -Werror all-warnings $(CUDA_HOST) \
 	    -MMD -MP -c -o $@ $<
-
-# Objects for shared objects.
-$(BUILD)/pic/%.o: %.c
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -fPIC -fvisibility=hidden $(ISA) -MMD -MP -c -o $@ $<
 
 # ---- tests --------------------------------------------------------------------------------------
 
@@ -149,11 +145,11 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libsupport.a $(BUILD)/libview.a $(
 
 # The simulated GPU: the CPU's ops behind the rules of a GPU. tests/support/sim_gpu/sim_gpu.h
 SIM := $(call src,tests/support/sim_gpu)
-$(BUILD)/tests/lade-sim.so: $(patsubst %.c,$(BUILD)/pic/%.o,$(KERNELS) $(SIM))
+$(BUILD)/tests/lade-sim.so: $(call obj,$(KERNELS) $(SIM))
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -shared -o $@ $^ -lm -ldl
 
-$(BUILD)/tests/lade-other.so: $(BUILD)/pic/tests/support/other_plugin.o $(BUILD)/pic/kernels/error.o
+$(BUILD)/tests/lade-other.so: $(BUILD)/tests/support/other_plugin.o $(BUILD)/kernels/error.o
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -shared -o $@ $^
 
@@ -187,10 +183,14 @@ asan: deps-check
 	    SAN='-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer' tests
 	@sh tests/run.sh --programs $(BUILD)/asan
 
+# The tests in which threads meet: the pool and the kernels it runs, the movers, the session.
+THREADED := $(addprefix unit/test_,decode_allocates engine kernels_attention kernels_deltanet kernels_moe \
+    packed probe promises pull_bars session tiers)
 tsan: deps-check
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan OPT=-O1 SAN=-fsanitize=thread tests
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan OPT=-O1 SAN=-fsanitize=thread \
+	    $(addprefix $(BUILD)/tsan/tests/,$(THREADED)) $(BUILD)/tsan/tests/lade-sim.so
 	@TSAN_OPTIONS=halt_on_error=1 \
-	    sh tests/run.sh --programs $(BUILD)/tsan
+	    sh tests/run.sh --programs $(BUILD)/tsan $(THREADED)
 
 # Fuzzers link the rooms that they fuzz, and are not measured themselves: no coverage of theirs.
 FUZZ_SECONDS ?= 60
@@ -229,10 +229,14 @@ TIDY := $(addprefix tidy/,$(filter-out %_avx2.c %_avxvnni.c %_avx512.c,$(KERNELS
 $(TIDY): tidy/%:
 	@clang-tidy --quiet $* -- $(CFLAGS)
 
+# Clang's warnings come before any code: nothing is made.
+.PHONY: clang
+clang: $(call obj,$(ALL_C) $(sort $(wildcard tests/bench/*.c tests/fuzz/*.c tests/gpu/*.c)))
+
 lint: deps-check
 	$(call need,$(DEBIAN_LINT))
 	@$(MAKE) --no-print-directory all tests
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang $(BUILD)/clang/lade tests
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC='clang -fsyntax-only' clang
 	@$(MAKE) --no-print-directory $(TIDY)
 	cppcheck --quiet --error-exitcode=1 --std=c11 --inline-suppr --enable=warning,performance \
 	    --suppressions-list=tests/support/cppcheck.supp -I. kernels engine history tui

@@ -1,60 +1,78 @@
 #!/bin/sh
-# Runs every test and adds up: sh tests/run.sh [--programs] BUILD
+# Runs every test and adds up: sh tests/run.sh [--programs] BUILD [NAME...]
 #
 # Programs are cmocka runners ($BUILD/tests/{unit,golden}/test_*); scripts (tests/*/run.sh) print
 # "ok NAME", "not ok NAME" or "skip NAME: why" lines. A program that dies counts as one failure.
+# --programs leaves the scripts out; with NAMEs (unit/test_engine), only those programs run.
+# One more runs at a time than there are processors: the screen's tests mostly wait.
 # Ends with one line: N passed, N failed, N skipped.
 set -u
 cd "$(dirname "$0")/.." || exit 2
-only_programs=0
-if [ "$1" = --programs ]; then
-    only_programs=1
-    shift
-fi
-build=$1
-passed=0 failed=0 skipped=0
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-
-# add NAME PASSED FAILED SKIPPED STATUS
-add() {
-    bad=$3
-    if [ "$5" -ne 0 ] && [ "$bad" -eq 0 ]; then
-        bad=1
-        echo "  $1 ended with status $5"
-    fi
-    passed=$((passed + $2))
-    failed=$((failed + bad))
-    skipped=$((skipped + $4))
-    printf '%-44s %3d passed, %d failed, %d skipped\n' "$1" "$2" "$bad" "$4"
-    if [ "$bad" -ne 0 ]; then
-        sed 's/^/  | /' "$log"
-    elif [ "$4" -ne 0 ]; then
-        grep -i skip "$log" | grep -v '^\[=*\]' | sort -u | sed 's/^/  /'
-    fi
-}
 
 # Lines of the log that match, each once: cmocka names a failed or skipped test twice.
 count() {
     grep "$1" "$log" | grep -v 'test(s)' | sort -u | wc -l
 }
 
-for program in "$build"/tests/unit/test_* "$build"/tests/golden/test_*; do
-    case $program in *.o | *.d) continue ;; esac
-    [ -x "$program" ] || continue
-    "$program" >"$log" 2>&1
-    status=$?
-    add "${program#"$build"/tests/}" "$(count '^\[       OK \]')" \
-        "$(count '^\[  FAILED  \]')" "$(count '^\[  SKIPPED \]')" "$status"
-done
+# Runs one, in a process of its own, reports, and leaves "PASSED FAILED SKIPPED" in $results.
+run_one() { # BUILD RESULTS PROGRAM-OR-SCRIPT
+    build=$1 results=$2 name=$3
+    log=$results/log.$$
+    case $name in
+    tests/*.sh)
+        sh "$name" "$build" >"$log" 2>&1
+        status=$? ok='^ok ' bad='^not ok ' skip='^skip '
+        ;;
+    *)
+        "$build/tests/$name" >"$log" 2>&1
+        status=$? ok='^\[       OK \]' bad='^\[  FAILED  \]' skip='^\[  SKIPPED \]'
+        ;;
+    esac
+    passed=$(count "$ok") failed=$(count "$bad") skipped=$(count "$skip")
+    {
+        if [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then
+            failed=1
+            echo "  $name ended with status $status"
+        fi
+        printf '%-44s %3d passed, %d failed, %d skipped\n' "$name" "$passed" "$failed" "$skipped"
+        if [ "$failed" -ne 0 ]; then
+            sed 's/^/  | /' "$log"
+        elif [ "$skipped" -ne 0 ]; then
+            grep -i skip "$log" | grep -v '^\[=*\]' | sort -u | sed 's/^/  /'
+        fi
+    } >"$log.report"
+    flock "$results" cat "$log.report"
+    echo "$passed $failed $skipped" >"$results/sum.$$"
+}
 
-if [ "$only_programs" -eq 0 ]; then
-    for script in tests/*/run.sh; do
-        sh "$script" "$build" >"$log" 2>&1
-        status=$?
-        add "$script" "$(count '^ok ')" "$(count '^not ok ')" "$(count '^skip ')" "$status"
-    done
+if [ "$1" = --one ]; then
+    shift
+    run_one "$@"
+    exit 0
 fi
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+scripts=$(echo tests/*/run.sh)
+if [ "$1" = --programs ]; then
+    scripts=
+    shift
+fi
+build=$1
+shift
+programs=$*
+if [ -z "$programs" ]; then
+    programs=$(cd "$build/tests" && find unit golden -name 'test_*' -type f ! -name '*.[od]' | sort)
+fi
+results=$(mktemp -d)
+trap 'rm -rf "$results"' EXIT
+trap 'exit 130' INT TERM
+
+for name in $scripts $programs; do echo "$name"; done |
+    xargs -n 1 -P $(($(nproc) + 1)) sh tests/run.sh --one "$build" "$results"
+set -- $scripts $programs
+cat "$results"/sum.* | awk -v tests=$# '
+    { passed += $1; failed += $2; skipped += $3 }
+    END {
+        if (NR != tests) failed += tests - NR
+        printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
+        exit failed > 0 || passed == 0
+    }'

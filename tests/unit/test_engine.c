@@ -175,7 +175,8 @@ static void test_thinking_is_apart(void **state)
     lade_engine_ask(e, &m, 1, &greedy, 12, true, err);
     wait_for(e, &s, &s.done);
     assert_true(strlen(s.reasoning) > 0); /* the prompt opened the block */
-    memset(&s, 0, sizeof s);
+    s.done = 0; /* the rest stays: the load may still be going on */
+    s.text[0] = s.reasoning[0] = '\0';
     lade_engine_ask(e, &m, 1, &greedy, 12, false, err);
     wait_for(e, &s, &s.done);
     assert_string_equal(s.reasoning, "");
