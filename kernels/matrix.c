@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "kernels/blocks.h"
+#include "kernels/tile.h"
 
 const struct lade_type_info lade_types[LADE_N_TYPES] = {
     [LADE_F32] = {"f32", 32, 0, 0},   [LADE_F16] = {"f16", 16, 0, 0},
@@ -108,35 +109,39 @@ static struct place place_of(const struct lade_matrix *m, const struct lade_matr
     };
 }
 
-/* Lanes [lane, lane + n) of one block of a tile; the source's rows are `stride` bytes apart. */
-static inline void put_lanes(const struct lade_matrix_layout *l, const struct place *p,
-                             unsigned char *data, int lane, int n, const uint8_t *src,
-                             size_t stride)
+/* Lanes [lane, lane + n) of one block of a tile; `at` is where it begins in a row. */
+static void put_lanes(const struct lade_matrix_layout *l, const struct place *p,
+                      unsigned char *data, size_t lane, size_t n, const uint8_t *const row[],
+                      size_t at)
 {
-    unsigned char *words = data + p->words + (size_t)lane * 4;
-    unsigned char *rest = data + p->rest + (size_t)(lane * l->rest);
-    for (int w = 0; w < l->words; w++)
-        for (int i = 0; i < n; i++)
-            memcpy(words + (w * LADE_TILE + i) * 4, src + p->words_at + w * 4 + (size_t)i * stride,
-                   4);
-    for (int i = 0; i < n; i++)
-        for (int b = 0; b < l->rest; b++)
-            rest[i * l->rest + b] = src[(size_t)(p->rest_at + b) + (size_t)i * stride];
+    uint32_t *words = (uint32_t *)(void *)(data + p->words);
+    uint32_t some[LADE_BLOCK_BYTES / 4 * LADE_TILE];
+    const size_t n_words = (size_t)l->words, rest = (size_t)l->rest;
+    lade_tile_words(n == LADE_TILE ? words : some, row, at + (size_t)p->words_at, n_words);
+    if (n < LADE_TILE)
+        lade_tile_some(words, some, n_words, lane, n);
+    for (size_t i = lane; i < lane + n; i++)
+        for (size_t b = 0; b < rest; b++)
+            data[p->rest + i * rest + b] = row[i][at + (size_t)p->rest_at + b];
 }
 
 void lade_blocks_put(const struct lade_matrix *m, const struct lade_matrix_layout *l, void *data,
                      int row, int rows, const uint8_t *src)
 {
     const size_t block = (size_t)lade_blocks[m->block].bytes, stride = block * (size_t)l->groups;
+    const uint8_t *from[LADE_TILE];
     while (rows > 0) {
         const int lane = row % LADE_TILE;
         const int n = rows < LADE_TILE - lane ? rows : LADE_TILE - lane;
+        for (int i = 0; i < LADE_TILE; i++) /* any row for lanes that are not ours */
+            from[i] = i < lane || i >= lane + n ? src : src + (size_t)(i - lane) * stride;
         for (int g = 0; g < l->groups; g++) {
             const struct place p = place_of(m, l, row / LADE_TILE, g);
-            if (n == LADE_TILE) /* of constant size: moves instead of loops */
-                put_lanes(l, &p, data, 0, LADE_TILE, src + (size_t)g * block, stride);
-            else
-                put_lanes(l, &p, data, lane, n, src + (size_t)g * block, stride);
+            lade_tile_soon((uintptr_t)src + (size_t)(l->groups + g) * block * LADE_TILE,
+                           block * LADE_TILE);
+            lade_tile_soon_written((uintptr_t)data + p.words + LADE_TILE_AHEAD,
+                                   (size_t)l->words * LADE_TILE * 4);
+            put_lanes(l, &p, data, (size_t)lane, (size_t)n, from, (size_t)g * block);
         }
         src += (size_t)n * stride;
         row += n;

@@ -6,6 +6,7 @@
 
 #include "engine/checkpoint/file.h"
 #include "kernels/blocks.h"
+#include "kernels/tile.h"
 
 /* "FILE: tensor 'NAME'" of the part. */
 static const char *part_name(const struct lade_pack_job *j, char *buf, size_t size)
@@ -46,62 +47,91 @@ struct lade_pack_run lade_pack_run_at(const struct lade_pack_job *j, int r)
 
 /* ---- ggml's blocks of 32 --------------------------------------------------------------------- */
 
-/* The low nibbles of 8 bytes, the first byte's lowest. */
-static uint32_t low_nibbles(const unsigned char *p)
+/* Nibbles in the low halves of 16 bytes, next to each other: 8 bytes in the even ones. */
+static lade_halves join(lade_bytes nibbles)
 {
-    uint64_t x;
-    memcpy(&x, p, 8);
-    x &= 0x0F0F0F0F0F0F0F0F;
-    x = (x | x >> 4) & 0x00FF00FF00FF00FF;
-    x = (x | x >> 8) & 0x0000FFFF0000FFFF;
-    return (uint32_t)(x | x >> 16);
+    const lade_halves x = (lade_halves)nibbles;
+    return (x | x >> 4) & 0xFF;
 }
 
 /* f16 scale, 16 bytes: byte i has value i low and value i + 16 high; value = scale * (q - 8). */
-static void split_q4_0(const unsigned char *block, uint32_t *words)
+static lade_quad words_q4_0(const unsigned char *codes)
 {
-    unsigned char high[16];
-    for (int i = 0; i < 16; i++)
-        high[i] = block[2 + i] >> 4;
-    words[0] = low_nibbles(block + 2);
-    words[1] = low_nibbles(block + 10);
-    words[2] = low_nibbles(high);
-    words[3] = low_nibbles(high + 8);
+    const lade_bytes x = (lade_bytes)lade_quad_load(codes);
+    const lade_bytes low = (lade_bytes)join(x & 15), high = (lade_bytes)join(x >> 4);
+    return (lade_quad)__builtin_shufflevector(low, high, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22,
+                                              24, 26, 28, 30);
 }
 
 /* f16 scale, 32 signed bytes; value = scale * q. */
-static void split_q8_0(const unsigned char *block, uint32_t *words)
+static lade_quad words_q8_0(const unsigned char *codes)
 {
-    memcpy(words, block + 2, 32);
-    for (int i = 0; i < 8; i++)
-        words[i] ^= 0x80808080; /* q + 128 */
+    return lade_quad_load(codes) ^ 0x80808080; /* q + 128 */
+}
+
+/* A block of 16 rows, their codes and scales; whether a scale is none. */
+static inline __attribute__((always_inline)) bool
+put_blocks(const unsigned char *const row[], size_t at, bool q4, uint32_t *line, uint16_t *scales)
+{
+    uint32_t bad = 0;
+    for (size_t i = 0; i < LADE_TILE; i++) {
+        memcpy(&scales[i], row[i] + at, 2);
+        bad |= (scales[i] & 0x7C00u) + 0x400;
+    }
+    for (size_t w = 0; w < (q4 ? 4 : 8); w += 4)
+        for (size_t i = 0; i < LADE_TILE; i += 4) {
+            lade_quad x[4];
+            for (size_t k = 0; k < 4; k++) {
+                const unsigned char *codes = row[i + k] + at + 2 + w * 4;
+                x[k] = q4 ? words_q4_0(codes) : words_q8_0(codes);
+            }
+            lade_tile_put4(line + w * LADE_TILE, i, x);
+        }
+    return bad & 0x8000;
+}
+
+static inline __attribute__((always_inline)) bool pack_tile(const struct lade_pack_job *j,
+                                                            const unsigned char *const row[],
+                                                            int tile, size_t lane, size_t n,
+                                                            bool q4)
+{
+    const size_t block = q4 ? 18 : 34, words = q4 ? 4 : 8, groups = (size_t)j->layout.groups;
+    const size_t line = (size_t)tile * groups * LADE_TILE;
+    uint32_t *codes = (uint32_t *)(void *)j->dst + line * words, some[8 * LADE_TILE];
+    uint16_t *scales = (uint16_t *)(void *)(j->dst + j->layout.scales) + line, few[LADE_TILE];
+    bool bad = false;
+    const uintptr_t next = (uintptr_t)row[LADE_TILE - 1] + groups * block;
+    for (size_t g = 0; g < groups; g++, codes += words * LADE_TILE, scales += LADE_TILE) {
+        lade_tile_soon(next + g * block * LADE_TILE, block * LADE_TILE);
+        lade_tile_soon_written((uintptr_t)codes + LADE_TILE_AHEAD, words * LADE_TILE * 4);
+        if (n == LADE_TILE) {
+            bad |= put_blocks(row, g * block, q4, codes, scales);
+            continue;
+        }
+        bad |= put_blocks(row, g * block, q4, some, few);
+        lade_tile_some(codes, some, words, lane, n);
+        memcpy(scales + lane, few + lane, n * sizeof *few);
+    }
+    return bad;
 }
 
 static int pack_blocks(const struct lade_pack_job *j)
 {
     const bool q4 = j->t->source == LADE_SRC_Q4_0;
-    const size_t block_bytes = q4 ? 18 : 34, n_words = q4 ? 4 : 8;
-    const size_t groups = (size_t)j->layout.groups;
-    uint32_t *codes = (uint32_t *)(void *)j->dst, words[8];
-    uint16_t *scales = (uint16_t *)(void *)(j->dst + j->layout.scales);
-    int bad = 0;
-    for (int r = j->first; r < j->first + j->rows; r++) {
-        const size_t tile_no = (size_t)r / LADE_TILE, lane = (size_t)r % LADE_TILE;
-        const unsigned char *block =
-            j->src + (size_t)(lade_pack_run_at(j, r).row - j->first) * groups * block_bytes;
-        for (size_t g = 0; g < groups; g++, block += block_bytes) {
-            uint16_t scale;
-            memcpy(&scale, block, 2);
-            bad |= (scale & 0x7C00) == 0x7C00;
-            scales[(tile_no * groups + g) * LADE_TILE + lane] = scale;
-            if (q4)
-                split_q4_0(block, words);
-            else
-                split_q8_0(block, words);
-            uint32_t *to = codes + ((tile_no * groups + g) * n_words) * LADE_TILE + lane;
-            for (size_t w = 0; w < n_words; w++)
-                to[w * LADE_TILE] = words[w];
+    const size_t row_bytes = (size_t)j->layout.groups * (q4 ? 18 : 34);
+    const unsigned char *row[LADE_TILE];
+    bool bad = false;
+    for (int r = j->first, end = j->first + j->rows; r < end;) {
+        const int lane = r % LADE_TILE, most = LADE_TILE - lane;
+        const int n = most < end - r ? most : end - r;
+        for (int i = 0; i < LADE_TILE; i++) {
+            const int k =
+                i < lane || i >= lane + n ? r : r + i - lane; /* any row for lanes of others */
+            row[i] = j->src + (size_t)(lade_pack_run_at(j, k).row - j->first) * row_bytes;
         }
+        bad |= q4 ? pack_tile(j, row, r / LADE_TILE, (size_t)lane, (size_t)n, true)
+                  : pack_tile(j, row, r / LADE_TILE, (size_t)lane, (size_t)n, false);
+        r += n;
     }
     return bad ? lade_pack_bad(j, "a scale is infinite or not a number") : 0;
 }
