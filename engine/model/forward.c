@@ -216,6 +216,8 @@ static int run_layers(struct lade_forward *f, struct lade_state *st, const int32
             return -1;
         if (run_experts(f, i, n, err))
             return -1;
+        if (n > 1 && f->between)
+            f->between(f->between_user);
     }
     return 0;
 }

@@ -12,6 +12,9 @@
 #include "engine/model/state.h"
 #include "engine/model/weights.h"
 
+/* What may be done between two layers of a batch. */
+typedef void lade_between_fn(void *user);
+
 /* Activation buffers for batches of up to `batch` tokens, and the constants of rotary embedding.
  * On the device; one set serves any number of states, one forward pass at a time. */
 struct lade_forward {
@@ -34,6 +37,8 @@ struct lade_forward {
     int32_t *told;                    /* [2]: id and position of a token that is replayed */
     struct lade_recording *step;      /* one token through all layers, owned; see forward.c */
     const struct lade_state *step_of; /* that it works on; NULL: never ran op by op */
+    lade_between_fn *between;         /* NULL: nothing; not called for one token alone */
+    void *between_user;
     float *inv_freq;                  /* [rotary_dim / 2] */
     float rope_scale;
 };

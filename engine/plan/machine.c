@@ -55,19 +55,21 @@ static uint64_t read_stat(const char *dir, const char *key)
     return found;
 }
 
-/* Lowers *out to what one control group directory allows. Page cache of the group can be taken
- * back, so inactive file pages count as free. */
-static void apply_limit(struct lade_memory *out, const char *dir, const char *limit_name,
-                        const char *usage_name, const char *cache_key)
+/* Lowers *out to what one control group directory allows: its limit, if that is below the machine's
+ * RAM, and what is left of it, which may be less than a narrower group below has left. Page cache of
+ * the group can be taken back, so inactive file pages count as free. */
+static void apply_limit(struct lade_memory *out, uint64_t machine, const char *dir,
+                        const char *limit_name, const char *usage_name, const char *cache_key)
 {
     uint64_t limit, usage;
     if (!read_bytes(dir, limit_name, &limit) || !read_bytes(dir, usage_name, &usage) ||
-        limit >= out->total)
+        limit >= machine)
         return;
     uint64_t cache = read_stat(dir, cache_key);
     usage = usage > cache ? usage - cache : 0;
     uint64_t left = limit > usage ? limit - usage : 0;
-    out->total = limit;
+    if (limit < out->total)
+        out->total = limit;
     if (left < out->available)
         out->available = left;
 }
@@ -75,10 +77,11 @@ static void apply_limit(struct lade_memory *out, const char *dir, const char *li
 /* Walks from this process's group up to the root: any ancestor may hold the limit. */
 static void walk_group(struct lade_memory *out, const char *mount, char *group, bool v2)
 {
+    const uint64_t machine = out->total;
     for (;;) {
         char dir[PATH_MAX];
         if (snprintf(dir, sizeof dir, "%s%s", mount, group) < (int)sizeof dir)
-            apply_limit(out, dir, v2 ? "memory.max" : "memory.limit_in_bytes",
+            apply_limit(out, machine, dir, v2 ? "memory.max" : "memory.limit_in_bytes",
                         v2 ? "memory.current" : "memory.usage_in_bytes",
                         v2 ? "inactive_file" : "total_inactive_file");
         char *slash = strrchr(group, '/');

@@ -12,14 +12,16 @@
 #include "engine/plan/machine.h"
 
 static const uint64_t MOST_LEFT = 1u << 30, PART_LEFT = 16;
-static const double LOOK_EVERY = 0.1, GROW_AFTER = 10;
+static const double LOOK_EVERY = 0.02, GROW_AFTER = 10;
+/* Looks that pass until memory that is given back is there, about. */
+static const uint64_t LOOKS_AHEAD = 4;
 
 /* Stalls of 150 ms within 2 s: what a user may ask for without being root is multiples of 2 s. */
 static const char trigger[] = "some 150000 2000000";
 
 struct lade_watch {
     int psi;                 /* readable with POLLPRI after stalls; -1: none */
-    char events[PATH_MAX];   /* of the control group; "" = none */
+    char events[PATH_MAX];   /* of the control group, memory.events or memory.failcnt; "" = none */
     unsigned long long hits; /* its counters, added up */
     double looked;
 };
@@ -34,8 +36,10 @@ uint64_t lade_pressure_room(const struct lade_experts_room *now, uint64_t left, 
                             bool stalled)
 {
     uint64_t held = now->held < now->room ? now->held : now->room;
-    if (left < reserve / 2 || (stalled && left < reserve)) {
-        uint64_t lack = reserve - left;
+    uint64_t soon = now->claimed < reserve ? LOOKS_AHEAD * now->claimed : reserve;
+    soon = soon < reserve ? soon : reserve;
+    if (left < reserve / 2 || (left < reserve && (stalled || left < soon))) {
+        uint64_t lack = reserve - left + soon;
         return held > lack ? held - lack : 0;
     }
     if (now->room >= now->plan || left <= reserve + reserve / 2 || now->since < GROW_AFTER)
@@ -47,20 +51,36 @@ uint64_t lade_pressure_room(const struct lade_experts_room *now, uint64_t left, 
 
 /* ---- the system's numbers -------------------------------------------------------------------- */
 
-/* The directory of this process's control group, version 2; false where there is none. */
-static bool find_group(char dir[PATH_MAX])
+/* Whether a line of /proc/self/cgroup, NUMBER:CONTROLLERS:PATH, names the group that counts memory
+ * in version 2 (no controllers) or 1. */
+static const char *group_of(char *line, bool v2)
+{
+    char *controllers = strchr(line, ':'),
+         *path = controllers ? strchr(controllers + 1, ':') : NULL;
+    if (!path)
+        return NULL;
+    *path++ = '\0';
+    bool named = strstr(controllers, "memory");
+    return (v2 ? controllers[1] == '\0' : named) ? path : NULL;
+}
+
+/* A file of this process's control group: "" where it is not there. */
+static void find_file(char out[PATH_MAX], const char *name, bool v2)
 {
     char line[PATH_MAX];
-    bool found = false;
+    *out = '\0';
     FILE *f = fopen("/proc/self/cgroup", "re");
-    while (f && !found && fgets(line, sizeof line, f)) {
+    while (f && !*out && fgets(line, sizeof line, f)) {
         line[strcspn(line, "\n")] = '\0';
-        found = !strncmp(line, "0::", 3) &&
-                snprintf(dir, PATH_MAX, "/sys/fs/cgroup%s", line + 3) < PATH_MAX;
+        const char *group = group_of(line, v2);
+        int n = !group ? 0
+                       : snprintf(out, PATH_MAX, "/sys/fs/cgroup%s%s/%s", v2 ? "" : "/memory",
+                                  group, name);
+        if (n >= PATH_MAX || (n && access(out, R_OK)))
+            *out = '\0';
     }
     if (f)
         fclose(f);
-    return found;
 }
 
 static int open_trigger(const char *path)
@@ -73,12 +93,14 @@ static int open_trigger(const char *path)
     return -1;
 }
 
-/* How often the group ran into its limits so far. */
+/* How often the group ran into its limits so far: lines of a key and a number, or a number alone. */
 static unsigned long long count_hits(const char *path)
 {
     char key[32];
     unsigned long long value, sum = 0;
     FILE *f = *path ? fopen(path, "re") : NULL;
+    if (f && fscanf(f, "%llu", &value) == 1)
+        sum = value;
     while (f && fscanf(f, "%31s %llu", key, &value) == 2)
         if (!strcmp(key, "high") || !strcmp(key, "max"))
             sum += value;
@@ -89,20 +111,17 @@ static unsigned long long count_hits(const char *path)
 
 struct lade_watch *lade_watch_open(void)
 {
-    char dir[PATH_MAX], path[PATH_MAX + 32];
+    char path[PATH_MAX];
     struct lade_watch *w = calloc(1, sizeof *w);
     if (!w)
         return NULL;
-    w->psi = -1;
-    if (find_group(dir)) {
-        snprintf(path, sizeof path, "%s/memory.pressure", dir);
-        w->psi = open_trigger(path);
-        int n = snprintf(path, sizeof path, "%s/memory.events", dir);
-        if (n < PATH_MAX)
-            memcpy(w->events, path, (size_t)n + 1);
-    }
+    find_file(path, "memory.pressure", true);
+    w->psi = open_trigger(path);
     if (w->psi < 0)
         w->psi = open_trigger("/proc/pressure/memory");
+    find_file(w->events, "memory.events", true);
+    if (!*w->events)
+        find_file(w->events, "memory.failcnt", false);
     w->hits = count_hits(w->events);
     return w;
 }

@@ -2,14 +2,15 @@
  *
  * A plan is made for what was free when it was made. Other programs come later. So the free memory
  * is watched, and experts give way: where less than half of the reserve (lade_memory_reserve) is
- * left, or less than all of it while programs wait for memory, as much goes back as the reserve
- * lacks; where half as much again as the reserve has been free for a while, experts come back, up to
+ * left, or less than all of it while programs wait for memory or take it so fast that it would soon
+ * be gone, as much goes back as the reserve lacks, and as much again as they are likely to take
+ * before that helps; where half as much again as the reserve has been free for a while, experts come back, up to
  * the plan.
  *
  * Watched are MemAvailable and the limits of the control groups (machine.h), and for the moments
  * between two looks the kernel's pressure stall information: a trigger on the group's
- * memory.pressure or on /proc/pressure/memory, and the counters `high` and `max` of the group's
- * memory.events. None of these need be there. */
+ * memory.pressure or on /proc/pressure/memory, and how often the group ran into its limits (`high` and
+ * `max` of memory.events; memory.failcnt of version 1). None of these need be there. */
 #ifndef LADE_PLAN_PRESSURE_H
 #define LADE_PLAN_PRESSURE_H
 
@@ -27,7 +28,7 @@ struct lade_pressure {
 /* Where looks come from: false where there is nothing new to see. Called often, on one thread. */
 typedef bool lade_pressure_fn(void *user, struct lade_pressure *out);
 
-/* The system's. Looks at most ten times a second, and at once when programs stall. */
+/* The system's. Looks at most 50 times a second, and at once when programs stall. */
 struct lade_watch;
 struct lade_watch *lade_watch_open(void); /* NULL without memory, which is allowed below */
 void lade_watch_close(struct lade_watch *w);
@@ -42,6 +43,7 @@ struct lade_experts_room {
     uint64_t room; /* that they have now */
     uint64_t held; /* of this, what is really taken */
     double since;  /* seconds since the room changed */
+    uint64_t claimed; /* that others have taken since the last look */
 };
 
 /* The room they should have, when `left` bytes are free and `reserve` should be. Pure. */

@@ -94,6 +94,10 @@ static void *touched(size_t bytes)
 double lade_probe_ram(int threads)
 {
     double best = 0;
+    struct lade_memory memory;
+    lade_machine_memory(&memory);
+    if (memory.available < 2 * RAM_BYTES)
+        return 0; /* what is left is others' */
     threads = threads < 1 ? 1 : threads > MOST_THREADS ? MOST_THREADS : threads;
     struct reader *readers = calloc((size_t)threads, sizeof *readers);
     part *data = readers ? touched(RAM_BYTES) : NULL;

@@ -80,7 +80,6 @@ static void on_prefill(void *user, int done, int total)
     struct answer *a = user;
     struct lade_engine *e = a->e;
     double seconds = lade_now() - a->prefill_from;
-    lade_worker_watch(e);
     lade_worker_publish(e);
     pthread_mutex_lock(&e->lock);
     e->stats.prefill_tps = seconds > 0 ? done / seconds : 0;

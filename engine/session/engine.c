@@ -175,6 +175,7 @@ static int load(struct lade_engine *e, char *err)
     if (lade_model_load(e->model, on_load, e, &e->cancel_load, err) ||
         lade_session_open(&e->session, e->model, err))
         return -1;
+    lade_session_between(e->session, lade_worker_watch, e);
     lade_worker_publish(e);
     pthread_mutex_lock(&e->lock);
     snprintf(e->info.device, sizeof e->info.device, "%s", e->model->device);

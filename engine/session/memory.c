@@ -62,8 +62,17 @@ static void publish(struct lade_engine *e, uint64_t vram, uint64_t ram)
     pthread_mutex_unlock(&e->lock);
 }
 
-void lade_worker_watch(struct lade_engine *e)
+/* What others have taken since the last look: free memory and that of experts has become less. */
+static uint64_t claimed(struct lade_engine *e, uint64_t left, uint64_t held)
 {
+    uint64_t before = e->free_ram;
+    e->free_ram = left + held;
+    return less(before, e->free_ram);
+}
+
+void lade_worker_watch(void *engine)
+{
+    struct lade_engine *e = engine;
     struct lade_model *m = e->model;
     struct lade_pressure p = {0};
     struct lade_tiers_stats now;
@@ -73,8 +82,9 @@ void lade_worker_watch(struct lade_engine *e)
     double since = p.seconds - e->resized;
     uint64_t all = m->expert_bytes, plan_ram = m->place.ram_experts, plan = m->place.vram_experts;
     struct lade_experts_room ram = {plan_ram < all ? plan_ram : all, m->ram_room,
-                                    now.ram_experts_held, since};
-    struct lade_experts_room vram = {plan < all ? plan : all, m->vram_room, m->vram_room, since};
+                                    now.ram_experts_held, since,
+                                    claimed(e, p.ram_left, now.ram_experts_held)};
+    struct lade_experts_room vram = {plan < all ? plan : all, m->vram_room, m->vram_room, since, 0};
     uint64_t want_ram = lade_pressure_room(&ram, p.ram_left,
                                            reserve_of(p.ram_total, m->plan.machine.ram), p.stalled);
     /* Half as much: a card has no programs that did not ask for it. */

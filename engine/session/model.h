@@ -45,6 +45,10 @@ int lade_model_move(struct lade_model *m, struct lade_session *s, const struct l
 /* Gives experts that many bytes, at most what the placement says. */
 int lade_model_resize(struct lade_model *m, uint64_t ram, uint64_t vram, char *err);
 
+/* Calls `between` between two layers of a batch, where experts may be given another room; of one token
+ * alone it is not called. */
+void lade_session_between(struct lade_session *s, lade_between_fn *between, void *user);
+
 /* Before the model's placement changes: the session gives up its buffers. Afterwards, when the base
  * is where the model's devices and placement say: it brings its caches and state there, too. Fails
  * with the caches where they were; both may then be called again for the placement that was. */

@@ -21,6 +21,8 @@ struct lade_session {
     float *logits;       /* [vocab], or the `wanted` largest; of the last token */
     int32_t *top_ids;    /* [LADE_TOPK_MAX] of these */
     bool has_logits;     /* the device has those of the last token */
+    lade_between_fn *between; /* see lade_session_between */
+    void *between_user;
     int wanted, fetched; /* how many are wanted, and were fetched; 0 = all; fetched -1 = none */
     struct snapshot snapshots[SNAPSHOTS];
 };
@@ -28,8 +30,18 @@ struct lade_session {
 static int open_forward(struct lade_session *s, char *err)
 {
     struct lade_model *m = s->model;
-    return lade_forward_open(&s->forward, m->cat, &m->weights, m->tiers, &m->devices, m->batch,
-                             m->place.buffers == LADE_RAM, err);
+    if (lade_forward_open(&s->forward, m->cat, &m->weights, m->tiers, &m->devices, m->batch,
+                          m->place.buffers == LADE_RAM, err))
+        return -1;
+    s->forward.between = s->between;
+    s->forward.between_user = s->between_user;
+    return 0;
+}
+
+void lade_session_between(struct lade_session *s, lade_between_fn *between, void *user)
+{
+    s->between = s->forward.between = between;
+    s->between_user = s->forward.between_user = user;
 }
 
 int lade_session_open(struct lade_session **out, struct lade_model *m, char *err)

@@ -30,6 +30,7 @@ struct lade_engine {
     struct lade_session *session;
     struct lade_watch *watch;
     double resized; /* when experts last got another room, by the watch's clock */
+    uint64_t free_ram; /* that others had not taken at the last look, experts' not counted */
 
     atomic_bool cancel_load, cancel_answer;
 
@@ -61,8 +62,8 @@ void lade_worker_publish(struct lade_engine *e);
  * experts give way where memory is short. */
 void lade_worker_between(struct lade_engine *e);
 
-/* The second of these alone, also between two batches of a prompt (memory.c). */
-void lade_worker_watch(struct lade_engine *e);
+/* The second of these alone, also between two layers of a prompt (memory.c): a lade_between_fn. */
+void lade_worker_watch(void *engine);
 
 /* Answers one request on the engine thread: TEXT and PREFILL events, then one DONE or FAILED. */
 void lade_worker_answer(struct lade_engine *e, const struct lade_request *r);

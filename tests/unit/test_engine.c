@@ -410,6 +410,59 @@ static void test_memory_is_claimed(void **state)
     }
 }
 
+/* All memory is taken and given back from look to look. */
+static bool see_swings(void *user, struct lade_pressure *out)
+{
+    const uint64_t gib = (uint64_t)1 << 30;
+    int *looks = user;
+    uint64_t left = *looks % 2 ? 8 * gib : 0;
+    *looks += 1;
+    *out = (struct lade_pressure){.seconds = 100.0 * *looks,
+                                  .ram_total = 16 * gib,
+                                  .ram_left = left,
+                                  .vram_total = 16 * gib,
+                                  .vram_left = left};
+    return true;
+}
+
+/* Experts go and come back between any two layers of a prompt, and between any two tokens: the words
+ * stay the same. */
+static void test_memory_swings(void **state)
+{
+    (void)state;
+    static struct seen plain;
+    static const char *const names[] = {"cpu-tight", "full-gpu", "hybrid-heavy-gpu",
+                                        "stream-cached"};
+    static const char question[] = "one two three four five six seven eight nine ten";
+    struct lade_engine *e = start(MODEL);
+    ask(e, question, 6);
+    wait_for(e, &plain, &plain.done);
+    lade_engine_stop(e);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        static struct seen s;
+        int looks = 0;
+        struct lade_options opt = {.model = MODEL,
+                                   .threads = 2,
+                                   .context = 512,
+                                   .exact = true,
+                                   .batch = 16,
+                                   .strategy = names[i],
+                                   .plugin = test_plugin_path("lade-sim.so"),
+                                   .pressure = see_swings,
+                                   .pressure_user = &looks};
+        memset(&s, 0, sizeof s);
+        if (lade_engine_start(&e, &opt, err))
+            fail_msg("%s", err);
+        wait_for(e, &s, &s.ready);
+        ask(e, question, 6);
+        wait_for(e, &s, &s.done);
+        assert_int_equal(s.failed, 0);
+        assert_string_equal(s.text, plain.text);
+        lade_engine_stop(e);
+        assert_true(looks > 16 + 6); /* 8 layers, at least two batches */
+    }
+}
+
 /* On the CPU, with room for these bytes of experts. */
 static struct lade_engine *start_placed(const char *path, uint64_t ram_experts)
 {
@@ -489,6 +542,7 @@ int main(void)
         cmocka_unit_test(test_change_of_strategy),
         cmocka_unit_test(test_change_to_gpu),
         cmocka_unit_test(test_memory_is_claimed),
+        cmocka_unit_test(test_memory_swings),
         cmocka_unit_test(test_drive_is_pulled),
         cmocka_unit_test(test_stop_any_time),
     };
