@@ -8,9 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/checkpoint/file.h"
+#include "engine/clock.h"
 #include "tui/app_keys.h"
 #include "tui/editor.h"
 #include "tui/input.h"
@@ -44,12 +45,7 @@ static const char *file_in(enum paths_kind kind, const char *name, char out[PATH
 {
     if (paths_file(kind, name, out, NULL) != 0)
         return out[0] = '\0', NULL;
-    for (char *p = out + 1; *p; p++)
-        if (*p == '/') {
-            *p = '\0';
-            mkdir(out, 0700);
-            *p = '/';
-        }
+    lade_make_parents(out);
     return out;
 }
 
@@ -125,7 +121,7 @@ static bool take_keys(struct app *a)
 {
     struct keys_event ev;
     bool any = false;
-    while (!a->chat.quit && !editor_runs() && keys_next(&a->keys, &ev, chat_now())) {
+    while (!a->chat.quit && !editor_runs() && keys_next(&a->keys, &ev, lade_now())) {
         app_key(&a->chat, &a->screen, &ev);
         any = true;
     }
@@ -141,7 +137,7 @@ static void read_keys(struct app *a)
         return;
     }
     if (n > 0)
-        keys_feed(&a->keys, bytes, (size_t)n, chat_now());
+        keys_feed(&a->keys, bytes, (size_t)n, lade_now());
     take_keys(a);
 }
 
@@ -218,7 +214,7 @@ static void run(struct app *a)
         {.fd = a->chat.engine ? lade_engine_fd(a->chat.engine) : -1, .events = POLLIN},
     };
     while (!a->chat.quit) {
-        double now = chat_now();
+        double now = lade_now();
         bool typed = false;
         fds[0].fd = editor_runs() ? -1 : STDIN_FILENO;
         if (poll(fds, 3, (int)ceil(wait_time(a, now) * 1000)) < 0 && errno != EINTR)
@@ -233,7 +229,7 @@ static void run(struct app *a)
         if (fds[2].revents)
             read_engine(a);
         read_editor(a);
-        now = chat_now();
+        now = lade_now();
         if (a->chat.tick_now || now - a->ticked >= tick(a)) {
             chat_tick(&a->chat, now);
             a->ticked = now;

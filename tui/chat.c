@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "engine/clock.h"
 #include "tui/input.h"
 #include "tui/slash/slash.h"
 #include "tui/text/width.h"
@@ -16,13 +16,6 @@
 
 /* Seconds the finished board stays beside a conversation, so that its end is seen. */
 #define BOARD_STAYS 4.0
-
-double chat_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 void chat_init(struct chat *c, struct lade_engine *engine, struct history *history)
 {
@@ -137,7 +130,7 @@ void chat_send_waiting(struct chat *c)
     e->state = ENTRY_WAITING;
     snprintf(e->progress, sizeof e->progress, "reading");
     c->answer =
-        (struct chat_answer){.entry = e, .request = request, .began = chat_now(), .think_base = -1};
+        (struct chat_answer){.entry = e, .request = request, .began = lade_now(), .think_base = -1};
     c->asked = c->in_context = true;
     status_prefill(&c->status, 0, 0);
     chat_save_begin(c);
@@ -243,7 +236,7 @@ static void think_clock(struct chat *c, struct entry *e, double now)
 static void text_event(struct chat *c, const struct lade_event *ev)
 {
     struct entry *e = c->answer.entry;
-    double now = chat_now();
+    double now = lade_now();
     if (e->state == ENTRY_WAITING) {
         e->state = ENTRY_STREAMING;
         entry_changed(e);
@@ -260,7 +253,7 @@ static void prefill_event(struct chat *c, const struct lade_event *ev)
     status_prefill(&c->status, ev->done, ev->total);
     if (!e || e->state != ENTRY_WAITING || ev->total <= 0)
         return;
-    double share = (double)ev->done / ev->total, so_far = chat_now() - c->answer.began;
+    double share = (double)ev->done / ev->total, so_far = lade_now() - c->answer.began;
     int n =
         snprintf(e->progress, sizeof e->progress, "reading %d of %d tokens", ev->done, ev->total);
     char left[UNITS_MAX];
@@ -305,8 +298,9 @@ static void greet(struct chat *c, double seconds)
     chat_say(c, ENTRY_INFO, "**%s** is ready\n%s in %s%s%s%s%s\n\n%s%s", c->info.name,
              units_file(size, (double)c->info.bytes), units_seconds(time, seconds), dot,
              c->info.strategy, dot, c->info.device, c->bundled ? about_bundled : "",
-             c->transcript.n ? "" : "Type a message. / shows the commands, /resume the earlier "
-                                    "conversations.");
+             c->transcript.n ? ""
+                             : "Type a message. / shows the commands, /resume the earlier "
+                               "conversations.");
 }
 
 /* Answers are given from now on, as fast as what is home allows. */
@@ -330,7 +324,7 @@ static void ready_event(struct chat *c, const struct lade_event *ev)
     board_ready(&c->board, ev->seconds);
     status_model(&c->status, &c->info);
     if (c->asked || again)
-        c->board_until = chat_now() + BOARD_STAYS;
+        c->board_until = lade_now() + BOARD_STAYS;
     else if (!c->greeted)
         greet(c, ev->seconds);
     chat_send_waiting(c);
@@ -361,7 +355,7 @@ void chat_event(struct chat *c, const struct lade_event *ev)
         settings_defaults(&c->settings, &c->info.sampling);
         break;
     case LADE_EV_SHARD:
-        board_event(&c->board, ev, chat_now());
+        board_event(&c->board, ev, lade_now());
         break;
     case LADE_EV_READY:
         ready_event(c, ev);

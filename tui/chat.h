@@ -74,9 +74,6 @@ struct chat {
     bool tick_now;              /* the engine began or ended something: the gauges are old */
 };
 
-/* Monotonic seconds. */
-double chat_now(void);
-
 /* Takes the handles over (either may be NULL). */
 void chat_init(struct chat *c, struct lade_engine *engine, struct history *history);
 void chat_close(struct chat *c);

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <limits.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 
 #include <readline/history.h>
 
+#include "engine/checkpoint/file.h"
 #include "tui/input.h"
 #include "tui/text/buf.h"
 
@@ -40,22 +40,15 @@ static void escaped(struct buf *out, const char *text)
     buf_puts(out, "\n");
 }
 
-/* Writes what readline kept over a file that has grown to more than twice of it. */
+/* Writes what readline kept over a file that has grown to more than twice of it; where that does not
+ * work, the file goes on growing. */
 static void shorten(void)
 {
-    char temporary[PATH_MAX + 8];
-    snprintf(temporary, sizeof temporary, "%s.new", file);
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return;
     struct buf all = {0};
     HIST_ENTRY **list = history_list();
     for (int i = 0; list && list[i]; i++)
         escaped(&all, list[i]->line);
-    bool ok = write(fd, buf_text(&all), all.n) == (ssize_t)all.n;
-    ok = close(fd) == 0 && ok;
-    if (!ok || rename(temporary, file) != 0)
-        unlink(temporary);
+    lade_file_replace(file, buf_text(&all), all.n, NULL);
     buf_free(&all);
 }
 

@@ -1,14 +1,13 @@
 #include "tui/prefs.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/checkpoint/file.h"
 #include "tui/paths.h"
 
 char *prefs_get(const char *key, char *out, size_t n)
@@ -24,35 +23,25 @@ char *prefs_get(const char *key, char *out, size_t n)
     return out;
 }
 
-/* Makes the directory of a file, with those above it. */
-static void make_folder(const char *path)
-{
-    char folder[PATH_MAX];
-    snprintf(folder, sizeof folder, "%s", path);
-    for (char *p = folder + 1; *p; p++)
-        if (*p == '/') {
-            *p = '\0';
-            mkdir(folder, 0700);
-            *p = '/';
-        }
-}
-
 int prefs_set(const char *key, const char *value, char *err)
 {
-    char path[PATH_MAX], temporary[PATH_MAX + 8];
+    char path[PATH_MAX];
+    json_error_t why;
     if (paths_file(PATHS_CONFIG, "settings.json", path, err) != 0)
         return -1;
-    make_folder(path);
-    json_t *all = json_load_file(path, 0, NULL);
+    json_t *all = json_load_file(path, 0, &why);
+    if (!all && access(path, F_OK) != 0)
+        all = json_object();
     if (!json_is_object(all)) {
         json_decref(all);
-        all = json_object();
+        return lade_fail(err, "%s: not a JSON object%s%s; mend it or move it away", path,
+                         *why.text ? ": " : "", why.text);
     }
     json_object_set_new(all, key, json_string(value));
-    snprintf(temporary, sizeof temporary, "%s.new", path);
-    int rc = json_dump_file(all, temporary, JSON_INDENT(2) | JSON_SORT_KEYS);
+    char *text = json_dumps(all, JSON_INDENT(2) | JSON_SORT_KEYS);
     json_decref(all);
-    if (rc != 0 || rename(temporary, path) != 0)
-        return lade_fail(err, "%s: %s; make its directory writable", path, strerror(errno));
-    return 0;
+    int rc = text ? lade_file_replace(path, text, strlen(text), err)
+                  : lade_fail(err, "out of memory for %s", path);
+    free(text);
+    return rc;
 }

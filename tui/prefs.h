@@ -7,7 +7,8 @@
 /* Value of a key; "" if it was never set or the file cannot be read. */
 char *prefs_get(const char *key, char *out, size_t n);
 
-/* Keeps a value. The file is replaced as a whole, so that it is never half written. */
+/* Keeps a value. The file is replaced as a whole, so that it is never half written; one that is not
+ * ours to read (somebody edited it) is left as it is, and named. */
 int prefs_set(const char *key, const char *value, char *err);
 
 #endif

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "engine/clock.h"
 #include "tui/paths.h"
 #include "tui/pull_bars.h"
 
@@ -39,13 +39,6 @@ int pull_settings(struct lade_fetch_options *o, char models[PATH_MAX], char **to
     return 0;
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 static void set_text(struct pull_job *j, enum pull_state state, const char *text)
 {
     pthread_mutex_lock(&j->lock);
@@ -62,7 +55,7 @@ static void show(void *user, const struct lade_fetch_progress *p)
         snprintf(j->note, sizeof j->note, "%s", p->note);
         pull_clean(j->note);
     }
-    double rate = pull_rate_add(&j->rate, p->fetched, now());
+    double rate = pull_rate_add(&j->rate, p->fetched, lade_now());
     if (p->files)
         pull_lines(text, sizeof text - sizeof j->note - 1, p, rate, atomic_load(&j->width),
                    atomic_load(&j->utf8));

@@ -76,8 +76,7 @@ int lade_file_read(const char *path, size_t limit, char **text, size_t *len, cha
     return rc;
 }
 
-/* Makes the directories that a file needs, for the user alone; what fails shows when it is written. */
-static void make_parents(const char *path)
+void lade_make_parents(const char *path)
 {
     char copy[PATH_MAX];
     snprintf(copy, sizeof copy, "%s", path);
@@ -90,18 +89,32 @@ static void make_parents(const char *path)
     }
 }
 
-bool lade_file_replace(const char *path, const void *data, size_t len)
+static int write_all(int fd, const char *data, size_t len)
+{
+    for (size_t done = 0; done < len;) {
+        ssize_t n = write(fd, data + done, len - done);
+        if (n < 0 && errno != EINTR)
+            return -1;
+        done += n < 0 ? 0 : (size_t)n;
+    }
+    return fsync(fd);
+}
+
+int lade_file_replace(const char *path, const void *data, size_t len, char *err)
 {
     char temporary[PATH_MAX + 16];
-    make_parents(path);
+    lade_make_parents(path);
     snprintf(temporary, sizeof temporary, "%s.%d", path, (int)getpid());
-    FILE *f = fopen(temporary, "wbe");
-    bool done = f && fwrite(data, 1, len, f) == len;
-    if (f && fclose(f))
-        done = false;
-    if (done && rename(temporary, path))
-        done = false;
-    if (!done)
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int why = fd < 0 || write_all(fd, data, len) ? errno : 0;
+    if (fd >= 0 && close(fd) && !why)
+        why = errno;
+    if (!why && rename(temporary, path))
+        why = errno;
+    if (!why)
+        return 0;
+    if (fd >= 0)
         unlink(temporary);
-    return done;
+    return lade_fail(err, "%s: %s; make room there, and its directory writable", path,
+                     strerror(why));
 }

@@ -14,10 +14,14 @@ int lade_file_read(const char *path, size_t limit, char **text, size_t *len, cha
 /* "DIR/FILE" as a new string, or NULL without memory. */
 char *lade_path_join(const char *dir, const char *file);
 
+/* Makes the directories that a file needs (its path shorter than PATH_MAX), for the user alone. What
+ * cannot be made shows when the file is opened. */
+void lade_make_parents(const char *path);
+
 /* Makes `path` (shorter than PATH_MAX) a file of that content, and the directories that it needs, for
- * the user alone. Another lade may write too: a whole file takes the place of a whole file. False
- * where that did not work; what was there stays. */
-bool lade_file_replace(const char *path, const void *data, size_t len);
+ * the user alone. Whoever else writes and whenever the power goes, a whole file takes the place of a
+ * whole file; where this fails, the old one stays. */
+int lade_file_replace(const char *path, const void *data, size_t len, char *err);
 
 /* The part of a path after its last slash. */
 const char *lade_path_base(const char *path);

@@ -94,7 +94,7 @@ bool lade_habits_write(const char *path, const struct lade_catalog *cat, const d
     }
     head.check = lade_packed_check(file + sizeof head, bytes);
     memcpy(file, &head, sizeof head);
-    bool done = lade_file_replace(path, file, sizeof head + bytes);
+    bool done = lade_file_replace(path, file, sizeof head + bytes, NULL) == 0;
     free(file);
     return done;
 }

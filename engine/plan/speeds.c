@@ -178,7 +178,7 @@ void lade_speeds_keep(const struct lade_machine *probe, const char *format, cons
         keep(&probe->drive[i], drive_numbers, file, "drives", probe->drive[i].name, now);
     char *text = json_dumps(file, JSON_INDENT(1));
     if (text)
-        lade_file_replace(path, text, strlen(text));
+        lade_file_replace(path, text, strlen(text), NULL);
     free(text);
     json_decref(file);
 }

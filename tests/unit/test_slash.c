@@ -1,4 +1,5 @@
 /* The chat's commands: parsing, completion, settings. */
+#include "engine/clock.h"
 #include "tui/slash/slash.h"
 
 #include <setjmp.h>
@@ -83,7 +84,7 @@ enum { PATIENCE = 12000 }; /* ticks of 10 ms: two minutes, for the slowest machi
 /* One turn of the loop. */
 static void turn(void)
 {
-    chat_tick(&chat, chat_now());
+    chat_tick(&chat, lade_now());
     nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 }
 
@@ -155,7 +156,7 @@ static void pull_beside_the_chat(void **state)
     assert_non_null(strstr(buf_text(&last()->text), "one at a time"));
     chat_new(&chat); /* the notice goes, the download does not */
     assert_int_equal(chat.transcript.n, 0);
-    chat_tick(&chat, chat_now());
+    chat_tick(&chat, lade_now());
     assert_int_equal(chat.transcript.n, 1);
     slash_run(&chat, "/pull stop");
     assert_non_null(strstr(buf_text(&tick_until(ENTRY_ERROR)->text), "cancelled"));

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "engine/clock.h"
 #include "engine/model/state.h"
 #include "engine/plan/machine.h"
 #include "tui/cmd/bandwidth.h"
@@ -38,13 +38,6 @@ struct row {
     double bytes_per_token, gbps, peak_gbps, of_peak;
     struct lade_traffic experts; /* of the last repetition's decode */
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static int by_value(const void *a, const void *b)
 {
@@ -146,23 +139,23 @@ static int measure_once(struct bench *b, int depth, int k, char *err)
     if (depth && sync_to(b, depth, err))
         return -1;
     if (o->prefill) {
-        double begin = now();
+        double begin = lade_now();
         at += o->prefill;
         if (sync_to(b, at, err))
             return -1;
-        b->prefill[k] = o->prefill / (now() - begin);
+        b->prefill[k] = o->prefill / (lade_now() - begin);
     }
     if (o->tokens && at == 0 && sync_to(b, ++at, err))
         return -1;
     struct lade_traffic before, after;
     lade_model_traffic(b->model, &before);
-    double begin = now();
+    double begin = lade_now();
     for (int i = 0; i < o->tokens; i++) {
         if (lade_session_push(b->session, b->ids[at++], err))
             return -1;
     }
     if (o->tokens)
-        b->decode[k] = o->tokens / (now() - begin);
+        b->decode[k] = o->tokens / (lade_now() - begin);
     lade_model_traffic(b->model, &after);
     b->experts = lade_traffic_between(&before, &after);
     return 0;
@@ -262,9 +255,9 @@ int cmd_bench(const struct options *o)
         options_engine(o, path, false, &opt);
         b.threads = o->threads ? o->threads : lade_machine_cores();
         b.memory = bandwidth_open(b.threads);
-        double begin = now();
+        double begin = lade_now();
         rc = lade_model_open(&b.model, &opt, NULL, NULL, NULL, err);
-        b.load_s = now() - begin;
+        b.load_s = lade_now() - begin;
     }
     if (rc == 0)
         rc = setup(&b, err);

@@ -3,10 +3,10 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "engine/checkpoint/packed.h"
+#include "engine/clock.h"
 #include "engine/tiers/packer.h"
 #include "tui/cmd/cmd.h"
 #include "tui/meters/units.h"
@@ -28,18 +28,11 @@ struct view {
     bool any;
 };
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 /* A line that is drawn over, on a terminal. */
 static void show(void *user, const struct lade_pack_progress *p)
 {
     struct view *v = user;
-    double t = now();
+    double t = lade_now();
     if (!v->any)
         v->before = p->done;
     v->any = true;
@@ -89,7 +82,7 @@ int cmd_pack(const struct options *o)
         dirs[i + 1] = o->args[i];
     struct lade_pack_options opt = {
         .model = path, .dirs = dirs, .n_dirs = o->n_args + 1, .mirror = o->mirror};
-    struct view v = {.began = now()};
+    struct view v = {.began = lade_now()};
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESETHAND};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
@@ -97,7 +90,7 @@ int cmd_pack(const struct options *o)
     if (v.drawn > 0)
         fputs("\r\033[K", stderr);
     if (rc == 0)
-        rc = print_result(o, path, now() - v.began, err);
+        rc = print_result(o, path, lade_now() - v.began, err);
     if (rc == 0)
         return EXIT_DONE;
     int code = report_failed(o->json, err);

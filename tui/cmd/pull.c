@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "engine/clock.h"
 #include "tui/cmd/cmd.h"
 #include "tui/meters/units.h"
 #include "tui/output.h"
@@ -35,13 +35,6 @@ struct view {
     int n_files;
     uint64_t bytes, fetched;
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static int columns(void)
 {
@@ -91,7 +84,7 @@ static void say_done(struct view *v, const struct lade_fetch_progress *p)
 static void draw(struct view *v, const struct lade_fetch_progress *p)
 {
     char text[PULL_TEXT];
-    double rate = pull_rate_add(&v->rate, p->fetched, now());
+    double rate = pull_rate_add(&v->rate, p->fetched, lade_now());
     v->drawn = pull_lines(text, sizeof text, p, rate, columns() - 1, v->utf8);
     fprintf(stderr, "%s\n", text);
 }
@@ -151,14 +144,14 @@ int cmd_pull(const struct options *o)
     v.utf8 = width_utf8();
     sigaction(SIGINT, &action, NULL); /* a second one ends the program at once: nothing is lost */
     sigaction(SIGTERM, &action, NULL);
-    double start = now();
+    double start = lade_now();
     int rc = lade_fetch(&fetch, show, &v, &interrupted, path, err);
     if (!v.quiet)
         erase(&v);
     free(token);
     free(v.said);
     if (rc == 0)
-        rc = print_result(o, &v, path, now() - start, err);
+        rc = print_result(o, &v, path, lade_now() - start, err);
     if (rc == 0)
         return EXIT_DONE;
     report_failed(o->json, err);
