@@ -136,7 +136,7 @@ $(BUILD)/tests/unit/test_kernels%: $(BUILD)/tests/unit/test_kernels%.o $(BUILD)/
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
 $(BUILD)/tests/bench/bench_kernel%: $(BUILD)/tests/bench/bench_kernel%.o $(BUILD)/libkernels.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
-$(BUILD)/tests/gpu/%: $(BUILD)/tests/gpu/%.o $(BUILD)/libkernels.a
+$(BUILD)/tests/gpu/bench_gpu: $(BUILD)/tests/gpu/bench_gpu.o $(BUILD)/tests/gpu/bench_model.o $(BUILD)/libkernels.a
 	$(CC) $(LDFLAGS) -o $@ $^ -lm -ldl
 $(BUILD)/tests/unit/test_history%: $(BUILD)/tests/unit/test_history%.o $(BUILD)/libhistory.a
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)

@@ -6,399 +6,23 @@
  * stands the share of what the card was measured to read. Weights are random.
  *
  * Needs the kernels' library and the plug-in, nothing of the engine. */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "kernels/plugin.h"
+#include "kernels/blocks.h"
+#include "tests/gpu/bench_model.h"
 
-enum {
-    HIDDEN = 2048,
-    FF = 512,
-    USED = 10,
-    HEADS = 16,
-    KV_HEADS = 2,
-    HEAD = 256,
-    ROTARY = 64,
-    KEY_HEADS = 16,
-    VALUE_HEADS = 32,
-    DIM = 128,
-    KERNEL = 4,
-    QKVZ = 12288,
-    CHANNELS = 8192,
-    MIXED = 4096,
-    QUERY = 8192,
-    GROUP = 128,
-    TOP = 20,
-};
-
-struct layer {
-    bool attention;
-    struct lade_matrix in, second, third, out, router; /* qkvz, ba; or q, k, v */
-    struct lade_expert shared, *experts;
-    float *in_norm, *post_norm, *shared_gate;
-    float *conv, *decay, *dt_bias, *norm, *conv_state, *state;
-    float *q_norm, *k_norm;
-    void *k_cache, *v_cache;
-};
-
-static const struct lade_ops *ops;
-static struct lade_device *dev;
-static char err[LADE_ERR];
-
-static int layers = 48, experts = 512, vocab = 151936, batch = 2048, context = 33792;
-static struct layer *layer;
-static struct lade_matrix embed, head;
-static float *final_norm, *inv_freq;
-static float *x, *h, *y, *a, *b, *c, *mixed, *router, *weights, *logits, *top;
-static int32_t *ids, *top_ids, *told;
-static size_t expert_bytes, weight_bytes;
 static double peak; /* bytes per second that the card reads */
 static FILE *json;
 static bool first_row = true;
-
-static _Noreturn void die(const char *format, ...)
-{
-    va_list ap;
-    va_start(ap, format);
-    fprintf(stderr, "bench_gpu: ");
-    vfprintf(stderr, format, ap);
-    fprintf(stderr, "\n");
-    va_end(ap);
-    exit(1);
-}
-
-#define DO(call)                                                                                   \
-    do {                                                                                           \
-        if (ops->call)                                                                             \
-            die("%s", err);                                                                        \
-    } while (0)
 
 static double now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static uint32_t rng(void)
-{
-    static uint32_t state = 1;
-    state = state * 1664525u + 1013904223u;
-    return state >> 8;
-}
-
-/* ---- weights ---- */
-
-static void *get(size_t bytes)
-{
-    void *p;
-    DO(alloc(dev, &p, bytes, err));
-    return p;
-}
-
-static float *constant(size_t n, float value)
-{
-    float *host = malloc(n * sizeof *host);
-    if (!host)
-        die("out of memory");
-    for (size_t i = 0; i < n; i++)
-        host[i] = value;
-    float *p = get(n * sizeof *host);
-    DO(upload(dev, p, host, n * sizeof *host, err));
-    free(host);
-    return p;
-}
-
-static struct lade_matrix_layout layout_of(const struct lade_matrix *m)
-{
-    struct lade_matrix_layout l;
-    if (lade_matrix_layout(m, &l))
-        die("no layout for %d x %d", m->rows, m->cols);
-    return l;
-}
-
-/* Random codes, and scales and floats of the size that weights have. */
-static void fill(const struct lade_matrix *m, unsigned char *host)
-{
-    struct lade_matrix_layout l = layout_of(m);
-    for (size_t i = 0; i + 4 <= l.bytes; i += 4) {
-        uint32_t word = rng() ^ rng() << 20;
-        memcpy(host + i, &word, 4);
-    }
-    uint16_t *half = (uint16_t *)host;
-    float *full = (float *)host;
-    if (m->type == LADE_Q4 || m->type == LADE_Q8)
-        for (size_t i = 0; i < (size_t)l.tiles * (size_t)l.groups * LADE_TILE; i++)
-            ((uint16_t *)(host + l.scales))[i] = (uint16_t)(0x1400 + rng() % 1024);
-    else if (m->type == LADE_BF16)
-        for (size_t i = 0; i < l.bytes / 2; i++)
-            half[i] = (uint16_t)(0x3c00 | (half[i] & 0x807f));
-    else
-        for (size_t i = 0; i < l.bytes / 4; i++)
-            full[i] = (float)((int)rng() - (1 << 23)) * 0x1p-28f;
-}
-
-static struct lade_matrix shape(enum lade_type type, int rows, int cols)
-{
-    bool packed = type == LADE_Q4 || type == LADE_Q8;
-    return (struct lade_matrix){
-        .type = type, .rows = rows, .cols = cols, .group = packed ? GROUP : 0};
-}
-
-static struct lade_matrix make(enum lade_type type, int rows, int cols)
-{
-    struct lade_matrix m = shape(type, rows, cols);
-    size_t bytes = layout_of(&m).bytes;
-    unsigned char *host = malloc(bytes);
-    void *p = get(bytes);
-    if (!host)
-        die("out of memory");
-    fill(&m, host);
-    DO(upload(dev, p, host, bytes, err));
-    free(host);
-    m.data = p;
-    weight_bytes += bytes;
-    return m;
-}
-
-static void make_mixer(struct layer *l)
-{
-    if (l->attention) {
-        size_t cache = (size_t)KV_HEADS * (size_t)context * HEAD * 2;
-        l->in = make(LADE_Q8, QUERY, HIDDEN);
-        l->second = make(LADE_Q8, KV_HEADS * HEAD, HIDDEN);
-        l->third = make(LADE_Q8, KV_HEADS * HEAD, HIDDEN);
-        l->q_norm = constant(HEAD, 1);
-        l->k_norm = constant(HEAD, 1);
-        l->k_cache = get(cache);
-        l->v_cache = get(cache);
-    } else {
-        l->in = make(LADE_Q8, QKVZ, HIDDEN);
-        l->second = make(LADE_Q8, 2 * VALUE_HEADS, HIDDEN);
-        l->conv = constant(CHANNELS * KERNEL, 0.3f);
-        l->decay = constant(VALUE_HEADS, -0.5f);
-        l->dt_bias = constant(VALUE_HEADS, 0.1f);
-        l->norm = constant(DIM, 1);
-        l->conv_state = constant((KERNEL - 1) * CHANNELS, 0);
-        l->state = constant(VALUE_HEADS * DIM * DIM, 0);
-    }
-    l->out = make(LADE_Q8, HIDDEN, MIXED);
-}
-
-/* One expert is made on the host; the others are copies of it at their own places. */
-static void make_experts(struct layer *l)
-{
-    static unsigned char *first;
-    struct lade_matrix parts[3] = {shape(LADE_Q4, FF, HIDDEN), shape(LADE_Q4, FF, HIDDEN),
-                                   shape(LADE_Q4, HIDDEN, FF)};
-    size_t at[3], bytes = 0;
-    for (int i = 0; i < 3; i++) {
-        at[i] = bytes;
-        bytes += (layout_of(&parts[i]).bytes + 255) / 256 * 256;
-    }
-    expert_bytes = bytes;
-    if (!first) {
-        unsigned char *host = calloc(1, bytes);
-        if (!host)
-            die("out of memory");
-        for (int i = 0; i < 3; i++)
-            fill(&parts[i], host + at[i]);
-        first = get(bytes);
-        DO(upload(dev, first, host, bytes, err));
-        free(host);
-    }
-    unsigned char *all = get(bytes * (size_t)experts);
-    l->experts = calloc((size_t)experts, sizeof *l->experts);
-    if (!l->experts)
-        die("out of memory");
-    for (int e = 0; e < experts; e++) {
-        unsigned char *p = all + bytes * (size_t)e;
-        DO(copy(dev, p, first, bytes, err));
-        struct lade_matrix *m[] = {&l->experts[e].gate, &l->experts[e].up, &l->experts[e].down};
-        for (int i = 0; i < 3; i++) {
-            *m[i] = parts[i];
-            m[i]->data = p + at[i];
-        }
-    }
-    weight_bytes += bytes * (size_t)experts;
-    DO(table(dev, l->experts, experts, 1, err));
-}
-
-static void make_model(void)
-{
-    layer = calloc((size_t)layers, sizeof *layer);
-    if (!layer)
-        die("out of memory");
-    embed = make(LADE_BF16, vocab, HIDDEN);
-    head = make(LADE_BF16, vocab, HIDDEN);
-    final_norm = constant(HIDDEN, 1);
-    for (int i = 0; i < layers; i++) {
-        struct layer *l = &layer[i];
-        l->attention = i % 4 == 3;
-        make_mixer(l);
-        l->in_norm = constant(HIDDEN, 1);
-        l->post_norm = constant(HIDDEN, 1);
-        l->shared_gate = constant(HIDDEN, 0.01f);
-        l->router = make(LADE_BF16, experts, HIDDEN);
-        l->shared = (struct lade_expert){make(LADE_Q8, FF, HIDDEN), make(LADE_Q8, FF, HIDDEN),
-                                         make(LADE_Q8, HIDDEN, FF)};
-        make_experts(l);
-    }
-    DO(sync(dev, err));
-}
-
-static void make_buffers(void)
-{
-    size_t n = (size_t)batch * sizeof(float);
-    float freq[ROTARY / 2];
-    x = get(n * HIDDEN), h = get(n * HIDDEN), y = get(n * HIDDEN);
-    a = get(n * QKVZ), b = get(n * KV_HEADS * HEAD), c = get(n * KV_HEADS * HEAD);
-    mixed = get(n * MIXED);
-    router = get(n * (size_t)experts), weights = get(n * USED), ids = get(n * USED);
-    logits = get((size_t)vocab * sizeof(float));
-    top = get(TOP * sizeof(float)), top_ids = get(TOP * sizeof(int32_t));
-    inv_freq = get(sizeof freq);
-    for (int i = 0; i < ROTARY / 2; i++)
-        freq[i] = 1.0f / (1.0f + 100.0f * (float)(i * i));
-    DO(upload(dev, inv_freq, freq, sizeof freq, err));
-    DO(host_alloc(dev, (void **)&told, 2 * sizeof *told, err)); /* id and position */
-}
-
-/* ---- one pass ---- */
-
-static void do_in(struct layer *l, int n)
-{
-    struct lade_matmul j[] = {{a, h, &l->in}, {b, h, &l->second}, {c, h, &l->third}};
-    DO(matmul(dev, j, l->attention ? 3 : 2, n, err));
-}
-
-static void do_out(struct layer *l, int n)
-{
-    struct lade_matmul j = {y, mixed, &l->out};
-    DO(matmul(dev, &j, 1, n, err));
-}
-
-static void do_attention(struct layer *l, int n, int pos, const int32_t *pos_at)
-{
-    struct lade_attention t = {.n = n,
-                               .pos = pos,
-                               .pos_at = pos_at,
-                               .heads = HEADS,
-                               .kv_heads = KV_HEADS,
-                               .head_dim = HEAD,
-                               .rotary_dim = ROTARY,
-                               .q = a,
-                               .k = b,
-                               .v = c,
-                               .q_norm = l->q_norm,
-                               .k_norm = l->k_norm,
-                               .eps = 1e-6f,
-                               .inv_freq = inv_freq,
-                               .rope_scale = 1,
-                               .cache_type = LADE_F16,
-                               .k_cache = l->k_cache,
-                               .v_cache = l->v_cache,
-                               .capacity = context,
-                               .out = mixed};
-    DO(attention(dev, &t, err));
-}
-
-static void do_delta(struct layer *l, int n)
-{
-    struct lade_deltanet t = {.n = n,
-                              .key_heads = KEY_HEADS,
-                              .value_heads = VALUE_HEADS,
-                              .key_dim = DIM,
-                              .value_dim = DIM,
-                              .kernel = KERNEL,
-                              .qkvz = a,
-                              .ba = b,
-                              .conv = l->conv,
-                              .decay = l->decay,
-                              .dt_bias = l->dt_bias,
-                              .norm = l->norm,
-                              .eps = 1e-6f,
-                              .conv_state = l->conv_state,
-                              .state = l->state,
-                              .out = mixed};
-    DO(deltanet(dev, &t, err));
-}
-
-static void do_router(struct layer *l, int n)
-{
-    struct lade_matmul j = {router, h, &l->router};
-    DO(matmul(dev, &j, 1, n, err));
-}
-
-static void do_route(int n)
-{
-    struct lade_route t = {.n = n,
-                           .experts = experts,
-                           .k = USED,
-                           .renormalize = true,
-                           .logits = router,
-                           .ids = ids,
-                           .weights = weights};
-    DO(route(dev, &t, err));
-}
-
-static void do_moe(struct layer *l, int n)
-{
-    struct lade_moe t = {.n = n,
-                         .dim = HIDDEN,
-                         .k = USED,
-                         .n_experts = experts,
-                         .x = h,
-                         .ids = ids,
-                         .weights = weights,
-                         .experts = l->experts,
-                         .version = 1,
-                         .shared = &l->shared,
-                         .shared_gate = l->shared_gate,
-                         .y = x};
-    DO(moe(dev, &t, err));
-}
-
-static void do_head(void)
-{
-    struct lade_matmul j = {logits, h, &head};
-    DO(matmul(dev, &j, 1, 1, err));
-}
-
-static void do_topk(void)
-{
-    struct lade_topk t = {.n = vocab, .k = TOP, .logits = logits, .values = top, .ids = top_ids};
-    DO(topk(dev, &t, err));
-}
-
-/* n tokens from `pos` on; recorded ones take id and position from `told` when they run. */
-static void pass(const int32_t *host_ids, int n, int pos, bool recorded)
-{
-    if (recorded)
-        DO(embed_at(dev, x, &embed, told, n, err));
-    else
-        DO(embed(dev, x, &embed, host_ids, n, err));
-    for (int i = 0; i < layers; i++) {
-        struct layer *l = &layer[i];
-        DO(rmsnorm(dev, h, x, NULL, l->in_norm, n, HIDDEN, 1e-6f, err));
-        do_in(l, n);
-        if (l->attention)
-            do_attention(l, n, pos, recorded ? told + 1 : NULL);
-        else
-            do_delta(l, n);
-        do_out(l, n);
-        DO(rmsnorm(dev, h, x, y, l->post_norm, n, HIDDEN, 1e-6f, err));
-        do_router(l, n);
-        do_route(n);
-        do_moe(l, n);
-    }
-    float *last = x + (size_t)(n - 1) * HIDDEN;
-    DO(rmsnorm(dev, h, last, NULL, final_norm, 1, HIDDEN, 1e-6f, err));
-    do_head();
-    do_topk();
 }
 
 /* ---- measuring ---- */
@@ -475,11 +99,6 @@ static void measure(const char *name, work_fn *work, int n, int arg, int only, d
     report(name, 0, seconds[ROUNDS / 2], bytes);
 }
 
-static void w_norm(struct layer *l, int n, int arg)
-{
-    (void)arg;
-    DO(rmsnorm(dev, h, x, y, l->post_norm, n, HIDDEN, 1e-6f, err));
-}
 static void w_in(struct layer *l, int n, int arg)
 {
     (void)arg;
@@ -502,11 +121,6 @@ static void w_router(struct layer *l, int n, int arg)
     (void)arg;
     do_router(l, n);
 }
-static void w_route(struct layer *l, int n, int arg)
-{
-    (void)l, (void)arg;
-    do_route(n);
-}
 static void w_moe(struct layer *l, int n, int arg)
 {
     (void)arg;
@@ -515,7 +129,7 @@ static void w_moe(struct layer *l, int n, int arg)
 static void w_head(struct layer *l, int n, int arg)
 {
     (void)l, (void)n, (void)arg;
-    do_head();
+    do_head(0);
 }
 static void w_topk(struct layer *l, int n, int arg)
 {
@@ -534,25 +148,76 @@ static double expert_share(void)
     return (double)expert_bytes * USED + size_of(&s->gate) + size_of(&s->up) + size_of(&s->down);
 }
 
+/* ---- formats of GGUF ---- */
+
+enum { BLOCK_BYTES = 256 << 20 /* of weights, more than caches hold */, BLOCK_TOKENS = 512 };
+
+static const char *block_memory; /* any bytes: what they mean does not matter to the time */
+static int block_rows;
+
+static struct lade_matrix block_matrix(int type, size_t index)
+{
+    struct lade_matrix m = {
+        .type = LADE_BLOCKS, .rows = block_rows, .cols = HIDDEN, .block = (uint8_t)type};
+    size_t bytes = (layout_of(&m).bytes + 255) / 256 * 256;
+    m.data = block_memory + index % (BLOCK_BYTES / bytes) * bytes;
+    return m;
+}
+
+static void w_block(struct layer *l, int n, int type)
+{
+    struct lade_matrix m = block_matrix(type, (size_t)(l - layer));
+    struct lade_matmul j = {a, x, &m};
+    DO(matmul(dev, &j, 1, n, err));
+}
+
+/* As wide as qkvz. With small batches, where there is no GPU, a few of them. */
+static void each_block(void)
+{
+    const bool small = batch < BLOCK_TOKENS;
+    char name[64];
+    unsigned char *host = malloc(BLOCK_BYTES / 16);
+    char *p = get(BLOCK_BYTES);
+    if (!host)
+        die("out of memory");
+    for (size_t i = 0; i < BLOCK_BYTES / 16; i++)
+        host[i] = (unsigned char)rng();
+    for (size_t i = 0; i < 16; i++)
+        DO(upload(dev, p + i * (BLOCK_BYTES / 16), host, BLOCK_BYTES / 16, err));
+    free(host);
+    block_memory = p;
+    block_rows = small ? 16 : QKVZ;
+    for (int type = 0; type < LADE_N_BLOCKS; type += small ? 7 : 1) {
+        struct lade_matrix m = block_matrix(type, 0);
+        snprintf(name, sizeof name, "%s %d x %d", lade_blocks[type].name, m.rows, m.cols);
+        measure(name, w_block, 1, type, -1, size_of(&m));
+        if (small)
+            continue;
+        snprintf(name, sizeof name, "%d x %s", BLOCK_TOKENS, lade_blocks[type].name);
+        measure(name, w_block, BLOCK_TOKENS, type, -1, 0);
+    }
+    ops->free(dev, p);
+}
+
+/* ---- */
+
 static void each_op(void)
 {
     char name[64];
     const struct layer *d = &layer[0], *t = &layer[layers > 3 ? 3 : 0];
     double kv = 2.0 * KV_HEADS * HEAD * 2, state = 2.0 * VALUE_HEADS * DIM * DIM * 4;
-    measure("rmsnorm+add", w_norm, 1, 0, -1, 3.0 * HIDDEN * 4);
-    measure("qkvz+ba int8", w_in, 1, 0, 0, size_of(&d->in) + size_of(&d->second));
-    measure("q+k+v int8", w_in, 1, 0, 1,
+    measure("norm, qkvz+ba int8", w_in, 1, 0, 0, size_of(&d->in) + size_of(&d->second));
+    measure("norm, q+k+v int8", w_in, 1, 0, 1,
             size_of(&t->in) + size_of(&t->second) + size_of(&t->third));
     measure("out int8", w_out, 1, 0, -1, size_of(&d->out));
-    measure("router bf16", w_router, 1, 0, -1, size_of(&d->router));
-    measure("route", w_route, 1, 0, -1, 0);
+    measure("norm, router bf16, top 10", w_router, 1, 0, -1, size_of(&d->router));
     measure("moe 10+1", w_moe, 1, 0, -1, expert_share());
     measure("deltanet", w_mixer, 1, 0, 0, state);
     for (int pos = 1024; pos < context; pos *= 32) {
         snprintf(name, sizeof name, "attention at %d", pos);
         measure(name, w_mixer, 1, pos, 1, kv * pos);
     }
-    measure("head bf16", w_head, 1, 0, -1, size_of(&head));
+    measure("norm, head bf16", w_head, 1, 0, -1, size_of(&head));
     measure("top 20 of the vocabulary", w_topk, 1, 0, -1, 4.0 * vocab);
     if (batch < 512)
         return;
@@ -561,9 +226,9 @@ static void each_op(void)
 #define LARGE(title, work, only)                                                                   \
     snprintf(name + at, sizeof name - at, title);                                                  \
     measure(name, work, batch, 0, only, 0)
-    LARGE("qkvz+ba", w_in, 0);
+    LARGE("norm, qkvz+ba", w_in, 0);
     LARGE("out", w_out, -1);
-    LARGE("router", w_router, -1);
+    LARGE("norm, router, top 10", w_router, -1);
     LARGE("moe", w_moe, -1);
     LARGE("deltanet", w_mixer, 0);
     LARGE("attention", w_mixer, 1);
@@ -674,7 +339,8 @@ static void open_plugin(const char *path)
                                  .kernel = KERNEL,
                                  .experts = experts,
                                  .experts_used = USED,
-                                 .expert_rows = FF};
+                                 .expert_rows = FF,
+                                 .tables = layers};
     struct lade_device_config cfg = {0};
     struct lade_device_rates rates;
     ops = lade_plugin_open(path, err);
@@ -719,6 +385,7 @@ int main(int argc, char **argv)
         host_ids[i] = (int32_t)(rng() % (uint32_t)vocab);
     pass(host_ids, 1, 0, false);
     each_op();
+    each_block();
     whole_tokens(host_ids);
     prompts(host_ids);
     struct lade_device_memory m;
