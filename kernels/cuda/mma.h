@@ -7,8 +7,8 @@
  *   C (16 x 8)   c[0], c[1] row g, columns 2t, 2t+1;  c[2], c[3] row g+8
  * The order of k is free as long as A and B agree.
  *
- * Where there are no such cores (compute capability below 8, the emulator) the twins exchange the
- * fragments between the lanes of the warp. All lanes must call together. */
+ * Where there is no such instruction (products of bf16 below compute capability 8, the emulator) the
+ * twins exchange the fragments between the lanes of the warp. All lanes must call together. */
 #ifndef LADE_CUDA_MMA_H
 #define LADE_CUDA_MMA_H
 
@@ -21,6 +21,12 @@
 #define GPU_TENSOR_CORES 1
 #else
 #define GPU_TENSOR_CORES 0
+#endif
+/* What 7.5 has of it, too: matrices from shared memory, products of f16. */
+#ifdef __CUDA_ARCH__
+#define GPU_MATRICES 1
+#else
+#define GPU_MATRICES 0
 #endif
 
 enum { GPU_WARP = 32 };
@@ -99,25 +105,10 @@ __device__ static inline uint32_t half_fma(uint32_t a, uint32_t b, uint32_t c)
 /* ---- products -------------------------------------------------------------------------------- */
 
 #if !GPU_TENSOR_CORES
+#ifdef LADE_EMULATOR_H
 struct mma_operands {
     uint32_t a[4], b[2];
 };
-
-/* What every lane gave, to every lane. */
-__device__ static inline void mma_exchange(struct mma_operands all[GPU_WARP],
-                                           const struct mma_operands &own)
-{
-#ifdef LADE_EMULATOR_H
-    lade_emulator_gather(all, own);
-#else
-    for (int lane = 0; lane < GPU_WARP; lane++) {
-        for (int i = 0; i < 4; i++)
-            all[lane].a[i] = __shfl_sync(GPU_ALL_LANES, own.a[i], lane);
-        for (int i = 0; i < 2; i++)
-            all[lane].b[i] = __shfl_sync(GPU_ALL_LANES, own.b[i], lane);
-    }
-#endif
-}
 
 template <float (*low)(uint32_t), float (*high)(uint32_t)>
 __device__ static inline void mma_twin(float c[4], const uint32_t a[4], const uint32_t b[2])
@@ -125,7 +116,7 @@ __device__ static inline void mma_twin(float c[4], const uint32_t a[4], const ui
     const int lane = (int)threadIdx.x % GPU_WARP, g = lane / 4, t = lane % 4;
     const struct mma_operands own = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
     struct mma_operands all[GPU_WARP];
-    mma_exchange(all, own);
+    lade_emulator_gather(all, own);
     for (int i = 0; i < 4; i++) { /* the lanes that hold the row's and the columns' parts */
         const uint32_t *row = all[4 * g + i].a;
         for (int j = 0; j < 2; j++) {
@@ -138,6 +129,44 @@ __device__ static inline void mma_twin(float c[4], const uint32_t a[4], const ui
         }
     }
 }
+#else
+/* The same sums in the same order. Called, not inlined: there are many places, and as many shuffles in
+ * each take ptxas minutes and gigabytes. */
+template <float (*low)(uint32_t), float (*high)(uint32_t)>
+__device__ static __noinline__ float4 mma_shuffled(float4 c, const uint4 a, const uint2 b)
+{
+    const int lane = (int)threadIdx.x % GPU_WARP, g = lane / 4, t = lane % 4;
+#pragma unroll 1
+    for (int i = 0; i < 4; i++) {
+        const uint32_t row[4] = {
+            __shfl_sync(GPU_ALL_LANES, a.x, 4 * g + i), __shfl_sync(GPU_ALL_LANES, a.y, 4 * g + i),
+            __shfl_sync(GPU_ALL_LANES, a.z, 4 * g + i), __shfl_sync(GPU_ALL_LANES, a.w, 4 * g + i)};
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            const uint32_t x = __shfl_sync(GPU_ALL_LANES, j ? b.y : b.x, 4 * (2 * t) + i);
+            const uint32_t y = __shfl_sync(GPU_ALL_LANES, j ? b.y : b.x, 4 * (2 * t + 1) + i);
+            const uint32_t top = row[2 * j], bottom = row[2 * j + 1];
+            c.x += low(top) * low(x) + high(top) * high(x);
+            c.y += low(top) * low(y) + high(top) * high(y);
+            c.z += low(bottom) * low(x) + high(bottom) * high(x);
+            c.w += low(bottom) * low(y) + high(bottom) * high(y);
+        }
+    }
+    return c;
+}
+
+template <float (*low)(uint32_t), float (*high)(uint32_t)>
+__device__ static inline void mma_twin(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    const float4 sum =
+        mma_shuffled<low, high>(make_float4(c[0], c[1], c[2], c[3]),
+                                make_uint4(a[0], a[1], a[2], a[3]), make_uint2(b[0], b[1]));
+    c[0] = sum.x;
+    c[1] = sum.y;
+    c[2] = sum.z;
+    c[3] = sum.w;
+}
+#endif
 
 __device__ static inline float half_low(uint32_t pair)
 {
@@ -170,6 +199,15 @@ __device__ static inline void mma_half(float c[4], const uint32_t a[4], const ui
         "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#elif GPU_MATRICES /* of 8 columns: the halves of a fragment are fragments of those */
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(b[0]));
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[2]), "r"(a[3]), "r"(b[1]));
 #else
     mma_twin<half_low, half_high>(c, a, b);
 #endif
@@ -181,7 +219,7 @@ __device__ static inline void mma_half(float c[4], const uint32_t a[4], const ui
  * 4 * g + t receives in r[i] numbers 2t, 2t+1 of row g of matrix i. */
 __device__ static inline void load_matrices(uint32_t r[4], const void *row)
 {
-#if GPU_TENSOR_CORES
+#if GPU_MATRICES
     uint32_t at = (uint32_t)__cvta_generic_to_shared(row);
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -200,7 +238,7 @@ __device__ static inline void load_matrices(uint32_t r[4], const void *row)
 /* The same, each matrix transposed: lane 4 * g + t receives rows 2t, 2t+1 of column g. */
 __device__ static inline void load_transposed(uint32_t r[4], const void *row)
 {
-#if GPU_TENSOR_CORES
+#if GPU_MATRICES
     uint32_t at = (uint32_t)__cvta_generic_to_shared(row);
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
