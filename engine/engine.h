@@ -32,7 +32,7 @@ struct lade_io_ops; /* engine/tiers/io.h */
 struct lade_options {
     const char *model;      /* directory; copied */
     const char *strategy;   /* "auto" or a name of the strategy table; copied; NULL = auto */
-    size_t vram_cap;        /* 0 = what the machine has */
+    uint64_t vram_cap[LADE_CARDS]; /* of each GPU (see lade_vram_cap); 0 = what it has free */
     size_t ram_cap;         /* 0 = what the machine has free */
     bool cpu_only;
     bool exact;             /* fp32 activations and cache everywhere; see kernels.h */
@@ -100,9 +100,21 @@ struct lade_residence {
 
 /* Of the thread that uses the model. */
 void lade_model_traffic(const struct lade_model *m, struct lade_traffic *out);
-/* Most bytes this process held on the GPU so far; 0 without one. *own (may be NULL): those of them
- * that are no part of a plan, the driver's context and code. */
+/* Most bytes this process held on each GPU so far, added up; 0 without one. *own (may be NULL): those
+ * of them that are no part of a plan, the drivers' contexts and code. */
 uint64_t lade_model_vram_peak(const struct lade_model *m, uint64_t *own);
+
+/* A GPU that the model is on. Bytes. */
+struct lade_card_memory {
+    int gpu;              /* its number, as the plug-in lists it */
+    int first, layers;    /* its layers */
+    uint64_t total, free; /* of the card, all programs counted */
+    uint64_t used, peak;  /* held by this process now, and at most so far */
+    uint64_t own;         /* of these, no part of a plan: the driver's context and code */
+};
+
+/* Fills out[], returns how many there are; a card that does not answer has zeros. */
+int lade_model_cards(const struct lade_model *m, struct lade_card_memory out[LADE_CARDS]);
 
 /* The plan that chose the strategy; borrowed, valid until the model closes or changes strategy. */
 const struct lade_plan *lade_model_plan(const struct lade_model *m);
@@ -217,7 +229,9 @@ struct lade_stats {
     int context_used, context_size; /* tokens */
     uint64_t rss, rss_peak;      /* of this process */
     uint64_t weights, kv;        /* bytes the engine holds for weights, and for caches + state */
-    uint64_t vram, vram_peak;    /* bytes this process holds on the GPU; 0 without one */
+    uint64_t vram, vram_peak;    /* bytes this process holds on all GPUs; 0 without one */
+    struct lade_card_memory cards[LADE_CARDS]; /* of these, each GPU in use */
+    int n_cards;
     struct lade_traffic traffic; /* since the start */
     struct lade_traffic token;   /* of the last decoded token alone */
     struct lade_residence in_vram, in_ram;

@@ -108,6 +108,29 @@ static int parse_number(const struct option_row *row, const char *text, double *
     return 0;
 }
 
+/* One number, or several of which none is 0. */
+static int parse_cards(const struct option_row *row, const char *text, struct options_cards *out,
+                       char *err)
+{
+    char one[32];
+    out->n = 0;
+    for (const char *at = text;; at++) {
+        size_t len = strcspn(at, ",");
+        if (out->n == LADE_CARDS || len >= sizeof one)
+            return lade_fail(err, "--%s %s: is no list of at most %d numbers; see --help",
+                             row->name, text, LADE_CARDS);
+        snprintf(one, sizeof one, "%.*s", (int)len, at);
+        if (parse_number(row, one, &out->gib[out->n++], err))
+            return -1;
+        if (out->n > 1 && !(out->gib[out->n - 1] > 0 && out->gib[0] > 0))
+            return lade_fail(err, "--%s %s: 0 may only stand alone; leave it out, or see --help",
+                             row->name, text);
+        at += len;
+        if (!*at)
+            return 0;
+    }
+}
+
 static int parse_u64(const struct option_row *row, const char *text, uint64_t *out, char *err)
 {
     char *end;
@@ -140,7 +163,8 @@ static bool is_number(const char *s)
 static bool takes_value(const struct option_row *row)
 {
     return row->kind == OPTION_INT || row->kind == OPTION_U64 || row->kind == OPTION_REAL ||
-           row->kind == OPTION_TEXT || row->kind == OPTION_LOAD_STRATEGY;
+           row->kind == OPTION_CARDS || row->kind == OPTION_TEXT ||
+           row->kind == OPTION_LOAD_STRATEGY;
 }
 
 /* `text` is "" where there is no value. */
@@ -170,6 +194,8 @@ static int store(struct options *o, const struct option_row *row, const char *te
             return -1;
         *(double *)field = number;
         return 0;
+    case OPTION_CARDS:
+        return parse_cards(row, text, field, err);
     case OPTION_U64:
         return parse_u64(row, text, field, err);
     case OPTION_TEXT:
@@ -278,7 +304,6 @@ static void set_initial(struct options *o)
                           .min_p = NAN,
                           .repetition_penalty = NAN,
                           .top_k = -1,
-                          .vram = NAN,
                           .ram = NAN,
                           .limit = -1};
 }
@@ -369,10 +394,15 @@ static const char *cache_path(void)
     return paths_dir(PATHS_CACHE, path, NULL) == 0 ? path : NULL;
 }
 
+static void card_bytes(uint64_t out[LADE_CARDS], const struct options_cards *list)
+{
+    for (int i = 0; i < list->n; i++)
+        out[i] = (uint64_t)(list->gib[i] * gib);
+}
+
 void options_caps(const struct options *o, struct lade_plan_caps *out)
 {
     *out = (struct lade_plan_caps){
-        .vram = (uint64_t)(o->gpu_memory * gib),
         .ram = (uint64_t)(o->cpu_memory * gib),
         .cpu_only = o->cpu,
         .strategy = o->strategy,
@@ -384,6 +414,7 @@ void options_caps(const struct options *o, struct lade_plan_caps *out)
         .plugin = plugin_path(o),
         .cache_dir = cache_path(),
     };
+    card_bytes(out->vram, &o->gpu_memory);
 }
 
 void options_engine(const struct options *o, const char *model, bool exact_default,
@@ -392,7 +423,6 @@ void options_engine(const struct options *o, const char *model, bool exact_defau
     *out = (struct lade_options){
         .model = model,
         .strategy = o->strategy,
-        .vram_cap = (size_t)(o->gpu_memory * gib),
         .ram_cap = (size_t)(o->cpu_memory * gib),
         .cpu_only = o->cpu,
         .exact = o->precision ? o->precision == PRECISION_EXACT : exact_default,
@@ -403,6 +433,7 @@ void options_engine(const struct options *o, const char *model, bool exact_defau
         .plugin = plugin_path(o),
         .cache_dir = cache_path(),
     };
+    card_bytes(out->vram_cap, &o->gpu_memory);
 }
 
 void options_sampling(const struct options *o, struct lade_sampling *s)

@@ -38,6 +38,12 @@ enum options_precision { PRECISION_UNSET, PRECISION_EXACT, PRECISION_FAST };
 enum options_help_as { HELP_TEXT, HELP_MAN, HELP_BASH };
 enum options_think { THINK_UNSET, THINK_YES, THINK_NO };
 
+/* "20" or "24,16": a size for each GPU, or one for all of them. */
+struct options_cards {
+    double gib[LADE_CARDS];
+    int n; /* 0 = not given */
+};
+
 /* Strings are those of argv: they live as long as the process. Options that a command does not take
  * keep the value given here. */
 struct options {
@@ -45,7 +51,8 @@ struct options {
 
     const char *model;             /* as typed, NULL = the default; see model_path.h */
     const char *strategy;          /* NULL = auto */
-    double gpu_memory, cpu_memory; /* GiB, 0 = what the machine has */
+    struct options_cards gpu_memory; /* 0 = what the machine has */
+    double cpu_memory;               /* GiB, 0 = what the machine has */
     bool cpu;
     int context, threads, batch; /* 0 = default */
     const char *isa;             /* NULL = best */
@@ -71,7 +78,8 @@ struct options {
 
     bool mirror; /* pack: everything in every directory */
 
-    double vram, ram;    /* plan: GiB, NAN = what this machine has */
+    struct options_cards vram; /* plan; a single 0 = no GPU */
+    double ram;                /* plan: GiB, NAN = what this machine has */
     const char *storage; /* plan: nvme, ssd, hdd, raid0; NULL = nvme */
 
     int prefill, repeat; /* bench */

@@ -108,8 +108,8 @@ const struct option_row options_rows[] = {
     {"special", 0, OPTION_FLAG, IN(TOKENIZE), FIELD(special), NULL,
      "special tokens written in the text are tokens", 0, 0, 0, 0},
 
-    {"vram", 0, OPTION_REAL, IN(PLAN), FIELD(vram), "GiB", "plan for this much VRAM", 0, GIB_MAX,
-     NAN, 0},
+    {"vram", 0, OPTION_CARDS, IN(PLAN), FIELD(vram), "GiB[,GiB...]",
+     "plan for this much VRAM, of each GPU", 0, GIB_MAX, 0, 0},
     {"ram", 0, OPTION_REAL, IN(PLAN), FIELD(ram), "GiB", "plan for this much RAM", 0, GIB_MAX, NAN,
      0},
     {"storage", 0, OPTION_TEXT, IN(PLAN), FIELD(storage), "KIND", "nvme, ssd, hdd or raid0", 0, 0,
@@ -140,8 +140,8 @@ const struct option_row options_rows[] = {
 
     {"strategy", 0, OPTION_TEXT, PLANS, FIELD(strategy), "NAME|auto", "where the weights live", 0,
      0, 0, 0},
-    {"gpu-memory", 0, OPTION_REAL, PLANS, FIELD(gpu_memory), "GiB",
-     "use at most this much of the GPU's; default all that is free", 0, GIB_MAX, 0, 0},
+    {"gpu-memory", 0, OPTION_CARDS, PLANS, FIELD(gpu_memory), "GiB[,GiB...]",
+     "use at most this much of each GPU's; default all that is free", 0, GIB_MAX, 0, 0},
     {"cpu-memory", 0, OPTION_REAL, PLANS, FIELD(cpu_memory), "GiB",
      "use at most this much RAM; default all that is free", 0, GIB_MAX, 0, 0},
     {"cpu", 0, OPTION_FLAG, PLANS, FIELD(cpu), NULL, "do not use a GPU", 0, 0, 0, 0},

@@ -21,6 +21,7 @@ enum option_kind {
     OPTION_INT,           /* int field */
     OPTION_U64,           /* uint64_t field */
     OPTION_REAL,          /* double field */
+    OPTION_CARDS,         /* struct options_cards field: numbers with commas between them */
     OPTION_TEXT,          /* const char * field */
     OPTION_RESUME,        /* an optional number */
     OPTION_LOAD_STRATEGY, /* the three words of another loader */

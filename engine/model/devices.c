@@ -35,94 +35,146 @@ void lade_devices_limits(struct lade_limits *out, const struct lade_catalog *cat
     };
 }
 
-static int open_gpu(struct lade_devices *d, const struct lade_device_config *config,
-                    const struct lade_placement *place, const struct lade_catalog *cat,
-                    const char *plugin, size_t cap, char *err)
+/* ---- the parts ---- */
+
+/* The CPU has all layers. */
+static void use_cpu(struct lade_devices *d, const struct lade_catalog *cat)
 {
-    struct lade_device_config own = *config;
+    d->part[0] = (struct lade_device_part){d->cpu, d->cpu_dev, 0, 0, cat->shape.layers};
+    d->n = 1;
+    d->gpu = false;
+}
+
+static void close_cards(const struct lade_devices *d)
+{
+    for (int i = 0; d->gpu && i < d->n; i++)
+        d->part[i].ops->close(d->part[i].dev);
+}
+
+/* One more part; it counts as soon as it is open. */
+static int open_card(struct lade_devices *d, struct lade_device_config config,
+                     const struct lade_card *card, int end, const struct lade_limits *limits,
+                     const struct lade_ops *ops, char *err)
+{
+    struct lade_device_part *p = &d->part[d->n];
+    *p = (struct lade_device_part){.ops = ops, .gpu = card->gpu, .first = card->first, .end = end};
+    config.gpu = card->gpu;
+    if (ops->open(&p->dev, &config, err))
+        return -1;
+    d->n++;
+    return ops->prepare ? ops->prepare(p->dev, limits, err) : 0;
+}
+
+/* The cards of the placement in place of the parts there are. On failure none is open. */
+static int open_cards(struct lade_devices *d, const struct lade_device_config *config,
+                      const struct lade_placement *place, const struct lade_catalog *cat,
+                      const char *plugin, const uint64_t *caps, char *err)
+{
     struct lade_limits limits;
-    own.gpu = place->gpu;
-    own.memory_cap = cap;
     if (!plugin)
         return lade_fail(err, "GPU: there is no plug-in; choose a strategy without VRAM, or give "
                               "--gpu-plugin");
     const struct lade_ops *ops = lade_plugin_open(plugin, err);
-    if (!ops || ops->open(&d->dev, &own, err))
+    if (!ops)
         return -1;
-    d->ops = ops;
-    d->gpu = true;
     lade_devices_limits(&limits, cat, place->batch, place->context);
-    return ops->prepare ? ops->prepare(d->dev, &limits, err) : 0;
-}
-
-static bool needs_gpu(const struct lade_placement *place)
-{
-    return place->base == LADE_VRAM || place->vram_experts;
+    d->gpu = true;
+    d->n = 0;
+    for (int i = 0; i < place->n_cards; i++) {
+        struct lade_device_config own = *config;
+        int end = i + 1 < place->n_cards ? place->card[i + 1].first : cat->shape.layers;
+        own.memory_cap = caps[i];
+        if (open_card(d, own, &place->card[i], end, &limits, ops, err)) {
+            close_cards(d);
+            use_cpu(d, cat);
+            return -1;
+        }
+    }
+    return 0;
 }
 
 int lade_devices_open(struct lade_devices *d, const struct lade_device_config *config,
                       const struct lade_placement *place, const struct lade_catalog *cat,
-                      const char *plugin, size_t cap, char *err)
+                      const char *plugin, const uint64_t *caps, char *err)
 {
     *d = (struct lade_devices){.cpu = lade_cpu_ops()};
     if (d->cpu->open(&d->cpu_dev, config, err))
         return -1;
-    if (needs_gpu(place)) {
-        if (!open_gpu(d, config, place, cat, plugin, cap, err))
-            return 0;
-        lade_devices_close(d);
-        return -1;
-    }
-    d->ops = d->cpu;
-    d->dev = d->cpu_dev;
-    return 0;
+    use_cpu(d, cat);
+    if (!place->n_cards || !open_cards(d, config, place, cat, plugin, caps, err))
+        return 0;
+    lade_devices_close(d);
+    return -1;
 }
 
 void lade_devices_close(struct lade_devices *d)
 {
-    if (d->gpu)
-        d->ops->close(d->dev);
+    close_cards(d);
     if (d->cpu_dev)
         d->cpu->close(d->cpu_dev);
     *d = (struct lade_devices){0};
 }
 
+static bool same_cards(const struct lade_devices *d, const struct lade_placement *place)
+{
+    bool same = d->n == place->n_cards;
+    for (int i = 0; same && i < d->n; i++)
+        same = d->part[i].gpu == place->card[i].gpu && d->part[i].first == place->card[i].first;
+    return same;
+}
+
 int lade_devices_change(struct lade_devices *to, const struct lade_devices *d,
                         const struct lade_device_config *config, const struct lade_placement *place,
-                        const struct lade_catalog *cat, const char *plugin, size_t cap, char *err)
+                        const struct lade_catalog *cat, const char *plugin, const uint64_t *caps,
+                        char *err)
 {
     *to = *d;
-    if (needs_gpu(place) == d->gpu)
-        return 0;
-    if (d->gpu) {
-        to->ops = d->cpu;
-        to->dev = d->cpu_dev;
-        to->gpu = false;
-        return 0;
-    }
-    if (!open_gpu(to, config, place, cat, plugin, cap, err))
-        return 0;
-    lade_devices_leave(to, d);
-    return -1;
+    if (!place->n_cards)
+        use_cpu(to, cat);
+    else if (!d->gpu)
+        return open_cards(to, config, place, cat, plugin, caps, err);
+    else if (!same_cards(d, place))
+        return lade_fail(err, "strategy: layers cannot move from GPU to GPU; change to a strategy "
+                              "without VRAM first");
+    return 0;
 }
 
 void lade_devices_leave(const struct lade_devices *d, const struct lade_devices *other)
 {
-    if (d->gpu && !other->gpu)
-        d->ops->close(d->dev);
+    if (!other->gpu)
+        close_cards(d);
 }
 
-int lade_devices_alloc(const struct lade_devices *d, void **out, size_t bytes, bool in_ram,
-                       char *err)
+int lade_devices_sync(const struct lade_devices *d, char *err)
 {
-    return d->gpu && in_ram ? d->ops->host_alloc(d->dev, out, bytes, err)
-                            : d->ops->alloc(d->dev, out, bytes, err);
+    int failed = 0;
+    for (int i = 0; i < d->n; i++) /* all of them, though one be lost */
+        if (d->part[i].ops->sync(d->part[i].dev, failed ? NULL : err))
+            failed = -1;
+    return failed;
 }
 
-void lade_devices_free(const struct lade_devices *d, void *memory, bool in_ram)
+const struct lade_device_part *lade_devices_part(const struct lade_devices *d, int layer)
 {
-    if (d->gpu && in_ram)
-        d->ops->host_free(d->dev, memory);
+    const struct lade_device_part *p = d->part;
+    while (layer >= p->end)
+        p++;
+    return p;
+}
+
+/* ---- memory ---- */
+
+int lade_part_alloc(const struct lade_device_part *p, void **out, size_t bytes, bool in_ram,
+                    char *err)
+{
+    return in_ram ? p->ops->host_alloc(p->dev, out, bytes, err)
+                  : p->ops->alloc(p->dev, out, bytes, err);
+}
+
+void lade_part_free(const struct lade_device_part *p, void *memory, bool in_ram)
+{
+    if (in_ram)
+        p->ops->host_free(p->dev, memory);
     else
-        d->ops->free(d->dev, memory);
+        p->ops->free(p->dev, memory);
 }

@@ -1,4 +1,8 @@
-/* devices.h - what computes: the device that the base lives on, and the CPU beside it. */
+/* devices.h - what computes: the devices that the base lives on, each with some of the layers, and
+ * the CPU beside them.
+ *
+ * Without a GPU the one part is the CPU, with all layers. With GPUs every card of the placement is a
+ * part, in the order of their layers. */
 #ifndef LADE_MODEL_DEVICES_H
 #define LADE_MODEL_DEVICES_H
 
@@ -6,38 +10,54 @@
 #include "engine/plan/plan.h"
 #include "kernels/kernels.h"
 
-struct lade_devices {
-    const struct lade_ops *ops; /* of the base: the CPU's, or a GPU's */
+/* A device and the layers that it computes. */
+struct lade_device_part {
+    const struct lade_ops *ops;
     struct lade_device *dev;
-    const struct lade_ops *cpu; /* always */
-    struct lade_device *cpu_dev;
-    bool gpu; /* ops is not cpu */
+    int gpu;        /* its number, as the plug-in lists it; the CPU: 0 */
+    int first, end; /* layers [first, end) */
 };
 
-/* Opens the CPU and, if `place` has anything in VRAM, the GPU of the plug-in at `plugin`, with work
- * space for batches and contexts of the placement. `cap` (0 = all that is free) is the most it
- * may hold. On failure nothing is open. */
+struct lade_devices {
+    struct lade_device_part part[LADE_CARDS];
+    int n;                      /* parts, at least 1 */
+    const struct lade_ops *cpu; /* always */
+    struct lade_device *cpu_dev;
+    bool gpu; /* the parts are GPUs */
+};
+
+/* Opens the CPU and the cards of `place` by the plug-in at `plugin`, with work space for batches and
+ * contexts of the placement. caps[i] (0 = all that is free) is the most that card i may hold. On
+ * failure nothing is open. */
 int lade_devices_open(struct lade_devices *d, const struct lade_device_config *config,
                       const struct lade_placement *place, const struct lade_catalog *cat,
-                      const char *plugin, size_t cap, char *err);
+                      const char *plugin, const uint64_t *caps, char *err);
 void lade_devices_close(struct lade_devices *d);
 
-/* The devices of another placement: *to is *d with the GPU opened, or left out. What `d` has that
- * `to` lacks, or the other way round, is closed by lade_devices_leave() once it is not in use. On
- * failure nothing is open that was not before. */
+/* The devices of another placement: *to is *d with its cards opened, or without any. Between two
+ * placements with cards these and their layers must be the same. What `d` has that `to` lacks, or
+ * the other way round, is closed by lade_devices_leave() once it is not in use. On failure nothing is
+ * open that was not before. */
 int lade_devices_change(struct lade_devices *to, const struct lade_devices *d,
                         const struct lade_device_config *config, const struct lade_placement *place,
-                        const struct lade_catalog *cat, const char *plugin, size_t cap, char *err);
-/* Closes the GPU of `d` if `other` has none. */
+                        const struct lade_catalog *cat, const char *plugin, const uint64_t *caps,
+                        char *err);
+/* Closes the cards of `d` if `other` has none. */
 void lade_devices_leave(const struct lade_devices *d, const struct lade_devices *other);
+
+/* Waits until no device has anything to do. */
+int lade_devices_sync(const struct lade_devices *d, char *err);
+
+/* The part that computes a layer. */
+const struct lade_device_part *lade_devices_part(const struct lade_devices *d, int layer);
 
 /* The largest work that ops of this model will be asked for. */
 void lade_devices_limits(struct lade_limits *out, const struct lade_catalog *cat, int batch,
                          int context);
 
-/* Memory for ops of the base's device: its own, or with `in_ram` RAM that it can use. */
-int lade_devices_alloc(const struct lade_devices *d, void **out, size_t bytes, bool in_ram,
-                       char *err);
-void lade_devices_free(const struct lade_devices *d, void *memory, bool in_ram);
+/* Memory for ops of a part: its own, or with `in_ram` RAM that it can use. */
+int lade_part_alloc(const struct lade_device_part *p, void **out, size_t bytes, bool in_ram,
+                    char *err);
+void lade_part_free(const struct lade_device_part *p, void *memory, bool in_ram);
 
 #endif

@@ -22,7 +22,7 @@ static size_t round_up(size_t bytes)
 static int open_gpu(struct lade_experts *x, int batch, char *err)
 {
     const struct lade_shape *s = &x->cat->shape;
-    size_t layers = (size_t)s->layers, experts = (size_t)s->experts;
+    size_t layers = (size_t)(x->part->end - x->part->first), experts = (size_t)s->experts;
     size_t routes = round_up((size_t)batch * (size_t)s->experts_used * sizeof(float));
     size_t rows = round_up((size_t)batch * (size_t)s->hidden * sizeof(float));
     x->layers = calloc(layers, sizeof *x->layers);
@@ -33,7 +33,7 @@ static int open_gpu(struct lade_experts *x, int batch, char *err)
     for (size_t i = 0; i < layers; i++)
         x->layers[i] =
             (struct lade_expert_table){.experts = x->all + i * experts, .version = new_version()};
-    if (lade_devices_alloc(x->devices, &x->memory, 2 * routes + 2 * rows, true, err))
+    if (lade_part_alloc(x->part, &x->memory, 2 * routes + 2 * rows, true, err))
         return -1;
     char *at = x->memory;
     x->ids = (int32_t *)(void *)at;
@@ -44,10 +44,11 @@ static int open_gpu(struct lade_experts *x, int batch, char *err)
 }
 
 int lade_experts_open(struct lade_experts *x, const struct lade_catalog *cat,
-                      struct lade_tiers *tiers, const struct lade_devices *devices, int batch,
-                      char *err)
+                      struct lade_tiers *tiers, const struct lade_devices *devices, int part,
+                      int batch, char *err)
 {
-    *x = (struct lade_experts){.cat = cat, .tiers = tiers, .devices = devices};
+    *x = (struct lade_experts){
+        .cat = cat, .tiers = tiers, .devices = devices, .part = &devices->part[part]};
     x->table = calloc((size_t)cat->shape.experts, sizeof *x->table);
     x->named = calloc((size_t)cat->shape.experts, sizeof *x->named);
     if (!x->table || !x->named)
@@ -59,7 +60,7 @@ int lade_experts_open(struct lade_experts *x, const struct lade_catalog *cat,
 void lade_experts_close(struct lade_experts *x)
 {
     if (x->memory)
-        lade_devices_free(x->devices, x->memory, true);
+        lade_part_free(x->part, x->memory, true);
     free(x->table);
     free(x->named);
     free(x->layers);
@@ -85,10 +86,16 @@ static void point(const struct lade_experts *x, struct lade_expert *table, int l
     }
 }
 
+/* The table of a layer of this part. */
+static struct lade_expert_table *table_of(struct lade_experts *x, int layer)
+{
+    return &x->layers[layer - x->part->first];
+}
+
 /* Has an expert's entry in a table that stays say where it is; counts versions only if it moved. */
 static void keep(struct lade_experts *x, int layer, int expert, const unsigned char *data)
 {
-    struct lade_expert_table *t = &x->layers[layer];
+    struct lade_expert_table *t = table_of(x, layer);
     const struct lade_tensor *first =
         &x->cat->tensors[x->cat->pieces[lade_catalog_expert(x->cat, layer, expert)].first];
     const void *want = data ? data + first->offset : NULL;
@@ -138,7 +145,7 @@ static int run_cpu(struct lade_experts *x, int layer, const struct lade_moe *moe
 /* All of them are there: nobody need know which are used. */
 static int run_settled(struct lade_experts *x, int layer, const struct lade_moe *moe, char *err)
 {
-    struct lade_expert_table *t = &x->layers[layer];
+    struct lade_expert_table *t = table_of(x, layer);
     struct lade_moe op = *moe;
     for (int e = 0; !t->complete && e < x->cat->shape.experts; e++)
         keep(x, layer, e, lade_tiers_settled_at(x->tiers, layer, e));
@@ -146,15 +153,15 @@ static int run_settled(struct lade_experts *x, int layer, const struct lade_moe 
     op.experts = t->experts;
     op.version = t->version;
     lade_tiers_settled_visits(x->tiers, moe->n * moe->k);
-    return x->devices->ops->moe(x->devices->dev, &op, err);
+    return x->part->ops->moe(x->part->dev, &op, err);
 }
 
 /* Brings the routes to the host; *routed is reached when they were computed. */
 static int fetch_routes(struct lade_experts *x, const struct lade_moe *moe, lade_fence *routed,
                         char *err)
 {
-    const struct lade_ops *ops = x->devices->ops;
-    struct lade_device *dev = x->devices->dev;
+    const struct lade_ops *ops = x->part->ops;
+    struct lade_device *dev = x->part->dev;
     size_t bytes = (size_t)moe->n * (size_t)moe->k * sizeof(float);
     lade_fence there;
     return ops->mark(dev, routed, err) ||
@@ -170,8 +177,8 @@ static int fetch_routes(struct lade_experts *x, const struct lade_moe *moe, lade
 static int fetch_rows(struct lade_experts *x, const struct lade_moe *moe, lade_fence routed,
                       char *err)
 {
-    const struct lade_ops *ops = x->devices->ops;
-    struct lade_device *dev = x->devices->dev;
+    const struct lade_ops *ops = x->part->ops;
+    struct lade_device *dev = x->part->dev;
     size_t bytes = (size_t)moe->n * (size_t)moe->dim * sizeof(float);
     lade_fence there;
     memset(x->y, 0, bytes);
@@ -198,9 +205,9 @@ static int run_kept(struct lade_experts *x, int layer, const struct lade_wave *w
             keep(x, layer, x->ids[i], NULL);
         x->named[x->ids[i]] = 0;
     }
-    op.experts = x->layers[layer].experts;
-    op.version = x->layers[layer].version;
-    return x->devices->ops->moe(x->devices->dev, &op, err);
+    op.experts = table_of(x, layer)->experts;
+    op.version = table_of(x, layer)->version;
+    return x->part->ops->moe(x->part->dev, &op, err);
 }
 
 /* The waves of one layer: `gpu` and `cpu` are the same work with each device's addresses. */
@@ -208,6 +215,7 @@ static int run_waves(struct lade_experts *x, int layer, struct lade_moe *gpu,
                      const struct lade_moe *cpu, lade_fence routed, bool *joined, char *err)
 {
     const struct lade_devices *d = x->devices;
+    const struct lade_device_part *p = x->part;
     struct lade_wave wave;
     bool first = true;
     int rc;
@@ -215,7 +223,7 @@ static int run_waves(struct lade_experts *x, int layer, struct lade_moe *gpu,
         /* The first call on the GPU takes the shared expert along, before the CPU starts. */
         if (first && !wave.on_gpu && gpu->shared) {
             struct lade_wave none = {.on_gpu = true};
-            if (run_wave(x, layer, &none, gpu, d->ops, d->dev, err))
+            if (run_wave(x, layer, &none, gpu, p->ops, p->dev, err))
                 return -1;
             gpu->shared = NULL;
         }
@@ -224,7 +232,7 @@ static int run_waves(struct lade_experts *x, int layer, struct lade_moe *gpu,
         *joined |= !wave.on_gpu;
         rc = !wave.on_gpu ? run_wave(x, layer, &wave, cpu, d->cpu, d->cpu_dev, err)
              : wave.stays ? run_kept(x, layer, &wave, gpu, err)
-                          : run_wave(x, layer, &wave, gpu, d->ops, d->dev, err);
+                          : run_wave(x, layer, &wave, gpu, p->ops, p->dev, err);
         if (rc)
             return -1;
         if (wave.on_gpu)
@@ -236,7 +244,7 @@ static int run_waves(struct lade_experts *x, int layer, struct lade_moe *gpu,
 
 static int run_gpu(struct lade_experts *x, int layer, const struct lade_moe *moe, char *err)
 {
-    const struct lade_devices *d = x->devices;
+    const struct lade_device_part *p = x->part;
     struct lade_moe gpu = *moe, cpu = *moe;
     bool joined = false; /* the CPU has computed something */
     lade_fence routed;
@@ -253,7 +261,7 @@ static int run_gpu(struct lade_experts *x, int layer, const struct lade_moe *moe
     if (!rc &&
         joined) /* the GPU reads what the CPU wrote; nobody writes there before the next layer's
                           routes are down, which come after this in the queue */
-        rc = d->ops->add(d->dev, moe->y, x->y, (size_t)moe->n * (size_t)moe->dim, err);
+        rc = p->ops->add(p->dev, moe->y, x->y, (size_t)moe->n * (size_t)moe->dim, err);
     return rc;
 }
 
@@ -262,8 +270,8 @@ static void forget_tables(struct lade_experts *x)
 {
     int experts = x->cat->shape.experts;
     x->version = lade_tiers_version(x->tiers);
-    for (int layer = 0; layer < x->cat->shape.layers; layer++) {
-        struct lade_expert_table *t = &x->layers[layer];
+    for (int layer = x->part->first; layer < x->part->end; layer++) {
+        struct lade_expert_table *t = table_of(x, layer);
         for (int e = 0; e < experts; e++)
             point(x, t->experts, layer, e, NULL);
         t->version = new_version();
@@ -288,6 +296,6 @@ int lade_experts_run(struct lade_experts *x, int layer, const struct lade_moe *m
 
 void lade_experts_count(struct lade_experts *x, int n)
 {
-    for (int i = 0; i < x->cat->shape.layers; i++)
+    for (int i = x->part->first; i < x->part->end; i++)
         lade_tiers_settled_visits(x->tiers, n * x->cat->shape.experts_used);
 }

@@ -1,8 +1,9 @@
 /* experts.h - the routed experts of a layer: ask the tiers, compute what they hand out, where it is.
  *
- * On a CPU that is all there is. With a GPU the base's device is the GPU; experts that it has or
- * that are carried to it are queued there, and while it works on them the CPU computes the others
- * on activations that were copied down. One addition joins the two. */
+ * On a CPU that is all there is. With GPUs the base of a layer is on one of them; experts that it has
+ * or that are carried to it are queued there, and while it works on them the CPU computes the others
+ * on activations that were copied down. One addition joins the two. Each part of the devices has
+ * its own struct lade_experts, which serves that part's layers. */
 #ifndef LADE_MODEL_EXPERTS_H
 #define LADE_MODEL_EXPERTS_H
 
@@ -20,12 +21,13 @@ struct lade_experts {
     const struct lade_catalog *cat; /* borrowed, as the two below */
     struct lade_tiers *tiers;
     const struct lade_devices *devices;
+    const struct lade_device_part *part; /* of these */
     struct lade_expert *table; /* [shape.experts], owned; without data between waves */
     uint8_t *named;            /* [shape.experts], owned: 0 between waves */
 
     /* with a GPU */
     uint64_t version;                 /* lade_tiers_version() that the tables below were made for */
-    struct lade_expert_table *layers; /* [shape.layers], owned, as the array behind it */
+    struct lade_expert_table *layers; /* [of the part], owned, as the array behind it */
     struct lade_expert *all;
     void *memory;   /* what follows: RAM that the GPU can use */
     int32_t *ids;   /* [batch][k] routes, for the host */
@@ -33,10 +35,10 @@ struct lade_experts {
     float *x, *y;   /* [batch][hidden] in and out of the CPU's experts */
 };
 
-/* For batches of up to `batch` tokens. */
+/* For the layers of a part of the devices and batches of up to `batch` tokens. */
 int lade_experts_open(struct lade_experts *x, const struct lade_catalog *cat,
-                      struct lade_tiers *tiers, const struct lade_devices *devices, int batch,
-                      char *err);
+                      struct lade_tiers *tiers, const struct lade_devices *devices, int part,
+                      int batch, char *err);
 void lade_experts_close(struct lade_experts *x);
 
 /* Adds to moe->y what the routed experts of a layer and the shared one give; of `moe` everything is
@@ -47,7 +49,8 @@ int lade_experts_run(struct lade_experts *x, int layer, const struct lade_moe *m
  * its addresses is of use any more. */
 bool lade_experts_moved(const struct lade_experts *x);
 
-/* Counts the visits of n tokens whose layers all ran without lade_experts_run, from a recording. */
+/* Counts the visits of n tokens whose layers (of this part) all ran without lade_experts_run, from a
+ * recording. */
 void lade_experts_count(struct lade_experts *x, int n);
 
 #endif

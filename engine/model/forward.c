@@ -75,15 +75,21 @@ size_t lade_forward_bytes(const struct lade_shape *s, int batch)
 
 int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
                       const struct lade_weights *weights, struct lade_tiers *tiers,
-                      const struct lade_devices *devices, int batch, bool in_ram, char *err)
+                      const struct lade_devices *devices, int part, int batch, bool in_ram,
+                      char *err)
 {
     const struct lade_shape *shape = &cat->shape;
-    const struct lade_ops *ops = devices->ops;
-    *f = (struct lade_forward){.shape = shape, .weights = weights, .devices = devices,
-                               .ops = ops, .dev = devices->dev, .batch = batch, .in_ram = in_ram};
-    if (lade_experts_open(&f->experts, cat, tiers, devices, batch, err) ||
-        lade_devices_alloc(devices, (void **)&f->arena, lay_out(NULL, shape, batch), in_ram,
-                           err)) {
+    const struct lade_device_part *p = &devices->part[part];
+    const struct lade_ops *ops = p->ops;
+    *f = (struct lade_forward){.shape = shape,
+                               .weights = weights,
+                               .part = p,
+                               .ops = ops,
+                               .dev = p->dev,
+                               .batch = batch,
+                               .in_ram = in_ram};
+    if (lade_experts_open(&f->experts, cat, tiers, devices, part, batch, err) ||
+        lade_part_alloc(p, (void **)&f->arena, lay_out(NULL, shape, batch), in_ram, err)) {
         lade_forward_close(f);
         return -1;
     }
@@ -114,7 +120,7 @@ void lade_forward_close(struct lade_forward *f)
 {
     forget_step(f);
     if (f->arena)
-        lade_devices_free(f->devices, f->arena, f->in_ram);
+        lade_part_free(f->part, f->arena, f->in_ram);
     lade_experts_close(&f->experts);
     *f = (struct lade_forward){0};
 }
@@ -132,7 +138,7 @@ static int project(struct lade_forward *f, const float *x, const float *norm,
 
 /* `told`: NULL, or where the device finds the position. */
 static int run_attention(struct lade_forward *f, const struct lade_layer *layer,
-                         struct lade_state *st, struct lade_layer_state *ls, int n,
+                         struct lade_state *st, struct lade_layer_state *ls, int n, int pos,
                          const int32_t *told, char *err)
 {
     const struct lade_shape *s = f->shape;
@@ -141,13 +147,26 @@ static int run_attention(struct lade_forward *f, const struct lade_layer *layer,
     if (project(f, f->x, layer->in_norm, in, 3, n, err))
         return -1;
     struct lade_attention op = {
-        .n = n, .pos = told ? st->capacity - n : st->length, .pos_at = told ? told + 1 : NULL,
-        .heads = s->heads, .kv_heads = s->kv_heads, .head_dim = s->head_dim,
+        .n = n,
+        .pos = told ? st->capacity - n : pos,
+        .pos_at = told ? told + 1 : NULL,
+        .heads = s->heads,
+        .kv_heads = s->kv_heads,
+        .head_dim = s->head_dim,
         .rotary_dim = s->rotary_dim,
-        .q = f->a, .k = f->b, .v = f->c, .q_norm = w->q_norm, .k_norm = w->k_norm,
-        .eps = s->norm_eps, .inv_freq = f->inv_freq, .rope_scale = f->rope_scale,
-        .cache_type = st->cache_type, .k_cache = ls->k, .v_cache = ls->v,
-        .capacity = st->capacity, .out = f->mixed,
+        .q = f->a,
+        .k = f->b,
+        .v = f->c,
+        .q_norm = w->q_norm,
+        .k_norm = w->k_norm,
+        .eps = s->norm_eps,
+        .inv_freq = f->inv_freq,
+        .rope_scale = f->rope_scale,
+        .cache_type = st->cache_type,
+        .k_cache = ls->k,
+        .v_cache = ls->v,
+        .capacity = st->capacity,
+        .out = f->mixed,
     };
     if (f->ops->attention(f->dev, &op, err))
         return -1;
@@ -201,17 +220,18 @@ static int run_experts(struct lade_forward *f, int index, int n, char *err)
 
 /* ids == NULL: id and position are where the device finds them. */
 static int run_layers(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
-                      char *err)
+                      int pos, char *err)
 {
     const struct lade_shape *s = f->shape;
     const int32_t *told = ids ? NULL : f->told;
-    if (ids ? f->ops->embed(f->dev, f->x, &f->weights->embed, ids, n, err)
-            : f->ops->embed_at(f->dev, f->x, &f->weights->embed, told, n, err))
+    if (f->part->first == 0 &&
+        (ids ? f->ops->embed(f->dev, f->x, &f->weights->embed, ids, n, err)
+             : f->ops->embed_at(f->dev, f->x, &f->weights->embed, told, n, err)))
         return -1;
-    for (int i = 0; i < s->layers; i++) {
+    for (int i = f->part->first; i < f->part->end; i++) {
         const struct lade_layer *layer = &f->weights->layers[i];
         struct lade_layer_state *ls = &st->layer[i];
-        if (layer->full_attention ? run_attention(f, layer, st, ls, n, told, err)
+        if (layer->full_attention ? run_attention(f, layer, st, ls, n, pos, told, err)
                                   : run_delta(f, layer, ls, n, err))
             return -1;
         if (run_experts(f, i, n, err))
@@ -224,7 +244,7 @@ static int run_layers(struct lade_forward *f, struct lade_state *st, const int32
 
 /* ---- one token in one call ---- */
 
-/* Where a GPU has all experts, every token does the same but for its id and position. The first
+/* Where the GPUs have all experts, every token does the same but for its id and position. The first
  * token of a state goes op by op, so that all has been in use; the second is recorded; from then on
  * the recording is replayed, as long as all experts stay. */
 
@@ -232,20 +252,20 @@ static int record_step(struct lade_forward *f, struct lade_state *st, char *err)
 {
     if (f->ops->record_begin(f->dev, err))
         return -1;
-    if (!run_layers(f, st, NULL, 1, err))
+    if (!run_layers(f, st, NULL, 1, 0, err))
         return f->ops->record_end(f->dev, &f->step, err);
     f->ops->record_end(f->dev, &f->step, NULL); /* fails, too, after what went wrong in it */
     forget_step(f);
     return -1;
 }
 
-static int run_step(struct lade_forward *f, struct lade_state *st, int32_t id, char *err)
+static int run_step(struct lade_forward *f, struct lade_state *st, int32_t id, int pos, char *err)
 {
-    int32_t told[2] = {id, st->length};
+    int32_t told[2] = {id, pos};
     if (f->step_of != st) {
         forget_step(f);
         f->step_of = st;
-        return run_layers(f, st, &id, 1, err);
+        return run_layers(f, st, &id, 1, pos, err);
     }
     if (f->ops->upload(f->dev, f->told, told, sizeof told, err) ||
         (!f->step && record_step(f, st, err)))
@@ -255,16 +275,13 @@ static int run_step(struct lade_forward *f, struct lade_state *st, int32_t id, c
 }
 
 int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
-                     const atomic_bool *cancel, char *err)
+                     int pos, bool settled, char *err)
 {
-    lade_tiers_begin(f->experts.tiers, n, cancel);
-    bool settled = f->ops->record_begin && lade_tiers_settled(f->experts.tiers);
-    if (!settled || lade_experts_moved(&f->experts))
+    bool records = settled && f->ops->record_begin;
+    if (!records || lade_experts_moved(&f->experts))
         forget_step(f);
-    int rc = settled && n == 1 ? run_step(f, st, ids[0], err) : run_layers(f, st, ids, n, err);
-    lade_tiers_end(f->experts.tiers);
-    st->length += rc ? 0 : n;
-    return rc;
+    return records && n == 1 ? run_step(f, st, ids[0], pos, err)
+                             : run_layers(f, st, ids, n, pos, err);
 }
 
 int lade_forward_head(struct lade_forward *f, int row, char *err)

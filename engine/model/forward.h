@@ -1,10 +1,12 @@
-/* forward.h - tokens in, logits out: the layer order of Qwen3-Next, written once over an op table.
+/* forward.h - the layer order of Qwen3-Next, written once over an op table.
  *
  *     x = embed(ids)
  *     per layer:  x += mixer(norm(x));  x += experts(norm(x))
  *     logits = head(norm(x))
  *
- * The mixer is gated attention or a gated delta-net (weights.h knows which). */
+ * The mixer is gated attention or a gated delta-net (weights.h knows which). One struct lade_forward
+ * is what one part of the devices does of it: the first one embeds, each runs its layers, the last
+ * one has the head. pipeline.h joins them: tokens in, logits out. */
 #ifndef LADE_MODEL_FORWARD_H
 #define LADE_MODEL_FORWARD_H
 
@@ -16,13 +18,13 @@
 typedef void lade_between_fn(void *user);
 
 /* Activation buffers for batches of up to `batch` tokens, and the constants of rotary embedding.
- * On the device; one set serves any number of states, one forward pass at a time. */
+ * On the part's device; one set serves any number of states, one forward pass at a time. */
 struct lade_forward {
     const struct lade_shape *shape;   /* borrowed */
     const struct lade_weights *weights; /* borrowed */
     struct lade_experts experts;
-    const struct lade_devices *devices; /* borrowed */
-    const struct lade_ops *ops;       /* of the base's device */
+    const struct lade_device_part *part; /* borrowed */
+    const struct lade_ops *ops;          /* of the part */
     struct lade_device *dev;
     int batch;
     bool in_ram;                      /* where the GPU's buffers are */
@@ -35,7 +37,7 @@ struct lade_forward {
     float *logits;                    /* [1][vocab] */
     float *top;                       /* [2 * LADE_TOPK_MAX]: k logits, then their k ids */
     int32_t *told;                    /* [2]: id and position of a token that is replayed */
-    struct lade_recording *step;      /* one token through all layers, owned; see forward.c */
+    struct lade_recording *step;      /* one token through the layers, owned; see forward.c */
     const struct lade_state *step_of; /* that it works on; NULL: never ran op by op */
     lade_between_fn *between;         /* NULL: nothing; not called for one token alone */
     void *between_user;
@@ -46,20 +48,22 @@ struct lade_forward {
 /* Bytes the buffers take; 0 on overflow. */
 size_t lade_forward_bytes(const struct lade_shape *shape, int batch);
 
-/* All arguments but err are borrowed. in_ram: see lade_devices_alloc. */
+/* For a part of the devices. All arguments but err are borrowed. in_ram: see lade_part_alloc. */
 int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
                       const struct lade_weights *weights, struct lade_tiers *tiers,
-                      const struct lade_devices *devices, int batch, bool in_ram, char *err);
+                      const struct lade_devices *devices, int part, int batch, bool in_ram,
+                      char *err);
 void lade_forward_close(struct lade_forward *f);
 
-/* Evaluates n <= batch tokens after the st->length already in `st`, and advances it. Each id must
- * be below vocab and length + n within capacity (the session checks). `cancel` (may be NULL) is
- * read while experts are waited for. After a failure the recurrent part of the state is undefined. */
+/* Runs n <= batch tokens, the first of them at position `pos`, through the part's layers, between
+ * lade_tiers_begin and _end. The first part embeds the ids; the others find the rows of the part
+ * before them in f->x. `settled`: whether all experts are in VRAM to stay. After a failure the
+ * recurrent part of the state is undefined. */
 int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
-                     const atomic_bool *cancel, char *err);
+                     int pos, bool settled, char *err);
 
-/* Computes the logits of row `row` of the last batch, on the device. They stay there until the next
- * call of this or of lade_forward_run. */
+/* The last part: computes the logits of row `row` of the last batch, on the device. They stay there
+ * until the next call of this or of lade_forward_run. */
 int lade_forward_head(struct lade_forward *f, int row, char *err);
 /* Brings them to host memory: all, [vocab], or the k largest (at most LADE_TOPK_MAX), largest first. */
 int lade_forward_logits(struct lade_forward *f, float *out, char *err);

@@ -51,20 +51,51 @@ size_t lade_state_bytes(const struct lade_shape *s, int capacity, enum lade_type
     return total;
 }
 
-static int alloc_layers(struct lade_state *st, const struct lade_shape *s, char *err)
+/* Where the recurrent states of the layers lie in the runs of their parts. */
+static void point_layers(struct lade_state *st, const struct lade_shape *s)
 {
-    unsigned char *next = st->recurrent;
+    for (int i = 0; i < st->devices.n; i++) {
+        unsigned char *next = st->recurrent[i];
+        for (int l = st->devices.part[i].first; l < st->devices.part[i].end; l++) {
+            if (s->full_attention[l])
+                continue;
+            st->layer[l].conv = (float *)next;
+            st->layer[l].delta = (float *)(next + conv_bytes(s));
+            next += conv_bytes(s) + delta_bytes(s);
+        }
+    }
+}
+
+/* The recurrent run of each part. On failure none is there. */
+static int alloc_recurrent(struct lade_state *st, const struct lade_shape *s, char *err)
+{
+    const struct lade_devices *d = &st->devices;
+    for (int i = 0; i < d->n; i++) {
+        int layers = 0;
+        for (int l = d->part[i].first; l < d->part[i].end; l++)
+            layers += !s->full_attention[l];
+        st->part_bytes[i] = (size_t)layers * (conv_bytes(s) + delta_bytes(s));
+        st->recurrent[i] = NULL;
+    }
+    for (int i = 0; i < d->n; i++) {
+        if (!st->part_bytes[i] || !lade_part_alloc(&d->part[i], (void **)&st->recurrent[i],
+                                                   st->part_bytes[i], false, err))
+            continue;
+        for (st->recurrent[i] = NULL; i-- > 0; st->recurrent[i] = NULL)
+            lade_part_free(&d->part[i], st->recurrent[i], false);
+        return -1;
+    }
+    return 0;
+}
+
+static int alloc_caches(struct lade_state *st, const struct lade_shape *s, char *err)
+{
     for (int i = 0; i < s->layers; i++) {
         struct lade_layer_state *l = &st->layer[i];
-        if (s->full_attention[i]) {
-            if (lade_devices_alloc(st->devices, &l->k, st->kv_bytes, st->kv_in_ram, err) ||
-                lade_devices_alloc(st->devices, &l->v, st->kv_bytes, st->kv_in_ram, err))
-                return -1;
-            continue;
-        }
-        l->conv = (float *)next;
-        l->delta = (float *)(next + conv_bytes(s));
-        next += conv_bytes(s) + delta_bytes(s);
+        const struct lade_device_part *p = lade_devices_part(&st->devices, i);
+        if (s->full_attention[i] && (lade_part_alloc(p, &l->k, st->kv_bytes, st->kv_in_ram, err) ||
+                                     lade_part_alloc(p, &l->v, st->kv_bytes, st->kv_in_ram, err)))
+            return -1;
     }
     return 0;
 }
@@ -73,9 +104,7 @@ int lade_state_open(struct lade_state *st, const struct lade_shape *shape,
                     const struct lade_devices *devices, int capacity, enum lade_type cache_type,
                     bool kv_in_ram, char *err)
 {
-    *st = (struct lade_state){.devices = devices,
-                              .ops = devices->ops,
-                              .dev = devices->dev,
+    *st = (struct lade_state){.devices = *devices,
                               .kv_in_ram = kv_in_ram,
                               .cache_type = cache_type,
                               .layers = shape->layers,
@@ -88,23 +117,29 @@ int lade_state_open(struct lade_state *st, const struct lade_shape *shape,
         return lade_fail(err, "--context %d: out of memory for its caches; use a shorter context",
                          capacity);
     }
-    if ((st->recurrent_bytes &&
-         st->ops->alloc(st->dev, (void **)&st->recurrent, st->recurrent_bytes, err)) ||
-        alloc_layers(st, shape, err)) {
+    if (alloc_recurrent(st, shape, err) || alloc_caches(st, shape, err)) {
         lade_state_close(st);
         return -1;
     }
+    point_layers(st, shape);
     return 0;
+}
+
+static void free_recurrent(const struct lade_state *st)
+{
+    for (int i = 0; i < st->devices.n; i++)
+        if (st->recurrent[i])
+            lade_part_free(&st->devices.part[i], st->recurrent[i], false);
 }
 
 void lade_state_close(struct lade_state *st)
 {
     for (int i = 0; st->layer && i < st->layers; i++) {
-        lade_devices_free(st->devices, st->layer[i].k, st->kv_in_ram);
-        lade_devices_free(st->devices, st->layer[i].v, st->kv_in_ram);
+        const struct lade_device_part *p = lade_devices_part(&st->devices, i);
+        lade_part_free(p, st->layer[i].k, st->kv_in_ram);
+        lade_part_free(p, st->layer[i].v, st->kv_in_ram);
     }
-    if (st->recurrent)
-        st->ops->free(st->dev, st->recurrent);
+    free_recurrent(st);
     free(st->layer);
     *st = (struct lade_state){0};
 }
@@ -112,43 +147,58 @@ void lade_state_close(struct lade_state *st)
 int lade_state_reset(struct lade_state *st, char *err)
 {
     st->length = 0;
-    if (!st->recurrent_bytes)
-        return 0;
-    return st->ops->zero(st->dev, st->recurrent, st->recurrent_bytes, err);
+    for (int i = 0; i < st->devices.n; i++) {
+        const struct lade_device_part *p = &st->devices.part[i];
+        if (st->part_bytes[i] && p->ops->zero(p->dev, st->recurrent[i], st->part_bytes[i], err))
+            return -1;
+    }
+    return 0;
 }
 
 int lade_state_save(struct lade_state *st, void *host, char *err)
 {
-    if (!st->recurrent_bytes)
-        return 0;
-    return st->ops->download(st->dev, host, st->recurrent, st->recurrent_bytes, err);
+    unsigned char *to = host;
+    for (int i = 0; i < st->devices.n; i++) {
+        const struct lade_device_part *p = &st->devices.part[i];
+        if (st->part_bytes[i] &&
+            p->ops->download(p->dev, to, st->recurrent[i], st->part_bytes[i], err))
+            return -1;
+        to += st->part_bytes[i];
+    }
+    return 0;
 }
 
 int lade_state_restore(struct lade_state *st, const void *host, int length, char *err)
 {
+    const unsigned char *from = host;
     st->length = length;
-    if (!st->recurrent_bytes)
-        return 0;
-    return st->ops->upload(st->dev, st->recurrent, host, st->recurrent_bytes, err);
+    for (int i = 0; i < st->devices.n; i++) {
+        const struct lade_device_part *p = &st->devices.part[i];
+        if (st->part_bytes[i] &&
+            p->ops->upload(p->dev, st->recurrent[i], from, st->part_bytes[i], err))
+            return -1;
+        from += st->part_bytes[i];
+    }
+    return 0;
 }
 
 /* ---- to other memory ------------------------------------------------------------------------- */
 
 /* One kind of memory that a part of the state can be in. */
 struct memory {
-    const struct lade_devices *devices;
+    const struct lade_device_part *part;
     bool in_ram; /* of the GPU's: RAM that it can use */
 };
 
 static bool host_sees(const struct memory *m)
 {
-    return !m->devices->gpu || m->in_ram;
+    return m->part->ops->host_memory || m->in_ram;
 }
 
 static int copy(const struct memory *to, void *dst, const struct memory *from, const void *src,
                 size_t bytes, char *err)
 {
-    const struct lade_devices *a = from->devices, *b = to->devices;
+    const struct lade_device_part *a = from->part, *b = to->part;
     if (host_sees(from) && host_sees(to)) {
         memcpy(dst, src, bytes);
         return 0;
@@ -172,65 +222,79 @@ static int copy_cache(const struct lade_state *st, const struct lade_shape *s,
     return 0;
 }
 
-static int sync_gpu(const struct lade_devices *d, char *err)
+static int sync_part(const struct lade_device_part *p, char *err)
 {
-    return d->gpu ? d->ops->sync(d->dev, err) : 0;
+    return p->ops->sync(p->dev, err);
 }
 
 static int move_cache(const struct lade_state *st, const struct lade_shape *s,
                       const struct memory *to, void **cache, const struct memory *from, char *err)
 {
     void *there;
-    if (lade_devices_alloc(to->devices, &there, st->kv_bytes, to->in_ram, err))
+    if (lade_part_alloc(to->part, &there, st->kv_bytes, to->in_ram, err))
         return -1;
-    if (copy_cache(st, s, to, there, from, *cache, err) || sync_gpu(from->devices, err) ||
-        sync_gpu(to->devices, err)) {
-        lade_devices_free(to->devices, there, to->in_ram);
+    if (copy_cache(st, s, to, there, from, *cache, err) || sync_part(from->part, err) ||
+        sync_part(to->part, err)) {
+        lade_part_free(to->part, there, to->in_ram);
         return -1;
     }
-    lade_devices_free(from->devices, *cache, from->in_ram);
+    lade_part_free(from->part, *cache, from->in_ram);
     *cache = there;
     return 0;
 }
 
+/* The recurrent states, to the devices of `to`. */
 static int move_recurrent(struct lade_state *st, const struct lade_shape *s,
-                          const struct lade_devices *to, const struct lade_devices *from, char *err)
+                          const struct lade_devices *to, char *err)
 {
-    const struct memory there = {to, false}, here = {from, false};
-    unsigned char *next;
-    if (!st->recurrent_bytes || to->dev == from->dev)
+    struct lade_state next = *st;
+    if (to->part[0].dev == st->devices.part[0].dev)
         return 0;
-    if (to->ops->alloc(to->dev, (void **)&next, st->recurrent_bytes, err))
-        return -1;
-    if (copy(&there, next, &here, st->recurrent, st->recurrent_bytes, err)) {
-        to->ops->free(to->dev, next);
-        return -1;
+    next.devices = *to;
+    next.layer = calloc((size_t)s->layers, sizeof *next.layer);
+    if (!next.layer)
+        return lade_fail(err, "the conversation's state: out of memory; close other programs");
+    int rc = alloc_recurrent(&next, s, err);
+    if (!rc) {
+        point_layers(&next, s);
+        for (int i = 0; i < s->layers && !rc; i++) {
+            const struct memory there = {lade_devices_part(to, i), false};
+            const struct memory here = {lade_devices_part(&st->devices, i), false};
+            if (!s->full_attention[i]) /* delta lies behind conv */
+                rc = copy(&there, next.layer[i].conv, &here, st->layer[i].conv,
+                          conv_bytes(s) + delta_bytes(s), err);
+        }
+        if (!rc)
+            rc = lade_devices_sync(to, err);
+        free_recurrent(rc ? &next : st);
     }
-    from->ops->free(from->dev, st->recurrent);
-    st->recurrent = next;
-    for (int i = 0; i < s->layers; i++) {
-        if (s->full_attention[i])
-            continue;
-        st->layer[i].conv = (float *)next;
-        st->layer[i].delta = (float *)(next + conv_bytes(s));
-        next += conv_bytes(s) + delta_bytes(s);
+    for (int i = 0; i < s->layers && !rc; i++) {
+        st->layer[i].conv = next.layer[i].conv;
+        st->layer[i].delta = next.layer[i].delta;
     }
-    return 0;
+    free(next.layer);
+    next.layer = st->layer;
+    if (!rc)
+        *st = next;
+    return rc;
 }
 
 /* Moves the caches of layers [0, end): how many layers were moved whole. Of a layer half of which
  * could not be moved the other half is moved back, if that is possible. */
-static int move_caches(struct lade_state *st, const struct lade_shape *s, const struct memory *to,
-                       const struct memory *from, int end, char *err)
+static int move_caches(struct lade_state *st, const struct lade_shape *s,
+                       const struct lade_devices *to, bool to_ram, const struct lade_devices *from,
+                       bool from_ram, int end, char *err)
 {
     for (int i = 0; i < end; i++) {
         struct lade_layer_state *l = &st->layer[i];
+        const struct memory there = {lade_devices_part(to, i), to_ram};
+        const struct memory here = {lade_devices_part(from, i), from_ram};
         if (!s->full_attention[i])
             continue;
-        if (move_cache(st, s, to, &l->k, from, err))
+        if (move_cache(st, s, &there, &l->k, &here, err))
             return i;
-        if (move_cache(st, s, to, &l->v, from, err))
-            return move_cache(st, s, from, &l->k, to, NULL) ? -1 : i;
+        if (move_cache(st, s, &there, &l->v, &here, err))
+            return move_cache(st, s, &here, &l->k, &there, NULL) ? -1 : i;
     }
     return end;
 }
@@ -246,18 +310,18 @@ static void lose(struct lade_state *st)
 int lade_state_move(struct lade_state *st, const struct lade_shape *shape,
                     const struct lade_devices *to, bool kv_in_ram, char *err)
 {
-    const struct lade_devices from = {.ops = st->ops, .dev = st->dev, .gpu = !st->ops->host_memory};
-    const struct memory here = {&from, st->kv_in_ram}, there = {to, kv_in_ram};
-    bool same = to->dev == from.dev && kv_in_ram == st->kv_in_ram;
-    int moved = same ? shape->layers : move_caches(st, shape, &there, &here, shape->layers, err);
-    if (moved == shape->layers && !move_recurrent(st, shape, to, &from, err)) {
-        st->devices = to;
-        st->ops = to->ops;
-        st->dev = to->dev;
+    const struct lade_devices from = st->devices;
+    const bool was = st->kv_in_ram;
+    bool same = to->part[0].dev == from.part[0].dev && kv_in_ram == was;
+    int end = shape->layers;
+    int moved = same ? end : move_caches(st, shape, to, kv_in_ram, &from, was, end, err);
+    if (moved == end && !move_recurrent(st, shape, to, err)) {
+        st->devices = *to;
         st->kv_in_ram = kv_in_ram;
         return 0;
     }
-    if (moved < 0 || (!same && move_caches(st, shape, &here, &there, moved, NULL) != moved))
+    if (moved < 0 ||
+        (!same && move_caches(st, shape, &from, was, to, kv_in_ram, moved, NULL) != moved))
         lose(st);
     return -1;
 }

@@ -16,24 +16,25 @@ struct lade_layer_state {
 };
 
 struct lade_state {
-    const struct lade_devices *devices; /* borrowed */
-    const struct lade_ops *ops;         /* of the base's device */
-    struct lade_device *dev;
-    bool kv_in_ram;            /* where the GPU's KV caches are */
+    struct lade_devices devices; /* a copy: each layer's part is on the device of its part */
+    bool kv_in_ram;              /* where the GPUs' KV caches are */
     enum lade_type cache_type; /* LADE_F16 or LADE_F32 */
     int layers, capacity;      /* capacity in tokens */
     int length;                /* tokens evaluated */
     size_t kv_bytes;           /* of one k or v cache */
-    unsigned char *recurrent;  /* all conv and delta states in one run, so that a save is a copy */
-    size_t recurrent_bytes;
-    struct lade_layer_state *layer;
+    unsigned char
+        *recurrent[LADE_CARDS];     /* of each part: the conv and delta states of its layers in
+                                             one run, so that a save is a copy */
+    size_t part_bytes[LADE_CARDS];  /* of these */
+    size_t recurrent_bytes;         /* of all */
+    struct lade_layer_state *layer; /* NULL: not open */
 };
 
 /* Bytes that a state of `capacity` tokens takes: caches and recurrent part. 0 on overflow. */
 size_t lade_state_bytes(const struct lade_shape *shape, int capacity, enum lade_type cache_type);
 size_t lade_state_recurrent_bytes(const struct lade_shape *shape);
 
-/* kv_in_ram: see lade_devices_alloc. */
+/* kv_in_ram: see lade_part_alloc. The devices stay open until it is closed. */
 int lade_state_open(struct lade_state *st, const struct lade_shape *shape,
                     const struct lade_devices *devices, int capacity, enum lade_type cache_type,
                     bool kv_in_ram, char *err);
@@ -43,8 +44,8 @@ void lade_state_close(struct lade_state *st);
 int lade_state_reset(struct lade_state *st, char *err);
 
 /* Moves everything to other devices, or to other memory of the same ones; both sets are open, the
- * GPU of both (if any) is the same. One cache at a time, so that little is held twice. On failure
- * the state is where it was, or, where even that fails, closed (st->ops is NULL). */
+ * GPUs of both (if any) are the same. One cache at a time, so that little is held twice. On failure
+ * the state is where it was, or, where even that fails, closed (st->layer is NULL). */
 int lade_state_move(struct lade_state *st, const struct lade_shape *shape,
                     const struct lade_devices *to, bool kv_in_ram, char *err);
 

@@ -82,7 +82,14 @@ int lade_weights_bind(struct lade_weights *w, const struct lade_catalog *cat,
     /* Pieces 0 and 1 are the embedding and the head (catalog.h). */
     w->embed = matrix(&b, 0, LADE_EMBED);
     w->final_norm = vector(&b, 1, LADE_FINAL_NORM);
-    w->head = s->tied_embeddings ? w->embed : matrix(&b, 1, LADE_HEAD);
+    if (s->tied_embeddings) {
+        w->head = w->embed;
+        w->head.data = (const unsigned char *)lade_tiers_tied_head(tiers) +
+                       ((const unsigned char *)w->embed.data -
+                        (const unsigned char *)lade_tiers_base(tiers, 0));
+    } else {
+        w->head = matrix(&b, 1, LADE_HEAD);
+    }
     for (int i = 0; i < s->layers; i++) {
         w->layers[i].full_attention = s->full_attention[i];
         bind_layer(&b, &w->layers[i], i);

@@ -1,4 +1,5 @@
 /* here.c - the plan for the machine this runs on. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/plan/plan.h"
@@ -48,29 +49,49 @@ static void add_drives(struct lade_plan_machine *out, const struct lade_machine 
     out->disk_random_gbps = bytes / eight;
 }
 
-static void choose_gpu(struct lade_plan_machine *out, const struct lade_machine *p,
-                       const struct lade_plan_caps *caps)
+/* The card that a model is on; -1: none is on this GPU. */
+static int held_card(const struct lade_plan_caps *caps, int gpu)
 {
-    uint64_t cap = caps->vram, own = 0;
-    out->vram = out->vram_reserve = 0;
-    if (p->gpu_missing[0])
-        return;
-    for (int i = 0; i < p->n_gpus; i++) {
-        const struct lade_machine_gpu *g = &p->gpu[i];
-        uint64_t free = g->free + (i == caps->held_gpu ? caps->held_vram : 0);
-        if (free <= out->vram || (caps->held_vram && i != caps->held_gpu))
-            continue;
-        out->vram = free;
-        out->gpu = i;
-        own = g->own;
-        set(&out->vram_gbps, g->memory_gbps);
-        set(&out->link_gbps, g->upload_gbps);
-    }
-    if (cap && cap < out->vram)
-        out->vram = cap;
-    out->vram_reserve = lade_memory_reserve(out->vram);
-    if (out->vram_reserve < own) /* what the driver takes for this program */
-        out->vram_reserve = own;
+    int i = caps->n_held - 1;
+    while (i >= 0 && caps->held_cards[i].gpu != gpu)
+        i--;
+    return i;
+}
+
+/* A GPU that may be used, with what is free of it under its cap. */
+static void add_gpu(struct lade_plan_machine *out, const struct lade_machine_gpu *g, int number,
+                    const struct lade_plan_caps *caps)
+{
+    const int held = held_card(caps, number);
+    const uint64_t cap = lade_vram_cap(caps->vram, number);
+    if (caps->n_held && held < 0)
+        return; /* the plan stays where the model is */
+    lade_plan_machine_add(out, g->free + (held < 0 ? 0 : caps->held_vram[held]));
+    struct lade_plan_gpu *to = &out->gpu[out->n_gpus - 1];
+    to->gpu = number;
+    to->first = held < 0 ? -1 : caps->held_cards[held].first;
+    to->bytes = cap && cap < to->bytes ? cap : to->bytes;
+    to->reserve = lade_memory_reserve(to->bytes);
+    if (to->reserve < g->own) /* what the driver takes for this program */
+        to->reserve = g->own;
+    set(&to->gbps, g->memory_gbps);
+    set(&to->link_gbps, g->upload_gbps);
+}
+
+static int by_layer(const void *a, const void *b)
+{
+    const struct lade_plan_gpu *x = a, *y = b;
+    return x->first - y->first;
+}
+
+static void add_gpus(struct lade_plan_machine *out, const struct lade_machine *p,
+                     const struct lade_plan_caps *caps)
+{
+    for (int i = 0; i < p->n_gpus && !p->gpu_missing[0]; i++)
+        add_gpu(out, &p->gpu[i], i, caps);
+    out->gpus_held = caps->n_held > 0;
+    if (out->gpus_held)
+        qsort(out->gpu, (size_t)out->n_gpus, sizeof *out->gpu, by_layer);
 }
 
 void lade_plan_machine_of(struct lade_plan_machine *out, const struct lade_machine *p,
@@ -84,9 +105,7 @@ void lade_plan_machine_of(struct lade_plan_machine *out, const struct lade_machi
         out->ram_reserve = 0;
     }
     if (!caps->cpu_only)
-        choose_gpu(out, p, caps);
-    else
-        out->vram_reserve = 0;
+        add_gpus(out, p, caps);
     set(&out->ram_gbps, p->ram_gbps);
     set(&out->base_gbps, p->kernels.base_gbps);
     set(&out->experts_gbps, p->kernels.experts_gbps);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/plan/predict.h"
+#include "engine/plan/split.h"
 
 static const double GIB = 1024.0 * 1024 * 1024;
 
@@ -23,20 +24,14 @@ const char *lade_strategy_summary(const struct lade_strategy *s)
 
 /* ---- one row ---- */
 
-/* What each tier holds beside experts, in bytes. */
-struct fixed {
-    double vram, ram;
-};
-
-static struct fixed fixed_of(const struct lade_placement *p, const struct lade_plan_model *m)
+/* What RAM holds beside experts, in bytes. */
+static double fixed_ram(const struct lade_placement *p, const struct lade_plan_model *m)
 {
-    struct fixed f = {.ram = (double)m->process + (double)p->staging};
-    *(p->base == LADE_VRAM ? &f.vram : &f.ram) += (double)m->base + (double)m->state;
-    *(p->kv == LADE_VRAM ? &f.vram : &f.ram) += (double)m->kv_token * p->context;
-    *(p->buffers == LADE_VRAM ? &f.vram : &f.ram) += (double)m->buffers;
-    if (p->base == LADE_VRAM)
-        f.vram += (double)m->workspace;
-    return f;
+    double sum = (double)m->process + (double)p->staging;
+    sum += p->base == LADE_RAM ? (double)m->base + (double)m->state : 0;
+    sum += p->kv == LADE_RAM ? (double)m->kv_token * p->context : 0;
+    sum += p->buffers == LADE_RAM ? (double)m->buffers : 0;
+    return sum;
 }
 
 static bool say_short(struct lade_plan_row *row, const char *what, double need, double have)
@@ -55,18 +50,47 @@ static bool say_short(struct lade_plan_row *row, const char *what, double need, 
 }
 
 /* As many experts in VRAM as fit and the row allows. */
-static bool fill_vram(struct lade_plan_row *row, double fixed, const struct lade_plan_model *m,
+static bool fill_vram(struct lade_plan_row *row, const struct lade_plan_model *m,
                       const struct lade_plan_machine *pc)
 {
     const struct lade_strategy *s = row->strategy;
-    double experts = (double)m->experts, kept = (double)pc->vram_reserve + fixed;
-    double room = (double)pc->vram - kept;
-    double share = experts > 0 ? fmin(fmax(room / experts, 0), 1) : 1;
-    if (room < 0 || share < s->vram_min)
-        return say_short(row, "VRAM", kept + s->vram_min * experts, (double)pc->vram);
+    struct lade_placement *p = &row->place;
+    double experts = (double)m->experts, have = 0, kept = 0, filled = 0, room[LADE_CARDS];
+    bool fits = p->n_cards > 0;
+    for (int i = 0; i < p->n_cards; i++) {
+        const struct lade_plan_gpu *g = lade_plan_gpu_of(pc, p->card[i].gpu);
+        double own = (double)g->reserve + lade_plan_card_fixed(p, m, i);
+        room[i] = (double)g->bytes - own;
+        fits = fits && room[i] >= 0;
+        room[i] = fmin(fmax(room[i], 0), lade_plan_card_experts(p, m, i));
+        have += (double)g->bytes;
+        kept += own;
+        filled += room[i];
+    }
+    double share = experts > 0 ? fmin(filled / experts, 1) : 1;
+    if (!fits || share < s->vram_min) {
+        double need = kept + s->vram_min * experts;
+        struct lade_placement one = *p;
+        if (!p->n_cards) { /* as one card would have it */
+            one.card[one.n_cards++] = (struct lade_card){0};
+            need += lade_plan_card_fixed(&one, m, 0);
+        }
+        if (need > have || p->n_cards < 2)
+            return say_short(row, "VRAM", need, have);
+        row->status = LADE_PLAN_IMPOSSIBLE;
+        snprintf(row->reason, sizeof row->reason,
+                 "needs %.1f GiB of VRAM, %.1f are there, but whole layers do not fit the %d GPUs",
+                 need / GIB, have / GIB, p->n_cards);
+        return false;
+    }
+    double part = 1;
     if (s->vram_max < 1 && share >= s->vram_max && s->rest_by == LADE_BY_GPU)
-        share = s->vram_max; /* streaming keeps only a working set there */
-    row->place.vram_experts = (uint64_t)(share * experts);
+        part = s->vram_max / share; /* streaming keeps only a working set there */
+    row->vram_bytes = 0;
+    for (int i = 0; i < p->n_cards; i++) {
+        p->card[i].experts = (uint64_t)(part * room[i]);
+        row->vram_bytes += (uint64_t)lade_plan_card_fixed(p, m, i) + p->card[i].experts;
+    }
     return true;
 }
 
@@ -75,7 +99,8 @@ static bool fill_ram(struct lade_plan_row *row, double fixed, const struct lade_
                      const struct lade_plan_machine *pc)
 {
     const struct lade_strategy *s = row->strategy;
-    double rest = (double)m->experts - (s->ram_backs_vram ? 0 : (double)row->place.vram_experts);
+    double rest =
+        (double)m->experts - (s->ram_backs_vram ? 0 : (double)lade_vram_experts(&row->place));
     double own = (double)m->process + (double)row->place.staging, kept = (double)pc->ram_reserve;
     double need = kept + own + s->ram_slack * (fixed - own + s->ram_min * rest);
     if (need > (double)pc->ram)
@@ -103,16 +128,17 @@ static bool place(struct lade_plan_row *row, const struct lade_plan_model *m,
         .striped = s->striped,
         .context = context,
         .batch = m->batch < context ? m->batch : context,
-        .gpu = pc->gpu,
     };
-    struct fixed f = fixed_of(&row->place, m);
-    if ((s->gpu && !fill_vram(row, f.vram, m, pc)) || !fill_ram(row, f.ram, m, pc))
+    if (s->gpu)
+        lade_plan_split(&row->place, m, pc);
+    double fixed = fixed_ram(&row->place, m);
+    if ((s->gpu && !fill_vram(row, m, pc)) || !fill_ram(row, fixed, m, pc))
         return false;
-    row->vram_bytes = (uint64_t)f.vram + row->place.vram_experts;
-    row->ram_bytes = (uint64_t)f.ram + row->place.ram_experts;
-    row->experts_in_vram = m->experts ? (double)row->place.vram_experts / (double)m->experts : 0;
+    double in_vram = (double)lade_vram_experts(&row->place);
+    row->ram_bytes = (uint64_t)fixed + row->place.ram_experts;
+    row->experts_in_vram = m->experts ? in_vram / (double)m->experts : 0;
     row->experts_in_ram = m->experts ? (double)row->place.ram_experts / (double)m->experts : 0;
-    double in_both = s->ram_backs_vram ? 0 : (double)row->place.vram_experts;
+    double in_both = s->ram_backs_vram ? 0 : in_vram;
     row->disk_bytes = (uint64_t)fmax((double)m->experts - in_both - row->place.ram_experts, 0);
     return true;
 }

@@ -19,7 +19,14 @@
 
 enum { LADE_SERVED = 64 };
 
-/* What the plan needs to know of a checkpoint. Bytes are those in memory, packed, but for `files`. */
+/* What the plan needs to know of a checkpoint. Bytes are those in memory, packed, but for `files`. Of
+ * one layer: */
+struct lade_plan_layer {
+    uint64_t base, experts; /* weights */
+    uint64_t state;         /* recurrent state */
+    uint64_t kv_token;      /* KV cache of one token */
+};
+
 struct lade_plan_model {
     uint64_t base;         /* embedding, head, and all of the layers but routed experts */
     uint64_t base_read;    /* of these, read for every token (the embedding is not) */
@@ -34,6 +41,9 @@ struct lade_plan_model {
     uint64_t files;        /* bytes of the checkpoint that are read to load it */
     double base_flops, experts_flops; /* multiplications and additions of one token */
     int layers, n_experts, max_context, batch;
+    uint64_t embed, head; /* of the base, what is in no layer; together with layer[] it is all */
+    bool tied;            /* the head is the embedding */
+    struct lade_plan_layer layer[LADE_MAX_LAYERS];
     /* What part of all visits the most used i / LADE_SERVED of the experts served in earlier runs
      * (habits.h); all 0 where too little is known. */
     double served[LADE_SERVED + 1];
@@ -47,14 +57,27 @@ enum lade_storage {
     LADE_N_STORAGE
 };
 
+enum { LADE_CARDS = LADE_MACHINE_GPUS };
+
+/* One GPU that may be used. */
+struct lade_plan_gpu {
+    int gpu;          /* its number, as the plug-in lists it */
+    int first;        /* the first of its layers, where gpus_held */
+    uint64_t bytes;   /* there are, or free, under its cap */
+    uint64_t reserve; /* of these, left to the driver and other programs */
+    double gbps;      /* weights of a token */
+    double link_gbps; /* RAM to VRAM */
+};
+
 /* What the plan needs to know of a machine. */
 struct lade_plan_machine {
-    uint64_t vram, ram;                 /* bytes there are, or free, under the caps */
-    uint64_t vram_reserve, ram_reserve; /* of these, left to the driver, system, other programs */
+    struct lade_plan_gpu gpu[LADE_CARDS];
+    int n_gpus;
+    bool gpus_held;       /* a model is on all of them already: its layers stay where they are */
+    uint64_t ram;         /* bytes there are, or free, under the cap */
+    uint64_t ram_reserve; /* of these, left to the system and other programs */
     enum lade_storage storage;
-    int gpu;                                /* number of the GPU, as the plug-in lists it */
-    double vram_gbps, gpu_gflops;           /* weights of a token; a prefill batch */
-    double link_gbps;                       /* RAM to VRAM */
+    double gpu_gflops;                      /* a GPU on a prefill batch */
     double ram_gbps;                        /* plain reads by all cores */
     double base_gbps, experts_gbps;         /* weights of a token through the CPU's kernels */
     double base_gflops, experts_gflops;     /* the CPU's kernels on a prefill batch */
@@ -69,6 +92,14 @@ struct lade_plan_machine {
 
 enum lade_tier { LADE_VRAM, LADE_RAM, LADE_DRIVE, LADE_N_TIERS };
 
+/* What one GPU holds and computes: the layers from `first` up to the next card's. The first card also
+ * has the embedding, the last one the final norm and the head; a tied embedding is on both. */
+struct lade_card {
+    int gpu;          /* its number, as the plug-in lists it */
+    int first;        /* layer; 0 of the first card */
+    uint64_t experts; /* bytes of experts of its layers in its VRAM */
+};
+
 /* What the tiers must do. Bytes are promises: a tier never holds more of the kind. A size that is
  * all of the model's experts means that nothing is ever evicted there. */
 struct lade_placement {
@@ -76,7 +107,8 @@ struct lade_placement {
                                     the recurrent state lies there too */
     enum lade_tier kv;            /* KV caches; attention is computed beside them */
     enum lade_tier buffers;       /* activations of a prefill batch */
-    uint64_t vram_experts;        /* bytes of experts in VRAM */
+    struct lade_card card[LADE_CARDS]; /* that take part, in the order of their layers */
+    int n_cards;                       /* 0: nothing is in VRAM */
     uint64_t ram_experts;         /* bytes of experts in RAM */
     bool vram_is_cache;           /* experts in VRAM come and go with use; else the hottest stay */
     bool ram_backs_vram;          /* RAM also keeps what VRAM holds, pinned for transfer */
@@ -84,8 +116,16 @@ struct lade_placement {
     uint64_t staging;             /* bytes of pinned transfer buffers in RAM, beside ram_experts */
     bool striped;                 /* experts lie on several drives */
     int context, batch;           /* tokens */
-    int gpu;                      /* number of the GPU, as the plug-in lists it */
 };
+
+/* Bytes of experts in the VRAM of all cards. */
+static inline uint64_t lade_vram_experts(const struct lade_placement *p)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < p->n_cards; i++)
+        sum = p->card[i].experts < UINT64_MAX - sum ? sum + p->card[i].experts : UINT64_MAX;
+    return sum;
+}
 
 enum lade_plan_status { LADE_PLAN_CHOSEN, LADE_PLAN_POSSIBLE, LADE_PLAN_IMPOSSIBLE };
 
@@ -116,10 +156,12 @@ struct lade_plan {
 
 /* What a person allows. Zero means no wish. */
 struct lade_plan_caps {
-    uint64_t vram, ram; /* bytes at most: promises, kept at all times */
-    uint64_t held;      /* RAM that this program holds already and another plan would use */
-    uint64_t held_vram; /* the same on GPU held_gpu, on which the plan then stays */
-    int held_gpu;
+    uint64_t ram;              /* bytes at most: a promise, kept at all times, as the next */
+    uint64_t vram[LADE_CARDS]; /* of each GPU, by its number; see lade_vram_cap */
+    uint64_t held;             /* RAM that this program holds already and another plan would use */
+    struct lade_card held_cards[LADE_CARDS]; /* cards that it is on, where the plan then stays; */
+    uint64_t held_vram[LADE_CARDS];          /* what it holds there */
+    int n_held;
     bool cpu_only;         /* as if there were no GPU */
     const char *strategy;  /* NULL or "auto": the best that fits */
     int context, batch;    /* tokens */
@@ -130,6 +172,16 @@ struct lade_plan_caps {
     const char *cache_dir; /* where measured speeds are kept; NULL = typical ones are used */
 };
 
+/* The cap of a GPU: 0 = all that is free. The numbers of a list stand for the GPUs in turn, the last one
+ * of the list (before the first 0) for all that follow, so that a single one is each GPU's. */
+static inline uint64_t lade_vram_cap(const uint64_t caps[LADE_CARDS], int gpu)
+{
+    int i = gpu < LADE_CARDS ? gpu : LADE_CARDS - 1;
+    while (i > 0 && !caps[i])
+        i--;
+    return caps[i];
+}
+
 /* Sizes of an open catalog, for the batch and the exactness of the caps and the GPU's kernels, and
  * what the caps' cache_dir knows of its routing. */
 void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *cat,
@@ -138,9 +190,13 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
 /* The INT4-mixed Qwen3-Next-80B (43,243,415,040 bytes), for people who have not downloaded it. */
 void lade_plan_model_80b(struct lade_plan_model *out);
 
-/* Typical speeds for a machine that is only described. vram and ram in bytes. */
+/* Typical speeds for a machine that is only described. vram (of one GPU; 0 = none) and ram in bytes. */
 void lade_plan_machine_typical(struct lade_plan_machine *out, uint64_t vram, uint64_t ram,
                                enum lade_storage storage);
+/* One more GPU, a typical one; no more than LADE_CARDS. */
+void lade_plan_machine_add(struct lade_plan_machine *out, uint64_t vram);
+/* VRAM of all GPUs together. */
+uint64_t lade_plan_machine_vram(const struct lade_plan_machine *m);
 
 /* Plans. `strategy` NULL or "auto" chooses; a name forces that row. context 0 = what a long chat
  * needs (32,768 tokens or the model's limit). Fails for an unknown name and for a forced row that

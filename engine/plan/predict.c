@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "engine/plan/split.h"
+
 enum { PROMPT = 512, SHORT_PROMPT = 16 };
 
 /* Seconds of moving that many bytes. */
@@ -35,12 +37,27 @@ static double found(const struct lade_plan_model *m, double share, bool is_cache
     return known > 0 ? seen : pow(share, 0.83);
 }
 
+/* GB/s of VRAM, or of the link to it, as layers are spread over the cards: these work one after the
+ * other on a token. */
+static double card_gbps(const struct lade_placement *p, const struct lade_plan_model *m,
+                        const struct lade_plan_machine *pc, bool link)
+{
+    double time = 0;
+    for (int i = 0; i < p->n_cards; i++) {
+        const struct lade_plan_gpu *g = lade_plan_gpu_of(pc, p->card[i].gpu);
+        double part = (double)(lade_plan_card_end(p, m, i) - p->card[i].first) / m->layers;
+        time += part / (link ? g->link_gbps : g->gbps);
+    }
+    return time > 0 ? 1 / time : 0;
+}
+
 /* Bytes over speed, for every tier that a token or a load touches. */
 void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *m,
                        const struct lade_plan_machine *pc)
 {
     const struct lade_placement *p = &row->place;
     bool gpu = p->base == LADE_VRAM, gpu_rest = gpu && p->rest_by == LADE_BY_GPU;
+    double vram_gbps = card_gbps(p, m, pc, false), link_gbps = card_gbps(p, m, pc, true);
     double all = (double)m->experts, read = (double)m->experts_read;
     /* Shares of the experts in each tier, copies of VRAM's not counted; then of a token's routes. */
     double in_vram = row->experts_in_vram, in_ram = fmin(row->experts_in_ram, 1 - in_vram);
@@ -53,17 +70,17 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
     row->read[LADE_RAM] = read * from_ram + (gpu ? 0 : (double)m->base_read);
     row->read[LADE_DRIVE] = read * from_drive;
 
-    double base = moving((double)m->base_read, gpu ? pc->vram_gbps : pc->base_gbps) +
-                  moving(2 * (double)m->state, gpu ? pc->vram_gbps : pc->ram_gbps);
-    double gpu_part = moving(read * from_vram, pc->vram_gbps);
-    double ram_part = moving(read * from_ram, gpu_rest ? pc->link_gbps : pc->experts_gbps);
+    double base = moving((double)m->base_read, gpu ? vram_gbps : pc->base_gbps) +
+                  moving(2 * (double)m->state, gpu ? vram_gbps : pc->ram_gbps);
+    double gpu_part = moving(read * from_vram, vram_gbps);
+    double ram_part = moving(read * from_ram, gpu_rest ? link_gbps : pc->experts_gbps);
     /* What is read is packed meanwhile: the slower of the two counts. */
     double reading = fmin(pc->disk_random_gbps, pc->pack_gbps);
     double loading = fmin(pc->disk_gbps, pc->load_gbps);
     double drive_part = moving(read * from_drive, reading);
     /* What the drive has brought must still be computed, or carried to the GPU; the CPU works on
      * its experts while the GPU works on its own. */
-    ram_part += moving(read * from_drive, gpu_rest ? pc->link_gbps : pc->experts_gbps);
+    ram_part += moving(read * from_drive, gpu_rest ? link_gbps : pc->experts_gbps);
     double token = base + (gpu_rest ? gpu_part + ram_part : fmax(gpu_part, ram_part)) + drive_part;
     row->decode_tps = 1 / token;
 
@@ -77,12 +94,12 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
                      1e9;
     double moved = moving(visit * on_drive, reading);
     if (gpu_rest)
-        moved += moving(visit * in_ram, pc->link_gbps);
+        moved += moving(visit * in_ram, link_gbps);
     double prompt = fmax(compute, moved);
     row->prefill_tps = PROMPT / prompt;
     row->ttft_s = prompt + token;
 
-    double vram = (double)p->vram_experts, ram = (double)p->ram_experts;
+    double vram = (double)lade_vram_experts(p), ram = (double)p->ram_experts;
     double home = (double)m->base + (p->ram_backs_vram ? fmax(vram, ram) : vram + ram);
     double source = (double)m->files / fmax((double)m->base + all, 1);
     row->load_s = moving(home * source, loading);

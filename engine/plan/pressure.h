@@ -17,12 +17,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/plan/probe.h"
+
 /* One look at the memory. */
 struct lade_pressure {
     double seconds;               /* when, by any clock that goes on */
     uint64_t ram_total, ram_left; /* bytes, under all limits; left: can be taken without swapping */
-    uint64_t vram_total, vram_left; /* of the GPU in use, all programs counted; 0 total: unknown */
-    bool stalled;                   /* programs waited for RAM since the last look */
+    uint64_t
+        vram_total[LADE_MACHINE_GPUS]; /* of the GPUs in use, in the order of their layers, all */
+    uint64_t vram_left[LADE_MACHINE_GPUS]; /* programs counted; 0 total: unknown */
+    bool stalled;                          /* programs waited for RAM since the last look */
 };
 
 /* Where looks come from: false where there is nothing new to see. Called often, on one thread. */

@@ -63,6 +63,38 @@ static void ask_habits(struct lade_plan_model *out, const struct lade_catalog *c
     free(uses);
 }
 
+/* Sums of the pieces: all, and by layer. */
+static void tell_pieces(struct lade_plan_model *out, const struct lade_catalog *cat)
+{
+    for (int i = 0; i < cat->n_pieces; i++) {
+        const struct lade_piece *p = &cat->pieces[i];
+        if (p->kind == LADE_PIECE_EXPERT) {
+            out->experts += p->bytes;
+            out->largest = p->bytes > out->largest ? p->bytes : out->largest;
+            out->layer[p->layer].experts += p->bytes;
+            continue;
+        }
+        out->base += p->bytes;
+        *(p->kind == LADE_PIECE_EMBED  ? &out->embed
+          : p->kind == LADE_PIECE_HEAD ? &out->head
+                                       : &out->layer[p->layer].base) += p->bytes;
+    }
+}
+
+/* What is kept of a timeline, which is the same for each layer of a kind. */
+static void spread_state(struct lade_plan_model *out, const struct lade_shape *s)
+{
+    uint64_t attention = 0;
+    for (int i = 0; i < s->layers; i++)
+        attention += s->full_attention[i];
+    for (int i = 0; i < s->layers; i++) {
+        if (s->full_attention[i])
+            out->layer[i].kv_token = out->kv_token / attention;
+        else
+            out->layer[i].state = out->state / ((uint64_t)s->layers - attention);
+    }
+}
+
 void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *cat,
                         const struct lade_plan_caps *caps)
 {
@@ -70,24 +102,15 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
     *out = (struct lade_plan_model){.layers = s->layers,
                                     .n_experts = s->experts * s->layers,
                                     .max_context = s->max_context,
+                                    .tied = s->tied_embeddings,
                                     .files = cat->source_bytes,
                                     .batch = caps->batch ? caps->batch : DEFAULT_BATCH};
-    uint64_t embed = 0;
-    for (int i = 0; i < cat->n_pieces; i++) {
-        const struct lade_piece *p = &cat->pieces[i];
-        if (p->kind == LADE_PIECE_EXPERT) {
-            out->experts += p->bytes;
-            out->largest = p->bytes > out->largest ? p->bytes : out->largest;
-            continue;
-        }
-        out->base += p->bytes;
-        if (p->kind == LADE_PIECE_EMBED)
-            embed = p->bytes;
-    }
-    out->base_read = out->base - (s->tied_embeddings ? 0 : embed);
+    tell_pieces(out, cat);
+    out->base_read = out->base - (s->tied_embeddings ? 0 : out->embed);
     out->experts_read = out->largest * (uint64_t)s->experts_used * (uint64_t)s->layers;
     out->state = lade_state_recurrent_bytes(s);
     out->kv_token = lade_state_bytes(s, 1, caps->exact ? LADE_F32 : LADE_F16) - out->state;
+    spread_state(out, s);
     out->buffers = lade_forward_bytes(s, out->batch);
     if (caps->plugin && !caps->cpu_only)
         out->workspace = workspace(cat, caps, out);
@@ -131,7 +154,16 @@ void lade_plan_model_80b(struct lade_plan_model *out)
         .n_experts = 48 * 512,
         .max_context = 262144,
         .batch = DEFAULT_BATCH,
+        .embed = 151936u * 2048 * 2,
+        .head = 151936u * 2048 * 2,
     };
+    const uint64_t layers = out->base - out->embed - out->head;
+    for (int i = 0; i < 48; i++) { /* every fourth has full attention */
+        out->layer[i] = (struct lade_plan_layer){.base = layers / 48, .experts = experts / 48};
+        *(i % 4 == 3 ? &out->layer[i].kv_token : &out->layer[i].state) =
+            i % 4 == 3 ? out->kv_token / 12 : state / 36;
+    }
+    out->layer[0].base += layers % 48;
 }
 
 /* ---- machines ---- */
@@ -164,16 +196,11 @@ void lade_plan_machine_typical(struct lade_plan_machine *out, uint64_t vram, uin
                                enum lade_storage storage)
 {
     *out = (struct lade_plan_machine){
-        .vram = vram,
         .ram = ram,
         .storage = storage,
-        /* The driver's context and the libraries' work space; the system and other programs. */
-        .vram_reserve = 1000000000,
-        .ram_reserve = 2500000000,
-        /* A card of the middle class on PCIe 4.0, two channels of DDR5 and eight cores. */
-        .vram_gbps = 600,
+        .ram_reserve = 2500000000, /* the system and other programs */
+        /* Cards of the middle class, two channels of DDR5 and eight cores. */
         .gpu_gflops = 40000,
-        .link_gbps = 20,
         .ram_gbps = 50,
         .base_gbps = 42,
         .experts_gbps = 38,
@@ -185,4 +212,27 @@ void lade_plan_machine_typical(struct lade_plan_machine *out, uint64_t vram, uin
         .disk_one_gbps = storages[storage].one,
         .disk_random_gbps = storages[storage].eight,
     };
+    if (vram)
+        lade_plan_machine_add(out, vram);
+}
+
+void lade_plan_machine_add(struct lade_plan_machine *out, uint64_t vram)
+{
+    out->gpu[out->n_gpus] = (struct lade_plan_gpu){
+        .gpu = out->n_gpus,
+        .first = -1,
+        .bytes = vram,
+        .reserve = 1000000000, /* the driver's context and the libraries' work space */
+        .gbps = 600,
+        .link_gbps = 20, /* PCIe 4.0 */
+    };
+    out->n_gpus++;
+}
+
+uint64_t lade_plan_machine_vram(const struct lade_plan_machine *m)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < m->n_gpus; i++)
+        sum += m->gpu[i].bytes;
+    return sum;
 }

@@ -97,11 +97,9 @@ static void publish_info(struct lade_engine *e)
 
 void lade_worker_publish(struct lade_engine *e)
 {
-    const struct lade_devices *d = &e->model->devices;
     struct lade_tiers_stats now;
-    struct lade_device_memory vram = {0};
-    if (d->gpu)
-        d->ops->memory(d->dev, &vram, NULL);
+    struct lade_card_memory cards[LADE_CARDS];
+    int n_cards = lade_model_cards(e->model, cards);
     pthread_mutex_lock(&e->lock); /* first, so that what is older is never put over what is newer */
     lade_tiers_stats(e->model->tiers, &now);
     e->stats.traffic = now.traffic;
@@ -109,8 +107,13 @@ void lade_worker_publish(struct lade_engine *e)
     e->stats.in_ram = now.in_ram;
     e->stats.in_vram = now.in_vram;
     e->stats.weights = now.weights;
-    e->stats.vram = vram.used;
-    e->stats.vram_peak = vram.peak;
+    e->stats.n_cards = n_cards;
+    e->stats.vram = e->stats.vram_peak = 0;
+    for (int i = 0; i < n_cards; i++) {
+        e->stats.cards[i] = cards[i];
+        e->stats.vram += cards[i].used;
+        e->stats.vram_peak += cards[i].peak;
+    }
     if (e->ready)
         e->stats.loading = now.loading;
     pthread_mutex_unlock(&e->lock);

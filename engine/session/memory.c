@@ -7,17 +7,16 @@
 
 static const double GIB = 1024.0 * 1024 * 1024;
 
-/* What was seen, the GPU's part included. */
+/* What was seen, the GPUs' part included. */
 static bool look(struct lade_engine *e, struct lade_pressure *p)
 {
-    const struct lade_devices *d = &e->model->devices;
-    struct lade_device_memory vram;
+    struct lade_card_memory cards[LADE_CARDS];
     lade_pressure_fn *see = e->opt.pressure ? e->opt.pressure : lade_watch_look;
     if (!see(e->opt.pressure ? e->opt.pressure_user : e->watch, p))
         return false;
-    if (!p->vram_total && d->gpu && !d->ops->memory(d->dev, &vram, NULL)) {
-        p->vram_total = vram.total;
-        p->vram_left = vram.free;
+    for (int i = p->vram_total[0] ? 0 : lade_model_cards(e->model, cards); i-- > 0;) {
+        p->vram_total[i] = cards[i].total;
+        p->vram_left[i] = cards[i].free;
     }
     return true;
 }
@@ -62,6 +61,23 @@ static void publish(struct lade_engine *e, uint64_t vram, uint64_t ram)
     pthread_mutex_unlock(&e->lock);
 }
 
+/* The room that experts should have on a card. Half the reserve of RAM will do: a card has no programs
+ * that did not ask for it. */
+static uint64_t want_on_card(const struct lade_model *m, int i, const struct lade_pressure *p,
+                             double since)
+{
+    const struct lade_experts_room room = {lade_model_planned(m, i), m->vram_room[i],
+                                           m->vram_room[i], since, 0};
+    uint64_t planned = 0;
+    for (int j = 0; m->plan.n && j < m->plan.machine.n_gpus; j++)
+        if (m->plan.machine.gpu[j].gpu == m->place.card[i].gpu)
+            planned = m->plan.machine.gpu[j].bytes;
+    if (!p->vram_total[i])
+        return m->vram_room[i];
+    return lade_pressure_room(&room, p->vram_left[i], reserve_of(p->vram_total[i], planned) / 2,
+                              false);
+}
+
 /* What others have taken since the last look: free memory and that of experts has become less. */
 static uint64_t claimed(struct lade_engine *e, uint64_t left, uint64_t held)
 {
@@ -76,26 +92,26 @@ void lade_worker_watch(void *engine)
     struct lade_model *m = e->model;
     struct lade_pressure p = {0};
     struct lade_tiers_stats now;
+    uint64_t want_vram[LADE_CARDS], given = 0;
     if (!look(e, &p))
         return;
     lade_tiers_stats(m->tiers, &now);
     double since = p.seconds - e->resized;
-    uint64_t all = m->expert_bytes, plan_ram = m->place.ram_experts, plan = m->place.vram_experts;
-    struct lade_experts_room ram = {plan_ram < all ? plan_ram : all, m->ram_room,
-                                    now.ram_experts_held, since,
-                                    claimed(e, p.ram_left, now.ram_experts_held)};
-    struct lade_experts_room vram = {plan < all ? plan : all, m->vram_room, m->vram_room, since, 0};
+    struct lade_experts_room ram = {lade_model_planned(m, -1), m->ram_room, now.ram_experts_held,
+                                    since, claimed(e, p.ram_left, now.ram_experts_held)};
     uint64_t want_ram = lade_pressure_room(&ram, p.ram_left,
                                            reserve_of(p.ram_total, m->plan.machine.ram), p.stalled);
-    /* Half as much: a card has no programs that did not ask for it. */
-    uint64_t want_vram = m->vram_room;
-    if (p.vram_total)
-        want_vram = lade_pressure_room(&vram, p.vram_left,
-                                       reserve_of(p.vram_total, m->plan.machine.vram) / 2, false);
-    if (want_ram != m->ram_room || want_vram != m->vram_room) {
-        /* A failure is the drive's or the GPU's: the next token says so. */
+    bool change = want_ram != m->ram_room;
+    for (int i = 0; i < m->place.n_cards; i++) {
+        want_vram[i] = want_on_card(m, i, &p, since);
+        change |= want_vram[i] != m->vram_room[i];
+    }
+    if (change) {
+        /* A failure is the drive's or a GPU's: the next token says so. */
         lade_model_resize(m, want_ram, want_vram, NULL);
         e->resized = p.seconds;
     }
-    publish(e, less(vram.plan, m->vram_room), less(ram.plan, m->ram_room));
+    for (int i = 0; i < m->place.n_cards; i++)
+        given += less(lade_model_planned(m, i), m->vram_room[i]);
+    publish(e, given, less(ram.plan, m->ram_room));
 }

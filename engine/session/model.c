@@ -36,14 +36,9 @@ static uint64_t held_ram(const struct lade_model *m)
 static int make_plan(struct lade_plan *plan, const struct lade_model *m,
                      const struct lade_options *opt, const char *name, char *err)
 {
-    struct lade_device_memory vram = {0};
-    if (m->devices.gpu)
-        m->devices.ops->memory(m->devices.dev, &vram, NULL);
+    struct lade_card_memory cards[LADE_CARDS];
     struct lade_plan_caps caps = {
         .held = held_ram(m),
-        .held_vram = vram.used,
-        .held_gpu = m->place.gpu,
-        .vram = opt->vram_cap,
         .ram = opt->ram_cap,
         .cpu_only = opt->cpu_only,
         .strategy = name,
@@ -55,26 +50,54 @@ static int make_plan(struct lade_plan *plan, const struct lade_model *m,
         .plugin = opt->plugin,
         .cache_dir = opt->cache_dir,
     };
+    memcpy(caps.vram, opt->vram_cap, sizeof caps.vram);
+    caps.n_held = lade_model_cards(m, cards);
+    for (int i = 0; i < caps.n_held; i++) {
+        caps.held_cards[i] = m->place.card[i];
+        caps.held_vram[i] = cards[i].used;
+    }
     return lade_plan_here(plan, m->cat, &caps, err);
+}
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+uint64_t lade_model_planned(const struct lade_model *m, int card)
+{
+    const struct lade_placement *p = &m->place;
+    return card < 0 ? smaller(p->ram_experts, m->expert_bytes)
+                    : smaller(p->card[card].experts, m->card_bytes[card]);
 }
 
 /* Experts have all the room that the placement gives. */
 static void take_rooms(struct lade_model *m)
 {
-    uint64_t all = m->expert_bytes;
-    m->ram_room = m->place.ram_experts < all ? m->place.ram_experts : all;
-    m->vram_room = m->place.vram_experts < all ? m->place.vram_experts : all;
+    int experts = m->cat->shape.experts;
+    m->ram_room = lade_model_planned(m, -1);
+    for (int i = 0; i < m->place.n_cards; i++) {
+        const struct lade_device_part *p = &m->devices.part[i];
+        m->card_bytes[i] = 0;
+        for (int e = p->first * experts; e < p->end * experts; e++)
+            m->card_bytes[i] +=
+                m->cat->pieces[lade_catalog_expert(m->cat, e / experts, e % experts)].bytes;
+        m->vram_room[i] = lade_model_planned(m, i);
+    }
 }
 
-int lade_model_resize(struct lade_model *m, uint64_t ram, uint64_t vram, char *err)
+int lade_model_resize(struct lade_model *m, uint64_t ram, const uint64_t *vram, char *err)
 {
     const struct lade_placement *p = &m->place;
-    uint64_t all = m->expert_bytes;
+    uint64_t bytes[LADE_CARDS] = {0};
     /* All of them is what the placement says, however it says so. */
-    int rc = lade_tiers_resize(m->tiers, ram < p->ram_experts && ram < all ? ram : p->ram_experts,
-                               vram < p->vram_experts && vram < all ? vram : p->vram_experts, err);
+    for (int i = 0; i < p->n_cards; i++)
+        bytes[i] = vram[i] < lade_model_planned(m, i) ? vram[i] : p->card[i].experts;
+    int rc = lade_tiers_resize(m->tiers, ram < lade_model_planned(m, -1) ? ram : p->ram_experts,
+                               bytes, err);
     m->ram_room = ram;
-    m->vram_room = vram;
+    for (int i = 0; i < p->n_cards; i++)
+        m->vram_room[i] = vram[i];
     return rc;
 }
 
@@ -111,22 +134,35 @@ static struct lade_device_config device_config(const struct lade_options *opt)
 }
 
 /* A GPU may hold what the plan was made for: strategies change, the limit does not. */
-static size_t gpu_cap(const struct lade_options *opt, const struct lade_plan *plan)
+static void gpu_caps(uint64_t out[LADE_CARDS], const struct lade_options *opt,
+                     const struct lade_plan *plan, const struct lade_placement *place)
 {
-    return opt->vram_cap ? opt->vram_cap : plan->n ? plan->machine.vram : 0;
+    for (int i = 0; i < place->n_cards; i++) {
+        const int gpu = place->card[i].gpu;
+        out[i] = lade_vram_cap(opt->vram_cap, gpu);
+        for (int j = 0; !out[i] && plan->n && j < plan->machine.n_gpus; j++)
+            if (plan->machine.gpu[j].gpu == gpu)
+                out[i] = plan->machine.gpu[j].bytes;
+    }
 }
 
 static void name_device(struct lade_model *m)
 {
-    snprintf(m->device, sizeof m->device, "%s: %s", m->devices.ops->name,
-             m->devices.ops->describe(m->devices.dev));
+    const struct lade_device_part *p = &m->devices.part[0];
+    int n = snprintf(m->device, sizeof m->device, "%s: %s", p->ops->name, p->ops->describe(p->dev));
+    for (int i = 1; i < m->devices.n && n < (int)sizeof m->device; i++) {
+        p = &m->devices.part[i];
+        n += snprintf(m->device + n, sizeof m->device - (size_t)n, " + %s",
+                      p->ops->describe(p->dev));
+    }
 }
 
 static int open_devices(struct lade_model *m, const struct lade_options *opt, char *err)
 {
     struct lade_device_config config = device_config(opt);
-    if (lade_devices_open(&m->devices, &config, &m->place, m->cat, opt->plugin,
-                          gpu_cap(opt, &m->plan), err))
+    uint64_t caps[LADE_CARDS];
+    gpu_caps(caps, opt, &m->plan, &m->place);
+    if (lade_devices_open(&m->devices, &config, &m->place, m->cat, opt->plugin, caps, err))
         return -1;
     name_device(m);
     return 0;
@@ -150,15 +186,14 @@ int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, 
     for (int i = 0; i < m->cat->n_pieces; i++)
         if (m->cat->pieces[i].kind == LADE_PIECE_EXPERT)
             m->expert_bytes += m->cat->pieces[i].bytes;
-    take_rooms(m);
     if (open_devices(m, opt, err))
         return -1;
+    take_rooms(m);
     struct lade_tiers_config config = {.cat = m->cat,
                                        .place = m->place,
                                        .cache_dir = opt->cache_dir,
                                        .io = opt->io,
-                                       .gpu = m->devices.gpu ? m->devices.ops : NULL,
-                                       .gpu_dev = m->devices.gpu ? m->devices.dev : NULL};
+                                       .devices = &m->devices};
     if (lade_tiers_open(&m->tiers, &config, err))
         return -1;
     int size = lade_tokenizer_size(m->tok);
@@ -185,8 +220,7 @@ static int follow(struct lade_model *m, struct lade_session *s, char *err)
 static int move_base(struct lade_model *m, struct lade_session *s, const struct lade_placement *to,
                      const struct lade_devices *next, char *err)
 {
-    if (lade_tiers_move_base(m->tiers, to, next->gpu ? next->ops : NULL,
-                             next->gpu ? next->dev : NULL, err))
+    if (lade_tiers_move_base(m->tiers, to, next, err))
         return -1;
     m->devices = *next;
     m->place = *to;
@@ -200,8 +234,9 @@ int lade_model_move(struct lade_model *m, struct lade_session *s, const struct l
     const struct lade_placement from = m->place;
     struct lade_device_config config = device_config(opt);
     struct lade_devices next;
-    if (lade_devices_change(&next, &was, &config, to, m->cat, opt->plugin, gpu_cap(opt, &m->plan),
-                            err))
+    uint64_t caps[LADE_CARDS];
+    gpu_caps(caps, opt, &m->plan, to);
+    if (lade_devices_change(&next, &was, &config, to, m->cat, opt->plugin, caps, err))
         return -1;
     if (s)
         lade_session_leave(s);
@@ -307,12 +342,29 @@ void lade_model_traffic(const struct lade_model *m, struct lade_traffic *out)
     *out = stats.traffic;
 }
 
+int lade_model_cards(const struct lade_model *m, struct lade_card_memory out[LADE_CARDS])
+{
+    int n = m->devices.gpu ? m->devices.n : 0;
+    for (int i = 0; i < n; i++) {
+        const struct lade_device_part *p = &m->devices.part[i];
+        struct lade_device_memory now = {0};
+        if (p->ops->memory(p->dev, &now, NULL))
+            now = (struct lade_device_memory){0};
+        out[i] = (struct lade_card_memory){p->gpu,   p->first, p->end - p->first, now.total,
+                                           now.free, now.used, now.peak, now.fixed};
+    }
+    return n;
+}
+
 uint64_t lade_model_vram_peak(const struct lade_model *m, uint64_t *own)
 {
-    struct lade_device_memory vram = {0};
-    if (m->devices.gpu)
-        m->devices.ops->memory(m->devices.dev, &vram, NULL);
+    struct lade_card_memory cards[LADE_CARDS];
+    uint64_t sum = 0, fixed = 0;
+    for (int i = lade_model_cards(m, cards) - 1; i >= 0; i--) {
+        sum += cards[i].peak;
+        fixed += cards[i].own;
+    }
     if (own)
-        *own = vram.fixed;
-    return vram.peak;
+        *own = fixed;
+    return sum;
 }

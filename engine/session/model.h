@@ -3,7 +3,7 @@
 #define LADE_SESSION_MODEL_H
 
 #include "engine/engine.h"
-#include "engine/model/forward.h"
+#include "engine/model/pipeline.h"
 #include "engine/model/weights.h"
 #include "engine/plan/plan.h"
 #include "engine/tiers/tiers.h"
@@ -21,8 +21,10 @@ struct lade_model {
     char device[128];
     struct lade_plan plan; /* none (n = 0) where the options had a placement */
     struct lade_placement place;     /* the plan's */
-    uint64_t ram_room, vram_room;    /* what experts have of it now: less where others need memory */
+    uint64_t ram_room;              /* what experts have of it now: less where others need memory */
+    uint64_t vram_room[LADE_CARDS]; /* the same of each card */
     uint64_t expert_bytes;           /* all of them */
+    uint64_t card_bytes[LADE_CARDS]; /* all of each card's layers */
 };
 
 /* The two halves of lade_model_open, so that the engine can tell the screen what is to be loaded
@@ -42,8 +44,10 @@ int lade_model_change(struct lade_model *m, struct lade_session *s, const struct
 int lade_model_move(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,
                     const struct lade_placement *to, char *err);
 
-/* Gives experts that many bytes, at most what the placement says. */
-int lade_model_resize(struct lade_model *m, uint64_t ram, uint64_t vram, char *err);
+/* Gives experts that many bytes, at most what the placement says; vram[i]: on its card i. */
+int lade_model_resize(struct lade_model *m, uint64_t ram, const uint64_t *vram, char *err);
+/* Bytes that the placement gives to experts on a card, or in RAM (card -1): at most those there are. */
+uint64_t lade_model_planned(const struct lade_model *m, int card);
 
 /* Calls `between` between two layers of a batch, where experts may be given another room; of one token
  * alone it is not called. */

@@ -16,7 +16,7 @@ struct snapshot {
 struct lade_session {
     struct lade_model *model;
     struct lade_state state;
-    struct lade_forward forward;
+    struct lade_pipeline pipeline;
     int32_t *ids;        /* [context] the timeline */
     float *logits;       /* [vocab], or the `wanted` largest; of the last token */
     int32_t *top_ids;    /* [LADE_TOPK_MAX] of these */
@@ -27,21 +27,21 @@ struct lade_session {
     struct snapshot snapshots[SNAPSHOTS];
 };
 
-static int open_forward(struct lade_session *s, char *err)
+static int open_pipeline(struct lade_session *s, char *err)
 {
     struct lade_model *m = s->model;
-    if (lade_forward_open(&s->forward, m->cat, &m->weights, m->tiers, &m->devices, m->batch,
-                          m->place.buffers == LADE_RAM, err))
+    if (lade_pipeline_open(&s->pipeline, m->cat, &m->weights, m->tiers, &m->devices, m->batch,
+                           m->place.buffers == LADE_RAM, err))
         return -1;
-    s->forward.between = s->between;
-    s->forward.between_user = s->between_user;
+    lade_pipeline_between(&s->pipeline, s->between, s->between_user);
     return 0;
 }
 
 void lade_session_between(struct lade_session *s, lade_between_fn *between, void *user)
 {
-    s->between = s->forward.between = between;
-    s->between_user = s->forward.between_user = user;
+    s->between = between;
+    s->between_user = user;
+    lade_pipeline_between(&s->pipeline, between, user);
 }
 
 int lade_session_open(struct lade_session **out, struct lade_model *m, char *err)
@@ -59,7 +59,7 @@ int lade_session_open(struct lade_session **out, struct lade_model *m, char *err
         lade_fail(err, "%s: out of memory; close other programs", m->cat->path);
     else if (!lade_state_open(&s->state, shape, &m->devices, m->context, m->cache_type,
                               m->place.kv == LADE_RAM, err) &&
-             !open_forward(s, err)) {
+             !open_pipeline(s, err)) {
         *out = s;
         return 0;
     }
@@ -71,13 +71,12 @@ void lade_session_close(struct lade_session *s)
 {
     if (!s)
         return;
-    if (s->forward.ops) /* after a cancel the GPU may still be at work with what is freed below */
-        s->forward.ops->sync(s->forward.dev, NULL);
+    if (s->pipeline.n) /* after a cancel GPUs may still be at work with what is freed below */
+        lade_devices_sync(&s->model->devices, NULL);
     for (int i = 0; i < SNAPSHOTS; i++)
         free(s->snapshots[i].data);
-    if (s->forward.ops)
-        lade_forward_close(&s->forward);
-    if (s->state.ops)
+    lade_pipeline_close(&s->pipeline);
+    if (s->state.layer)
         lade_state_close(&s->state);
     free(s->ids);
     free(s->logits);
@@ -87,9 +86,9 @@ void lade_session_close(struct lade_session *s)
 
 void lade_session_leave(struct lade_session *s)
 {
-    if (s->forward.ops) {
-        s->forward.ops->sync(s->forward.dev, NULL);
-        lade_forward_close(&s->forward);
+    if (s->pipeline.n) {
+        lade_devices_sync(&s->model->devices, NULL);
+        lade_pipeline_close(&s->pipeline);
     }
     s->has_logits = false;
 }
@@ -97,10 +96,10 @@ void lade_session_leave(struct lade_session *s)
 int lade_session_arrive(struct lade_session *s, char *err)
 {
     struct lade_model *m = s->model;
-    if (!s->state.ops)
+    if (!s->state.layer)
         return lade_fail(err, "%s: the conversation's memory is lost; start again", m->cat->path);
     return lade_state_move(&s->state, &m->cat->shape, &m->devices, m->place.kv == LADE_RAM, err) ||
-                   open_forward(s, err)
+                   open_pipeline(s, err)
                ? -1
                : 0;
 }
@@ -175,27 +174,27 @@ static int check_ids(const struct lade_session *s, const int32_t *ids, int n, ch
     return 0;
 }
 
-/* Evaluates one batch. After a failure (a drive that is gone, a cancel while experts were read)
+/* Evaluates some tokens. After a failure (a drive that is gone, a cancel while experts were read)
  * the recurrent state is undefined: the timeline goes back to where a snapshot was taken. */
 static int evaluate(struct lade_session *s, const int32_t *ids, int n, const atomic_bool *cancel,
                     char *err)
 {
-    if (!s->forward.ops || !s->state.ops)
+    if (!s->pipeline.n || !s->state.layer)
         return lade_fail(err, "%s: its memory was lost in a change of strategy; start again",
                          s->model->cat->path);
     memcpy(s->ids + s->state.length, ids, (size_t)n * sizeof *ids);
     s->has_logits = false;
-    if (!lade_forward_run(&s->forward, &s->state, ids, n, cancel, err))
+    if (!lade_pipeline_run(&s->pipeline, &s->state, ids, n, cancel, err))
         return 0;
     if (s->state.recurrent_bytes && restore(s, NULL))
         lade_session_reset(s);
     return -1;
 }
 
-/* Computes the logits of the last batch's row. */
+/* Computes the logits of a token of the last run. */
 static int finish_batch(struct lade_session *s, int row, char *err)
 {
-    if (lade_forward_head(&s->forward, row, err))
+    if (lade_pipeline_head(&s->pipeline, row, err))
         return -1;
     s->has_logits = true;
     s->fetched = -1;
@@ -207,8 +206,8 @@ static int fetch(struct lade_session *s, char *err)
 {
     if (s->fetched == s->wanted)
         return 0;
-    if (s->wanted ? lade_forward_top(&s->forward, s->wanted, s->logits, s->top_ids, err)
-                  : lade_forward_logits(&s->forward, s->logits, err))
+    if (s->wanted ? lade_pipeline_top(&s->pipeline, s->wanted, s->logits, s->top_ids, err)
+                  : lade_pipeline_logits(&s->pipeline, s->logits, err))
         return -1;
     s->fetched = s->wanted;
     return 0;
@@ -248,7 +247,8 @@ int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int sta
                              s->state.length, n);
         int done = s->state.length;
         int end = done < stable && stable < n ? stable : n;
-        int count = end - done < s->model->batch ? end - done : s->model->batch;
+        int span = s->pipeline.n ? lade_pipeline_span(&s->pipeline) : 1;
+        int count = end - done < span ? end - done : span;
         if (evaluate(s, ids + done, count, cancel, err))
             return -1;
         if (s->state.length == stable)
@@ -309,8 +309,8 @@ int lade_session_all_logits(struct lade_session *s, const int32_t *ids, int n, f
         if (evaluate(s, ids + done, count, NULL, err))
             return -1;
         for (int i = 0; i < count; i++)
-            if (lade_forward_head(&s->forward, i, err) ||
-                lade_forward_logits(&s->forward, out + (size_t)(done + i) * vocab, err))
+            if (lade_pipeline_head(&s->pipeline, i, err) ||
+                lade_pipeline_logits(&s->pipeline, out + (size_t)(done + i) * vocab, err))
                 return -1;
         done += count;
     }

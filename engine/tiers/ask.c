@@ -97,12 +97,12 @@ static void want(struct lade_tiers *t, int e)
     struct lade_want *w = &a->wants[a->n++];
     *w = (struct lade_want){.expert = e, .slot = -1, .vslot = lade_vslot(t, e)};
     if (w->vslot >= 0)
-        lade_cache_pin(&t->vram.cache, w->vslot);
+        lade_cache_pin(&a->vram->cache, w->vslot);
     else if ((w->slot = t->ram.slot_of[e]) >= 0)
         lade_cache_pin(&t->ram, w->slot);
-    w->at = w->vslot >= 0 && is_here(&t->vram.cache, w->vslot) ? IN_VRAM
-            : is_here(&t->ram, w->slot)                        ? IN_RAM
-                                                               : place_of(t, e);
+    w->at = w->vslot >= 0 && is_here(&a->vram->cache, w->vslot) ? IN_VRAM
+            : is_here(&t->ram, w->slot)                         ? IN_RAM
+                                                                : place_of(t, e);
     count_visit(&t->traffic, w->at, lade_expert_bytes(t, e));
 }
 
@@ -113,6 +113,7 @@ void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n)
     pthread_mutex_lock(&t->lock);
     a->n = a->next = a->wave_first = a->next_demand = 0;
     a->failed = false;
+    a->vram = t->n_vram ? lade_vram_of(t, layer * experts) : NULL;
     if (layer == 0) {
         lade_heat_tick(&t->habit, a->tokens);
         t->habit_tokens += a->tokens;
@@ -154,7 +155,7 @@ bool lade_ask_pick(struct lade_tiers *t, struct lade_job *job)
         /* On its way by now? Then its slot has a pin for us, too. */
         w->vslot = lade_vslot(t, w->expert);
         if (w->vslot >= 0) {
-            lade_cache_pin(&t->vram.cache, w->vslot);
+            lade_cache_pin(&a->vram->cache, w->vslot);
             continue;
         }
         w->slot = t->ram.slot_of[w->expert];
@@ -199,7 +200,7 @@ static void give_up(struct lade_tiers *t, int from, int to)
         if (w->slot >= 0)
             lade_cache_unpin(&t->ram, w->slot);
         if (w->vslot >= 0)
-            lade_cache_unpin(&t->vram.cache, w->vslot);
+            lade_cache_unpin(&t->ask.vram->cache, w->vslot);
         freed |= w->slot >= 0;
         w->slot = w->vslot = -1;
     }
@@ -215,10 +216,10 @@ static int mark_used(struct lade_tiers *t, char *err)
     lade_fence done;
     if (!a->wave_on_gpu || a->wave_first == a->next || !lade_streams(t))
         return 0;
-    if (t->vram.ops->mark(t->vram.dev, &done, err))
+    if (a->vram->part.ops->mark(a->vram->part.dev, &done, err))
         return -1;
     for (int i = a->wave_first; i < a->next; i++)
-        t->vram.used[a->wants[i].vslot] = done;
+        a->vram->used[a->wants[i].vslot] = done;
     return 0;
 }
 
@@ -232,7 +233,7 @@ static int count_ready(const struct lade_tiers *t)
         bool on_gpu = w->vslot >= 0;
         if (n && on_gpu != (a->wants[a->next].vslot >= 0))
             break;
-        if (on_gpu ? !is_here(&t->vram.cache, w->vslot) : !is_here(&t->ram, w->slot))
+        if (on_gpu ? !is_here(&a->vram->cache, w->vslot) : !is_here(&t->ram, w->slot))
             break;
     }
     return n;
@@ -245,12 +246,13 @@ static int wait_longer(struct lade_tiers *t, char *err)
     struct lade_ask *a = &t->ask;
     if (a->cancel && atomic_load(a->cancel))
         return lade_fail(err, "answer: cancelled; ask again");
-    if (!t->vram.n_passing) {
+    struct lade_vram *passing = lade_vram_passing(t);
+    if (!passing) {
         lade_wait_a_while(t);
         return 0;
     }
     pthread_mutex_unlock(&t->lock);
-    int rc = lade_vram_reap(t, true, err);
+    int rc = lade_vram_reap(t, passing, true, err);
     pthread_mutex_lock(&t->lock);
     return rc;
 }
@@ -274,17 +276,18 @@ static int wait_ready(struct lade_tiers *t, char *err)
 static int take_vslots(struct lade_tiers *t, int n)
 {
     struct lade_ask *a = &t->ask;
-    struct lade_cache *c = &t->vram.cache;
+    struct lade_vram *v = a->vram;
+    struct lade_cache *c = &v->cache;
     enum lade_take how = a->tokens > PROMPT ? LADE_TAKE_STAGE : LADE_TAKE_ANY;
     int taken = 0;
-    n = n < t->vram.wave_limit ? n : t->vram.wave_limit;
+    n = n < v->wave_limit ? n : v->wave_limit;
     for (; taken < n; taken++) {
         struct lade_want *w = &a->wants[a->next + taken];
         w->vslot = lade_cache_take(c, w->expert, how);
         if (w->vslot < 0)
             break;
         lade_cache_filled(c, w->vslot); /* compute is told to wait for the bytes */
-        t->vram.carried[taken] = (struct lade_carried){w->expert, w->slot, w->vslot};
+        v->carried[taken] = (struct lade_carried){w->expert, w->slot, w->vslot};
         w->slot = -1;
         t->traffic.link_bytes += lade_expert_bytes(t, w->expert);
     }
@@ -304,7 +307,7 @@ static int next_wave(struct lade_tiers *t, struct lade_wave *wave, char *err)
     for (int i = 0; i < n; i++) {
         const struct lade_want *w = &a->wants[a->next + i];
         a->ids[i] = w->expert % t->cat->shape.experts;
-        a->data[i] = w->vslot >= 0 ? lade_store_slot(&t->vram.store, w->vslot)
+        a->data[i] = w->vslot >= 0 ? lade_store_slot(&a->vram->store, w->vslot)
                                    : lade_store_slot(&t->store, w->slot);
     }
     a->next += n > 0 ? n : 0;
@@ -320,14 +323,17 @@ static int next_wave(struct lade_tiers *t, struct lade_wave *wave, char *err)
 int lade_tiers_wave(struct lade_tiers *t, struct lade_wave *wave, char *err)
 {
     struct lade_ask *a = &t->ask;
-    if (mark_used(t, err) || lade_vram_reap(t, false, err))
+    if (mark_used(t, err))
         return -1;
+    for (int i = 0; i < t->n_vram; i++)
+        if (lade_vram_reap(t, &t->vram[i], false, err))
+            return -1;
     pthread_mutex_lock(&t->lock);
     give_up(t, a->wave_first, a->next);
     a->wave_first = a->next;
     int carried = next_wave(t, wave, err);
     pthread_mutex_unlock(&t->lock);
-    if (carried < 0 || wave->n < 0 || lade_vram_carry(t, carried, err))
+    if (carried < 0 || wave->n < 0 || lade_vram_carry(t, a->vram, carried, err))
         return -1;
     return wave->n > 0;
 }

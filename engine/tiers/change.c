@@ -80,7 +80,7 @@ static bool rests(const struct lade_cache *c, int slot)
 /* From RAM to a free slot of VRAM; false where there is none. */
 static bool bring_up(struct lade_tiers *t, int e)
 {
-    struct lade_cache *c = &t->vram.cache;
+    struct lade_cache *c = &lade_vram_of(t, e)->cache;
     int vslot = lade_cache_take(c, e, LADE_TAKE_FREE);
     if (vslot < 0)
         return false;
@@ -96,15 +96,15 @@ static bool bring_up(struct lade_tiers *t, int e)
 /* From VRAM to a free slot of RAM, if it is not in RAM and there is one. */
 static void bring_down(struct lade_tiers *t, int e)
 {
-    const struct lade_vram *v = &t->vram;
+    const struct lade_vram *v = lade_vram_of(t, e);
     if (t->ram.slot_of[e] >= 0)
         return;
     int slot = lade_cache_take(&t->ram, e, LADE_TAKE_FREE);
     if (slot < 0)
         return;
-    if (v->ops->download(v->dev, lade_store_slot(&t->store, slot),
-                         lade_store_slot(&v->store, v->cache.slot_of[e]), lade_expert_bytes(t, e),
-                         NULL)) {
+    if (v->part.ops->download(v->part.dev, lade_store_slot(&t->store, slot),
+                              lade_store_slot(&v->store, v->cache.slot_of[e]),
+                              lade_expert_bytes(t, e), NULL)) {
         lade_cache_failed(&t->ram, slot);
         return;
     }
@@ -145,18 +145,18 @@ static void fill_vram(struct lade_tiers *t, const struct lade_placement *to)
     struct warm *list = list_warm(t, &t->ram, &n);
     for (int i = 0; list && i < n; i++) {
         int e = list[i].expert;
-        bool there = t->vram.cache.slot_of[e] >= 0 || bring_up(t, e);
+        bool there = lade_vslot(t, e) >= 0 || bring_up(t, e);
         if (there && !to->ram_backs_vram)
             lade_cache_evict(&t->ram, t->ram.slot_of[e]);
     }
     free(list);
 }
 
-/* Brings to RAM what VRAM will not hold any more: of each kind all but the `room` warmest. */
-static void save_from_vram(struct lade_tiers *t, const int *room)
+/* Brings to RAM what a card will not hold any more: of each kind all but the `room` warmest. */
+static void save_from_vram(struct lade_tiers *t, const struct lade_vram *v, const int *room)
 {
     int n, left[LADE_MAX_KINDS];
-    struct warm *list = list_warm(t, &t->vram.cache, &n);
+    struct warm *list = list_warm(t, &v->cache, &n);
     memcpy(left, room, (size_t)t->kinds.n * sizeof *left);
     for (int i = 0; list && i < n; i++)
         if (left[t->kinds.of[list[i].expert]]-- <= 0)
@@ -181,12 +181,13 @@ static int base_to_vram(struct lade_tiers *t, char *err)
 
 static int base_to_ram(struct lade_tiers *t, char *err)
 {
-    const struct lade_vram *v = &t->vram;
-    for (int i = 0; i < t->cat->n_pieces; i++)
+    for (int i = 0; i < t->cat->n_pieces; i++) {
+        const struct lade_device_part *p = &lade_vram_of_piece(t, i)->part;
         if (t->cat->pieces[i].kind != LADE_PIECE_EXPERT &&
-            v->ops->download(v->dev, t->base + t->base_at[i], v->base[i], t->cat->pieces[i].bytes,
-                             err))
+            p->ops->download(p->dev, t->base + t->base_at[i], t->vram_base[i],
+                             t->cat->pieces[i].bytes, err))
             return -1;
+    }
     lade_vram_close_base(t);
     return 0;
 }
@@ -205,15 +206,15 @@ static void cut(struct lade_tiers *t, struct lade_cache *c, const int *room)
     }
 }
 
-/* Gives what a cache holds to another kind of memory. */
+/* Gives what a cache holds to another kind of memory, on the device or in RAM that it can use. */
 static int convert(struct lade_tiers *t, struct lade_cache *c, struct lade_store *s,
                    enum lade_store_kind where, enum lade_store_kind stage_where, uint64_t budget,
-                   int n_stage, char *err)
+                   int n_stage, const struct lade_device_part *part, char *err)
 {
-    const struct lade_vram *v = &t->vram;
     struct lade_store to;
     int room[LADE_MAX_KINDS];
-    if (lade_store_open(&to, where, stage_where, &t->kinds, budget, n_stage, v->ops, v->dev, err)) {
+    if (lade_store_open(&to, where, stage_where, s->kinds, budget, n_stage, part->ops, part->dev,
+                        err)) {
         lade_store_close(&to);
         return -1;
     }
@@ -224,27 +225,29 @@ static int convert(struct lade_tiers *t, struct lade_cache *c, struct lade_store
     return 0;
 }
 
-static int convert_vram(struct lade_tiers *t, const struct lade_placement *to, char *err)
+static int convert_vram(struct lade_tiers *t, struct lade_vram *v, const struct lade_placement *to,
+                        char *err)
 {
-    struct lade_vram *v = &t->vram;
-    int n_stage = lade_vram_stage(t, to);
-    uint64_t budget = lade_vram_budget(t, to);
+    int n_stage = lade_vram_stage(t, v, to);
+    uint64_t budget = lade_vram_budget(t, v, to);
     if (n_stage == v->cache.n_stage && lade_store_suits(&v->store, budget))
         return 0;
-    if (convert(t, &v->cache, &v->store, LADE_STORE_VRAM, LADE_STORE_VRAM, budget, n_stage, err))
+    if (convert(t, &v->cache, &v->store, LADE_STORE_VRAM, LADE_STORE_VRAM, budget, n_stage,
+                &v->part, err))
         return -1;
-    return lade_vram_size_stage(t, n_stage, err);
+    return lade_vram_size_stage(t, v, n_stage, err);
 }
 
 static int convert_ram(struct lade_tiers *t, const struct lade_placement *to, char *err)
 {
-    bool gpu = lade_on_gpu(to), streams = gpu && to->rest_by == LADE_BY_GPU;
+    bool gpu = to->n_cards, streams = gpu && to->rest_by == LADE_BY_GPU;
     enum lade_store_kind where = streams ? LADE_STORE_PINNED : LADE_STORE_RAM;
     enum lade_store_kind stage_where = gpu ? LADE_STORE_PINNED : LADE_STORE_RAM;
     if (where == t->store.where && stage_where == t->store.stage_where &&
         lade_store_suits(&t->store, to->ram_experts))
         return 0;
-    return convert(t, &t->ram, &t->store, where, stage_where, to->ram_experts, t->ram.n_stage, err);
+    return convert(t, &t->ram, &t->store, where, stage_where, to->ram_experts, t->ram.n_stage,
+                   &t->vram[0].part, err);
 }
 
 /* ---- all of it ------------------------------------------------------------------------------- */
@@ -254,10 +257,15 @@ static int stand_still(struct lade_tiers *t, char *err)
 {
     lade_movers_stop(t);
     t->stop = false;
-    while (t->vram.n_passing)
-        if (lade_vram_reap(t, true, err))
+    for (int i = 0; i < t->n_vram; i++) {
+        struct lade_vram *v = &t->vram[i];
+        while (v->n_passing)
+            if (lade_vram_reap(t, v, true, err))
+                return -1;
+        if (v->part.ops->sync(v->part.dev, err))
             return -1;
-    return t->vram.dev ? t->vram.ops->sync(t->vram.dev, err) : 0;
+    }
+    return 0;
 }
 
 /* Whether a placement holds more in one memory beside experts than another does. */
@@ -274,13 +282,16 @@ static void make_room(struct lade_tiers *t, const struct lade_placement *to)
     int room[LADE_MAX_KINDS];
     if (more_beside(to, &t->place, LADE_RAM))
         shrink(t, &t->ram, &t->store, to->ram_experts);
-    if (!t->vram.ops || !lade_on_gpu(to))
+    if (!t->n_vram || !to->n_cards)
         return;
     if (!more_beside(&t->place, to, LADE_RAM) && !more_beside(to, &t->place, LADE_RAM))
         grow(t, &t->ram, &t->store, to->ram_experts);
-    lade_store_fit(&t->vram.store, lade_vram_budget(t, to), room);
-    save_from_vram(t, room);
-    shrink(t, &t->vram.cache, &t->vram.store, lade_vram_budget(t, to));
+    for (int i = 0; i < t->n_vram; i++) {
+        struct lade_vram *v = &t->vram[i];
+        lade_store_fit(&v->store, lade_vram_budget(t, v, to), room);
+        save_from_vram(t, v, room);
+        shrink(t, &v->cache, &v->store, lade_vram_budget(t, v, to));
+    }
 }
 
 /* What the placement needs is read in the background, as far as it is not there. */
@@ -298,10 +309,10 @@ static int start_load(struct lade_tiers *t, char *err)
 }
 
 static int move_base(struct lade_tiers *t, const struct lade_placement *to,
-                     const struct lade_ops *gpu, struct lade_device *gpu_dev, char *err)
+                     const struct lade_devices *devices, char *err)
 {
-    bool opened = !t->vram.ops && lade_on_gpu(to);
-    if (stand_still(t, err) || (opened && lade_vram_open(t, to, gpu, gpu_dev, err)))
+    bool opened = !t->n_vram && to->n_cards;
+    if (stand_still(t, err) || (opened && lade_vram_open(t, to, devices, err)))
         return -1;
     make_room(t, to);
     if (to->base == t->place.base)
@@ -310,10 +321,10 @@ static int move_base(struct lade_tiers *t, const struct lade_placement *to,
 }
 
 int lade_tiers_move_base(struct lade_tiers *t, const struct lade_placement *to,
-                         const struct lade_ops *gpu, struct lade_device *gpu_dev, char *err)
+                         const struct lade_devices *devices, char *err)
 {
-    bool had_gpu = t->vram.ops;
-    if (!move_base(t, to, gpu, gpu_dev, err))
+    bool had_gpu = t->n_vram;
+    if (!move_base(t, to, devices, err))
         return 0;
     if (!had_gpu)
         lade_vram_close(t);
@@ -326,16 +337,19 @@ int lade_tiers_move_experts(struct lade_tiers *t, const struct lade_placement *t
     int all[LADE_MAX_KINDS] = {0};
     bool failed = false;
     t->version++;
-    if (lade_on_gpu(to)) {
-        failed = convert_vram(t, to, err);
-        set_budget(t, &t->vram.cache, &t->vram.store, lade_vram_budget(t, to));
-        fill_vram(t, to);
+    for (int i = 0; i < to->n_cards; i++) {
+        struct lade_vram *v = &t->vram[i];
+        failed = failed || convert_vram(t, v, to, err);
+        set_budget(t, &v->cache, &v->store, lade_vram_budget(t, v, to));
     }
+    if (to->n_cards)
+        fill_vram(t, to);
     shrink(t, &t->ram, &t->store, to->ram_experts);
     failed = failed || convert_ram(t, to, err);
     set_budget(t, &t->ram, &t->store, to->ram_experts);
-    if (t->vram.ops && !lade_on_gpu(to)) {
-        save_from_vram(t, all);
+    if (t->n_vram && !to->n_cards) {
+        for (int i = 0; i < t->n_vram; i++)
+            save_from_vram(t, &t->vram[i], all);
         lade_vram_close(t);
         t->store.ops = NULL;
         t->store.dev = NULL;
@@ -344,14 +358,14 @@ int lade_tiers_move_experts(struct lade_tiers *t, const struct lade_placement *t
     return start_load(t, failed ? NULL : err) || failed ? -1 : 0;
 }
 
-int lade_tiers_resize(struct lade_tiers *t, uint64_t ram_experts, uint64_t vram_experts, char *err)
+int lade_tiers_resize(struct lade_tiers *t, uint64_t ram_experts, const uint64_t *vram_experts,
+                      char *err)
 {
     struct lade_placement to = t->place;
     to.ram_experts = ram_experts;
-    to.vram_experts = lade_on_gpu(&to) ? vram_experts : 0;
-    return lade_tiers_move_base(t, &to, NULL, NULL, err) || lade_tiers_move_experts(t, &to, err)
-               ? -1
-               : 0;
+    for (int i = 0; i < to.n_cards; i++)
+        to.card[i].experts = vram_experts[i];
+    return lade_tiers_move_base(t, &to, NULL, err) || lade_tiers_move_experts(t, &to, err) ? -1 : 0;
 }
 
 uint64_t lade_tiers_version(const struct lade_tiers *t)

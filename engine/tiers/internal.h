@@ -1,7 +1,7 @@
 /* internal.h - inside engine/tiers: the state that its files share.
  *
  * tiers.c opens and closes; change.c gives everything other homes; ask.c serves the forward pass;
- * load.c decides what is read first; movers.c brings it; vram.c is what a GPU adds. Below them, each knowing nothing of the others:
+ * load.c decides what is read first; movers.c brings it; vram.c is what GPUs add. Below them, each knowing nothing of the others:
  * cache.h (who is in which slot), store.h (where slots are), haul.h (one job's reads), io.h. */
 #ifndef LADE_TIERS_INTERNAL_H
 #define LADE_TIERS_INTERNAL_H
@@ -110,6 +110,7 @@ struct lade_want {
 struct lade_ask {
     struct lade_want *wants; /* [shape.experts], owned, as the arrays below */
     int n, next;             /* next: first that was in no wave yet */
+    struct lade_vram *vram;  /* the layer's card; NULL: none */
     int wave_first;          /* the last wave: [wave_first, next) */
     bool wave_on_gpu;
     int next_demand;   /* first that no mover has looked at */
@@ -131,7 +132,7 @@ bool lade_ask_pick(struct lade_tiers *t, struct lade_job *job);
 /* Under the lock: expert e could not be read; its slot is gone. */
 void lade_ask_failed(struct lade_tiers *t, int e, const char *err);
 
-/* ---- a GPU (vram.c) ---- */
+/* ---- GPUs (vram.c) ---- */
 
 /* A slot of RAM that a copy to the GPU reads: pinned until the fence is reached. */
 struct lade_passing {
@@ -144,10 +145,10 @@ struct lade_carried {
     int expert, slot, vslot; /* one pin of `slot` is the carrier's */
 };
 
+/* What one card has. */
 struct lade_vram {
-    const struct lade_ops *ops; /* NULL: there is no GPU, or the placement does not use it */
-    struct lade_device *dev;
-    unsigned char **base; /* [n_pieces] addresses, where the base has its home in VRAM */
+    struct lade_device_part part; /* ops, device, layers */
+    struct lade_kinds kinds;      /* of the experts of these layers; numbered as all are */
     struct lade_store store;
     struct lade_cache cache; /* under the lock */
     lade_fence *used;        /* [cache.n_slots] when compute is done with the slot; the engine's */
@@ -157,20 +158,25 @@ struct lade_vram {
     struct lade_carried *carried; /* [shape.experts] of a wave; owned */
 };
 
-/* Opens it for a placement, without any memory but the stage; the base is apart. Nothing where the
- * placement uses no GPU. */
+/* Opens the cards of a placement, without any memory but the stage; the base is apart. Nothing where
+ * the placement uses no GPU. */
 int lade_vram_open(struct lade_tiers *t, const struct lade_placement *place,
-                   const struct lade_ops *gpu, struct lade_device *dev, char *err);
+                   const struct lade_devices *devices, char *err);
 void lade_vram_close(struct lade_tiers *t);
 /* Memory for the pieces of the base, and back. */
 int lade_vram_open_base(struct lade_tiers *t, char *err);
 void lade_vram_close_base(struct lade_tiers *t);
+/* The card that has a piece of the base. */
+struct lade_vram *lade_vram_of_piece(struct lade_tiers *t, int piece);
 
-/* Slots that experts pass through in a placement, and the bytes that are left for those that stay. */
-int lade_vram_stage(const struct lade_tiers *t, const struct lade_placement *place);
-uint64_t lade_vram_budget(const struct lade_tiers *t, const struct lade_placement *place);
+/* Slots of a card that experts pass through in a placement, and the bytes that are left for those
+ * that stay. */
+int lade_vram_stage(const struct lade_tiers *t, const struct lade_vram *v,
+                    const struct lade_placement *place);
+uint64_t lade_vram_budget(const struct lade_tiers *t, const struct lade_vram *v,
+                          const struct lade_placement *place);
 /* Another number of such slots; the memory for them is the store's. */
-int lade_vram_size_stage(struct lade_tiers *t, int n_stage, char *err);
+int lade_vram_size_stage(struct lade_tiers *t, struct lade_vram *v, int n_stage, char *err);
 
 /* Any thread: an expert's packed bytes from a slot of RAM to one of VRAM; returns when they are
  * there. */
@@ -181,10 +187,12 @@ int lade_vram_put_base(struct lade_tiers *t, int piece, char *err);
 
 /* The engine's thread, without the lock: starts to carry the first n of `carried` and has compute
  * wait for them. */
-int lade_vram_carry(struct lade_tiers *t, int n, char *err);
-/* The engine's thread, without the lock: gives up what copies have read; with `wait`, at least one
- * (if there is any). */
-int lade_vram_reap(struct lade_tiers *t, bool wait, char *err);
+int lade_vram_carry(struct lade_tiers *t, struct lade_vram *v, int n, char *err);
+/* The engine's thread, without the lock: gives up what copies to a card have read; with `wait`, at
+ * least one (if there is any). */
+int lade_vram_reap(struct lade_tiers *t, struct lade_vram *v, bool wait, char *err);
+/* A card that copies are on their way to; NULL: there is none. */
+struct lade_vram *lade_vram_passing(struct lade_tiers *t);
 
 /* ---- other homes (change.c) ---- */
 
@@ -207,7 +215,10 @@ struct lade_tiers {
     size_t base_bytes, *base_at; /* [n_pieces] offset in it; experts: unused */
     bool base_is_home;           /* nothing of it need be loaded */
     struct lade_store store;     /* of RAM */
-    struct lade_vram vram;
+    struct lade_vram vram[LADE_CARDS];
+    int n_vram;                /* 0: there is no GPU, or the placement does not use it */
+    unsigned char **vram_base; /* [n_pieces] addresses, where the base has its home in VRAM */
+    unsigned char *tied;       /* the embedding on the last card, where it is the head, too */
     char *habits_path;      /* owned; NULL: habits are not kept */
     struct lade_heat habit; /* the engine's thread alone, as the next */
     int habit_tokens;       /* asked for since it was written */
@@ -221,7 +232,7 @@ struct lade_tiers {
     uint64_t *reported;          /* [n_shards] guarded by report_lock, as the next */
     bool end_reported;
 
-    pthread_mutex_t lock;       /* guards everything below, and vram.cache */
+    pthread_mutex_t lock;       /* guards everything below, and vram[].cache */
     pthread_cond_t work, ready; /* for movers: something to do; for others: something came */
     bool stop;
     struct lade_heat heat; /* for the caches */
@@ -246,22 +257,25 @@ static inline size_t lade_expert_bytes(const struct lade_tiers *t, int e)
     return t->kinds.kind[t->kinds.of[e]].bytes;
 }
 
-/* The slot of an expert in VRAM, or -1. Under the lock. */
-static inline int lade_vslot(const struct lade_tiers *t, int e)
+/* The card of an expert's layer. There is one. */
+static inline struct lade_vram *lade_vram_of(struct lade_tiers *t, int e)
 {
-    return t->vram.ops ? t->vram.cache.slot_of[e] : -1;
+    struct lade_vram *v = t->vram;
+    while (e / t->cat->shape.experts >= v->part.end)
+        v++;
+    return v;
 }
 
-/* Whether a placement has anything in VRAM. */
-static inline bool lade_on_gpu(const struct lade_placement *place)
+/* The slot of an expert in VRAM, or -1. Under the lock. */
+static inline int lade_vslot(struct lade_tiers *t, int e)
 {
-    return place->base == LADE_VRAM || place->vram_experts;
+    return t->n_vram ? lade_vram_of(t, e)->cache.slot_of[e] : -1;
 }
 
 /* Whether experts that are not in VRAM are carried there to be computed. */
 static inline bool lade_streams(const struct lade_tiers *t)
 {
-    return t->vram.ops && t->place.rest_by == LADE_BY_GPU;
+    return t->n_vram && t->place.rest_by == LADE_BY_GPU;
 }
 
 /* Writes the habits, if there is anything new. */

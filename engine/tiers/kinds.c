@@ -82,6 +82,20 @@ void lade_kinds_close(struct lade_kinds *k)
     *k = (struct lade_kinds){0};
 }
 
+void lade_kinds_of(struct lade_kinds *out, const struct lade_kinds *k, int first, int end)
+{
+    *out = *k;
+    out->all = out->largest = 0;
+    for (int i = 0; i < k->n; i++)
+        out->kind[i].experts = 0;
+    for (int e = first; e < end; e++) {
+        struct lade_kind *kind = &out->kind[k->of[e]];
+        kind->experts++;
+        out->all += kind->stride;
+        out->largest = kind->stride > out->largest ? kind->stride : out->largest;
+    }
+}
+
 size_t lade_kinds_rooms(const struct lade_kinds *k, uint64_t bytes, int *room)
 {
     size_t packed = 0, taken = 0;

@@ -34,6 +34,10 @@ struct lade_kinds {
 int lade_kinds_open(struct lade_kinds *k, const struct lade_catalog *cat, char *err);
 void lade_kinds_close(struct lade_kinds *k);
 
+/* The same kinds, but only the experts [first, end) counted. `of` stays that of `k`; not to be
+ * closed. */
+void lade_kinds_of(struct lade_kinds *out, const struct lade_kinds *k, int first, int end);
+
 /* How many slots of each kind `bytes` give: all, or the same share of each. Fills room[k->n];
  * returns the bytes they take, at most `bytes` (or k->all, a little more than the experts, where
  * `bytes` holds all experts). */

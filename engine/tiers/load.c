@@ -133,7 +133,7 @@ static uint64_t count_spans(struct lade_tiers *t, int e, uint64_t *by_shard)
 }
 
 /* Whether an expert is in every memory that is its home, or on its way there. */
-static bool is_home(const struct lade_tiers *t, int e)
+static bool is_home(struct lade_tiers *t, int e)
 {
     uint8_t homes = t->load.homes[e];
     int slot = t->ram.slot_of[e];
@@ -143,9 +143,10 @@ static bool is_home(const struct lade_tiers *t, int e)
 }
 
 /* Gives the first of the candidates, which are in order of heat, a home in one memory, as many as
- * have room there beside those that are in it already. */
+ * have room there beside those that are in it already. Only experts of layers [first, end). */
 static void choose_home(struct lade_tiers *t, const struct candidate *c,
-                        const struct lade_cache *cache, enum lade_home home, bool others_too)
+                        const struct lade_cache *cache, enum lade_home home, bool others_too,
+                        int first, int end)
 {
     int left[LADE_MAX_KINDS];
     for (int i = 0; i < t->kinds.n; i++)
@@ -159,7 +160,8 @@ static void choose_home(struct lade_tiers *t, const struct candidate *c,
     }
     for (int i = 0; i < t->kinds.n_experts; i++) {
         uint8_t *homes = &t->load.homes[c[i].expert];
-        bool free = !(*homes & home) && (!*homes || others_too);
+        int layer = c[i].expert / t->cat->shape.experts;
+        bool free = layer >= first && layer < end && !(*homes & home) && (!*homes || others_too);
         if (free && left[t->kinds.of[c[i].expert]]-- > 0)
             *homes |= home;
     }
@@ -190,9 +192,11 @@ static int plan_experts(struct lade_tiers *t, char *err)
                                   .turn = e % experts * layers + e / experts};
     }
     qsort(c, (size_t)n, sizeof *c, by_heat);
-    if (t->vram.ops)
-        choose_home(t, c, &t->vram.cache, LADE_HOME_VRAM, true);
-    choose_home(t, c, &t->ram, LADE_HOME_RAM, t->place.ram_backs_vram);
+    for (int i = 0; i < t->n_vram; i++) {
+        const struct lade_device_part *p = &t->vram[i].part;
+        choose_home(t, c, &t->vram[i].cache, LADE_HOME_VRAM, true, p->first, p->end);
+    }
+    choose_home(t, c, &t->ram, LADE_HOME_RAM, t->place.ram_backs_vram, 0, layers);
     for (int i = 0; i < n; i++)
         if (l->homes[c[i].expert] && !is_home(t, c[i].expert))
             c[chosen++] = c[i];
@@ -251,7 +255,7 @@ static int take_slots(struct lade_tiers *t, int e, struct lade_job *job)
     if (slot < 0)
         return homes & LADE_HOME_RAM ? 0 : -1;
     if (homes & LADE_HOME_VRAM && lade_vslot(t, e) < 0)
-        job->vslots[at] = lade_cache_take(&t->vram.cache, e, LADE_TAKE_FREE);
+        job->vslots[at] = lade_cache_take(&lade_vram_of(t, e)->cache, e, LADE_TAKE_FREE);
     if (job->vslots[at] < 0 && !(homes & LADE_HOME_RAM)) {
         lade_cache_failed(&t->ram, slot);
         return 0;

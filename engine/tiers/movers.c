@@ -96,14 +96,15 @@ static void publish_expert(struct lade_tiers *t, const struct lade_job *j, int i
         lade_load_missed(t, e);
         lade_cache_failed(&t->ram, slot);
         if (vslot >= 0)
-            lade_cache_failed(&t->vram.cache, vslot);
+            lade_cache_failed(&lade_vram_of(t, e)->cache, vslot);
         return;
     }
     bool passes = lade_cache_is_stage(&t->ram, slot);
     lade_cache_filled(&t->ram, slot);
     if (vslot >= 0) {
-        lade_cache_filled(&t->vram.cache, vslot);
-        lade_cache_unpin(&t->vram.cache, vslot);
+        struct lade_cache *c = &lade_vram_of(t, e)->cache;
+        lade_cache_filled(c, vslot);
+        lade_cache_unpin(c, vslot);
     }
     if (vslot >= 0 || !passes)
         lade_load_count_expert(t, e);
@@ -138,7 +139,7 @@ static int bring_to_vram(struct lade_tiers *t, const struct lade_job *j, char *e
     for (int i = 0; j->kind != LADE_JOB_BASE && i < j->n; i++)
         if (j->vslots[i] >= 0 && lade_vram_put(t, j->experts[i], j->slots[i], j->vslots[i], err))
             return -1;
-    if (j->kind != LADE_JOB_BASE || !t->vram.base)
+    if (j->kind != LADE_JOB_BASE || !t->vram_base)
         return 0;
     const struct lade_base_job *b = &t->load.base[j->base];
     for (int i = b->first; i < b->first + b->n; i++) {

@@ -129,7 +129,7 @@ int lade_store_open(struct lade_store *s, enum lade_store_kind where,
                 return -1;
             continue;
         }
-        s->chunk[i] = calloc((size_t)chunks_of(s, i), sizeof *s->chunk[i]);
+        s->chunk[i] = calloc((size_t)chunks_of(s, i) + 1, sizeof *s->chunk[i]);
         if (!s->chunk[i])
             return lade_fail(err, "memory: none for a table of chunks; close other programs");
     }

@@ -102,7 +102,7 @@ static int count_movers(void)
 static int open_ram(struct lade_tiers *t, char *err)
 {
     int room[LADE_MAX_KINDS], none[LADE_MAX_KINDS] = {0};
-    enum lade_store_kind stage_where = t->vram.ops ? LADE_STORE_PINNED : LADE_STORE_RAM;
+    enum lade_store_kind stage_where = t->n_vram ? LADE_STORE_PINNED : LADE_STORE_RAM;
     enum lade_store_kind where = lade_streams(t) ? LADE_STORE_PINNED : LADE_STORE_RAM;
     size_t half = t->place.staging / 2;
     size_t stage = t->kinds.largest ? half / t->kinds.largest : 0;
@@ -114,7 +114,7 @@ static int open_ram(struct lade_tiers *t, char *err)
     t->stage_limit = page_up(t->stage_limit);
     if (lade_cache_open(&t->ram, &t->kinds, none, (int)stage, t->heat.score, err) ||
         lade_store_open(&t->store, where, stage_where, &t->kinds, t->place.ram_experts, (int)stage,
-                        t->vram.ops, t->vram.dev, err))
+                        t->vram[0].part.ops, t->vram[0].part.dev, err))
         return -1;
     lade_store_fit(&t->store, t->place.ram_experts, room);
     t->stage_kind = malloc(stage);
@@ -127,15 +127,15 @@ static int open_ram(struct lade_tiers *t, char *err)
 static int open_vram(struct lade_tiers *t, const struct lade_tiers_config *config, char *err)
 {
     int room[LADE_MAX_KINDS];
-    if (lade_vram_open(t, &t->place, config->gpu, config->gpu_dev, err))
+    if (lade_vram_open(t, &t->place, config->devices, err))
         return -1;
-    if (!t->vram.ops)
-        return 0;
-    lade_store_fit(&t->vram.store, lade_vram_budget(t, &t->place), room);
-    return open_rooms(&t->vram.cache, &t->vram.store, room, err) ||
-                   (t->place.base == LADE_VRAM && lade_vram_open_base(t, err))
-               ? -1
-               : 0;
+    for (int i = 0; i < t->n_vram; i++) {
+        struct lade_vram *v = &t->vram[i];
+        lade_store_fit(&v->store, lade_vram_budget(t, v, &t->place), room);
+        if (open_rooms(&v->cache, &v->store, room, err))
+            return -1;
+    }
+    return t->n_vram && t->place.base == LADE_VRAM ? lade_vram_open_base(t, err) : 0;
 }
 
 static void init_locks(struct lade_tiers *t)
@@ -176,8 +176,8 @@ void lade_tiers_close(struct lade_tiers *t)
         return;
     lade_movers_stop(t);
     lade_tiers_keep_habits(t);
-    if (t->vram.dev)
-        t->vram.ops->sync(t->vram.dev, NULL); /* nothing may be at work on what is freed */
+    for (int i = 0; i < t->n_vram; i++) /* nothing may be at work on what is freed */
+        t->vram[i].part.ops->sync(t->vram[i].part.dev, NULL);
     lade_store_close(&t->store);
     lade_vram_close(t);
     lade_files_close(&t->files);
@@ -237,7 +237,12 @@ int lade_tiers_wait(struct lade_tiers *t, bool all, char *err)
 
 const void *lade_tiers_base(const struct lade_tiers *t, int piece)
 {
-    return t->vram.base ? t->vram.base[piece] : t->base + t->base_at[piece];
+    return t->vram_base ? t->vram_base[piece] : t->base + t->base_at[piece];
+}
+
+const void *lade_tiers_tied_head(const struct lade_tiers *t)
+{
+    return t->tied ? t->tied : lade_tiers_base(t, 0);
 }
 
 /* ---- numbers --------------------------------------------------------------------------------- */
@@ -245,7 +250,7 @@ const void *lade_tiers_base(const struct lade_tiers *t, int piece)
 static void tell_residence(struct lade_residence *out, const struct lade_cache *c,
                            const struct lade_kinds *kinds)
 {
-    out->experts = (uint64_t)c->here;
+    out->experts += (uint64_t)c->here;
     for (int i = 0; i < kinds->n; i++) {
         out->room += (uint64_t)c->kind[i].room;
         out->bytes += (uint64_t)c->kind[i].room * kinds->kind[i].stride;
@@ -260,15 +265,16 @@ void lade_tiers_stats(struct lade_tiers *t, struct lade_tiers_stats *out)
     out->token = t->token;
     out->loading = !t->load.ended;
     tell_residence(&out->in_ram, &t->ram, &t->kinds);
-    if (t->vram.ops)
-        tell_residence(&out->in_vram, &t->vram.cache, &t->kinds);
+    for (int i = 0; i < t->n_vram; i++)
+        tell_residence(&out->in_vram, &t->vram[i].cache, &t->vram[i].kinds);
+    for (int i = 0; i < t->n_vram; i++)
+        out->weights += (size_t)t->vram[i].cache.n_stage * t->vram[i].kinds.largest;
     pthread_mutex_unlock(&t->lock);
     size_t ram_stage =
         (size_t)t->ram.n_stage * t->kinds.largest + (size_t)t->most_movers * t->stage_limit;
-    out->weights += out->in_ram.bytes + out->in_vram.bytes + ram_stage +
-                    (size_t)t->vram.cache.n_stage * t->kinds.largest;
+    out->weights += out->in_ram.bytes + out->in_vram.bytes + ram_stage;
     bool touched = t->store.where == LADE_STORE_RAM && out->in_ram.room; /* only what is used */
     out->ram_experts_held =
         touched ? out->in_ram.bytes / out->in_ram.room * out->in_ram.experts : out->in_ram.bytes;
-    out->ram_held = (t->vram.base ? 0 : t->base_bytes) + ram_stage + out->ram_experts_held;
+    out->ram_held = (t->vram_base ? 0 : t->base_bytes) + ram_stage + out->ram_experts_held;
 }

@@ -19,6 +19,7 @@
 
 #include "engine/checkpoint/catalog.h"
 #include "engine/engine.h"
+#include "engine/model/devices.h"
 #include "engine/plan/plan.h"
 #include "engine/tiers/io.h"
 
@@ -30,8 +31,7 @@ struct lade_tiers_config {
         place;             /* what to hold where; its context, batch and buffers are others' */
     const char *cache_dir; /* where habits (engine/plan/habits.h) are kept; NULL: nowhere */
     const struct lade_io_ops *io; /* NULL: the best this system has */
-    const struct lade_ops *gpu;   /* borrowed, as the next; NULL where the placement needs none */
-    struct lade_device *gpu_dev;
+    const struct lade_devices *devices; /* of the placement; copied, they stay open until close */
 };
 
 /* Reserves memory and opens the shards. Reads nothing yet. */
@@ -54,21 +54,22 @@ int lade_tiers_wait(struct lade_tiers *t, bool all, char *err);
 
 /* ---- other homes, between forward passes, once the base is home ---- */
 
-/* Changes how many bytes of experts RAM and VRAM hold. The hottest stay; what gets room is loaded in
- * the background. Where there is no memory for more, what there is will do. After a failure nothing
- * is lost, but the load does not go on. */
-int lade_tiers_resize(struct lade_tiers *t, uint64_t ram_experts, uint64_t vram_experts, char *err);
+/* Changes how many bytes of experts RAM and each card hold (vram_experts[i]: the placement's card i).
+ * The hottest stay; what gets room is loaded in the background. Where there is no memory for more,
+ * what there is will do. After a failure nothing is lost, but the load does not go on. */
+int lade_tiers_resize(struct lade_tiers *t, uint64_t ram_experts, const uint64_t *vram_experts,
+                      char *err);
 
-/* Moves to another placement, to or from a GPU or between two uses of one, in two steps. `gpu` and
- * its device (NULL where `to` needs none) are borrowed from the first step on; a device that was in
- * use is, until the second step has returned. Between the steps the base is in its new home (see
+/* Moves to another placement, to or from GPUs or between two uses of the same, in two steps. The
+ * devices of `to` are borrowed from the first step on; those that were in use are, until the second
+ * step has returned. Between the steps the base is in its new home (see
  * lade_tiers_base), there is room for what else moves, and no forward pass may run.
  *
  * What experts are in memory stay there as far as the new placement has room; the rest is loaded
  * in the background. Where the first step fails everything is as it was, but that fewer experts may
  * be in memory. The second fails as lade_tiers_resize. */
 int lade_tiers_move_base(struct lade_tiers *t, const struct lade_placement *to,
-                         const struct lade_ops *gpu, struct lade_device *gpu_dev, char *err);
+                         const struct lade_devices *devices, char *err);
 int lade_tiers_move_experts(struct lade_tiers *t, const struct lade_placement *to, char *err);
 
 /* Counts changes of the addresses of experts in VRAM, which are valid while it stays the same. */
@@ -77,12 +78,14 @@ uint64_t lade_tiers_version(const struct lade_tiers *t);
 /* The packed bytes of a piece of the base, on the device that the plan gave it; valid until close
  * and to be read once the base is home. */
 const void *lade_tiers_base(const struct lade_tiers *t, int piece);
+/* The same of the embedding, where the head is: of a model whose head it is. */
+const void *lade_tiers_tied_head(const struct lade_tiers *t);
 
 /* ---- one forward pass ---- */
 
 /* Experts that can be computed now. Valid until the next call of lade_tiers_wave or _done. */
 struct lade_wave {
-    bool on_gpu; /* data are addresses of the GPU, whose compute queue has been told to
+    bool on_gpu; /* data are addresses of the layer's GPU, whose compute queue has been told to
                                 wait for what is still on its way there */
     bool stays;  /* they will be there in the next forward pass, too */
     int n;
@@ -93,7 +96,7 @@ struct lade_wave {
 /* Whether all experts are in VRAM beside the base, to stay. Nothing need be asked for then, */
 bool lade_tiers_settled(struct lade_tiers *t);
 /* because this is where an expert lies; `visits` of a layer are counted for the statistics. */
-const void *lade_tiers_settled_at(const struct lade_tiers *t, int layer, int expert);
+const void *lade_tiers_settled_at(struct lade_tiers *t, int layer, int expert);
 void lade_tiers_settled_visits(struct lade_tiers *t, int visits);
 
 /* `tokens` are about to be evaluated, layer by layer. `cancel` may be NULL; when it becomes true

@@ -335,7 +335,7 @@ static void claim(struct claims *c, uint64_t ram_left, uint64_t vram_left)
 {
     pthread_mutex_lock(&c->lock);
     c->now.ram_left = ram_left;
-    c->now.vram_left = vram_left;
+    c->now.vram_left[0] = vram_left;
     c->now.seconds += 100;
     int until = c->looks + 2;
     pthread_mutex_unlock(&c->lock);
@@ -364,8 +364,8 @@ static void test_memory_is_claimed(void **state)
         struct claims c = {PTHREAD_MUTEX_INITIALIZER,
                            {.ram_total = 16 * gib,
                             .ram_left = 8 * gib,
-                            .vram_total = 16 * gib,
-                            .vram_left = 8 * gib},
+                            .vram_total = {16 * gib},
+                            .vram_left = {8 * gib}},
                            0};
         struct lade_options opt = {.model = MODEL,
                                    .threads = 2,

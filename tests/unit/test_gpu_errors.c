@@ -35,7 +35,7 @@ static int open_model(struct lade_model **m, const char *strategy, size_t vram_c
 {
     struct lade_options opt = {.model = MODEL,
                                .strategy = strategy,
-                               .vram_cap = vram_cap,
+                               .vram_cap = {vram_cap},
                                .threads = 2,
                                .context = 128,
                                .plugin = plugin()};

@@ -218,7 +218,7 @@ static void test_engine(void **state)
                      0);
     options_engine(&o, "dir", true, &e);
     assert_string_equal(e.model, "dir");
-    assert_true(e.vram_cap == (size_t)3 << 29 && e.ram_cap == (size_t)2 << 30);
+    assert_true(e.vram_cap[0] == (size_t)3 << 29 && e.ram_cap == (size_t)2 << 30);
     assert_true(e.cpu_only && e.exact);
     assert_int_equal(e.context, 99);
     assert_int_equal(e.threads, 3);

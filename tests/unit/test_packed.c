@@ -179,14 +179,17 @@ static void test_equal_bits_on_gpu(void **state)
 {
     (void)state;
     static const struct lade_placement kinds[] = {
-        {.vram_experts = UINT64_MAX / 2, .rest_by = LADE_BY_GPU},
-        {.vram_experts = 100000, .ram_experts = UINT64_MAX / 2, .rest_by = LADE_BY_CPU},
-        {.vram_experts = 50000,
+        {.card = {{.experts = UINT64_MAX / 2}}, .rest_by = LADE_BY_GPU},
+        {.card = {{.experts = 100000}}, .ram_experts = UINT64_MAX / 2, .rest_by = LADE_BY_CPU},
+        {.card = {{.experts = 50000}},
          .vram_is_cache = true,
          .ram_experts = UINT64_MAX / 2,
          .ram_backs_vram = true,
          .rest_by = LADE_BY_GPU},
-        {.vram_experts = 0, .vram_is_cache = true, .ram_experts = 30000, .rest_by = LADE_BY_GPU},
+        {.card = {{.experts = 0}},
+         .vram_is_cache = true,
+         .ram_experts = 30000,
+         .rest_by = LADE_BY_GPU},
     };
     for (int i = 0; i < MODELS; i++) {
         empty_base();
@@ -195,6 +198,7 @@ static void test_equal_bits_on_gpu(void **state)
             struct lade_placement place = kinds[k];
             size_t count;
             place.base = place.kv = place.buffers = LADE_VRAM;
+            place.n_cards = 1;
             place.context = 64;
             place.batch = 8;
             float *want = try_logits_at(models[i], &place, &count);

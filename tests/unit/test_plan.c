@@ -25,6 +25,15 @@ static struct lade_plan_model sized(double total_gb)
     m.base_read = (uint64_t)((double)m.base_read * ratio);
     m.experts = (uint64_t)((double)m.experts * ratio);
     m.experts_read = (uint64_t)((double)m.experts_read * ratio);
+    m.embed = (uint64_t)((double)m.embed * ratio);
+    m.head = (uint64_t)((double)m.head * ratio);
+    uint64_t base = m.base - m.embed - m.head, experts = m.experts;
+    for (int i = 0; i < m.layers; i++) { /* what is left goes to the layers that are left */
+        m.layer[i].base = base / (uint64_t)(m.layers - i);
+        m.layer[i].experts = experts / (uint64_t)(m.layers - i);
+        base -= m.layer[i].base;
+        experts -= m.layer[i].experts;
+    }
     return m;
 }
 
@@ -259,7 +268,7 @@ static void test_predictions(void **state)
     for (int vram = 0; vram <= 48; vram += 6) {
         for (int ram = 16; ram <= 128; ram += 8) {
             p = plan_of(&m, vram, ram, LADE_STORAGE_NVME);
-            lade_plan_machine_typical(&pc, 0, 0, LADE_STORAGE_NVME);
+            lade_plan_machine_typical(&pc, 1, 0, LADE_STORAGE_NVME);
             for (int i = 0; i < p.n; i++) {
                 const struct lade_plan_row *r = &p.rows[i];
                 double all = r->read[LADE_VRAM] + r->read[LADE_RAM] + r->read[LADE_DRIVE];
@@ -267,7 +276,7 @@ static void test_predictions(void **state)
                     continue;
                 assert_true(fabs(all / (double)(m.base_read + m.experts_read) - 1) < 1e-6);
                 assert_true(r->read[LADE_DRIVE] >= 0);
-                assert_true(1 / r->decode_tps >= r->read[LADE_VRAM] / pc.vram_gbps / 1e9);
+                assert_true(1 / r->decode_tps >= r->read[LADE_VRAM] / pc.gpu[0].gbps / 1e9);
                 assert_true(1 / r->decode_tps >= r->read[LADE_DRIVE] / pc.disk_random_gbps / 1e9);
                 assert_true(r->load_s <= 1.01 * (double)m.files / pc.disk_gbps / 1e9);
                 assert_true(r->first_s > 1 / r->decode_tps);
@@ -318,13 +327,13 @@ static void test_placements(void **state)
     const struct lade_placement *s = &row_of(&p, "stream-aggressive")->place;
     assert_int_equal(s->kv, LADE_VRAM);
     assert_true(s->vram_is_cache && s->staging > 0);
-    assert_true(o->vram_experts > s->vram_experts); /* that is what the row is for */
+    assert_true(lade_vram_experts(o) > lade_vram_experts(s)); /* that is what the row is for */
 
     p = plan_of(&m, 22, 64, LADE_STORAGE_NVME);
     const struct lade_placement *h = &row_of(&p, "hybrid-balanced")->place;
     assert_int_equal(h->rest_by, LADE_BY_CPU);
     assert_false(h->vram_is_cache);
-    assert_int_equal(h->vram_experts + h->ram_experts, m.experts);
+    assert_int_equal(lade_vram_experts(h) + h->ram_experts, m.experts);
     p = plan_of(&m, 10, 56, LADE_STORAGE_NVME);
     const struct lade_placement *c = &row_of(&p, "stream-cached")->place;
     assert_true(c->ram_backs_vram);
@@ -332,7 +341,7 @@ static void test_placements(void **state)
     p = plan_of(&m, 0, 24, LADE_STORAGE_NVME);
     const struct lade_plan_row *d = row_of(&p, "mmap");
     assert_int_equal(d->place.base, LADE_RAM);
-    assert_int_equal(d->place.vram_experts, 0);
+    assert_int_equal(lade_vram_experts(&d->place), 0);
     assert_int_equal(d->place.ram_experts + d->disk_bytes, m.experts);
 }
 

@@ -306,28 +306,28 @@ static void test_machine_for_the_plan(void **state)
     lade_plan_machine_of(&pc, &m, &(struct lade_plan_caps){0});
     assert_int_equal(pc.ram, 60 * gib);
     assert_int_equal(pc.ram_reserve, gib);
-    assert_int_equal(pc.vram, 20 * gib);
-    assert_true(pc.vram_reserve > 0 && pc.vram_reserve <= gib);
+    assert_int_equal(lade_plan_machine_vram(&pc), 20 * gib);
+    assert_true(pc.gpu[0].reserve > 0 && pc.gpu[0].reserve <= gib);
     assert_int_equal(pc.storage, LADE_STORAGE_NVME);
     assert_true(pc.measured);
     assert_float_equal(pc.experts_gbps, 30, 1e-9);
     assert_float_equal(pc.disk_random_gbps, 3, 1e-9);
-    assert_float_equal(pc.link_gbps, 24, 1e-9);
+    assert_float_equal(pc.gpu[0].link_gbps, 24, 1e-9);
 
     /* Caps lower, they never raise; under one, nothing more is left to others. */
-    lade_plan_machine_of(&pc, &m, &(struct lade_plan_caps){.ram = 8 * gib, .vram = 6 * gib});
+    lade_plan_machine_of(&pc, &m, &(struct lade_plan_caps){.ram = 8 * gib, .vram = {6 * gib}});
     assert_int_equal(pc.ram, 8 * gib);
     assert_int_equal(pc.ram_reserve, 0);
-    assert_int_equal(pc.vram, 6 * gib);
-    lade_plan_machine_of(&pc, &m, &(struct lade_plan_caps){.ram = 99 * gib, .vram = 99 * gib});
+    assert_int_equal(lade_plan_machine_vram(&pc), 6 * gib);
+    lade_plan_machine_of(&pc, &m, &(struct lade_plan_caps){.ram = 99 * gib, .vram = {99 * gib}});
     assert_int_equal(pc.ram, 60 * gib);
-    assert_int_equal(pc.vram, 20 * gib);
+    assert_int_equal(lade_plan_machine_vram(&pc), 20 * gib);
 
     lade_plan_machine_of(&pc, &m, &(struct lade_plan_caps){.cpu_only = true});
-    assert_int_equal(pc.vram + pc.vram_reserve, 0);
+    assert_int_equal(pc.n_gpus, 0);
     snprintf(m.gpu_missing, sizeof m.gpu_missing, "no driver");
     lade_plan_machine_of(&pc, &m, &(struct lade_plan_caps){0});
-    assert_int_equal(pc.vram + pc.vram_reserve, 0);
+    assert_int_equal(pc.n_gpus, 0);
 
     /* Two drives of different speed, half of the bytes each: the slow one decides. */
     m.n_drives = 2;

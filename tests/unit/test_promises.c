@@ -59,7 +59,7 @@ static struct lade_plan_row plan_row(const struct lade_plan_model *m, uint64_t v
     struct lade_plan_machine pc;
     struct lade_plan plan;
     lade_plan_machine_typical(&pc, vram, ram, LADE_STORAGE_RAID0);
-    pc.vram_reserve = pc.ram_reserve = 0;
+    pc.gpu[0].reserve = pc.ram_reserve = 0;
     if (lade_plan(&plan, m, &pc, name, CONTEXT, err))
         fail_msg("%s", err);
     return plan.rows[plan.chosen];
@@ -71,7 +71,7 @@ static struct lade_plan_row tight_row(const struct lade_plan_model *m,
 {
     const uint64_t lots = (uint64_t)64 << 30;
     struct lade_plan_row wide = plan_row(m, s->gpu ? lots : 0, lots, s->name);
-    uint64_t vram = wide.vram_bytes - wide.place.vram_experts;
+    uint64_t vram = wide.vram_bytes - lade_vram_experts(&wide.place);
     double share = s->vram_min < 1 ? fmin(1.3 * s->vram_min, 1) : 1;
     if (s->gpu)
         vram += (uint64_t)(share * (double)m->experts);
@@ -79,7 +79,7 @@ static struct lade_plan_row tight_row(const struct lade_plan_model *m,
     if (s->ram_min >= 1 || s->ram_min <= 0)
         return row;
     uint64_t ram = row.ram_bytes - row.place.ram_experts;
-    double rest = (double)m->experts - (double)row.place.vram_experts;
+    double rest = (double)m->experts - (double)lade_vram_experts(&row.place);
     ram += (uint64_t)(fmin(1.1 * s->ram_min, 1) * rest) + 1;
     return plan_row(m, s->gpu ? vram : 0, ram, s->name);
 }
@@ -141,7 +141,7 @@ static void check_row(const char *path, const struct lade_strategy *s,
                                .threads = 2,
                                .place = &row.place,
                                .plugin = card->plugin,
-                               .vram_cap = row.vram_bytes + card->fixed};
+                               .vram_cap = {row.vram_bytes + card->fixed}};
     struct lade_model *m;
     struct lade_traffic t;
     size_t vocab;
@@ -230,7 +230,7 @@ static void test_same_choice(void **state)
             fail_msg("%s", err);
         lade_plan_model_of(&pm, cat, &c);
         uint64_t fixed = pm.base + pm.state + pm.kv_token * CONTEXT + pm.buffers + pm.workspace;
-        c.vram = fixed + (uint64_t)(shares[i] * (double)pm.experts) + card.fixed;
+        c.vram[0] = fixed + (uint64_t)(shares[i] * (double)pm.experts) + card.fixed;
         if (lade_plan_here(&plan, cat, &c, err))
             fail_msg("%s", err);
         struct lade_options opt = {.model = models[0],
@@ -239,13 +239,13 @@ static void test_same_choice(void **state)
                                    .context = CONTEXT,
                                    .batch = BATCH,
                                    .plugin = c.plugin,
-                                   .vram_cap = c.vram};
+                                   .vram_cap = {c.vram[0]}};
         if (lade_model_open(&m, &opt, NULL, NULL, NULL, err))
             fail_msg("a share of %.2f, %s: %s", shares[i],
                      lade_strategy_name(plan.rows[plan.chosen].strategy), err);
         assert_string_equal(lade_model_strategy(m),
                             lade_strategy_name(plan.rows[plan.chosen].strategy));
-        assert_true(lade_model_vram_peak(m, NULL) <= c.vram);
+        assert_true(lade_model_vram_peak(m, NULL) <= c.vram[0]);
         lade_model_close(m);
         lade_catalog_close(cat);
     }

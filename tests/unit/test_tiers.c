@@ -193,7 +193,8 @@ static struct lade_placement gpu_place(const struct row *r, uint64_t experts, in
         .base = LADE_VRAM,
         .kv = r->kv_in_ram ? LADE_RAM : LADE_VRAM,
         .buffers = r->kv_in_ram ? LADE_RAM : LADE_VRAM,
-        .vram_experts = r->vram == 16 ? UINT64_MAX / 2 : experts * (uint64_t)r->vram / 16,
+        .card = {{.experts = r->vram == 16 ? UINT64_MAX / 2 : experts * (uint64_t)r->vram / 16}},
+        .n_cards = 1,
         .ram_experts = r->ram == 16 ? UINT64_MAX / 2 : experts * (uint64_t)r->ram / 16,
         .vram_is_cache = r->cache,
         .ram_backs_vram = r->backs,
@@ -321,7 +322,7 @@ static void check_held(const struct lade_model *m, const struct lade_placement *
     lade_tiers_stats(m->tiers, &now);
     size_t largest =
         2 * 4096 + lade_model_catalog(m)->pieces[lade_catalog_expert(m->cat, 0, 0)].bytes;
-    if (now.in_ram.bytes > p->ram_experts || now.in_vram.bytes > p->vram_experts + 2 * largest)
+    if (now.in_ram.bytes > p->ram_experts || now.in_vram.bytes > lade_vram_experts(p) + 2 * largest)
         fail_msg("%s: %llu bytes of RAM, %llu of VRAM", name, (unsigned long long)now.in_ram.bytes,
                  (unsigned long long)now.in_vram.bytes);
     assert_int_equal(m->devices.gpu, p->base == LADE_VRAM);

@@ -51,7 +51,7 @@ static int open_model(struct subject *s, const struct options *o, char *err)
 static void describe_machine(struct subject *s, const struct options *o, int storage,
                              const struct lade_plan_caps *caps)
 {
-    s->here = isnan(o->vram) && isnan(o->ram) && storage < 0;
+    s->here = !o->vram.n && isnan(o->ram) && storage < 0;
     lade_machine_probe(&s->probe,
                        &(struct lade_probe_wish){
                            .catalog = s->cat,
@@ -65,10 +65,15 @@ static void describe_machine(struct subject *s, const struct options *o, int sto
     lade_plan_machine_of(&s->machine, &s->probe, caps);
     if (s->here)
         return;
-    uint64_t vram = caps->cpu_only ? 0 : bytes_of(o->vram, s->machine.vram);
-    lade_plan_machine_typical(&s->machine, capped(vram, caps->vram),
-                              capped(bytes_of(o->ram, s->machine.ram), caps->ram),
+    struct lade_plan_machine seen = s->machine;
+    int n = caps->cpu_only ? 0 : o->vram.n ? o->vram.n : seen.n_gpus;
+    lade_plan_machine_typical(&s->machine, 0, capped(bytes_of(o->ram, seen.ram), caps->ram),
                               storage < 0 ? LADE_STORAGE_NVME : (enum lade_storage)storage);
+    for (int i = 0; i < n; i++) {
+        uint64_t vram = o->vram.n ? bytes_of(o->vram.gib[i], 0) : seen.gpu[i].bytes;
+        if (vram)
+            lade_plan_machine_add(&s->machine, capped(vram, lade_vram_cap(caps->vram, i)));
+    }
 }
 
 static int describe(struct subject *s, const struct options *o, int storage, char *err)
@@ -85,7 +90,22 @@ static int describe(struct subject *s, const struct options *o, int storage, cha
 
 static const char *const status_names[] = {"chosen", "possible", "impossible"};
 
-static json_t *row_json(const struct lade_plan_row *r)
+/* What each GPU would hold. */
+static json_t *cards_json(const struct lade_plan_row *r, const struct lade_plan_model *m)
+{
+    json_t *list = json_array();
+    const struct lade_placement *p = &r->place;
+    for (int i = 0; i < p->n_cards && r->status != LADE_PLAN_IMPOSSIBLE; i++) {
+        int end = i + 1 < p->n_cards ? p->card[i + 1].first : m->layers;
+        json_array_append_new(list, json_pack("{s:i, s:i, s:i, s:I}", "gpu", p->card[i].gpu,
+                                              "first_layer", p->card[i].first, "layers",
+                                              end - p->card[i].first, "experts_bytes",
+                                              (json_int_t)p->card[i].experts));
+    }
+    return list;
+}
+
+static json_t *row_json(const struct lade_plan_row *r, const struct lade_plan_model *m)
 {
     bool possible = r->status != LADE_PLAN_IMPOSSIBLE;
     json_t *row =
@@ -111,36 +131,47 @@ static json_t *row_json(const struct lade_plan_row *r)
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         json_object_set_new(row, numbers[i].key,
                             possible ? json_real(numbers[i].value) : json_null());
+    json_object_set_new(row, "gpus", cards_json(r, m));
     return row;
+}
+
+static json_t *gpus_json(const struct lade_plan_machine *m)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < m->n_gpus; i++)
+        json_array_append_new(list, json_pack("{s:i, s:I, s:f, s:f}", "gpu", m->gpu[i].gpu, "vram",
+                                              (json_int_t)m->gpu[i].bytes, "vram_gbps",
+                                              m->gpu[i].gbps, "link_gbps", m->gpu[i].link_gbps));
+    return list;
 }
 
 static json_t *machine_json(const struct lade_plan_machine *m)
 {
-    return json_pack("{s:b, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "measured",
-                     m->measured, "load_gbps", m->load_gbps, "pack_gbps", m->pack_gbps, "ram_gbps",
-                     m->ram_gbps, "base_gbps", m->base_gbps, "experts_gbps", m->experts_gbps,
-                     "base_gflops", m->base_gflops, "experts_gflops", m->experts_gflops,
-                     "disk_gbps", m->disk_gbps, "disk_random_gbps", m->disk_random_gbps,
-                     "vram_gbps", m->vram ? m->vram_gbps : 0.0, "link_gbps",
-                     m->vram ? m->link_gbps : 0.0);
+    return json_pack("{s:b, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:o}",
+                     "measured", m->measured, "load_gbps", m->load_gbps, "pack_gbps", m->pack_gbps,
+                     "ram_gbps", m->ram_gbps, "base_gbps", m->base_gbps, "experts_gbps",
+                     m->experts_gbps, "base_gflops", m->base_gflops, "experts_gflops",
+                     m->experts_gflops, "disk_gbps", m->disk_gbps, "disk_random_gbps",
+                     m->disk_random_gbps, "vram_gbps", m->n_gpus ? m->gpu[0].gbps : 0.0,
+                     "link_gbps", m->n_gpus ? m->gpu[0].link_gbps : 0.0, "gpus", gpus_json(m));
 }
 
 static int print_json(const struct subject *s, const struct lade_plan *plan, char *err)
 {
     json_t *rows = json_array();
     for (int i = 0; i < plan->n; i++)
-        json_array_append_new(rows, row_json(&plan->rows[i]));
+        json_array_append_new(rows, row_json(&plan->rows[i], &plan->model));
     const struct lade_plan_row *chosen = plan->chosen < 0 ? NULL : &plan->rows[plan->chosen];
-    return output_json(json_pack("{s:s?, s:o, s:o, s:I, s:I, s:s, s:i, s:o, s:I, s:I, s:I}",
-                                 "chosen", chosen ? chosen->strategy->name : NULL, "rows", rows,
-                                 "model", output_string(s->name), "vram",
-                                 (json_int_t)s->machine.vram, "ram", (json_int_t)s->machine.ram,
-                                 "storage", lade_storage_name(s->machine.storage), "context",
-                                 chosen ? chosen->place.context : 0, "machine",
-                                 machine_json(&s->machine), "base_bytes", (json_int_t)s->model.base,
-                                 "experts_bytes", (json_int_t)s->model.experts, "process_bytes",
-                                 (json_int_t)s->model.process),
-                       err);
+    return output_json(
+        json_pack("{s:s?, s:o, s:o, s:I, s:I, s:s, s:i, s:o, s:I, s:I, s:I}", "chosen",
+                  chosen ? chosen->strategy->name : NULL, "rows", rows, "model",
+                  output_string(s->name), "vram", (json_int_t)lade_plan_machine_vram(&s->machine),
+                  "ram", (json_int_t)s->machine.ram, "storage",
+                  lade_storage_name(s->machine.storage), "context",
+                  chosen ? chosen->place.context : 0, "machine", machine_json(&s->machine),
+                  "base_bytes", (json_int_t)s->model.base, "experts_bytes",
+                  (json_int_t)s->model.experts, "process_bytes", (json_int_t)s->model.process),
+        err);
 }
 
 /* ---- for people ------------------------------------------------------------------------------ */
@@ -177,24 +208,47 @@ static void print_speeds(const struct subject *s)
     printf("Predicted from what was measured here: weights %.1f and %.1f GB/s (base, experts),\n"
            "RAM %.1f, drive %.2f in order, %.2f at random",
            m->base_gbps, m->experts_gbps, m->ram_gbps, m->disk_gbps, m->disk_random_gbps);
-    if (m->vram)
-        printf(", VRAM %.0f, link %.1f", m->vram_gbps, m->link_gbps);
+    for (int i = 0; i < m->n_gpus; i++)
+        printf(", VRAM %.0f, link %.1f", m->gpu[i].gbps, m->gpu[i].link_gbps);
     printf(". lade doctor measures again.\n");
+}
+
+/* "24.0 GiB + 16.0 GiB of VRAM" */
+static void print_vram(const struct lade_plan_machine *m)
+{
+    char vram[UNITS_MAX];
+    for (int i = 0; i < m->n_gpus; i++)
+        printf("%s%s", i ? " + " : "", units_memory(vram, (double)m->gpu[i].bytes));
+    printf(m->n_gpus ? " of VRAM" : "no VRAM");
+}
+
+/* "layers 1-24 on GPU 0, 25-48 on GPU 1", where there are several. */
+static void print_cards(const struct lade_placement *p, const struct lade_plan_model *m)
+{
+    if (p->n_cards < 2)
+        return;
+    for (int i = 0; i < p->n_cards; i++)
+        printf("%s%d-%d on GPU %d", i ? ", " : "    layers ", p->card[i].first + 1,
+               i + 1 < p->n_cards ? p->card[i + 1].first : m->layers, p->card[i].gpu);
+    printf("\n");
 }
 
 static void print_text(const struct subject *s, const struct lade_plan *plan)
 {
-    char vram[UNITS_MAX], ram[UNITS_MAX];
+    char ram[UNITS_MAX];
     const struct lade_plan_machine *m = &s->machine;
-    printf("%s on %s%s VRAM, %s of RAM, %s\n", s->name,
-           m->vram ? units_memory(vram, (double)m->vram) : "no", m->vram ? " of" : "",
-           units_memory(ram, (double)m->ram), lade_storage_name(m->storage));
-    if (s->here && !m->vram && s->probe.n_gpus)
+    printf("%s on ", s->name);
+    print_vram(m);
+    printf(", %s of RAM, %s\n", units_memory(ram, (double)m->ram), lade_storage_name(m->storage));
+    if (s->here && !m->n_gpus && s->probe.n_gpus)
         printf("%s is not used: %s\n", s->probe.gpu[0].name, s->probe.gpu_missing);
     printf("\n  %-18s %8s %8s %8s %7s %7s %7s %7s\n", "strategy", "VRAM", "RAM", "drive", "load",
            "first", "prefill", "decode");
-    for (int i = 0; i < plan->n; i++)
+    for (int i = 0; i < plan->n; i++) {
         print_row(&plan->rows[i]);
+        if (i == plan->chosen)
+            print_cards(&plan->rows[i].place, &plan->model);
+    }
     if (plan->chosen < 0)
         printf("\nNo strategy fits this machine: more memory is needed, or a smaller model.\n");
     print_speeds(s);

@@ -236,10 +236,13 @@ static void detail(const struct view *v, int y)
 static void heading(const struct view *v)
 {
     const struct lade_plan_machine *m = &v->s->plan.machine;
-    char vram_text[UNITS_MAX], ram_text[UNITS_MAX], text[160];
+    char vram_text[UNITS_MAX], ram_text[UNITS_MAX], several[32] = "", text[200];
+    double vram = (double)lade_plan_machine_vram(m);
     int used = cells_put(v->c, 0, 1, v->c->cols - 2, THEME_TITLE, "Strategies");
-    snprintf(text, sizeof text, "for %s%s VRAM, %s of RAM · %s speeds",
-             m->vram ? units_memory(vram_text, (double)m->vram) : "no", m->vram ? " of" : "",
+    if (m->n_gpus > 1)
+        snprintf(several, sizeof several, " on %d GPUs", m->n_gpus);
+    snprintf(text, sizeof text, "for %s%s VRAM%s, %s of RAM · %s speeds",
+             m->n_gpus ? units_memory(vram_text, vram) : "no", m->n_gpus ? " of" : "", several,
              units_memory(ram_text, (double)m->ram), m->measured ? "measured" : "typical");
     if (cells_width(text) + used + 4 > v->c->cols)
         *strstr(text, " · ") = '\0';

@@ -1,0 +1,130 @@
+#include "engine/model/pipeline.h"
+
+/* Batches of one run where parts work at the same time: the more, the less the first and the last
+ * part wait for each other at its ends. */
+enum { SPAN = 8 };
+
+static size_t row_bytes(const struct lade_pipeline *p, int n)
+{
+    return (size_t)n * (size_t)p->part[0].shape->hidden * sizeof(float);
+}
+
+int lade_pipeline_open(struct lade_pipeline *p, const struct lade_catalog *cat,
+                       const struct lade_weights *weights, struct lade_tiers *tiers,
+                       const struct lade_devices *devices, int batch, bool in_ram, char *err)
+{
+    *p = (struct lade_pipeline){.devices = devices, .tiers = tiers, .batch = batch};
+    for (int i = 0; i < devices->n; i++) {
+        if (lade_forward_open(&p->part[i], cat, weights, tiers, devices, i, batch, in_ram, err)) {
+            lade_pipeline_close(p);
+            return -1;
+        }
+        p->n++;
+        if (i && lade_part_alloc(&devices->part[i], (void **)&p->rows[i], row_bytes(p, batch), true,
+                                 err)) {
+            lade_pipeline_close(p);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+void lade_pipeline_close(struct lade_pipeline *p)
+{
+    for (int i = 0; i < p->n; i++) {
+        if (p->rows[i])
+            lade_part_free(&p->devices->part[i], p->rows[i], true);
+        lade_forward_close(&p->part[i]);
+    }
+    *p = (struct lade_pipeline){0};
+}
+
+void lade_pipeline_between(struct lade_pipeline *p, lade_between_fn *between, void *user)
+{
+    for (int i = 0; i < p->n; i++) {
+        p->part[i].between = between;
+        p->part[i].between_user = user;
+    }
+}
+
+int lade_pipeline_span(const struct lade_pipeline *p)
+{
+    return p->n > 1 && lade_tiers_settled(p->tiers) ? SPAN * p->batch : p->batch;
+}
+
+/* Queues a part's work on a batch. */
+static int run_part(struct lade_pipeline *p, int i, struct lade_state *st, const int32_t *ids,
+                    int n, int pos, bool settled, char *err)
+{
+    struct lade_forward *f = &p->part[i];
+    lade_fence before;
+    /* The rows go to where the batch before may still be in use. */
+    if (i && (f->ops->mark(f->dev, &before, err) ||
+              f->ops->upload_async(f->dev, f->x, p->rows[i], row_bytes(p, n), before, &p->taken[i],
+                                   err) ||
+              f->ops->wait(f->dev, p->taken[i], err)))
+        return -1;
+    return lade_forward_run(f, st, ids, n, pos, settled, err);
+}
+
+/* Brings a part's rows to where the next one takes them, when they are there. */
+static int hand_on(struct lade_pipeline *p, int i, int n, char *err)
+{
+    struct lade_forward *f = &p->part[i], *next = &p->part[i + 1];
+    lade_fence done, there;
+    return next->ops->finish(next->dev, p->taken[i + 1], err) || f->ops->mark(f->dev, &done, err) ||
+                   f->ops->download_async(f->dev, p->rows[i + 1], f->x, row_bytes(p, n), done,
+                                          &there, err) ||
+                   f->ops->finish(f->dev, there, err)
+               ? -1
+               : 0;
+}
+
+/* In step s part i has batch s - i. The last part is told first, so that it takes its rows before the
+ * part before it brings the next ones. */
+static int run_steps(struct lade_pipeline *p, struct lade_state *st, const int32_t *ids, int n,
+                     bool settled, char *err)
+{
+    int batches = (n + p->batch - 1) / p->batch;
+    for (int step = 0; step < batches + p->n - 1; step++) {
+        for (int i = p->n - 1; i >= 0; i--) {
+            int from = (step - i) * p->batch, left = n - from;
+            if (step >= i && left > 0 &&
+                run_part(p, i, st, ids + from, left < p->batch ? left : p->batch, st->length + from,
+                         settled, err))
+                return -1;
+        }
+        for (int i = 0; i + 1 < p->n; i++) {
+            int left = n - (step - i) * p->batch;
+            if (step >= i && left > 0 && hand_on(p, i, left < p->batch ? left : p->batch, err))
+                return -1;
+        }
+    }
+    return 0;
+}
+
+int lade_pipeline_run(struct lade_pipeline *p, struct lade_state *st, const int32_t *ids, int n,
+                      const atomic_bool *cancel, char *err)
+{
+    lade_tiers_begin(p->tiers, n, cancel);
+    int rc = run_steps(p, st, ids, n, lade_tiers_settled(p->tiers), err);
+    lade_tiers_end(p->tiers);
+    p->last = (n - 1) / p->batch * p->batch;
+    st->length += rc ? 0 : n;
+    return rc;
+}
+
+int lade_pipeline_head(struct lade_pipeline *p, int row, char *err)
+{
+    return lade_forward_head(&p->part[p->n - 1], row - p->last, err);
+}
+
+int lade_pipeline_logits(struct lade_pipeline *p, float *out, char *err)
+{
+    return lade_forward_logits(&p->part[p->n - 1], out, err);
+}
+
+int lade_pipeline_top(struct lade_pipeline *p, int k, float *values, int32_t *ids, char *err)
+{
+    return lade_forward_top(&p->part[p->n - 1], k, values, ids, err);
+}
