@@ -72,8 +72,10 @@ static bool fill_vram(struct lade_plan_row *row, const struct lade_plan_model *m
         double need = kept + s->vram_min * experts;
         struct lade_placement one = *p;
         if (!p->n_cards) { /* as one card would have it */
+            struct lade_plan_machine typical = {0};
+            lade_plan_machine_add(&typical, 0);
             one.card[one.n_cards++] = (struct lade_card){0};
-            need += lade_plan_card_fixed(&one, m, 0);
+            need += (double)typical.gpu[0].reserve + lade_plan_card_fixed(&one, m, 0);
         }
         if (need > have || p->n_cards < 2)
             return say_short(row, "VRAM", need, have);
