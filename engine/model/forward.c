@@ -222,7 +222,6 @@ static int run_experts(struct lade_forward *f, int index, int n, char *err)
 static int run_layers(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
                       int pos, char *err)
 {
-    const struct lade_shape *s = f->shape;
     const int32_t *told = ids ? NULL : f->told;
     if (f->part->first == 0 &&
         (ids ? f->ops->embed(f->dev, f->x, &f->weights->embed, ids, n, err)
