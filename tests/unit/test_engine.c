@@ -420,8 +420,8 @@ static bool see_swings(void *user, struct lade_pressure *out)
     *out = (struct lade_pressure){.seconds = 100.0 * *looks,
                                   .ram_total = 16 * gib,
                                   .ram_left = left,
-                                  .vram_total = 16 * gib,
-                                  .vram_left = left};
+                                  .vram_total = {16 * gib},
+                                  .vram_left = {left}};
     return true;
 }
 
