@@ -28,7 +28,7 @@ static struct widths mixer_widths(const struct lade_shape *s)
 
 /* Every buffer with its length in floats; one row a buffer, so that the size and the placement
  * cannot disagree. With f == NULL only the sum is computed. */
-static size_t lay_out(struct lade_forward *f, const struct lade_shape *s, int batch)
+static size_t lay_out(struct lade_forward *f, float *arena, const struct lade_shape *s, int batch)
 {
     struct widths w = mixer_widths(s);
     struct lade_forward none = {0};
@@ -57,7 +57,7 @@ static size_t lay_out(struct lade_forward *f, const struct lade_shape *s, int ba
     size_t total = 0;
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         if (f)
-            *buffers[i].place = f->arena + total;
+            *buffers[i].place = arena + total;
         size_t step = LADE_ALIGN / sizeof(float);
         total += (buffers[i].count + step - 1) / step * step;
     }
@@ -70,7 +70,13 @@ static size_t lay_out(struct lade_forward *f, const struct lade_shape *s, int ba
 
 size_t lade_forward_bytes(const struct lade_shape *s, int batch)
 {
-    return lay_out(NULL, s, batch);
+    return lay_out(NULL, NULL, s, batch);
+}
+
+void lade_forward_take(struct lade_forward *f, int n)
+{
+    const bool near = f->near && n == 1;
+    lay_out(f, near ? f->near : f->arena, f->shape, near ? 1 : f->batch);
 }
 
 int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
@@ -89,19 +95,24 @@ int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
                                .batch = batch,
                                .in_ram = in_ram};
     if (lade_experts_open(&f->experts, cat, tiers, devices, part, batch, err) ||
-        lade_part_alloc(p, (void **)&f->arena, lay_out(NULL, shape, batch), in_ram, err)) {
+        lade_part_alloc(p, (void **)&f->arena, lade_forward_bytes(shape, batch), in_ram, err) ||
+        (in_ram && devices->gpu &&
+         lade_part_alloc(p, (void **)&f->near, lade_forward_bytes(shape, 1), false, err))) {
         lade_forward_close(f);
         return -1;
     }
-    lay_out(f, shape, batch);
     float *freq = malloc(((size_t)shape->rotary_dim / 2 + 1) * sizeof *freq);
     if (!freq) {
         lade_forward_close(f);
         return lade_fail(err, "rotary embedding: out of memory; close other programs");
     }
     lade_rope_frequencies(shape, freq, &f->rope_scale);
-    int failed = ops->upload(f->dev, f->inv_freq, freq, (size_t)shape->rotary_dim / 2 * sizeof *freq,
-                             err);
+    const size_t bytes = (size_t)shape->rotary_dim / 2 * sizeof *freq;
+    int failed = 0;
+    for (int n = 2; n >= 1 && !failed; n--) { /* in both arenas, where there are two */
+        lade_forward_take(f, n);
+        failed = ops->upload(f->dev, f->inv_freq, freq, bytes, err);
+    }
     free(freq);
     if (failed)
         lade_forward_close(f);
@@ -121,6 +132,8 @@ void lade_forward_close(struct lade_forward *f)
     forget_step(f);
     if (f->arena)
         lade_part_free(f->part, f->arena, f->in_ram);
+    if (f->near)
+        lade_part_free(f->part, f->near, false);
     lade_experts_close(&f->experts);
     *f = (struct lade_forward){0};
 }

@@ -29,6 +29,8 @@ struct lade_forward {
     int batch;
     bool in_ram;                      /* where the GPU's buffers are */
     float *arena;                     /* all buffers below, one allocation */
+    float *near;                      /* with in_ram: the same for one token, on the device, or each
+                                         block of each kernel would read its inputs over the link */
     float *x, *h, *y;                 /* [batch][hidden]: residual stream, normed, mixer output */
     float *a, *b, *c;                 /* [batch][*]: projections of the mixer */
     float *mixed;                     /* [batch][*]: mixer before its output projection */
@@ -45,7 +47,7 @@ struct lade_forward {
     float rope_scale;
 };
 
-/* Bytes the buffers take; 0 on overflow. */
+/* Bytes the buffers take; 0 on overflow. With in_ram, those of one token are VRAM beside the RAM. */
 size_t lade_forward_bytes(const struct lade_shape *shape, int batch);
 
 /* For a part of the devices. All arguments but err are borrowed. in_ram: see lade_part_alloc. */
@@ -55,7 +57,10 @@ int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
                       char *err);
 void lade_forward_close(struct lade_forward *f);
 
-/* Runs n <= batch tokens, the first of them at position `pos`, through the part's layers, between
+/* Has x and the other buffers be those of n tokens. */
+void lade_forward_take(struct lade_forward *f, int n);
+
+/* After lade_forward_take: runs n <= batch tokens, the first of them at position `pos`, through the part's layers, between
  * lade_tiers_begin and _end. The first part embeds the ids; the others find the rows of the part
  * before them in f->x. `settled`: whether all experts are in VRAM to stay. After a failure the
  * recurrent part of the state is undefined. */

@@ -58,6 +58,7 @@ static int run_part(struct lade_pipeline *p, int i, struct lade_state *st, const
 {
     struct lade_forward *f = &p->part[i];
     lade_fence before;
+    lade_forward_take(f, n);
     /* The rows go to where the batch before may still be in use. */
     if (i && (f->ops->mark(f->dev, &before, err) ||
               f->ops->upload_async(f->dev, f->x, p->rows[i], row_bytes(p, n), before, &p->taken[i],

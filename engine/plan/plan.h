@@ -36,6 +36,7 @@ struct lade_plan_model {
     uint64_t state;        /* recurrent state */
     uint64_t kv_token;     /* KV cache of one token */
     uint64_t buffers;      /* activations of a prefill batch */
+    uint64_t token_buffers; /* of one token: in VRAM even where the others are in RAM */
     uint64_t workspace;    /* VRAM that the GPU's kernels need */
     uint64_t process;      /* RAM of this program beside all that: tables, tokenizer, snapshots */
     uint64_t files;        /* bytes of the checkpoint that are read to load it */

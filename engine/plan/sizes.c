@@ -112,6 +112,7 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
     out->kv_token = lade_state_bytes(s, 1, caps->exact ? LADE_F32 : LADE_F16) - out->state;
     spread_state(out, s);
     out->buffers = lade_forward_bytes(s, out->batch);
+    out->token_buffers = lade_forward_bytes(s, 1);
     if (caps->plugin && !caps->cpu_only)
         out->workspace = workspace(cat, caps, out);
     out->process = PROGRAM + TENSOR * (uint64_t)cat->n_tensors + SNAPSHOTS * out->state +
@@ -146,6 +147,7 @@ void lade_plan_model_80b(struct lade_plan_model *out)
         .state = state,
         .kv_token = 24576,
         .buffers = 64u << 20,
+        .token_buffers = 1u << 20,
         .process = PROGRAM + TENSOR * 74391 + SNAPSHOTS * state + 151936u * 4,
         .files = total,
         .base_flops = 2.0 * (3563764480.0 - 480 * 3145728.0),

@@ -20,7 +20,7 @@ const struct lade_plan_gpu *lade_plan_gpu_of(const struct lade_plan_machine *pc,
 /* What any card holds of a placement, and what the first and the last one have beside layers. */
 static double any_card(const struct lade_placement *p, const struct lade_plan_model *m)
 {
-    return (double)m->workspace + (p->buffers == LADE_VRAM ? (double)m->buffers : 0);
+    return (double)(m->workspace + (p->buffers == LADE_VRAM ? m->buffers : m->token_buffers));
 }
 
 static double ends(const struct lade_plan_model *m, bool is_first, bool is_last)

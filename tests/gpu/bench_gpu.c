@@ -1,4 +1,5 @@
-/* bench_gpu PLUGIN [--layers N] [--experts N] [--vocab N] [--batch N] [--context N] [--json FILE]
+/* bench_gpu PLUGIN [--layers N] [--experts N] [--vocab N] [--batch N] [--context N] [--replays N]
+ *     [--json FILE]
  *
  * The ops of a plug-in at the shapes of Qwen3-Next-80B, int4 experts and int8 for the rest, one
  * by one and as whole tokens: eager, recorded and as prompts. Times are medians over different
@@ -17,6 +18,7 @@
 static double peak; /* bytes per second that the card reads */
 static FILE *json;
 static bool first_row = true;
+static int replays = 8; /* of a recording, each round */
 
 static double now(void)
 {
@@ -72,7 +74,7 @@ static int in_turn(work_fn *work, int n, int arg, int only, int most)
  * rounds after one that warms up. */
 static void measure(const char *name, work_fn *work, int n, int arg, int only, double bytes)
 {
-    enum { ROUNDS = 5, REPLAYS = 8, PROMPTS = 4 };
+    enum { ROUNDS = 5, PROMPTS = 4 };
     double seconds[ROUNDS];
     struct lade_recording *r = NULL;
     int count = 0;
@@ -84,13 +86,13 @@ static void measure(const char *name, work_fn *work, int n, int arg, int only, d
     for (int round = -1; round < ROUNDS; round++) {
         DO(sync(dev, err));
         double begin = now();
-        for (int i = 0; r && i < REPLAYS; i++)
+        for (int i = 0; r && i < replays; i++)
             DO(replay(dev, r, err));
         if (!r)
             count = in_turn(work, n, arg, only, PROMPTS);
         DO(sync(dev, err));
         if (round >= 0)
-            seconds[round] = (now() - begin) / (r ? REPLAYS : 1) / (count ? count : 1);
+            seconds[round] = (now() - begin) / (r ? replays : 1) / (count ? count : 1);
     }
     ops->record_free(dev, r);
     if (!count)
@@ -301,11 +303,8 @@ static void options(int argc, char **argv)
     static const struct {
         const char *name;
         int *value;
-    } numbers[] = {{"--layers", &layers},
-                   {"--experts", &experts},
-                   {"--vocab", &vocab},
-                   {"--batch", &batch},
-                   {"--context", &context}};
+    } numbers[] = {{"--layers", &layers}, {"--experts", &experts}, {"--vocab", &vocab},
+                   {"--batch", &batch},   {"--context", &context}, {"--replays", &replays}};
     for (int i = 2; i + 1 < argc; i += 2) {
         bool known = !strcmp(argv[i], "--json");
         if (known && !(json = fopen(argv[i + 1], "w")))
@@ -318,7 +317,8 @@ static void options(int argc, char **argv)
         if (!known)
             die("%s: no such option", argv[i]);
     }
-    if (layers < 4 || experts < USED || vocab < 2 * TOP || batch < 1 || context < batch)
+    if (layers < 4 || experts < USED || vocab < 2 * TOP || batch < 1 || context < batch ||
+        replays < 1)
         die("at least 4 layers, %d experts, a context of a batch", USED);
 }
 
@@ -371,7 +371,7 @@ int main(int argc, char **argv)
 {
     if (argc < 2)
         die("usage: bench_gpu PLUGIN [--layers N] [--experts N] [--vocab N] [--batch N] "
-            "[--context N] [--json FILE]");
+            "[--context N] [--replays N] [--json FILE]");
     options(argc, argv);
     open_plugin(argv[1]);
     double begin = now();

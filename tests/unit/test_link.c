@@ -1,0 +1,88 @@
+/* What crosses the link for a token where KV and the buffers of prompts are in RAM: by the simulated
+ * GPU's count, the cache as far as it may reach, the logits, and nothing of the activations. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "engine/engine.h"
+#include "engine/session/model.h"
+#include "tests/support/plugins.h"
+#include "tests/support/sim_gpu/sim_gpu.h"
+
+enum { CONTEXT = 16, BATCH = 4, WARM = 3, TOKENS = 5, TOLD = 8 /* id and position */ };
+
+static char err[LADE_ERR];
+
+static struct lade_model *open_row(const char *strategy, struct lade_session **s)
+{
+    struct lade_model *m;
+    struct lade_options opt = {.model = "tests/fixtures/tiny8-int4-mixed",
+                               .strategy = strategy,
+                               .exact = true,
+                               .threads = 1,
+                               .context = CONTEXT,
+                               .batch = BATCH,
+                               .plugin = test_plugin_path("lade-sim.so")};
+    if (lade_model_open(&m, &opt, NULL, NULL, NULL, err) || lade_session_open(s, m, err))
+        fail_msg("%s: %s", strategy, err);
+    return m;
+}
+
+static uint64_t moved(const struct lade_sim *sim)
+{
+    return sim->upload_bytes + sim->download_bytes;
+}
+
+/* Bytes of the link for each of TOKENS tokens, once tokens are replayed. */
+static uint64_t bytes_per_token(const char *strategy, uint64_t *bound)
+{
+    struct lade_session *s;
+    struct lade_model *m = open_row(strategy, &s);
+    const struct lade_sim *sim = test_plugin_symbol(test_plugin_path("lade-sim.so"), "lade_sim");
+    const int32_t ids[BATCH] = {5, 9, 200, 31};
+    if (lade_session_sync(s, ids, BATCH, 0, NULL, NULL, NULL, NULL, err))
+        fail_msg("%s", err);
+    for (int i = 0; i < WARM; i++)
+        if (lade_session_push(s, 40 + i, err))
+            fail_msg("%s", err);
+    const uint64_t replays = sim->replays, before = moved(sim);
+    for (int i = 0; i < TOKENS; i++)
+        if (lade_session_push(s, 70 + i, err))
+            fail_msg("%s", err);
+    const uint64_t bytes = moved(sim) - before;
+    assert_int_equal(sim->replays - replays, TOKENS);
+    *bound = lade_model_plan(m)->model.kv_token * CONTEXT +
+             (uint64_t)lade_model_catalog(m)->shape.vocab * sizeof(float) + TOLD;
+    lade_session_close(s);
+    lade_model_close(m);
+    return bytes / TOKENS;
+}
+
+static void buffers_in_ram(void **state)
+{
+    (void)state;
+    uint64_t bound;
+    uint64_t bytes = bytes_per_token("offload-buffers", &bound);
+    if (bytes > bound)
+        fail_msg("%llu bytes a token, at most %llu are needed", (unsigned long long)bytes,
+                 (unsigned long long)bound);
+}
+
+/* All in VRAM: only id and position up, logits down. */
+static void all_in_vram(void **state)
+{
+    (void)state;
+    uint64_t bound;
+    assert_true(bytes_per_token("full-gpu", &bound) <= 4 * 1024 + TOLD);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(buffers_in_ram),
+                                       cmocka_unit_test(all_in_vram)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
