@@ -1,5 +1,5 @@
-/* What crosses the link for a token where KV and the buffers of prompts are in RAM: by the simulated
- * GPU's count, the cache as far as it may reach, the logits, and nothing of the activations. */
+/* What a token costs on a GPU: bytes over the link by the simulated one's count, launches by the
+ * emulated one's. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +10,7 @@
 
 #include "engine/engine.h"
 #include "engine/session/model.h"
+#include "tests/support/cuda_emulator/knobs.h"
 #include "tests/support/plugins.h"
 #include "tests/support/sim_gpu/sim_gpu.h"
 
@@ -17,7 +18,8 @@ enum { CONTEXT = 16, BATCH = 4, WARM = 3, TOKENS = 5, TOLD = 8 /* id and positio
 
 static char err[LADE_ERR];
 
-static struct lade_model *open_row(const char *strategy, struct lade_session **s)
+static struct lade_model *open_row(const char *plugin, const char *strategy,
+                                   struct lade_session **s)
 {
     struct lade_model *m;
     struct lade_options opt = {.model = "tests/fixtures/tiny8-int4-mixed",
@@ -26,7 +28,7 @@ static struct lade_model *open_row(const char *strategy, struct lade_session **s
                                .threads = 1,
                                .context = CONTEXT,
                                .batch = BATCH,
-                               .plugin = test_plugin_path("lade-sim.so")};
+                               .plugin = test_plugin_path(plugin)};
     if (lade_model_open(&m, &opt, NULL, NULL, NULL, err) || lade_session_open(s, m, err))
         fail_msg("%s: %s", strategy, err);
     return m;
@@ -41,7 +43,7 @@ static uint64_t moved(const struct lade_sim *sim)
 static uint64_t bytes_per_token(const char *strategy, uint64_t *bound)
 {
     struct lade_session *s;
-    struct lade_model *m = open_row(strategy, &s);
+    struct lade_model *m = open_row("lade-sim.so", strategy, &s);
     const struct lade_sim *sim = test_plugin_symbol(test_plugin_path("lade-sim.so"), "lade_sim");
     const int32_t ids[BATCH] = {5, 9, 200, 31};
     if (lade_session_sync(s, ids, BATCH, 0, NULL, NULL, NULL, NULL, err))
@@ -62,6 +64,7 @@ static uint64_t bytes_per_token(const char *strategy, uint64_t *bound)
     return bytes / TOKENS;
 }
 
+/* The cache as far as it may reach, and logits: nothing of the activations. */
 static void buffers_in_ram(void **state)
 {
     (void)state;
@@ -80,9 +83,33 @@ static void all_in_vram(void **state)
     assert_true(bytes_per_token("full-gpu", &bound) <= 4 * 1024 + TOLD);
 }
 
+/* Six a delta-net layer, eight one with attention, embedding, head, the largest logits. The first token
+ * goes op by op, in the same launches as a recording of it. */
+static void launches(void **state)
+{
+    (void)state;
+#ifdef __SANITIZE_THREAD__
+    skip(); /* it does not follow the emulator's own stacks */
+#endif
+    struct lade_session *s;
+    struct lade_model *m = open_row("lade-cuda-emulated.so", "full-gpu", &s);
+    const struct lade_catalog *cat = lade_model_catalog(m);
+    const struct lade_emulator_knobs *knobs =
+        test_plugin_symbol(test_plugin_path("lade-cuda-emulated.so"), "lade_emulator");
+    unsigned long want = 3;
+    for (int i = 0; i < cat->shape.layers; i++)
+        want += cat->shape.full_attention[i] ? 8 : 6;
+    const unsigned long before = knobs->launches;
+    if (lade_session_push(s, 50, err))
+        fail_msg("%s", err);
+    assert_int_equal(knobs->launches - before, want);
+    lade_session_close(s);
+    lade_model_close(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(buffers_in_ram),
-                                       cmocka_unit_test(all_in_vram)};
+                                       cmocka_unit_test(all_in_vram), cmocka_unit_test(launches)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
