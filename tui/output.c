@@ -122,6 +122,18 @@ json_t *output_predicted(const struct lade_plan *plan)
                      (json_int_t)r->ram_bytes);
 }
 
+json_t *output_cards(const struct lade_card_memory *cards, int n)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++)
+        json_array_append_new(list,
+                              json_pack("{s:i, s:i, s:i, s:I, s:I}", "gpu", cards[i].gpu,
+                                        "first_layer", cards[i].first, "layers", cards[i].layers,
+                                        "vram_bytes", (json_int_t)cards[i].used, "vram_peak_bytes",
+                                        (json_int_t)cards[i].peak));
+    return list;
+}
+
 json_t *output_traffic(const struct lade_traffic *t)
 {
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "vram_hits",

@@ -25,6 +25,10 @@ int output_file(const char *path, const void *data, size_t len, char *err);
  * "decode_tps"}; null where there is none. */
 json_t *output_predicted(const struct lade_plan *plan);
 
+/* What each GPU holds of the model: [{"gpu", "first_layer", "layers", "vram_bytes",
+ * "vram_peak_bytes"}]. */
+json_t *output_cards(const struct lade_card_memory *cards, int n);
+
 /* Where experts were, and what waiting for them cost: the fields of struct lade_traffic. */
 json_t *output_traffic(const struct lade_traffic *t);
 

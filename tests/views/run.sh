@@ -72,5 +72,8 @@ picture board-vt100 80x24 'TERM=vt100' shards=3
 picture status-idle 80x24 '' phase=idle
 picture status-prefill 100x30 '' phase=prefill gpu=80
 picture status-decode-60x16 60x16 '' phase=decode gpu=24
+picture status-two-gpus-80x24 80x24 '' phase=decode gpu=24 cards=2
+picture status-two-gpus-120x40 120x40 '' phase=idle gpu=24 cards=2
+picture status-two-gpus-200x60 200x60 '' phase=decode gpu=24 cards=2
 picture status-failed-40x10 40x10 '' phase=failed
 exit $status

@@ -2,7 +2,8 @@
  * them out, and waits for a key: for looking at them in a terminal, and for the screen tests, which
  * need the same picture every time.
  *
- *     show_views [shards=N] [at=FRACTION] [theme=NAME] [phase=NAME] [gpu=GiB] [ram=GiB] [move=1]
+ *     show_views [shards=N] [at=FRACTION] [theme=NAME] [phase=NAME] [gpu=GiB] [cards=N]
+ *         [ram=GiB] [move=1]
  *
  * phase: loading idle prefill decode failed. move=1 plays the load in real time. */
 #include <locale.h>
@@ -21,7 +22,7 @@ static struct status status;
 static struct lade_model_info info;
 
 struct show {
-    int shards;
+    int shards, cards;
     double at, gpu, ram;
     const char *theme;
     enum lade_phase phase;
@@ -46,6 +47,8 @@ static int options(struct show *s, int argc, char **argv)
             s->shards = atoi(eq);
         else if (!strncmp(argv[i], "at", n))
             s->at = atof(eq);
+        else if (!strncmp(argv[i], "cards", n))
+            s->cards = atoi(eq) < LADE_CARDS ? atoi(eq) : LADE_CARDS;
         else if (!strncmp(argv[i], "gpu", n))
             s->gpu = atof(eq);
         else if (!strncmp(argv[i], "ram", n))
@@ -152,6 +155,17 @@ static void made_up_machine(const struct show *s)
                                (uint64_t)(s->gpu * gib * 0.55), 80};
     for (int i = 0; i < METER_COUNT; i++)
         meter_update(&status.meter[i], &status.sample, false);
+    status.sample.engine.n_cards = s->cards;
+    for (int i = 0; i < s->cards; i++) { /* the model is on so many, each smaller than the last */
+        double total = s->gpu / (i + 1);
+        status.sample.engine.cards[i] =
+            (struct lade_card_memory){.gpu = i,
+                                      .total = (uint64_t)(total * gib),
+                                      .free = (uint64_t)(total * gib * 0.2),
+                                      .used = (uint64_t)(total * gib * 0.7)};
+    }
+    for (int i = 0; i < s->cards; i++)
+        meter_update(&status.card[i], &status.sample, false);
 }
 
 static void tick(const struct show *s, double now, double dt)

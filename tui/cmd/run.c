@@ -206,7 +206,7 @@ static json_t *to_json(const struct run *r)
     lade_engine_plan(r->engine, &plan);
     return json_pack(
         "{s:o, s:o, s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:s, s:o, s:s, s:b, s:o, "
-        "s:o, s:o}",
+        "s:o, s:o, s:o}",
         "text", output_string(r->answer.data ? r->answer.data : ""), "reasoning",
         output_string(r->reasoning.data ? r->reasoning.data : ""), "stop", stops[d->stop],
         "prompt_tokens", d->prompt_tokens, "kept_tokens", d->kept_tokens, "tokens", d->tokens,
@@ -215,7 +215,7 @@ static json_t *to_json(const struct run *r)
         (json_int_t)stats.vram_peak, "strategy", r->info.strategy, "model",
         output_string(r->info.name), "device", r->info.device, "loaded", !stats.loading, "experts",
         output_traffic(&stats.traffic), "last_token", output_traffic(&stats.token), "predicted",
-        output_predicted(&plan));
+        output_predicted(&plan), "gpus", output_cards(stats.cards, stats.n_cards));
 }
 
 static int finish(struct run *r, char *err)

@@ -41,6 +41,17 @@ static void vram_update(const struct meter_sample *s, struct meter_values *v)
     v->part[1] = isnan(ours) ? used : positive(used - ours);
 }
 
+/* The engine's own numbers: a card is then called as it is everywhere else in lade. */
+static void card_update(const struct meter_sample *s, struct meter_values *v)
+{
+    if (!s->have_engine || v->card >= s->engine.n_cards)
+        return;
+    const struct lade_card_memory *c = &s->engine.cards[v->card];
+    v->total = c->total ? (double)c->total : NAN;
+    v->part[0] = (double)c->used;
+    v->part[1] = positive(v->total - (double)c->free - v->part[0]);
+}
+
 static void context_update(const struct meter_sample *s, struct meter_values *v)
 {
     if (!s->have_engine || s->engine.context_size <= 0)
@@ -194,6 +205,14 @@ static const struct meter_desc table[METER_COUNT] = {
                     vram_update,
                     vram_format,
                     vram_widest},
+    [METER_CARD] = {"card",
+                    "GPU",
+                    2,
+                    {THEME_GAUGE_OURS, THEME_GAUGE_USED},
+                    THEME_GAUGE_FREE,
+                    card_update,
+                    vram_format,
+                    vram_widest},
     [METER_CONTEXT] = {"context",
                        "ctx",
                        1,
@@ -226,15 +245,25 @@ static const struct meter_desc table[METER_COUNT] = {
 
 void meter_init(struct meter *m, enum meter_id id)
 {
-    *m = (struct meter){.desc = &table[id], .now = {{NAN, NAN}, NAN}};
+    *m = (struct meter){.desc = &table[id], .now = {{NAN, NAN}, NAN, 0}};
 }
 
 void meter_update(struct meter *m, const struct meter_sample *s, bool remember)
 {
-    m->now = (struct meter_values){{NAN, NAN}, NAN};
+    m->now = (struct meter_values){{NAN, NAN}, NAN, m->card};
+    m->gpu = s->have_engine ? s->engine.cards[m->card].gpu : 0;
     m->desc->update(s, &m->now);
     if (remember)
         ring_push(&m->history, (float)m->now.part[0]);
+}
+
+const char *meter_label(const struct meter *m, char out[UNITS_MAX])
+{
+    if (m->desc == &table[METER_CARD])
+        snprintf(out, UNITS_MAX, "%s %d", m->desc->label, m->gpu);
+    else
+        snprintf(out, UNITS_MAX, "%s", m->desc->label);
+    return out;
 }
 
 int meter_width(const struct meter *m)

@@ -33,6 +33,7 @@ enum meter_id {
     METER_LOAD,
     METER_CPU,
     METER_HITS,
+    METER_CARD, /* one of several GPUs that the model is on; one meter for each */
     METER_COUNT
 };
 
@@ -48,6 +49,7 @@ enum { METER_PARTS = 2 };
 struct meter_values {
     double part[METER_PARTS];
     double total;
+    int card; /* METER_CARD: which one, of the engine's; set before the update */
 };
 
 struct meter_desc {
@@ -64,6 +66,8 @@ struct meter_desc {
 
 struct meter {
     const struct meter_desc *desc;
+    int card; /* METER_CARD: which one, of the engine's */
+    int gpu;  /* and its number */
     struct meter_values now;
     struct ring history; /* of part 0 */
 };
@@ -72,6 +76,9 @@ void meter_init(struct meter *m, enum meter_id id);
 
 /* Takes the values of a sample; `remember` also appends part 0 to the history. */
 void meter_update(struct meter *m, const struct meter_sample *s, bool remember);
+
+/* "RAM", "GPU 1". */
+const char *meter_label(const struct meter *m, char out[UNITS_MAX]);
 
 /* Columns of the text mode. */
 int meter_width(const struct meter *m);

@@ -86,6 +86,15 @@ static void machine(struct text *t, const struct meter_sample *s)
     bool known = m->ram_total != MACHINE_UNKNOWN;
     row(t, "RAM", "%s, %s available", units_memory(a, known ? (double)m->ram_total : NAN),
         units_memory(b, known ? (double)m->ram_available : NAN));
+    for (int i = 0; s->have_engine && s->engine.n_cards > 1 && i < s->engine.n_cards; i++) {
+        const struct lade_card_memory *c = &s->engine.cards[i];
+        char label[UNITS_MAX];
+        snprintf(label, sizeof label, "GPU %d", c->gpu);
+        row(t, label, "%s, %s free; layers %d to %d", units_memory(a, (double)c->total),
+            units_memory(b, (double)c->free), c->first + 1, c->first + c->layers);
+    }
+    if (s->have_engine && s->engine.n_cards > 1)
+        return;
     if (!s->have_gpu) {
         row(t, "VRAM", "none");
         return;

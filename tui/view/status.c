@@ -8,6 +8,10 @@ void status_init(struct status *s)
     *s = (struct status){.tick = NAN};
     for (int i = 0; i < METER_COUNT; i++)
         meter_init(&s->meter[i], i);
+    for (int i = 0; i < LADE_CARDS; i++) {
+        meter_init(&s->card[i], METER_CARD);
+        s->card[i].card = i;
+    }
     s->nvml = lade_nvml_open(s->gpu_reason);
     s->sample.machine =
         (struct machine){MACHINE_UNKNOWN, MACHINE_UNKNOWN, MACHINE_UNKNOWN, MACHINE_UNKNOWN, NAN};
@@ -75,6 +79,11 @@ static void sample_traffic(struct status *s, enum lade_phase before)
     *r = lade_traffic_between(&last, &now);
 }
 
+int status_cards(const struct status *s)
+{
+    return s->sample.have_engine && s->sample.engine.n_cards > 1 ? s->sample.engine.n_cards : 0;
+}
+
 bool status_has_shares(const struct status *s)
 {
     const struct lade_traffic *t = &s->sample.recent;
@@ -118,6 +127,8 @@ bool status_tick(struct status *s, const struct lade_stats *stats, double now)
                                          : true);
         meter_update(&s->meter[i], &s->sample, remember);
     }
+    for (int i = 0; i < LADE_CARDS; i++)
+        meter_update(&s->card[i], &s->sample, steady);
     return true;
 }
 

@@ -15,6 +15,7 @@
 struct status {
     struct meter_sample sample;
     struct meter meter[METER_COUNT];
+    struct meter card[LADE_CARDS]; /* METER_CARD, of each GPU that the model is on */
     struct machine_probe probe;
     struct lade_nvml *nvml;    /* owned; NULL = no GPU */
     char gpu_reason[LADE_ERR]; /* why there is none */
@@ -58,6 +59,9 @@ void status_anatomy_cells(const struct status *s, struct cells *c); /* 5 rows, f
 void status_draw(const struct status *s, void *window);
 void status_panel_draw(const struct status *s, void *window);
 void status_anatomy_draw(const struct status *s, void *window);
+
+/* How many GPUs have a gauge of their own: those that the model is on, if there are several. */
+int status_cards(const struct status *s);
 
 /* True if experts were found in more than one place, so that the shares say something. */
 bool status_has_shares(const struct status *s);

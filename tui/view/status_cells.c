@@ -31,11 +31,12 @@ struct step {
 };
 
 static const struct step one_line[] = {
-    {SEG_PHASE, FORM_SHORT},   {SEG_RAM, FORM_TEXT},    {SEG_SPEED, FORM_TEXT},
-    {SEG_PHASE, FORM_TEXT},    {SEG_VRAM, FORM_TEXT},   {SEG_CONTEXT, FORM_TEXT},
-    {SEG_HITS, FORM_TEXT},     {SEG_MODEL, FORM_SHORT}, {SEG_RAM, FORM_FULL},
-    {SEG_SPEED, FORM_FULL},    {SEG_HITS, FORM_FULL},   {SEG_MODEL, FORM_FULL},
-    {SEG_STRATEGY, FORM_FULL}, {SEG_VRAM, FORM_FULL},   {SEG_CONTEXT, FORM_FULL},
+    {SEG_PHASE, FORM_SHORT},  {SEG_RAM, FORM_TEXT},      {SEG_SPEED, FORM_TEXT},
+    {SEG_PHASE, FORM_TEXT},   {SEG_VRAM, FORM_SHORT},    {SEG_CONTEXT, FORM_TEXT},
+    {SEG_HITS, FORM_TEXT},    {SEG_VRAM, FORM_TEXT},     {SEG_MODEL, FORM_SHORT},
+    {SEG_RAM, FORM_FULL},     {SEG_SPEED, FORM_FULL},    {SEG_HITS, FORM_FULL},
+    {SEG_MODEL, FORM_FULL},   {SEG_STRATEGY, FORM_FULL}, {SEG_VRAM, FORM_FULL},
+    {SEG_CONTEXT, FORM_FULL},
 };
 static const struct step beside_panel[] = {
     {SEG_PHASE, FORM_TEXT},
@@ -48,9 +49,10 @@ static const struct step first_line[] = {
     {SEG_PHASE, FORM_TEXT},  {SEG_SPEED, FORM_FULL}, {SEG_MODEL, FORM_FULL},
 };
 static const struct step second_line[] = {
-    {SEG_RAM, FORM_TEXT},     {SEG_VRAM, FORM_TEXT}, {SEG_CONTEXT, FORM_TEXT},
-    {SEG_HITS, FORM_TEXT},    {SEG_RAM, FORM_FULL},  {SEG_VRAM, FORM_FULL},
-    {SEG_CONTEXT, FORM_FULL}, {SEG_HITS, FORM_FULL}, {SEG_STRATEGY, FORM_FULL},
+    {SEG_RAM, FORM_TEXT},      {SEG_VRAM, FORM_SHORT},   {SEG_CONTEXT, FORM_TEXT},
+    {SEG_HITS, FORM_TEXT},     {SEG_VRAM, FORM_TEXT},    {SEG_RAM, FORM_FULL},
+    {SEG_VRAM, FORM_FULL},     {SEG_CONTEXT, FORM_FULL}, {SEG_HITS, FORM_FULL},
+    {SEG_STRATEGY, FORM_FULL},
 };
 
 static const struct meter *meter_of(const struct status *s, enum segment seg)
@@ -69,6 +71,22 @@ static const struct meter *meter_of(const struct status *s, enum segment seg)
     default:
         return &s->meter[METER_RAM];
     }
+}
+
+/* The meters of a segment that is one or several: a short form of the VRAM is that of all GPUs. */
+static int meters_of(const struct status *s, enum segment seg, enum form form,
+                     const struct meter **first)
+{
+    int cards = seg == SEG_VRAM && form != FORM_SHORT ? status_cards(s) : 0;
+    *first = cards ? s->card : meter_of(s, seg);
+    return cards ? cards : 1;
+}
+
+static int meter_columns(const struct meter *m, enum form form)
+{
+    char label[UNITS_MAX];
+    int w = cells_width(meter_label(m, label)) + 1 + meter_width(m);
+    return form == FORM_FULL && m->now.total > 0 ? w + BAR + 1 : w;
 }
 
 /* Columns of a segment. Phases and speeds get the same room whatever they say, so that the line
@@ -90,16 +108,19 @@ static int width_of(const struct status *s, enum segment seg, enum form form)
     case SEG_SPEED:
         return 10 + (form == FORM_FULL ? 1 + SPARK : 0);
     default: {
-        const struct meter *m = meter_of(s, seg);
-        int w = cells_width(m->desc->label) + 1 + meter_width(m);
-        return form == FORM_FULL && m->now.total > 0 ? w + BAR + 1 : w;
+        const struct meter *m;
+        int w = 0;
+        for (int n = meters_of(s, seg, form, &m); n > 0; n--, m++)
+            w += (w ? GAP : 0) + meter_columns(m, form);
+        return w;
     }
     }
 }
 
 static void draw_meter(const struct meter *m, enum form form, struct cells *c, int y, int x, int w)
 {
-    int label = cells_put(c, y, x, w, THEME_STATUS_LABEL, m->desc->label);
+    char name[UNITS_MAX];
+    int label = cells_put(c, y, x, w, THEME_STATUS_LABEL, meter_label(m, name));
     int text = meter_width(m);
     if (form == FORM_FULL && m->now.total > 0)
         meter_draw(m, METER_BAR, c, y, x + label + 1, BAR);
@@ -126,8 +147,13 @@ static void draw_segment(const struct status *s, enum segment seg, enum form for
         if (form == FORM_FULL)
             meter_draw(meter_of(s, seg), METER_SPARK, c, y, x + 11, SPARK);
         break;
-    default:
-        draw_meter(meter_of(s, seg), form, c, y, x, w);
+    default: {
+        const struct meter *m;
+        for (int n = meters_of(s, seg, form, &m); n > 0; n--, m++) {
+            draw_meter(m, form, c, y, x, meter_columns(m, form));
+            x += meter_columns(m, form) + GAP;
+        }
+    }
     }
 }
 

@@ -78,8 +78,9 @@ static void phase(struct panel *p)
 static void memory(struct panel *p, const struct meter *m)
 {
     char text[UNITS_MAX];
+    char label[UNITS_MAX];
     m->desc->format(&m->now, text);
-    heading(p, m->desc->label, text);
+    heading(p, meter_label(m, label), text);
     if (isnan(m->now.total))
         return;
     meter_draw(m, METER_BAR, p->c, p->y++, p->x, p->w);
@@ -154,7 +155,10 @@ void status_panel_cells(const struct status *s, struct cells *c)
     anatomy(&p);
     single(&p, &s->meter[METER_CONTEXT], "Context");
     memory(&p, &s->meter[METER_RAM]);
-    memory(&p, &s->meter[METER_VRAM]);
+    if (!status_cards(s))
+        memory(&p, &s->meter[METER_VRAM]);
+    for (int i = 0; i < status_cards(s); i++)
+        memory(&p, &s->card[i]);
     single(&p, &s->meter[METER_CPU], "CPU");
     engine_memory(&p);
 }
