@@ -1,6 +1,8 @@
 /* Several GPUs, simulated: whatever layers each has, the logits are those of a model that is all in RAM,
  * and no card touches another's memory, holds more than its cap or waits where it could work. */
 #include "kernels/plugin.h"
+#include "engine/plan/split.h"
+#include "tests/support/cuda_emulator/knobs.h"
 #include "tests/support/sim_gpu/sim_gpu.h"
 #include "tests/unit/places_common.h"
 
@@ -199,6 +201,200 @@ static void test_prompts_overlap(void **state)
                  alone * 1e6, two * 1e6, pair * 1e6, three * 1e6, three_at_once * 1e6);
 }
 
+/* ---- what a plan promises -------------------------------------------------------------------- */
+
+enum { CONTEXT = 128, BATCH = 8 };
+
+/* A machine with two unequal GPUs, neither of which holds a model of so many bytes in VRAM; `spare` of
+ * them lie between layers. */
+static void two_gpus(struct lade_plan_machine *pc, const struct lade_plan_model *m, double bytes,
+                     double spare)
+{
+    const double each = (double)m->buffers + (double)m->workspace;
+    lade_plan_machine_typical(pc, (uint64_t)(0.62 * bytes + each + spare), (uint64_t)64 << 30,
+                              LADE_STORAGE_RAID0);
+    lade_plan_machine_add(pc, (uint64_t)(0.38 * bytes + each + spare));
+    pc->gpu[0].reserve = pc->gpu[1].reserve = pc->ram_reserve = 0;
+}
+
+static struct lade_plan_row plan_pair(const struct lade_plan_model *m,
+                                      const struct lade_strategy *s, struct lade_plan_machine *pc)
+{
+    double fixed = (double)(m->base + m->state) + (double)m->kv_token * CONTEXT;
+    double share = s->vram_min < 1 ? fmin(1.3 * s->vram_min, 1) : 1;
+    struct lade_plan plan;
+    /* layers are not cut, and the ends of the model are not in the same proportion */
+    double spare = (double)(m->layer[0].base + m->embed + m->head);
+    two_gpus(pc, m, fixed + share * (double)m->experts,
+             spare + (share < 1 ? 0 : (double)m->layer[0].experts));
+    if (lade_plan(&plan, m, pc, s->name, CONTEXT, err))
+        fail_msg("%s", err);
+    return plan.rows[plan.chosen];
+}
+
+/* Every row with VRAM: planned for two unequal GPUs, each capped to what it has, held to it. */
+static void check_caps(const char *path, const struct lade_plan_model *pm,
+                       const struct lade_strategy *s, const float *want)
+{
+    struct lade_plan_machine pc;
+    struct lade_plan_row row = plan_pair(pm, s, &pc);
+    struct lade_card_memory cards[LADE_CARDS];
+    struct lade_options opt = {
+        .model = path,
+        .exact = true,
+        .threads = 2,
+        .place = &row.place,
+        .plugin = sim(),
+        .vram_cap = {pc.gpu[0].bytes + machine->context, pc.gpu[1].bytes + machine->context}};
+    struct lade_model *m;
+    assert_int_equal(row.place.n_cards, 2);
+    if (lade_model_open(&m, &opt, NULL, NULL, NULL, err))
+        fail_msg("%s, %s: %s", path, s->name, err);
+    float *have = logits_of(m);
+    double e = worst(want, have, (size_t)lade_model_catalog(m)->shape.vocab);
+    if (!(e <= TOLERANCE))
+        fail_msg("%s, %s: off by %.2e", path, s->name, e);
+    assert_int_equal(lade_model_cards(m, cards), 2);
+    for (int i = 0; i < 2; i++) {
+        double planned =
+            lade_plan_card_fixed(&row.place, pm, i) + (double)row.place.card[i].experts;
+        if ((double)(cards[i].peak - cards[i].own) > 1.05 * planned ||
+            cards[i].peak > opt.vram_cap[i])
+            fail_msg("%s, %s: GPU %d held %llu bytes, planned %.0f of %llu", path, s->name, i,
+                     (unsigned long long)(cards[i].peak - cards[i].own), planned,
+                     (unsigned long long)pc.gpu[i].bytes);
+    }
+    free(have);
+    lade_model_close(m);
+}
+
+static void test_caps(void **state)
+{
+    (void)state;
+    set_cards(2);
+    for (int i = 0; i < 2; i++) {
+        struct lade_placement all = ram_place(UINT64_MAX, TOKENS);
+        struct lade_plan_caps c = {
+            .exact = true, .context = CONTEXT, .batch = BATCH, .plugin = sim()};
+        struct lade_plan_model pm;
+        struct lade_model *m = open_model(models[i], &all, NULL);
+        lade_plan_model_of(&pm, lade_model_catalog(m), &c);
+        float *want = logits_of(m);
+        lade_model_close(m);
+        for (int k = 0; k < lade_n_strategies; k++)
+            if (lade_strategies[k].gpu)
+                check_caps(models[i], &pm, &lade_strategies[k], want);
+        free(want);
+    }
+}
+
+/* ---- a GPU that is lost ---------------------------------------------------------------------- */
+
+static void test_lost(void **state)
+{
+    (void)state;
+    set_cards(2);
+    for (int gpu = 0; gpu < 2; gpu++) {
+        struct lade_placement place = on_cards(gpu_place(&rows[gpu], 0, 4), 8, 2);
+        struct lade_model *m = open_model(models[0], &place, NULL);
+        struct lade_session *s;
+        char name[16];
+        int tokens = 0;
+        assert_int_equal(lade_session_open(&s, m, err), 0);
+        machine->lost_gpu = gpu;
+        machine->lost_after = machine->ops + machine->uploads + machine->downloads + 400;
+        while (tokens < 100 && !lade_session_push(s, 1, err))
+            tokens++;
+        snprintf(name, sizeof name, "GPU %d", gpu);
+        if (tokens == 100 || !strstr(err, name) || !strstr(err, "; ") || strchr(err, '\n'))
+            fail_msg("GPU %d, after %d tokens: '%s'", gpu, tokens, err);
+        lade_session_close(s);
+        lade_model_close(m);
+        machine->lost_after = 0;
+        machine->lost_gpu = 0;
+    }
+}
+
+/* ---- a head that is the embedding ------------------------------------------------------------ */
+
+/* Which the last card then has, too. */
+static void test_tied(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/lade-test-XXXXXX", command[512];
+    assert_non_null(mkdtemp(dir));
+    snprintf(
+        command, sizeof command,
+        "cp -L %s/* %s && sed -i 's/\\(tie_word_embeddings\":\\) false/\\1 true/' %s/config.json",
+        models[0], dir, dir);
+    assert_int_equal(system(command), 0);
+    struct lade_placement all = ram_place(UINT64_MAX, TOKENS);
+    struct lade_model *m = open_model(dir, &all, NULL);
+    size_t vocab = (size_t)lade_model_catalog(m)->shape.vocab;
+    assert_true(lade_model_catalog(m)->shape.tied_embeddings);
+    float *want = logits_of(m);
+    lade_model_close(m);
+    struct lade_placement place = on_cards(gpu_place(&rows[0], 0, 7), 8, 2);
+    set_cards(2);
+    m = open_model(dir, &place, NULL);
+    float *have = logits_of(m);
+    assert_true(worst(want, have, vocab) <= TOLERANCE);
+    free(want);
+    free(have);
+    lade_model_close(m);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
+/* ---- the plug-in for NVIDIA's, emulated ------------------------------------------------------ */
+
+/* There a kernel that touches another GPU's memory faults, and work for a GPU that is not the thread's
+ * ends the program. */
+static void test_cuda(void **state)
+{
+    (void)state;
+#ifdef __SANITIZE_THREAD__
+    skip(); /* it does not follow the emulator's own stacks */
+#endif
+    enum { FEW = 6 };
+    const char *path = test_plugin_path("lade-cuda-emulated.so");
+    char plugin[4096];
+    snprintf(plugin, sizeof plugin, "%s", path);
+    if (!lade_plugin_open(plugin, err))
+        fail_msg("%s", err);
+    struct lade_emulator_knobs *knobs = test_plugin_symbol(plugin, "lade_emulator");
+    assert_non_null(knobs);
+    struct lade_placement all = ram_place(UINT64_MAX, FEW);
+    struct lade_model *m = open_model(models[2], &all, NULL);
+    size_t vocab = (size_t)lade_model_catalog(m)->shape.vocab;
+    const int layers = lade_model_catalog(m)->shape.layers;
+    uint64_t experts = expert_bytes(m);
+    float *want = logits_of(m);
+    int32_t ids[TOKENS];
+    fill_ids(m, ids);
+    lade_model_close(m);
+    knobs->devices = 2;
+    static const int which[] = {0, 2, 8};
+    for (size_t r = 0; r < sizeof which / sizeof *which; r++) {
+        struct lade_placement place = on_cards(gpu_place(&rows[which[r]], experts, 3), layers, 2);
+        struct lade_options opt = {
+            .model = models[2], .exact = true, .threads = 2, .place = &place, .plugin = plugin};
+        struct lade_session *s;
+        if (lade_model_open(&m, &opt, NULL, NULL, NULL, err) || lade_session_open(&s, m, err) ||
+            lade_session_sync(s, ids, FEW, 0, NULL, NULL, NULL, NULL, err) ||
+            lade_session_push(s, ids[FEW], err) || lade_session_push(s, ids[FEW + 1], err) ||
+            lade_session_push(s, ids[FEW + 2], err))
+            fail_msg("%s: %s", rows[which[r]].name, err);
+        double e = off_by(lade_session_logits(s), want + (FEW + 2) * vocab, vocab);
+        if (!(e <= TOLERANCE))
+            fail_msg("%s: off by %.2e", rows[which[r]].name, e);
+        lade_session_close(s);
+        lade_model_close(m);
+    }
+    free(want);
+    knobs->devices = 1;
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -218,10 +414,10 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_moves),
-        cmocka_unit_test(test_snapshots),
-        cmocka_unit_test(test_prompts_overlap),
+        cmocka_unit_test(test_rows),      cmocka_unit_test(test_moves),
+        cmocka_unit_test(test_snapshots), cmocka_unit_test(test_prompts_overlap),
+        cmocka_unit_test(test_caps),      cmocka_unit_test(test_lost),
+        cmocka_unit_test(test_tied),      cmocka_unit_test(test_cuda),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

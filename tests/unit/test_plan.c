@@ -12,6 +12,7 @@
 
 #include "engine/plan/plan.h"
 #include "engine/plan/pressure.h"
+#include "engine/plan/split.h"
 
 static char err[LADE_ERR];
 
@@ -418,6 +419,84 @@ static void test_pressure(void **state)
     assert_false(lade_watch_look(NULL, &p));
 }
 
+/* ---- several GPUs ---- */
+
+static struct lade_plan plan_on(const double *vram, int n, double ram, const char *strategy)
+{
+    struct lade_plan_model m;
+    struct lade_plan_machine pc;
+    struct lade_plan plan;
+    lade_plan_model_80b(&m);
+    lade_plan_machine_typical(&pc, 0, (uint64_t)(ram * 0x1p30), LADE_STORAGE_NVME);
+    for (int i = 0; i < n; i++)
+        lade_plan_machine_add(&pc, (uint64_t)(vram[i] * 0x1p30));
+    assert_int_equal(lade_plan(&plan, &m, &pc, strategy, 0, err), 0);
+    return plan;
+}
+
+/* As few GPUs as hold everything, else all that are of use; their layers follow each other, and none is
+ * given more than it has. */
+static void test_several_gpus(void **state)
+{
+    (void)state;
+    static const struct {
+        double vram[4];
+        int n;
+        double ram;
+        const char *want;
+        int cards, gpu[4];
+    } list[] = {
+        {{24, 24}, 2, 64, "full-gpu", 2, {0, 1}},
+        {{16, 16, 16}, 3, 64, "full-gpu", 3, {0, 1, 2}},
+        {{24, 8, 16}, 3, 64, "full-gpu", 3, {0, 1, 2}},
+        {{8, 80}, 2, 64, "full-gpu", 1, {1}}, /* one is enough */
+        {{24, 4, 24}, 3, 64, "full-gpu", 2, {0, 2}},
+        {{16, 16}, 2, 64, "hybrid-heavy-gpu", 2, {0, 1}},
+        {{12, 8}, 2, 64, "hybrid-balanced", 2, {0, 1}},
+        {{24, 1}, 2, 64, "hybrid-heavy-gpu", 1, {0}}, /* the other holds no layer */
+        {{6, 6}, 2, 56, "stream-cached", 2, {0, 1}},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        struct lade_plan p = plan_on(list[i].vram, list[i].n, list[i].ram, NULL);
+        assert_true(p.chosen >= 0);
+        const struct lade_plan_row *r = &p.rows[p.chosen];
+        if (strcmp(lade_strategy_name(r->strategy), list[i].want))
+            fail_msg("row %zu: %s, not %s", i, lade_strategy_name(r->strategy), list[i].want);
+        assert_int_equal(r->place.n_cards, list[i].cards);
+        assert_int_equal(r->place.card[0].first, 0);
+        double sum = 0;
+        for (int c = 0; c < r->place.n_cards; c++) {
+            const struct lade_plan_gpu *g = lade_plan_gpu_of(&p.machine, r->place.card[c].gpu);
+            double held = lade_plan_card_fixed(&r->place, &p.model, c);
+            assert_int_equal(g->gpu, list[i].gpu[c]);
+            assert_true(!c || r->place.card[c].first > r->place.card[c - 1].first);
+            held += (double)r->place.card[c].experts;
+            assert_true(held + (double)g->reserve <= (double)g->bytes);
+            sum += held;
+        }
+        assert_true(fabs(sum - (double)r->vram_bytes) < 8);
+        if (!strcmp(list[i].want, "full-gpu"))
+            assert_int_equal(lade_vram_experts(&r->place), p.model.experts);
+    }
+    /* A hybrid fills every card. */
+    static const double pair[] = {20, 12};
+    struct lade_plan p = plan_on(pair, 2, 64, "hybrid-heavy-gpu");
+    const struct lade_plan_row *r = &p.rows[p.chosen];
+    for (int c = 0; c < 2; c++) {
+        double held =
+            lade_plan_card_fixed(&r->place, &p.model, c) + (double)r->place.card[c].experts;
+        assert_true(held + 1e9 > (double)p.machine.gpu[c].bytes - 4);
+    }
+    /* Layers stay where a model is. */
+    struct lade_plan_machine held = p.machine;
+    struct lade_plan again;
+    held.gpus_held = true;
+    held.gpu[0].first = 0;
+    held.gpu[1].first = 40;
+    assert_int_equal(lade_plan(&again, &p.model, &held, "stream-cached", 0, err), 0);
+    assert_int_equal(again.rows[again.chosen].place.card[1].first, 40);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -433,6 +512,7 @@ int main(void)
         cmocka_unit_test(test_context),
         cmocka_unit_test(test_bounds_of_the_80b),
         cmocka_unit_test(test_pressure),
+        cmocka_unit_test(test_several_gpus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

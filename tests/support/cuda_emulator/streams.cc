@@ -100,6 +100,9 @@ static cudaError_t add(lade_emulator_stream *s, work w)
         lade_emulator_leave(device);
         return cudaSuccess;
     }
+    if (s->device != lade_emulator_device())
+        lade_emulator_die("work for a stream of GPU %d while GPU %d is set", s->device,
+                          lade_emulator_device());
     if (s->capture) {
         s->capture->nodes.push_back(std::move(w));
         return cudaSuccess;

@@ -14,7 +14,7 @@ int sim_enter(struct lade_device *dev, char *err)
 {
     pthread_mutex_lock(&dev->lock);
     if (dev->lost)
-        lade_set_error(err, "sim: the GPU was lost; restart, or run on the CPU");
+        lade_set_error(err, "sim: GPU %d was lost; restart, or run on the CPU", dev->number);
     else if (dev->error[0])
         lade_set_error(err, "%s", dev->error);
     else
@@ -308,7 +308,7 @@ static int put(struct lade_device *dev, struct sim_command *c, int queue, lade_f
     lade_sim.ops += queue == SIM_COMPUTE;
     lade_sim.uploads += queue == SIM_UP;
     lade_sim.downloads += queue == SIM_DOWN;
-    if (lade_sim.lost_after &&
+    if (lade_sim.lost_after && dev->number == lade_sim.lost_gpu &&
         lade_sim.ops + lade_sim.uploads + lade_sim.downloads > lade_sim.lost_after)
         dev->lost = true;
     return fence ? add_fence(dev, queue, fence, err) : 0;

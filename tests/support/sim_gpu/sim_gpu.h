@@ -26,7 +26,8 @@ struct lade_sim {
     size_t context;                /* bytes that an open device takes */
     double memory_rate, link_rate; /* bytes per second */
     double launch;                 /* seconds that each op costs beside its bytes */
-    uint64_t lost_after;           /* queued commands until the device is lost; 0 = never */
+    uint64_t lost_after;           /* queued commands until a device is lost; 0 = never */
+    int lost_gpu;                  /* number of that device */
     /* counted since the program began */
     uint64_t ops, uploads, downloads, replays, tables;
     uint64_t upload_bytes, download_bytes; /* over the link, ops on host_alloc memory included */
