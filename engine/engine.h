@@ -36,6 +36,7 @@ struct lade_options {
     size_t ram_cap;         /* 0 = what the machine has free */
     bool cpu_only;
     bool exact;             /* fp32 activations and cache everywhere; see kernels.h */
+    bool kv_q8;             /* KV caches of 8 bits with a scale per 32 values; on the CPU, not exact */
     int threads;            /* 0 = physical cores */
     int context;            /* tokens; 0 = the model's own, at most what memory allows */
     const char *isa;        /* "portable", "avx2", ...; NULL = best; for tests and bench */

@@ -31,7 +31,10 @@
  *     words     u32 [tiles][groups][words][16]
  *     rest      u8  [tiles][groups][16][rest]  starts at the next multiple of 64; at `scales`
  *
- * Rows past the last one are zero bytes. */
+ * Rows past the last one are zero bytes.
+ *
+ * KV caches have types of this list too, their rows being one head's key or value of one position:
+ * F32 and F16 are values; Q8 is what lade_cache_row says. */
 #ifndef LADE_KERNELS_MATRIX_H
 #define LADE_KERNELS_MATRIX_H
 
@@ -70,6 +73,19 @@ struct lade_matrix_layout {
     int tiles, words, groups; /* words: of a row; LADE_BLOCKS: of a block */
     int rest;                 /* LADE_BLOCKS */
 };
+
+/* Values of a row of a Q8 cache that share a scale. */
+enum { LADE_CACHE_GROUP = 32 };
+
+/* Bytes of a row of a KV cache; 0 where there are no such caches. Q8: groups of LADE_CACHE_GROUP
+ * signed codes, the last one filled up with 0, then an f32 scale for each; value = scale * code. */
+static inline size_t lade_cache_row(enum lade_type type, int head_dim)
+{
+    const size_t n = head_dim < 1 ? 0 : (size_t)head_dim;
+    if (type == LADE_Q8)
+        return (n + LADE_CACHE_GROUP - 1) / LADE_CACHE_GROUP * (LADE_CACHE_GROUP + sizeof(float));
+    return type == LADE_F32 ? 4 * n : type == LADE_F16 ? 2 * n : 0;
+}
 
 /* Computes the layout of m (m->data is not read). Returns -1 where the shape is not valid
  * (sizes below 1, a group that is not a multiple of per_word) or the size overflows. */

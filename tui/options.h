@@ -55,6 +55,7 @@ struct options {
     double cpu_memory;               /* GiB, 0 = what the machine has */
     bool cpu;
     int context, threads, batch; /* 0 = default */
+    bool kv_q8;
     const char *isa;             /* NULL = best */
     const char *plugin;          /* NULL = the one that is installed, if there is one */
     int precision;               /* enum options_precision */

@@ -147,6 +147,8 @@ const struct option_row options_rows[] = {
     {"cpu", 0, OPTION_FLAG, PLANS, FIELD(cpu), NULL, "do not use a GPU", 0, 0, 0, 0},
     {"context", 'c', OPTION_INT, PLANS, FIELD(context), "N",
      "tokens a conversation may have; 0 = what model and memory allow", 0, 1e9, 0, 0},
+    {"kv-q8", 0, OPTION_FLAG, PLANS, FIELD(kv_q8), NULL,
+     "keys and values of a conversation in 8 bits instead of 16; CPU only", 0, 0, 0, 0},
     {"threads", 0, OPTION_INT, PLANS, FIELD(threads), "N", "default: the physical cores", 0, 4096,
      0, 0},
     {"batch", 0, OPTION_INT, PLANS, FIELD(batch), "N", "tokens of a prompt computed at once", 0,

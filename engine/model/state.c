@@ -22,11 +22,13 @@ static size_t delta_bytes(const struct lade_shape *s)
 static size_t cache_bytes(const struct lade_shape *s, int capacity, enum lade_type type)
 {
     size_t bytes;
-    if (__builtin_mul_overflow((size_t)s->kv_heads * (size_t)s->head_dim, (size_t)capacity, &bytes))
-        return 0;
-    if (__builtin_mul_overflow(bytes, (size_t)lade_types[type].bits / 8, &bytes))
-        return 0;
-    return bytes;
+    const size_t row = lade_cache_row(type, s->head_dim);
+    return __builtin_mul_overflow((size_t)s->kv_heads * row, (size_t)capacity, &bytes) ? 0 : bytes;
+}
+
+enum lade_type lade_state_cache_type(bool exact, bool kv_q8)
+{
+    return exact ? LADE_F32 : kv_q8 ? LADE_Q8 : LADE_F16;
 }
 
 static int count_attention(const struct lade_shape *s)

@@ -10,7 +10,7 @@
 #include "engine/model/devices.h"
 
 struct lade_layer_state {
-    void *k, *v;  /* full attention: [kv_heads][capacity][head_dim] of cache_type */
+    void *k, *v;  /* full attention: [kv_heads][capacity] rows of cache_type */
     float *conv;  /* delta-net: [conv_kernel - 1][channels] */
     float *delta; /* delta-net: [value_heads][key_dim][value_dim] */
 };
@@ -18,7 +18,7 @@ struct lade_layer_state {
 struct lade_state {
     struct lade_devices devices; /* a copy: each layer's part is on the device of its part */
     bool kv_in_ram;              /* where the GPUs' KV caches are */
-    enum lade_type cache_type; /* LADE_F16 or LADE_F32 */
+    enum lade_type cache_type;   /* LADE_F32, LADE_F16 or LADE_Q8 (matrix.h) */
     int layers, capacity;      /* capacity in tokens */
     int length;                /* tokens evaluated */
     size_t kv_bytes;           /* of one k or v cache */
@@ -29,6 +29,9 @@ struct lade_state {
     size_t recurrent_bytes;         /* of all */
     struct lade_layer_state *layer; /* NULL: not open */
 };
+
+/* What the caches hold, by what the user wants. */
+enum lade_type lade_state_cache_type(bool exact, bool kv_q8);
 
 /* Bytes that a state of `capacity` tokens takes: caches and recurrent part. 0 on overflow. */
 size_t lade_state_bytes(const struct lade_shape *shape, int capacity, enum lade_type cache_type);

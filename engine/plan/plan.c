@@ -166,6 +166,12 @@ static void judge(struct lade_plan_row *row, const struct lade_plan_model *m,
                  "needs several drives (--storage raid0), one is there");
         return;
     }
+    if (row->strategy->gpu && m->kv_on_cpu) {
+        row->status = LADE_PLAN_IMPOSSIBLE;
+        snprintf(row->reason, sizeof row->reason,
+                 "computes attention on the GPU, which has no --kv-q8");
+        return;
+    }
     int wanted = context ? context : m->max_context < CHAT_CONTEXT ? m->max_context : CHAT_CONTEXT;
     bool fits = place(row, m, pc, wanted);
     /* Where nobody asked for a length, a shorter one is better than no model. */

@@ -35,6 +35,7 @@ struct lade_plan_model {
     uint64_t largest;      /* the largest expert */
     uint64_t state;        /* recurrent state */
     uint64_t kv_token;     /* KV cache of one token */
+    bool kv_on_cpu;        /* which only the CPU can compute with: lade_plan_caps.kv_q8 */
     uint64_t buffers;      /* activations of a prefill batch */
     uint64_t token_buffers; /* of one token: in VRAM even where the others are in RAM */
     uint64_t workspace;    /* VRAM that the GPU's kernels need */
@@ -167,6 +168,7 @@ struct lade_plan_caps {
     const char *strategy;  /* NULL or "auto": the best that fits */
     int context, batch;    /* tokens */
     bool exact;            /* caches of 32 bits a value, others have 16 */
+    bool kv_q8;            /* or 8 bits and a scale per 32 values: on the CPU alone */
     int threads;           /* 0 = physical cores */
     const char *isa;       /* NULL = the best */
     const char *plugin;    /* path of the GPU plug-in; NULL = no GPU */

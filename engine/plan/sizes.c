@@ -109,7 +109,9 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
     out->base_read = out->base - (s->tied_embeddings ? 0 : out->embed);
     out->experts_read = out->largest * (uint64_t)s->experts_used * (uint64_t)s->layers;
     out->state = lade_state_recurrent_bytes(s);
-    out->kv_token = lade_state_bytes(s, 1, caps->exact ? LADE_F32 : LADE_F16) - out->state;
+    out->kv_on_cpu = caps->kv_q8;
+    out->kv_token =
+        lade_state_bytes(s, 1, lade_state_cache_type(caps->exact, caps->kv_q8)) - out->state;
     spread_state(out, s);
     out->buffers = lade_forward_bytes(s, out->batch);
     out->token_buffers = lade_forward_bytes(s, 1);

@@ -13,6 +13,9 @@ static int check_options(const struct lade_model *m, const struct lade_options *
     if (opt->context < 0 || opt->context > m->cat->shape.max_context)
         return lade_fail(err, "--context %d: the model allows 1 to %d tokens; use a shorter one",
                          opt->context, m->cat->shape.max_context);
+    if (opt->exact && opt->kv_q8)
+        return lade_fail(err, "--kv-q8: exact arithmetic keeps 32 bits of keys and values; add "
+                              "--fast, or leave it out");
     return 0;
 }
 
@@ -45,6 +48,7 @@ static int make_plan(struct lade_plan *plan, const struct lade_model *m,
         .context = m->context ? m->context : opt->context,
         .batch = opt->batch,
         .exact = opt->exact,
+        .kv_q8 = opt->kv_q8,
         .threads = opt->threads,
         .isa = opt->isa,
         .plugin = opt->plugin,
@@ -104,7 +108,7 @@ int lade_model_resize(struct lade_model *m, uint64_t ram, const uint64_t *vram, 
 /* The context and the batch that the caches and buffers are made for. */
 static void take_sizes(struct lade_model *m, const struct lade_options *opt)
 {
-    m->cache_type = opt->exact ? LADE_F32 : LADE_F16;
+    m->cache_type = lade_state_cache_type(opt->exact, opt->kv_q8);
     m->context = m->place.context;
     m->batch = m->place.batch < m->context ? m->place.batch : m->context;
 }

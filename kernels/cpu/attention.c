@@ -36,13 +36,16 @@ static void rope(const struct lade_attention *a, float *x, const float *cs)
     }
 }
 
-static void cache_store(const struct run *r, void *cache, size_t at, const float *x)
+static void cache_store(const struct run *r, void *cache, size_t row, const float *x)
 {
     const struct lade_attention *a = r->a;
+    void *to = (char *)cache + row * lade_cache_row(a->cache_type, a->head_dim);
     if (a->cache_type == LADE_F16)
-        r->isa->to_f16((uint16_t *)cache + at, x, a->head_dim);
+        r->isa->to_f16(to, x, a->head_dim);
+    else if (a->cache_type == LADE_Q8)
+        r->isa->to_q8(to, x, a->head_dim);
     else
-        memcpy((float *)cache + at, x, (size_t)a->head_dim * sizeof(float));
+        memcpy(to, x, (size_t)a->head_dim * sizeof(float));
 }
 
 /* One token and one key head: its key, its value and its queries. */
@@ -60,7 +63,7 @@ static void prepare_unit(void *ctx, int unit, int thread)
     size_t kv = ((size_t)t * (size_t)a->kv_heads + (size_t)g) * (size_t)d;
     r->isa->rmsnorm(key, a->k + kv, a->k_norm, d, a->eps);
     rope(a, key, cs);
-    size_t at = ((size_t)g * (size_t)a->capacity + (size_t)(a->pos + t)) * (size_t)d;
+    size_t at = (size_t)g * (size_t)a->capacity + (size_t)(a->pos + t);
     cache_store(r, a->k_cache, at, key);
     cache_store(r, a->v_cache, at, a->v + kv);
 
@@ -78,8 +81,8 @@ static void prepare_unit(void *ctx, int unit, int thread)
 
 static const void *cache_at(const struct lade_attention *a, const void *cache, int g)
 {
-    size_t size = a->cache_type == LADE_F16 ? 2 : 4;
-    return (const char *)cache + (size_t)g * (size_t)a->capacity * (size_t)a->head_dim * size;
+    return (const char *)cache +
+           (size_t)g * (size_t)a->capacity * lade_cache_row(a->cache_type, a->head_dim);
 }
 
 static void part_unit(void *ctx, int unit, int thread)
@@ -190,8 +193,8 @@ static int check(const struct lade_attention *a, char *err)
                          "attention: %d heads, %d key heads of %d, rotary %d; check the "
                          "configuration",
                          a->heads, a->kv_heads, a->head_dim, a->rotary_dim);
-    if (a->cache_type != LADE_F16 && a->cache_type != LADE_F32)
-        return lade_fail(err, "attention: cache type %d; use f16 or f32", (int)a->cache_type);
+    if (!lade_cache_row(a->cache_type, a->head_dim))
+        return lade_fail(err, "attention: cache type %d; use f32, f16 or q8", (int)a->cache_type);
     return 0;
 }
 

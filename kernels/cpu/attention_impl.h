@@ -60,12 +60,34 @@ ALWAYS_INLINE vf sum_lanes(vf v[VL])
     return FOLD1(v[0], v[1]);
 }
 
-/* scores[h * lds + j] = q_h . key_j for H heads and K keys, the keys starting at `at` */
+/* Values [i, i + VL) of a row of a cache, i a multiple of VL. */
+ALWAYS_INLINE vf row_load(const enum lade_type type, const void *cache, size_t row, int head_dim,
+                          int i)
+{
+    if (type != LADE_Q8)
+        return vf_load_type(type, cache, row * (size_t)head_dim + (size_t)i);
+    const int groups = (head_dim + LADE_CACHE_GROUP - 1) / LADE_CACHE_GROUP;
+    const int8_t *codes = (const int8_t *)cache + row * lade_cache_row(LADE_Q8, head_dim);
+    const float *scales = (const float *)(const void *)(codes + groups * LADE_CACHE_GROUP);
+    return vf_load_i8(codes + i) * scales[i / LADE_CACHE_GROUP];
+}
+
+ALWAYS_INLINE float row_value(const enum lade_type type, const void *cache, size_t row,
+                              int head_dim, int i)
+{
+    if (type != LADE_Q8)
+        return f_load_type(type, cache, row * (size_t)head_dim + (size_t)i);
+    const int groups = (head_dim + LADE_CACHE_GROUP - 1) / LADE_CACHE_GROUP;
+    const int8_t *codes = (const int8_t *)cache + row * lade_cache_row(LADE_Q8, head_dim);
+    const float *scales = (const float *)(const void *)(codes + groups * LADE_CACHE_GROUP);
+    return (float)codes[i] * scales[i / LADE_CACHE_GROUP];
+}
+
+/* scores[h * lds + j] = q_h . key_j for H heads and K keys, the keys starting at row `at` */
 ALWAYS_INLINE void keys_times(float *scores, int lds, const float *q, const void *keys, size_t at,
                               int head_dim, const enum lade_type type, const int H, const int K)
 {
     vf acc[VL] = {0};
-    size_t ld = (size_t)head_dim;
     int i = 0;
     for (; i + VL <= head_dim; i += VL) {
         vf query[HEADS];
@@ -74,7 +96,7 @@ ALWAYS_INLINE void keys_times(float *scores, int lds, const float *q, const void
             query[h] = vf_load(q + h * head_dim + i);
         UNROLL(4)
         for (int j = 0; j < K; j++) {
-            vf key = vf_load_type(type, keys, at + (size_t)j * ld + (size_t)i);
+            vf key = row_load(type, keys, at + (size_t)j, head_dim, i);
             UNROLL(4)
             for (int h = 0; h < H; h++)
                 acc[h * KEY_STEP + j] = vf_fma(key, query[h], acc[h * KEY_STEP + j]);
@@ -86,23 +108,24 @@ ALWAYS_INLINE void keys_times(float *scores, int lds, const float *q, const void
         for (int j = 0; j < K; j++) {
             float s = sums[h * KEY_STEP + j];
             for (int d = i; d < head_dim; d++)
-                s += f_load_type(type, keys, at + (size_t)j * ld + (size_t)d) * q[h * head_dim + d];
+                s += row_value(type, keys, at + (size_t)j, head_dim, d) * q[h * head_dim + d];
             scores[h * lds + j] = s;
         }
     }
 }
 
-/* acc[h][col ...] = sum of p[h][j] * value_j for H heads and V vectors of columns */
+/* acc[h][col ...] = sum of p[h][j] * value_j for H heads and V vectors of columns from `col` on; the
+ * values start at row `at` */
 ALWAYS_INLINE void values_times(float *acc, const float *p, int ldp, const void *v, size_t at,
-                                int n, int head_dim, const enum lade_type type, const int H,
-                                const int V)
+                                int col, int n, int head_dim, const enum lade_type type,
+                                const int H, const int V)
 {
     vf s[VALUE_HEADS * 2] = {0};
-    for (int j = 0; j < n; j++, at += (size_t)head_dim) {
+    for (int j = 0; j < n; j++, at++) {
         vf x[2];
         UNROLL(2)
         for (int c = 0; c < V; c++)
-            x[c] = vf_load_type(type, v, at + (size_t)(c * VL));
+            x[c] = row_load(type, v, at, head_dim, col + c * VL);
         UNROLL(8)
         for (int h = 0; h < H; h++) {
             vf weight = vf_set1(p[h * ldp + j]);
@@ -123,18 +146,18 @@ ALWAYS_INLINE void part_scores(const struct cpu_attend_part *a, int h0, const en
     int n = a->last - a->first, d = a->head_dim, j = 0;
     float *scores = a->scores + h0 * n;
     const float *q = a->q + h0 * d;
-    size_t at = (size_t)a->first * (size_t)d, size = type == LADE_F16 ? 2 : 4;
+    size_t at = (size_t)a->first, row = lade_cache_row(type, d);
     for (; j + KEY_STEP <= n; j += KEY_STEP) {
         /* Keys come in several streams and values later in columns: hardware foresees neither. */
-        size_t from = (at + (size_t)j * (size_t)d) * size, to = from + KEY_STEP * (size_t)d * size;
+        size_t from = (at + (size_t)j) * row, to = from + KEY_STEP * row;
         for (; !h0 && from < to; from += 64) {
             __builtin_prefetch((const char *)a->v + from, 0, 2);
             __builtin_prefetch((const char *)a->k + from + KEYS_AHEAD, 0, 3);
         }
-        keys_times(scores + j, n, q, a->k, at + (size_t)j * (size_t)d, d, type, H, KEY_STEP);
+        keys_times(scores + j, n, q, a->k, at + (size_t)j, d, type, H, KEY_STEP);
     }
     for (; j < n; j++)
-        keys_times(scores + j, n, q, a->k, at + (size_t)j * (size_t)d, d, type, H, 1);
+        keys_times(scores + j, n, q, a->k, at + (size_t)j, d, type, H, 1);
     for (int h = 0; h < H; h++) {
         float *s = scores + h * n, max = -INFINITY;
         for (int i = 0; i < n; i++)
@@ -150,16 +173,16 @@ ALWAYS_INLINE void part_values(const struct cpu_attend_part *a, int h0, const en
     int n = a->last - a->first, d = a->head_dim, c = 0;
     const float *p = a->scores + h0 * n;
     float *acc = a->acc + h0 * d;
-    size_t at = (size_t)a->first * (size_t)d;
+    size_t at = (size_t)a->first;
     for (; c + 2 * VL <= d; c += 2 * VL)
-        values_times(acc + c, p, n, a->v, at + (size_t)c, n, d, type, H, 2);
+        values_times(acc + c, p, n, a->v, at, c, n, d, type, H, 2);
     for (; c + VL <= d; c += VL)
-        values_times(acc + c, p, n, a->v, at + (size_t)c, n, d, type, H, 1);
+        values_times(acc + c, p, n, a->v, at, c, n, d, type, H, 1);
     for (; c < d; c++)
         for (int h = 0; h < H; h++) {
             float s = 0;
             for (int j = 0; j < n; j++)
-                s += p[h * n + j] * f_load_type(type, a->v, at + (size_t)j * (size_t)d + (size_t)c);
+                s += p[h * n + j] * row_value(type, a->v, at + (size_t)j, d, c);
             acc[h * d + c] = s;
         }
 }
@@ -181,6 +204,8 @@ static void attend_part(const struct cpu_attend_part *a)
 {
     if (a->cache_type == LADE_F16)
         part_heads(a, LADE_F16);
+    else if (a->cache_type == LADE_Q8)
+        part_heads(a, LADE_Q8);
     else
         part_heads(a, LADE_F32);
 }
@@ -227,20 +252,30 @@ static void micro_rows(float *out, const float *panel, size_t ldp, const float *
 }
 
 /* Positions [first, first + n) as floats; the rest of the block is 0. */
-static void load_rows(float *to, size_t ld, const void *cache, enum lade_type type, int head_dim,
-                      int first, int n)
+ALWAYS_INLINE void load_rows_of(float *to, size_t ld, const void *cache, const enum lade_type type,
+                                int head_dim, int first, int n)
 {
     for (int j = 0; j < CPU_KEYS; j++, to += ld) {
-        size_t at = ((size_t)first + (size_t)j) * (size_t)head_dim;
+        const size_t row = (size_t)first + (size_t)j;
         int i = 0;
-        if (j < n && type == LADE_F16)
-            for (; i + VL <= head_dim; i += VL)
-                vf_store(to + i, vf_load_type(LADE_F16, cache, at + (size_t)i));
+        for (; j < n && i + VL <= head_dim; i += VL)
+            vf_store(to + i, row_load(type, cache, row, head_dim, i));
         for (; j < n && i < head_dim; i++)
-            to[i] = f_load_type(type, cache, at + (size_t)i);
+            to[i] = row_value(type, cache, row, head_dim, i);
         for (; i < (int)ld; i++)
             to[i] = 0;
     }
+}
+
+static void load_rows(float *to, size_t ld, const void *cache, enum lade_type type, int head_dim,
+                      int first, int n)
+{
+    if (type == LADE_F16)
+        load_rows_of(to, ld, cache, LADE_F16, head_dim, first, n);
+    else if (type == LADE_Q8)
+        load_rows_of(to, ld, cache, LADE_Q8, head_dim, first, n);
+    else
+        load_rows_of(to, ld, cache, LADE_F32, head_dim, first, n);
 }
 
 /* Scores to exponentials for PW queries from `lane` on. */

@@ -38,7 +38,7 @@ struct cpu_attend_part {
     int heads, head_dim, first, last;
     const float *q; /* [heads][head_dim], scaled */
     enum lade_type cache_type;
-    const void *k, *v; /* of this key head: [capacity][head_dim] */
+    const void *k, *v; /* of this key head: [capacity] rows */
     float *max, *sum;  /* [heads] */
     float *acc;        /* [heads][head_dim] */
     float *scores;     /* work space [heads][last - first] */
@@ -96,6 +96,7 @@ struct cpu_isa {
     const struct cpu_int16 *int16; /* NULL: this instruction set is always exact */
 
     void (*to_f16)(uint16_t *y, const float *x, int n);
+    void (*to_q8)(void *row, const float *x, int n); /* a row of a Q8 cache */
     void (*attend_part)(const struct cpu_attend_part *a);
     void (*attend_block)(const struct cpu_attend_block *a);
 };

@@ -47,6 +47,7 @@ typedef float vf __attribute__((vector_size(SIMD_SIZE)));
 typedef int32_t vi __attribute__((vector_size(SIMD_SIZE)));
 typedef uint32_t vu __attribute__((vector_size(SIMD_SIZE)));
 typedef uint16_t vu16 __attribute__((vector_size(SIMD_SIZE / 2)));
+typedef int8_t vi8 __attribute__((vector_size(SIMD_SIZE / 4)));
 typedef uint8_t vu8 __attribute__((vector_size(SIMD_SIZE / 4)));
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
@@ -184,6 +185,13 @@ ALWAYS_INLINE vf vf_load_f16(const uint16_t *p)
 ALWAYS_INLINE vf vf_load_u8(const uint8_t *p)
 {
     vu8 b;
+    memcpy(&b, p, sizeof(b));
+    return __builtin_convertvector(__builtin_convertvector(b, vi), vf);
+}
+
+ALWAYS_INLINE vf vf_load_i8(const int8_t *p)
+{
+    vi8 b;
     memcpy(&b, p, sizeof(b));
     return __builtin_convertvector(__builtin_convertvector(b, vi), vf);
 }

@@ -154,3 +154,35 @@ static void to_f16(uint16_t *y, const float *x, int n)
 #endif
     }
 }
+
+/* A group of a Q8 cache, rounded to the nearest code; its scale. */
+ALWAYS_INLINE float to_q8_group(int8_t *codes, const float *x)
+{
+    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+    vf max = {0};
+    for (int i = 0; i < LADE_CACHE_GROUP; i += VL) {
+        vf v = vf_load(x + i);
+        max = vf_max(vf_max(v, -v), max);
+    }
+    const float scale = vf_hmax(max) / 127, inverse = scale > 0 ? 1 / scale : 0;
+    for (int i = 0; i < LADE_CACHE_GROUP; i += VL) {
+        vi8 b = __builtin_convertvector((vi)(vf_load(x + i) * inverse + magic) - (vi)vf_set1(magic),
+                                        vi8);
+        memcpy(codes + i, &b, sizeof(b));
+    }
+    return scale;
+}
+
+static void to_q8(void *row, const float *x, int n)
+{
+    const int groups = (n + LADE_CACHE_GROUP - 1) / LADE_CACHE_GROUP;
+    int8_t *codes = row;
+    float *scales = (float *)(void *)(codes + groups * LADE_CACHE_GROUP);
+    for (int g = 0; g < groups; g++, codes += LADE_CACHE_GROUP, x += LADE_CACHE_GROUP) {
+        float last[LADE_CACHE_GROUP] = {0};
+        const int left = n - g * LADE_CACHE_GROUP;
+        if (left < LADE_CACHE_GROUP)
+            memcpy(last, x, (size_t)left * sizeof(float));
+        scales[g] = to_q8_group(codes, left < LADE_CACHE_GROUP ? last : x);
+    }
+}

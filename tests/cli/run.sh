@@ -161,6 +161,9 @@ cp "$work/out" "$work/first"
 expect "the same with --exact" 0 "$lade" run --greedy --exact -p "$question"
 cp "$work/out" "$work/second"
 expect "word for word" 0 cmp "$work/second" "$work/first"
+expect "the same with a KV cache of 8 bits" 0 "$lade" run --greedy --cpu --kv-q8 -p "$question"
+says "names it too" '`hybrid-heavy-cpu`'
+fails "which is not exact" 1 'kv-q8' "$lade" run --exact --kv-q8 -p "$question"
 expect "without thinking" 0 "$lade" run --greedy --no-think -p "What is lade?"
 says "it knows lade" 'terminal'
 for seed in 1 2 3; do

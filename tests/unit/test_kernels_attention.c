@@ -1,4 +1,4 @@
-/* Gated attention over both cache types, against plain sums in double precision; the same tokens
+/* Gated attention over all cache types, against plain sums in double precision; the same tokens
  * at once, one by one and in odd pieces. */
 #include "kernels_common.h"
 
@@ -103,6 +103,32 @@ static void free_inputs(struct inputs *in)
     free(in->want);
 }
 
+/* A row of a Q8 cache as matrix.h has it: no value is off by more than half a code. */
+static void check_codes(const void *row, const float *x, int n)
+{
+    const int groups = (n + LADE_CACHE_GROUP - 1) / LADE_CACHE_GROUP;
+    const int8_t *codes = row;
+    for (int i = 0; i < n; i++) {
+        float scale, largest = 0;
+        int first = i / LADE_CACHE_GROUP * LADE_CACHE_GROUP;
+        memcpy(&scale, codes + groups * LADE_CACHE_GROUP + i / LADE_CACHE_GROUP * 4, 4);
+        for (int k = first; k < n && k < first + LADE_CACHE_GROUP; k++)
+            largest = fmaxf(largest, fabsf(x[k]));
+        assert_true(fabsf(scale - largest / 127) <= 1e-6f * scale);
+        assert_true(fabsf(x[i] - scale * (float)codes[i]) <= scale * 0.5001f);
+    }
+}
+
+static void check_values(const struct inputs *in, const void *v_cache, int capacity)
+{
+    const struct shape s = in->s;
+    const size_t row = lade_cache_row(LADE_Q8, s.head_dim);
+    for (int t = 0; t < s.tokens; t++)
+        for (int g = 0; g < s.kv_heads; g++)
+            check_codes((const char *)v_cache + (size_t)(g * capacity + t) * row,
+                        in->v + (size_t)(t * s.kv_heads + g) * (size_t)s.head_dim, s.head_dim);
+}
+
 /* Runs all tokens in pieces of the given sizes, repeated. */
 static void run(struct lade_device *dev, const struct inputs *in, enum lade_type cache,
                 const int *pieces, int n_pieces, double limit)
@@ -110,8 +136,8 @@ static void run(struct lade_device *dev, const struct inputs *in, enum lade_type
     const struct shape s = in->s;
     char err[LADE_ERR];
     int capacity = s.tokens + 3;
-    size_t d = (size_t)s.head_dim, size = cache == LADE_F16 ? 2 : 4;
-    size_t bytes = (size_t)s.kv_heads * (size_t)capacity * d * size;
+    size_t d = (size_t)s.head_dim;
+    size_t bytes = (size_t)s.kv_heads * (size_t)capacity * lade_cache_row(cache, s.head_dim);
     void *k_cache = guard_alloc(bytes), *v_cache = guard_alloc(bytes);
     float *out = poison((size_t)s.tokens * (size_t)s.heads * d);
     memset(k_cache, 0xff, bytes);
@@ -147,10 +173,15 @@ static void run(struct lade_device *dev, const struct inputs *in, enum lade_type
     snprintf(what, sizeof(what), "%d tokens, %d/%d heads of %d, %s, pieces of %d", s.tokens,
              s.heads, s.kv_heads, s.head_dim, lade_types[cache].name, pieces[0]);
     assert_near(what, out, in->want, (size_t)s.tokens * (size_t)s.heads * d, limit);
+    if (cache == LADE_Q8)
+        check_values(in, v_cache, capacity);
     guard_free(k_cache);
     guard_free(v_cache);
     guard_free(out);
 }
+
+/* What rounding to a code leaves of sums that cancel, as those of random values do. */
+static const double Q8_LIMIT = 2e-2;
 
 static void shapes_of(const char *device, bool exact)
 {
@@ -165,6 +196,11 @@ static void shapes_of(const char *device, bool exact)
                 run(dev, &in, cache, whole, 1, limit);
                 run(dev, &in, cache, single, 1, limit);
                 run(dev, &in, cache, odd, 5, limit);
+            }
+            if (!is_plugin(device)) {
+                run(dev, &in, LADE_Q8, whole, 1, Q8_LIMIT);
+                run(dev, &in, LADE_Q8, single, 1, Q8_LIMIT);
+                run(dev, &in, LADE_Q8, odd, 5, Q8_LIMIT);
             }
             free_inputs(&in);
         }

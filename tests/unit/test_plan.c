@@ -95,6 +95,21 @@ static void test_listed_choices(void **state)
         assert_choice(&m, list[i].vram, list[i].ram, list[i].storage, list[i].want);
 }
 
+/* Caches of 8 bits are the CPU's: a GPU is left alone, and says why where it is asked for. */
+static void test_kv_q8(void **state)
+{
+    (void)state;
+    struct lade_plan_model m;
+    lade_plan_model_80b(&m);
+    m.kv_on_cpu = true;
+    assert_choice(&m, 48, 64, LADE_STORAGE_NVME, "cpu-tight");
+    struct lade_plan plan = plan_of(&m, 48, 64, LADE_STORAGE_NVME);
+    for (int i = 0; i < plan.n; i++)
+        if (strncmp(lade_strategy_name(plan.rows[i].strategy), "cpu", 3) &&
+            !strstr(lade_strategy_name(plan.rows[i].strategy), "mmap"))
+            assert_non_null(strstr(plan.rows[i].reason, "--kv-q8"));
+}
+
 /* The middle of each range of the table, and what it says about other checkpoints. */
 static void test_ranges(void **state)
 {
@@ -502,6 +517,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_listed_choices),
         cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_kv_q8),
         cmocka_unit_test(test_decisions),
         cmocka_unit_test(test_no_row_exceeds_the_machine),
         cmocka_unit_test(test_every_machine_has_an_answer),

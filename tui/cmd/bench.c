@@ -71,7 +71,7 @@ static int parse_depths(struct bench *b, char *err)
 
 /* Bytes a token moves while decoding: weights that every token needs, its share of the experts, the
  * keys and values behind it, and the recurrent state, which is read and written. */
-static double bytes_per_token(const struct lade_catalog *cat, int depth, bool exact)
+static double bytes_per_token(const struct lade_catalog *cat, int depth, enum lade_type cache)
 {
     const struct lade_shape *s = &cat->shape;
     double base = 0, experts = 0;
@@ -84,7 +84,7 @@ static double bytes_per_token(const struct lade_catalog *cat, int depth, bool ex
     }
     for (int i = 0; i < s->layers; i++)
         attention += s->full_attention[i];
-    double kv = 2.0 * attention * s->kv_heads * s->head_dim * (exact ? 4 : 2) * depth;
+    double kv = 2.0 * attention * s->kv_heads * (double)lade_cache_row(cache, s->head_dim) * depth;
     double state = 2.0 * (double)lade_state_recurrent_bytes(s);
     return base + experts * s->experts_used / s->experts + kv + state;
 }
@@ -166,8 +166,9 @@ static int measure(struct bench *b, int depth, struct row *row, char *err)
     const struct options *o = b->o;
     *row = (struct row){
         .depth = depth,
-        .bytes_per_token = bytes_per_token(lade_model_catalog(b->model),
-                                           depth + o->prefill + o->tokens / 2, is_exact(b)),
+        .bytes_per_token =
+            bytes_per_token(lade_model_catalog(b->model), depth + o->prefill + o->tokens / 2,
+                            lade_state_cache_type(is_exact(b), o->kv_q8)),
     };
     for (int k = 0; k < o->repeat; k++) {
         if (measure_once(b, depth, k, err))
@@ -190,14 +191,14 @@ static json_t *row_json(const struct bench *b, const struct row *row)
     uint64_t rss, peak, own, vram = lade_model_vram_peak(b->model, &own);
     lade_machine_rss(&rss, &peak);
     return json_pack(
-        "{s:o, s:s, s:s, s:b, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
+        "{s:o, s:s, s:s, s:b, s:b, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
         "s:I, s:I, s:I, s:o, s:o}",
         "model", output_string(lade_model_catalog(b->model)->name), "strategy",
         lade_model_strategy(b->model), "device", lade_model_device(b->model), "exact", is_exact(b),
-        "threads", b->threads, "depth", row->depth, "n_prompt", b->o->prefill, "n_gen",
-        b->o->tokens, "prefill_tps", row->prefill_tps, "decode_tps", row->decode_tps, "load_s",
-        b->load_s, "bytes_per_token", row->bytes_per_token, "gbps", row->gbps, "peak_gbps",
-        row->peak_gbps, "of_peak", row->of_peak, "rss_peak_bytes", (json_int_t)peak,
+        "kv_q8", b->o->kv_q8, "threads", b->threads, "depth", row->depth, "n_prompt", b->o->prefill,
+        "n_gen", b->o->tokens, "prefill_tps", row->prefill_tps, "decode_tps", row->decode_tps,
+        "load_s", b->load_s, "bytes_per_token", row->bytes_per_token, "gbps", row->gbps,
+        "peak_gbps", row->peak_gbps, "of_peak", row->of_peak, "rss_peak_bytes", (json_int_t)peak,
         "vram_peak_bytes", (json_int_t)vram, "vram_own_bytes", (json_int_t)own, "experts",
         output_traffic(&row->experts), "predicted", output_predicted(lade_model_plan(b->model)));
 }
@@ -208,7 +209,10 @@ static void print_head(const struct bench *b)
     const struct lade_catalog *cat = lade_model_catalog(b->model);
     printf("%s, %s, %s\n", cat->name, cat->quant, units_file(size, (double)cat->source_bytes));
     printf("%s, %s%s, loaded in %s\n\n", lade_model_device(b->model), lade_model_strategy(b->model),
-           is_exact(b) ? ", exact" : "", units_seconds(load, b->load_s));
+           is_exact(b)   ? ", exact"
+           : b->o->kv_q8 ? ", KV cache q8"
+                         : "",
+           units_seconds(load, b->load_s));
     printf("%8s %8s %10s %8s %10s %10s %8s %8s\n", "depth", "prompt", "tokens/s", "decode",
            "tokens/s", "MB/token", "GB/s", "of peak");
 }

@@ -38,6 +38,10 @@ static int open_model(struct subject *s, const struct options *o, char *err)
     char path[PATH_MAX];
     if (!o->model) {
         lade_plan_model_80b(&s->model);
+        s->model.kv_on_cpu = o->kv_q8;
+        if (o->kv_q8) /* heads of 256 values */
+            s->model.kv_token =
+                s->model.kv_token / lade_cache_row(LADE_F16, 256) * lade_cache_row(LADE_Q8, 256);
         snprintf(s->name, sizeof s->name, "Qwen3-Next-80B-A3B INT4-mixed");
         return 0;
     }
