@@ -45,7 +45,7 @@ static void check_cards(const struct lade_model *m, const struct lade_placement 
     }
 }
 
-/* Every row, in prompts and token by token. */
+/* Rows in turn, in prompts and token by token, so that every row comes with both numbers of cards. */
 static void test_rows(void **state)
 {
     (void)state;
@@ -58,8 +58,9 @@ static void test_rows(void **state)
         uint64_t experts = expert_bytes(m);
         float *want = logits_of(m);
         lade_model_close(m);
-        for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
-            const int n = 2 + (int)(r + (size_t)i) % 2, batch = batches[(r + (size_t)i) % 3];
+        for (size_t r = (size_t)i % 2; r < sizeof rows / sizeof *rows; r += 2) {
+            const int n = 2 + (int)(r / 2 + (size_t)i / 2) % 2,
+                      batch = batches[(r + (size_t)i) % 3];
             struct lade_placement place = on_cards(gpu_place(&rows[r], experts, batch), layers, n);
             struct lade_traffic t;
             set_cards(n);
@@ -103,7 +104,7 @@ static void test_moves(void **state)
         int32_t ids[TOKENS];
         fill_ids(m, ids);
         assert_int_equal(lade_session_open(&s, m, err), 0);
-        for (int k = 0; k < 5 * PLACES; k++) {
+        for (int k = 0; k < 3 * PLACES; k++) {
             const char *name;
             /* steps of 1, 2, ... places, so that many pairs come up */
             struct lade_placement to = any_place(k * (1 + k / PLACES) % PLACES, experts, &name);
@@ -271,21 +272,135 @@ static void check_caps(const char *path, const struct lade_plan_model *pm,
 static void test_caps(void **state)
 {
     (void)state;
+    struct lade_placement all = ram_place(UINT64_MAX, TOKENS);
+    struct lade_plan_caps c = {.exact = true, .context = CONTEXT, .batch = BATCH, .plugin = sim()};
+    struct lade_plan_model pm;
     set_cards(2);
-    for (int i = 0; i < 2; i++) {
-        struct lade_placement all = ram_place(UINT64_MAX, TOKENS);
-        struct lade_plan_caps c = {
-            .exact = true, .context = CONTEXT, .batch = BATCH, .plugin = sim()};
-        struct lade_plan_model pm;
-        struct lade_model *m = open_model(models[i], &all, NULL);
-        lade_plan_model_of(&pm, lade_model_catalog(m), &c);
-        float *want = logits_of(m);
-        lade_model_close(m);
-        for (int k = 0; k < lade_n_strategies; k++)
-            if (lade_strategies[k].gpu)
-                check_caps(models[i], &pm, &lade_strategies[k], want);
-        free(want);
+    struct lade_model *m = open_model(models[1], &all, NULL);
+    lade_plan_model_of(&pm, lade_model_catalog(m), &c);
+    float *want = logits_of(m);
+    lade_model_close(m);
+    for (int k = 0; k < lade_n_strategies; k++)
+        if (lade_strategies[k].gpu)
+            check_caps(models[1], &pm, &lade_strategies[k], want);
+    free(want);
+}
+
+/* The plan of the program itself: several cards are taken where one is too small, and another strategy
+ * finds them, with their layers, as they are. */
+static void test_strategies(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"hybrid-balanced", "cpu-tight",        "full-gpu",
+                                        "offload-buffers", "hybrid-heavy-cpu", "full-gpu"};
+    struct lade_placement all = ram_place(UINT64_MAX, 1);
+    struct lade_plan_caps c = {.exact = true, .context = CONTEXT, .batch = BATCH, .plugin = sim()};
+    struct lade_plan_model pm;
+    struct lade_plan_machine pc;
+    struct lade_session *s;
+    int32_t ids[TOKENS];
+    set_cards(3);
+    struct lade_model *m = open_model(models[1], &all, NULL);
+    size_t vocab = (size_t)lade_model_catalog(m)->shape.vocab;
+    lade_plan_model_of(&pm, lade_model_catalog(m), &c);
+    float *want = logits_of(m);
+    fill_ids(m, ids);
+    lade_model_close(m);
+    two_gpus(&pc, &pm, (double)(pm.base + pm.state + pm.experts) + (double)pm.kv_token * CONTEXT,
+             (double)(pm.layer[0].base + pm.layer[0].experts + pm.embed + pm.head));
+    struct lade_options opt = {.model = models[1],
+                               .strategy = "full-gpu",
+                               .exact = true,
+                               .threads = 2,
+                               .context = CONTEXT,
+                               .batch = BATCH,
+                               .plugin = sim()};
+    for (int i = 0; i < 2; i++)
+        opt.vram_cap[i] = pc.gpu[i].bytes + machine->context;
+    opt.vram_cap[2] = machine->context + 4096; /* of no use */
+    if (lade_model_open(&m, &opt, NULL, NULL, NULL, err))
+        fail_msg("%s", err);
+    assert_int_equal(m->place.n_cards, 2);
+    assert_non_null(strstr(lade_model_device(m), " + simulated GPU 1"));
+    assert_int_equal(lade_session_open(&s, m, err), 0);
+    for (int i = 0; i < TOKENS; i++) {
+        const char *name = i % 6 == 5 ? names[i / 6 % 6] : NULL;
+        const int second = m->place.n_cards ? m->place.card[1].first : 0;
+        if (name && lade_model_change(m, s, &opt, name, err))
+            fail_msg("to %s: %s", name, err);
+        if (name && second && m->place.n_cards)
+            assert_int_equal(m->place.card[1].first, second);
+        if (lade_session_push(s, ids[i], err))
+            fail_msg("token %d: %s", i, err);
+        double e = off_by(lade_session_logits(s), want + (size_t)i * vocab, vocab);
+        if (!(e <= TOLERANCE))
+            fail_msg("token %d, %s: off by %.2e", i, lade_model_strategy(m), e);
+        struct lade_card_memory cards[LADE_CARDS];
+        for (int k = lade_model_cards(m, cards) - 1; k >= 0; k--)
+            assert_true(cards[k].peak <= opt.vram_cap[k]);
     }
+    free(want);
+    lade_session_close(s);
+    lade_model_close(m);
+}
+
+/* ---- allocations ----------------------------------------------------------------------------- */
+
+/* While it generates nothing is asked of a driver: neither VRAM nor pinned memory. By each plug-in's
+ * own count, on one card and on two, for every row. */
+static void generate(const char *plugin, const unsigned long *count, int tokens)
+{
+    struct lade_placement all = ram_place(UINT64_MAX, 1);
+    struct lade_model *m = open_model(models[2], &all, NULL);
+    const int layers = lade_model_catalog(m)->shape.layers;
+    uint64_t experts = expert_bytes(m);
+    int32_t ids[TOKENS];
+    fill_ids(m, ids);
+    lade_model_close(m);
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        const int n = 1 + (int)(r % 2);
+        struct lade_placement place = on_cards(gpu_place(&rows[r], experts, 4), layers, n);
+        struct lade_options opt = {
+            .model = models[2], .exact = true, .threads = 2, .place = &place, .plugin = plugin};
+        struct lade_session *s;
+        unsigned long opened = *count;
+        if (lade_model_open(&m, &opt, NULL, NULL, NULL, err) || lade_session_open(&s, m, err))
+            fail_msg("%s: %s", rows[r].name, err);
+        unsigned long before = *count;
+        assert_true(before > opened);
+        if (lade_session_sync(s, ids, 6, 0, NULL, NULL, NULL, NULL, err))
+            fail_msg("%s: %s", rows[r].name, err);
+        for (int i = 6; i < 6 + tokens; i++)
+            if (lade_session_push(s, ids[i], err))
+                fail_msg("%s: %s", rows[r].name, err);
+        if (*count != before)
+            fail_msg("%s, %d GPUs: %lu allocations", rows[r].name, n, *count - before);
+        lade_session_close(s);
+        lade_model_close(m);
+    }
+}
+
+static void test_no_allocations(void **state)
+{
+    (void)state;
+    set_cards(2);
+    generate(sim(), &machine->allocations, 20);
+}
+
+static void test_no_allocations_of_cuda(void **state)
+{
+    (void)state;
+#ifdef __SANITIZE_THREAD__
+    skip(); /* it does not follow the emulator's own stacks */
+#endif
+    char plugin[4096];
+    snprintf(plugin, sizeof plugin, "%s", test_plugin_path("lade-cuda-emulated.so"));
+    if (!lade_plugin_open(plugin, err))
+        fail_msg("%s", err);
+    struct lade_emulator_knobs *knobs = test_plugin_symbol(plugin, "lade_emulator");
+    knobs->devices = 2;
+    generate(plugin, &knobs->allocations, 3);
+    knobs->devices = 1;
 }
 
 /* ---- a GPU that is lost ---------------------------------------------------------------------- */
@@ -414,10 +529,12 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),      cmocka_unit_test(test_moves),
-        cmocka_unit_test(test_snapshots), cmocka_unit_test(test_prompts_overlap),
-        cmocka_unit_test(test_caps),      cmocka_unit_test(test_lost),
-        cmocka_unit_test(test_tied),      cmocka_unit_test(test_cuda),
+        cmocka_unit_test(test_rows),           cmocka_unit_test(test_moves),
+        cmocka_unit_test(test_snapshots),      cmocka_unit_test(test_prompts_overlap),
+        cmocka_unit_test(test_caps),           cmocka_unit_test(test_strategies),
+        cmocka_unit_test(test_no_allocations), cmocka_unit_test(test_no_allocations_of_cuda),
+        cmocka_unit_test(test_lost),           cmocka_unit_test(test_tied),
+        cmocka_unit_test(test_cuda),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -153,7 +153,11 @@ static void look_gpu(struct doctor_finding *f, const struct doctor *d)
     for (int i = 0; i < m->n_gpus && p < end; i++) {
         const struct lade_machine_gpu *g = &m->gpu[i];
         char memory[UNITS_MAX], rate[UNITS_MAX], up[UNITS_MAX], down[UNITS_MAX];
-        p += snprintf(p, (size_t)(end - p), "%s%s, %s free", i ? "; " : "", g->name,
+        if (m->n_gpus > 1)
+            p += snprintf(p, (size_t)(end - p), "%sGPU %d: ", i ? "; " : "", i);
+        if (p >= end)
+            break;
+        p += snprintf(p, (size_t)(end - p), "%s, %s free", g->name,
                       units_memory_of(memory, (double)g->free, (double)g->total));
         if (p < end && g->upload_gbps > 0)
             p += snprintf(p, (size_t)(end - p), ", read at %s, copied to at %s, from at %s%s",

@@ -16,6 +16,7 @@ __attribute__((visibility("default"))) struct lade_emulator_knobs lade_emulator 
     .eager = 0,
     .launches = 0,
     .copies = 0,
+    .allocations = 0,
 };
 }
 

@@ -16,7 +16,8 @@ struct lade_emulator_knobs {
     size_t context;                 /* bytes that the first use of a GPU takes */
     long lost_after;                /* calls and kernels until the GPU is lost; 0 = never */
     int eager;                      /* not 0: work is done when it is queued */
-    unsigned long launches, copies; /* counted */
+    unsigned long launches, copies; /* counted, as the next */
+    unsigned long allocations;      /* of device and of pinned memory */
 };
 
 #ifdef __cplusplus

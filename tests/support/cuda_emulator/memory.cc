@@ -76,6 +76,7 @@ cudaError_t lade_emulator_malloc(void **out, size_t bytes, bool pinned)
         return lade_emulator_error(cudaErrorStreamCaptureUnsupported);
     if (!bytes)
         return cudaSuccess;
+    lade_emulator.allocations++;
     int device = lade_emulator_device();
     size_t taken = lade_emulator.others + lade_emulator.context + device_used[device];
     if (bytes > POOL / 2 ||

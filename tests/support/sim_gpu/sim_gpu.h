@@ -29,6 +29,7 @@ struct lade_sim {
     uint64_t lost_after;           /* queued commands until a device is lost; 0 = never */
     int lost_gpu;                  /* number of that device */
     /* counted since the program began */
+    unsigned long allocations; /* alloc() and host_alloc() */
     uint64_t ops, uploads, downloads, replays, tables;
     uint64_t upload_bytes, download_bytes; /* over the link, ops on host_alloc memory included */
     uint64_t beyond_limits;                /* ops larger than prepare() was told */
