@@ -83,8 +83,9 @@ static void all_in_vram(void **state)
     assert_true(bytes_per_token("full-gpu", &bound) <= 4 * 1024 + TOLD);
 }
 
-/* Six a delta-net layer, eight one with attention, embedding, head, the largest logits. The first token
- * goes op by op, in the same launches as a recording of it. */
+/* Six a delta-net layer, eight one with attention, embedding and head; one more as a projection of this
+ * model is of 16 bits beside others of 8. The first token goes op by op, in the same launches as a
+ * recording of it. */
 static void launches(void **state)
 {
     (void)state;
