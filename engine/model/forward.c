@@ -274,7 +274,7 @@ static int record_step(struct lade_forward *f, struct lade_state *st, char *err)
 static int run_step(struct lade_forward *f, struct lade_state *st, int32_t id, int pos, char *err)
 {
     int32_t told[2] = {id, pos};
-    if (f->step_of != st) {
+    if (!f->step_of || f->step_of != st) {
         forget_step(f);
         f->step_of = st;
         return run_layers(f, st, &id, 1, pos, err);

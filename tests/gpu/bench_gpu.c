@@ -1,4 +1,4 @@
-/* bench_gpu PLUGIN [--layers N] [--experts N] [--vocab N] [--batch N] [--context N] [--replays N]
+/* bench_gpu PLUGIN [--layers N] [--experts N] [--vocab N] [--batch N] [--context N] [--once 1]
  *     [--json FILE]
  *
  * The ops of a plug-in at the shapes of Qwen3-Next-80B, int4 experts and int8 for the rest, one
@@ -18,7 +18,12 @@
 static double peak; /* bytes per second that the card reads */
 static FILE *json;
 static bool first_row = true;
-static int replays = 8; /* of a recording, each round */
+static int once; /* not 0: everything is measured once, to see that it works */
+
+static int times(int n)
+{
+    return once ? 1 : n;
+}
 
 static double now(void)
 {
@@ -74,7 +79,7 @@ static int in_turn(work_fn *work, int n, int arg, int only, int most)
  * rounds after one that warms up. */
 static void measure(const char *name, work_fn *work, int n, int arg, int only, double bytes)
 {
-    enum { ROUNDS = 5, PROMPTS = 4 };
+    enum { ROUNDS = 5, REPLAYS = 8, PROMPTS = 4 };
     double seconds[ROUNDS];
     struct lade_recording *r = NULL;
     int count = 0;
@@ -83,22 +88,22 @@ static void measure(const char *name, work_fn *work, int n, int arg, int only, d
         count = in_turn(work, n, arg, only, layers);
         DO(record_end(dev, &r, err));
     }
-    for (int round = -1; round < ROUNDS; round++) {
+    for (int round = once ? 0 : -1; round < times(ROUNDS); round++) {
         DO(sync(dev, err));
         double begin = now();
-        for (int i = 0; r && i < replays; i++)
+        for (int i = 0; r && i < times(REPLAYS); i++)
             DO(replay(dev, r, err));
         if (!r)
             count = in_turn(work, n, arg, only, PROMPTS);
         DO(sync(dev, err));
         if (round >= 0)
-            seconds[round] = (now() - begin) / (r ? replays : 1) / (count ? count : 1);
+            seconds[round] = (now() - begin) / (r ? times(REPLAYS) : 1) / (count ? count : 1);
     }
     ops->record_free(dev, r);
     if (!count)
         return;
-    qsort(seconds, ROUNDS, sizeof *seconds, by_value);
-    report(name, 0, seconds[ROUNDS / 2], bytes);
+    qsort(seconds, (size_t)times(ROUNDS), sizeof *seconds, by_value);
+    report(name, 0, seconds[times(ROUNDS) / 2], bytes);
 }
 
 static void w_in(struct layer *l, int n, int arg)
@@ -250,32 +255,34 @@ static void whole_tokens(const int32_t *host_ids)
 {
     char name[64];
     for (int pos = 1024; pos < context; pos *= 32) {
-        double seconds[9];
+        enum { EAGER = 4, RECORDED = 9, REPLAYS = 4, COLD = 2 };
+        double seconds[RECORDED];
         told[0] = 5;
         told[1] = pos;
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < times(EAGER); i++) {
             double begin = now();
             pass(host_ids, 1, pos, false);
             DO(sync(dev, err));
             seconds[i] = now() - begin;
         }
-        qsort(seconds + 1, 3, sizeof *seconds, by_value);
+        qsort(seconds + 1, (size_t)times(EAGER) - 1, sizeof *seconds, by_value);
         snprintf(name, sizeof name, "token at %d, op by op", pos);
-        report(name, 1, seconds[2], token_bytes(pos));
+        report(name, 1, seconds[times(EAGER) / 2], token_bytes(pos));
         struct lade_recording *r;
         DO(record_begin(dev, err));
         pass(NULL, 1, context - 1, true);
         DO(record_end(dev, &r, err));
-        for (int i = 0; i < 9; i++) {
+        for (int i = 0; i < times(RECORDED); i++) {
             double begin = now();
-            for (int k = 0; k < 4; k++)
+            for (int k = 0; k < times(REPLAYS); k++)
                 DO(replay(dev, r, err));
             DO(sync(dev, err));
-            seconds[i] = (now() - begin) / 4;
+            seconds[i] = (now() - begin) / times(REPLAYS);
         }
-        qsort(seconds + 2, 7, sizeof *seconds, by_value);
+        if (!once)
+            qsort(seconds + COLD, RECORDED - COLD, sizeof *seconds, by_value);
         snprintf(name, sizeof name, "token at %d, recorded", pos);
-        report(name, 1, seconds[5], token_bytes(pos));
+        report(name, 1, seconds[once ? 0 : (RECORDED + COLD) / 2], token_bytes(pos));
         ops->record_free(dev, r);
     }
 }
@@ -285,14 +292,14 @@ static void prompts(const int32_t *host_ids)
     char name[64];
     for (int n = 16; n <= batch; n = n < 512 ? n * 32 : n * 4) {
         double seconds[3];
-        for (int i = 0; i < 3; i++) {
+        for (int i = 0; i < times(3); i++) {
             double begin = now();
             pass(host_ids, n, 0, false);
             DO(sync(dev, err));
             seconds[i] = now() - begin;
         }
         snprintf(name, sizeof name, "prompt of %d", n);
-        report(name, n, seconds[1] < seconds[2] ? seconds[1] : seconds[2], 0);
+        report(name, n, once ? seconds[0] : seconds[1] < seconds[2] ? seconds[1] : seconds[2], 0);
     }
 }
 
@@ -304,7 +311,7 @@ static void options(int argc, char **argv)
         const char *name;
         int *value;
     } numbers[] = {{"--layers", &layers}, {"--experts", &experts}, {"--vocab", &vocab},
-                   {"--batch", &batch},   {"--context", &context}, {"--replays", &replays}};
+                   {"--batch", &batch},   {"--context", &context}, {"--once", &once}};
     for (int i = 2; i + 1 < argc; i += 2) {
         bool known = !strcmp(argv[i], "--json");
         if (known && !(json = fopen(argv[i + 1], "w")))
@@ -317,8 +324,7 @@ static void options(int argc, char **argv)
         if (!known)
             die("%s: no such option", argv[i]);
     }
-    if (layers < 4 || experts < USED || vocab < 2 * TOP || batch < 1 || context < batch ||
-        replays < 1)
+    if (layers < 4 || experts < USED || vocab < 2 * TOP || batch < 1 || context < batch)
         die("at least 4 layers, %d experts, a context of a batch", USED);
 }
 
@@ -371,7 +377,7 @@ int main(int argc, char **argv)
 {
     if (argc < 2)
         die("usage: bench_gpu PLUGIN [--layers N] [--experts N] [--vocab N] [--batch N] "
-            "[--context N] [--replays N] [--json FILE]");
+            "[--context N] [--once 1] [--json FILE]");
     options(argc, argv);
     open_plugin(argv[1]);
     double begin = now();

@@ -36,7 +36,7 @@ static struct card card_of(const char *plugin, int tokens)
     struct card card = {.tokens = tokens};
     struct lade_device_config cfg = {0};
     struct lade_device_memory memory;
-    struct lade_device *dev;
+    struct lade_device *dev = NULL;
     snprintf(card.plugin, sizeof card.plugin, "%s", test_plugin_path(plugin));
     const struct lade_ops *ops = lade_plugin_open(card.plugin, err);
     if (!ops || ops->open(&dev, &cfg, err) || ops->memory(dev, &memory, err))
