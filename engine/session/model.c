@@ -179,7 +179,6 @@ int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, 
     if (!m)
         return lade_fail(err, "%s: out of memory; close other programs", opt->model);
     if (lade_catalog_open(&m->cat, opt->model, err) ||
-        lade_tokenizer_open(&m->tok, opt->model, err) ||
         lade_chat_detect(&m->family, NULL, opt->model, err) || check_options(m, opt, err))
         return -1;
     take_sampling(&m->cat->generation, m->family);
@@ -198,15 +197,7 @@ int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, 
                                        .cache_dir = opt->cache_dir,
                                        .io = opt->io,
                                        .devices = &m->devices};
-    if (lade_tiers_open(&m->tiers, &config, err))
-        return -1;
-    int size = lade_tokenizer_size(m->tok);
-    if (size > m->cat->shape.vocab)
-        return lade_fail(err,
-                         "%s/tokenizer.json: has %d tokens but the model's vocab_size is %d; use "
-                         "the tokenizer of this model",
-                         opt->model, size, m->cat->shape.vocab);
-    return 0;
+    return lade_tiers_open(&m->tiers, &config, err);
 }
 
 /* ---- a change of strategy ---- */
@@ -276,10 +267,24 @@ int lade_model_change(struct lade_model *m, struct lade_session *s, const struct
     return 0;
 }
 
+static int open_tokenizer(struct lade_model *m, char *err)
+{
+    const char *path = m->cat->path;
+    if (lade_tokenizer_open(&m->tok, path, err))
+        return -1;
+    int size = lade_tokenizer_size(m->tok);
+    if (size > m->cat->shape.vocab)
+        return lade_fail(err,
+                         "%s/tokenizer.json: has %d tokens but the model's vocab_size is %d; use "
+                         "the tokenizer of this model",
+                         path, size, m->cat->shape.vocab);
+    return 0;
+}
+
 int lade_model_load(struct lade_model *m, lade_load_fn *progress, void *user,
                     const atomic_bool *cancel, char *err)
 {
-    if (lade_tiers_load(m->tiers, progress, user, cancel, err) ||
+    if (lade_tiers_load(m->tiers, progress, user, cancel, err) || open_tokenizer(m, err) ||
         lade_tiers_wait(m->tiers, false, err))
         return -1;
     return lade_weights_bind(&m->weights, m->cat, m->tiers, err);
@@ -355,7 +360,7 @@ int lade_model_cards(const struct lade_model *m, struct lade_card_memory out[LAD
         if (p->ops->memory(p->dev, &now, NULL))
             now = (struct lade_device_memory){0};
         out[i] = (struct lade_card_memory){p->gpu,   p->first, p->end - p->first, now.total,
-                                           now.free, now.used, now.peak, now.fixed};
+                                           now.free, now.used, now.peak,          now.fixed};
     }
     return n;
 }

@@ -19,17 +19,17 @@ struct lade_model {
     int context, batch;
     enum lade_type cache_type;
     char device[128];
-    struct lade_plan plan; /* none (n = 0) where the options had a placement */
-    struct lade_placement place;     /* the plan's */
+    struct lade_plan plan;          /* none (n = 0) where the options had a placement */
+    struct lade_placement place;    /* the plan's */
     uint64_t ram_room;              /* what experts have of it now: less where others need memory */
     uint64_t vram_room[LADE_CARDS]; /* the same of each card */
-    uint64_t expert_bytes;           /* all of them */
+    uint64_t expert_bytes;          /* all of them */
     uint64_t card_bytes[LADE_CARDS]; /* all of each card's layers */
 };
 
 /* The two halves of lade_model_open, so that the engine can tell the screen what is to be loaded
- * before it loads: headers and tokenizer first, then weights, of which the second waits only for
- * the base: experts arrive in the background. After a failure of either the model must be
+ * before it loads: headers first, then weights, and the tokenizer while they are read; the second
+ * waits only for the base: experts arrive in the background. After a failure of either the model must be
  * closed. */
 int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, char *err);
 int lade_model_load(struct lade_model *m, lade_load_fn *progress, void *user,
