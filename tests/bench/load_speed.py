@@ -4,7 +4,7 @@
     load_speed.py LADE MODEL [--rounds N]
 
 In turn: all files of the model read past the page cache, front to back, 4 MiB at a time, eight in
-flight, into memory that is used again; and the model loaded into RAM, with its files out of the page
+flight, into huge pages that are used again; and the model loaded into RAM, with its files out of the page
 cache. The model must fit into RAM as a whole. Before each load as much memory as it will take is
 touched and given back, because on a virtual machine the first touch of memory may have to wait for
 the hypervisor; its speed, the first time and again, is printed. The exit status is 1 where the
@@ -56,7 +56,8 @@ def read_all(files):
     done, lock, todo = [0], threading.Lock(), iter(blocks)
 
     def work():
-        buffer = mmap.mmap(-1, BLOCK)
+        buffer = mmap.mmap(-1, BLOCK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        buffer.madvise(mmap.MADV_HUGEPAGE)
         while True:
             with lock:
                 path, at = next(todo, (None, 0))
