@@ -188,7 +188,8 @@ enum lade_event_kind {
     LADE_EV_SHARD,     /* progress of one shard */
     LADE_EV_USABLE,    /* asks are answered from now on, while the load goes on; seconds */
     LADE_EV_READY,     /* the load is over; seconds. text: NULL, or why it ended early (what is not
-                          home is then read when it is needed) */
+                          home is then read when it is needed). Once more for each load after a
+                          change of strategy that ends early */
     LADE_EV_STRATEGY,  /* lade_engine_strategy took effect (text NULL) or failed (text: the line) */
     LADE_EV_MEMORY,    /* experts gave memory to other programs, or have it back; text: the line */
     LADE_EV_PREFILL,   /* progress of a prompt: done, total tokens */

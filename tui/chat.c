@@ -318,7 +318,9 @@ static void usable_event(struct chat *c, const struct lade_event *ev)
 /* Where a conversation runs already the board's line is greeting enough. */
 static void ready_event(struct chat *c, const struct lade_event *ev)
 {
-    bool again = c->ready; /* after a change of strategy */
+    bool again = c->ready; /* a load after a change of strategy has failed */
+    if (ev->text)
+        chat_say(c, ENTRY_ERROR, "%s", ev->text);
     c->ready = c->usable = true;
     c->have_info = lade_engine_info(c->engine, &c->info);
     board_ready(&c->board, ev->seconds);

@@ -237,6 +237,7 @@ static int move_cache(const struct lade_state *st, const struct lade_shape *s,
         return -1;
     if (copy_cache(st, s, to, there, from, *cache, err) || sync_part(from->part, err) ||
         sync_part(to->part, err)) {
+        sync_part(to->part, NULL); /* what was copied before that may be on its way */
         lade_part_free(to->part, there, to->in_ram);
         return -1;
     }
@@ -268,6 +269,8 @@ static int move_recurrent(struct lade_state *st, const struct lade_shape *s,
         }
         if (!rc)
             rc = lade_devices_sync(to, err);
+        else
+            lade_devices_sync(to, NULL); /* what was copied before that may be on its way */
         free_recurrent(rc ? &next : st);
     }
     for (int i = 0; i < s->layers && !rc; i++) {

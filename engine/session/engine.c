@@ -123,10 +123,12 @@ void lade_worker_publish(struct lade_engine *e)
 static void announce_ready(struct lade_engine *e)
 {
     e->stats.loading = false;
-    if (e->ready)
-        return; /* a load after a change of strategy */
+    bool again = e->ready; /* a load after a change of strategy, of which only failures are news */
+    if (again && !e->load_error[0])
+        return;
     e->ready = true;
-    e->stats.load_s = lade_now() - e->load_started;
+    if (!again)
+        e->stats.load_s = lade_now() - e->load_started;
     struct lade_event ev = {.kind = LADE_EV_READY,
                             .seconds = e->stats.load_s,
                             .text = e->load_error[0] ? strdup(e->load_error) : NULL};

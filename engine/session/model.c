@@ -97,12 +97,13 @@ int lade_model_resize(struct lade_model *m, uint64_t ram, const uint64_t *vram, 
     /* All of them is what the placement says, however it says so. */
     for (int i = 0; i < p->n_cards; i++)
         bytes[i] = vram[i] < lade_model_planned(m, i) ? vram[i] : p->card[i].experts;
-    int rc = lade_tiers_resize(m->tiers, ram < lade_model_planned(m, -1) ? ram : p->ram_experts,
-                               bytes, err);
+    if (lade_tiers_resize(m->tiers, ram < lade_model_planned(m, -1) ? ram : p->ram_experts, bytes,
+                          err))
+        return -1;
     m->ram_room = ram;
     for (int i = 0; i < p->n_cards; i++)
         m->vram_room[i] = vram[i];
-    return rc;
+    return 0;
 }
 
 /* The context and the batch that the caches and buffers are made for. */
@@ -222,6 +223,22 @@ static int move_base(struct lade_model *m, struct lade_session *s, const struct 
     return follow(m, s, err);
 }
 
+/* Back to where everything was, which had room there. If others have taken VRAM meanwhile, with less. */
+static void go_back(struct lade_model *m, struct lade_session *s, const struct lade_placement *from,
+                    const struct lade_devices *was)
+{
+    struct lade_placement back = *from;
+    if (s)
+        lade_session_leave(s);
+    move_base(m, s, &back, was, NULL);
+    while (lade_tiers_move_experts(m->tiers, &back, NULL) && lade_vram_experts(&back)) {
+        for (int i = 0; i < back.n_cards; i++)
+            back.card[i].experts /= 2;
+        move_base(m, NULL, &back, was, NULL);
+    }
+    take_rooms(m);
+}
+
 int lade_model_move(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,
                     const struct lade_placement *to, char *err)
 {
@@ -235,21 +252,15 @@ int lade_model_move(struct lade_model *m, struct lade_session *s, const struct l
         return -1;
     if (s)
         lade_session_leave(s);
-    int rc = move_base(m, s, to, &next, err);
-    if (rc) { /* back: what was there before has room there */
-        if (s)
-            lade_session_leave(s);
-        move_base(m, s, &from, &was, NULL);
-        lade_tiers_move_experts(m->tiers, &from, NULL);
-        take_rooms(m);
+    if (move_base(m, s, to, &next, err) || lade_tiers_move_experts(m->tiers, to, err)) {
+        go_back(m, s, &from, &was);
         lade_devices_leave(&next, &was);
         return -1;
     }
-    rc = lade_tiers_move_experts(m->tiers, to, err);
     take_rooms(m);
     lade_devices_leave(&was, &next);
     name_device(m);
-    return rc;
+    return 0;
 }
 
 int lade_model_change(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,

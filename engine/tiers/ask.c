@@ -46,6 +46,9 @@ void lade_tiers_begin(struct lade_tiers *t, int tokens, const atomic_bool *cance
 
 void lade_tiers_end(struct lade_tiers *t)
 {
+    /* The load needs the slots that copies have read, and nobody may come to give them up for it. */
+    for (struct lade_vram *v = lade_vram_passing(t); v && !lade_vram_reap(t, v, true, NULL);)
+        v = lade_vram_passing(t);
     pthread_mutex_lock(&t->lock);
     t->traffic.tokens += (uint64_t)t->ask.tokens;
     t->traffic.wait_s += t->ask.wait_s;
@@ -189,6 +192,16 @@ void lade_ask_failed(struct lade_tiers *t, int e, const char *err)
     }
 }
 
+void lade_ask_lost(struct lade_tiers *t)
+{
+    struct lade_ask *a = &t->ask;
+    for (int i = a->wave_first; i < a->next; i++) {
+        struct lade_want *w = &a->wants[i];
+        if (w->vslot >= 0 && a->vram->cache.slot_of[w->expert] != w->vslot)
+            w->vslot = -1;
+    }
+}
+
 /* ---- waves ----------------------------------------------------------------------------------- */
 
 /* Gives back the slots of wants [from, to). */
@@ -219,7 +232,8 @@ static int mark_used(struct lade_tiers *t, char *err)
     if (a->vram->part.ops->mark(a->vram->part.dev, &done, err))
         return -1;
     for (int i = a->wave_first; i < a->next; i++)
-        a->vram->used[a->wants[i].vslot] = done;
+        if (a->wants[i].vslot >= 0)
+            a->vram->used[a->wants[i].vslot] = done;
     return 0;
 }
 

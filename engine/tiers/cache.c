@@ -223,6 +223,12 @@ void lade_cache_failed(struct lade_cache *c, int slot)
     release(c, slot);
 }
 
+void lade_cache_lost(struct lade_cache *c, int slot)
+{
+    c->pins[slot] = 0;
+    lade_cache_evict(c, slot);
+}
+
 void lade_cache_pin(struct lade_cache *c, int slot)
 {
     if (c->pins[slot]++ == 0 && c->heap_at[slot] >= 0)

@@ -66,6 +66,9 @@ int lade_cache_take(struct lade_cache *c, int expert, enum lade_take how);
 void lade_cache_filled(struct lade_cache *c, int slot);
 void lade_cache_failed(struct lade_cache *c, int slot);
 
+/* The bytes of a slot that is HERE are not there after all: frees it, whoever has pinned it. */
+void lade_cache_lost(struct lade_cache *c, int slot);
+
 void lade_cache_pin(struct lade_cache *c, int slot);
 void lade_cache_unpin(struct lade_cache *c, int slot);
 

@@ -29,25 +29,30 @@ static void move_expert(void *user, int from, int to)
         m->failed = true;
 }
 
-void lade_set_rooms(struct lade_tiers *t, struct lade_cache *c, struct lade_store *s,
-                    const int *room)
+/* Gives a cache and its store these rooms. Fails where there is memory for less, which they have then. */
+static int set_rooms(struct lade_tiers *t, struct lade_cache *c, struct lade_store *s,
+                     const int *room, char *err)
 {
     struct moving m = {.store = s};
+    int failed = 0;
     for (int i = 0; i < t->kinds.n; i++) {
         int reached = lade_cache_resize(c, i, room[i], move_expert, &m);
         if (s->where == LADE_STORE_VRAM)
             s->ops->sync(s->dev, NULL); /* free() does not wait for the copies */
-        if (lade_store_resize(s, i, reached, NULL))
-            lade_cache_resize(c, i, lade_store_reached(s, i), move_expert, &m);
+        if (!lade_store_resize(s, i, reached, failed ? NULL : err))
+            continue;
+        lade_cache_resize(c, i, lade_store_reached(s, i), move_expert, &m);
+        failed = -1;
     }
+    return failed;
 }
 
-static void set_budget(struct lade_tiers *t, struct lade_cache *c, struct lade_store *s,
-                       uint64_t budget)
+static int set_budget(struct lade_tiers *t, struct lade_cache *c, struct lade_store *s,
+                      uint64_t budget, char *err)
 {
     int room[LADE_MAX_KINDS];
     lade_store_fit(s, budget, room);
-    lade_set_rooms(t, c, s, room);
+    return set_rooms(t, c, s, room, err);
 }
 
 /* Like set_budget, but only downwards or only upwards. */
@@ -58,7 +63,7 @@ static void shrink(struct lade_tiers *t, struct lade_cache *c, struct lade_store
     lade_store_fit(s, budget, room);
     for (int i = 0; i < t->kinds.n; i++)
         room[i] = room[i] < c->kind[i].room ? room[i] : c->kind[i].room;
-    lade_set_rooms(t, c, s, room);
+    set_rooms(t, c, s, room, NULL);
 }
 
 static void grow(struct lade_tiers *t, struct lade_cache *c, struct lade_store *s, uint64_t budget)
@@ -67,7 +72,7 @@ static void grow(struct lade_tiers *t, struct lade_cache *c, struct lade_store *
     lade_store_fit(s, budget, room);
     for (int i = 0; i < t->kinds.n; i++)
         room[i] = room[i] > c->kind[i].room ? room[i] : c->kind[i].room;
-    lade_set_rooms(t, c, s, room);
+    set_rooms(t, c, s, room, NULL);
 }
 
 /* ---- experts from memory to memory ----------------------------------------------------------- */
@@ -185,8 +190,10 @@ static int base_to_ram(struct lade_tiers *t, char *err)
         const struct lade_device_part *p = &lade_vram_of_piece(t, i)->part;
         if (t->cat->pieces[i].kind != LADE_PIECE_EXPERT &&
             p->ops->download(p->dev, t->base + t->base_at[i], t->vram_base[i],
-                             t->cat->pieces[i].bytes, err))
+                             t->cat->pieces[i].bytes, err)) {
+            madvise(t->base, t->base_bytes, MADV_DONTNEED);
             return -1;
+        }
     }
     lade_vram_close_base(t);
     return 0;
@@ -315,7 +322,8 @@ static int move_base(struct lade_tiers *t, const struct lade_placement *to,
     if (stand_still(t, err) || (opened && lade_vram_open(t, to, devices, err)))
         return -1;
     make_room(t, to);
-    if (to->base == t->place.base)
+    /* Not where the placement says: a step that is taken back has moved it already. */
+    if ((to->base == LADE_VRAM) == (t->vram_base != NULL))
         return 0;
     return to->base == LADE_VRAM ? base_to_vram(t, err) : base_to_ram(t, err);
 }
@@ -332,6 +340,12 @@ int lade_tiers_move_base(struct lade_tiers *t, const struct lade_placement *to,
     return -1;
 }
 
+/* The first of some failures is told. */
+static void note(bool *failed, int rc)
+{
+    *failed = *failed || rc;
+}
+
 int lade_tiers_move_experts(struct lade_tiers *t, const struct lade_placement *to, char *err)
 {
     int all[LADE_MAX_KINDS] = {0};
@@ -339,14 +353,15 @@ int lade_tiers_move_experts(struct lade_tiers *t, const struct lade_placement *t
     t->version++;
     for (int i = 0; i < to->n_cards; i++) {
         struct lade_vram *v = &t->vram[i];
-        failed = failed || convert_vram(t, v, to, err);
-        set_budget(t, &v->cache, &v->store, lade_vram_budget(t, v, to));
+        note(&failed, convert_vram(t, v, to, failed ? NULL : err));
+        note(&failed, set_budget(t, &v->cache, &v->store, lade_vram_budget(t, v, to),
+                                 failed ? NULL : err));
     }
     if (to->n_cards)
         fill_vram(t, to);
     shrink(t, &t->ram, &t->store, to->ram_experts);
-    failed = failed || convert_ram(t, to, err);
-    set_budget(t, &t->ram, &t->store, to->ram_experts);
+    note(&failed, convert_ram(t, to, failed ? NULL : err));
+    note(&failed, set_budget(t, &t->ram, &t->store, to->ram_experts, failed ? NULL : err));
     if (t->n_vram && !to->n_cards) {
         for (int i = 0; i < t->n_vram; i++)
             save_from_vram(t, &t->vram[i], all);
@@ -361,11 +376,16 @@ int lade_tiers_move_experts(struct lade_tiers *t, const struct lade_placement *t
 int lade_tiers_resize(struct lade_tiers *t, uint64_t ram_experts, const uint64_t *vram_experts,
                       char *err)
 {
-    struct lade_placement to = t->place;
+    const struct lade_placement was = t->place;
+    struct lade_placement to = was;
     to.ram_experts = ram_experts;
     for (int i = 0; i < to.n_cards; i++)
         to.card[i].experts = vram_experts[i];
-    return lade_tiers_move_base(t, &to, NULL, err) || lade_tiers_move_experts(t, &to, err) ? -1 : 0;
+    if (!lade_tiers_move_base(t, &to, NULL, err) && !lade_tiers_move_experts(t, &to, err))
+        return 0;
+    if (!lade_tiers_move_base(t, &was, NULL, NULL))
+        lade_tiers_move_experts(t, &was, NULL);
+    return -1;
 }
 
 uint64_t lade_tiers_version(const struct lade_tiers *t)

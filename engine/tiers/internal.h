@@ -131,6 +131,8 @@ void lade_ask_close(struct lade_tiers *t);
 bool lade_ask_pick(struct lade_tiers *t, struct lade_job *job);
 /* Under the lock: expert e could not be read; its slot is gone. */
 void lade_ask_failed(struct lade_tiers *t, int e, const char *err);
+/* Under the lock: slots of VRAM that the last wave had are other experts' or free now. */
+void lade_ask_lost(struct lade_tiers *t);
 
 /* ---- GPUs (vram.c) ---- */
 
@@ -193,12 +195,6 @@ int lade_vram_carry(struct lade_tiers *t, struct lade_vram *v, int n, char *err)
 int lade_vram_reap(struct lade_tiers *t, struct lade_vram *v, bool wait, char *err);
 /* A card that copies are on their way to; NULL: there is none. */
 struct lade_vram *lade_vram_passing(struct lade_tiers *t);
-
-/* ---- other homes (change.c) ---- */
-
-/* Gives a cache and its store these rooms, or as much as there is memory for. */
-void lade_set_rooms(struct lade_tiers *t, struct lade_cache *c, struct lade_store *s,
-                    const int *room);
 
 /* ---- all of it ---- */
 

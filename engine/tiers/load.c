@@ -142,6 +142,15 @@ static bool is_home(struct lade_tiers *t, int e)
            (!(homes & LADE_HOME_VRAM) || lade_vslot(t, e) >= 0);
 }
 
+/* Of one that is home: whether its bytes are there. */
+static bool has_come(struct lade_tiers *t, int e)
+{
+    int slot = t->ram.slot_of[e], vslot = lade_vslot(t, e);
+    uint8_t homes = t->load.homes[e];
+    return (!(homes & LADE_HOME_RAM) || t->ram.state[slot] == LADE_SLOT_HERE) &&
+           (!(homes & LADE_HOME_VRAM) || lade_vram_of(t, e)->cache.state[vslot] == LADE_SLOT_HERE);
+}
+
 /* Gives the first of the candidates, which are in order of heat, a home in one memory, as many as
  * have room there beside those that are in it already. Only experts of layers [first, end). */
 static void choose_home(struct lade_tiers *t, const struct candidate *c,
@@ -275,9 +284,12 @@ static bool pick_experts(struct lade_tiers *t, struct lade_job *job)
         int e = l->order[l->next_expert];
         uint64_t more = t->cat->pieces[lade_expert_piece(t, e)].source_bytes;
         if (!l->planned[e])
-            continue; /* it came on demand */
-        if (is_home(t, e))
-            continue; /* it is on its way */
+            continue;        /* it came on demand */
+        if (is_home(t, e)) { /* on its way, or a layer has had it carried there */
+            if (has_come(t, e))
+                lade_load_count_expert(t, e);
+            continue;
+        }
         if (job->n && (bytes + more > JOB || bytes + more > t->stage_limit))
             break;
         int taken = take_slots(t, e, job);
@@ -356,6 +368,8 @@ void lade_load_check_end(struct lade_tiers *t)
     struct lade_load *l = &t->load;
     bool all = l->next_base == l->n_base && l->next_expert == l->n_order && !l->n_planned;
     l->ended = !l->flying && (all || l->failed);
+    if (l->ended)
+        pthread_cond_broadcast(&t->ready);
 }
 
 void lade_load_report(struct lade_tiers *t)

@@ -277,6 +277,8 @@ void lade_store_move(struct lade_store *s, struct lade_store *to, int *room)
                 break;
         room[i] = done;
     }
+    if (s->where == LADE_STORE_VRAM)
+        s->ops->sync(s->dev, NULL); /* of a move that stopped in the middle, copies may be queued */
     lade_store_close(s);
     *s = *to;
     *to = (struct lade_store){0};

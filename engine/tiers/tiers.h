@@ -55,8 +55,8 @@ int lade_tiers_wait(struct lade_tiers *t, bool all, char *err);
 /* ---- other homes, between forward passes, once the base is home ---- */
 
 /* Changes how many bytes of experts RAM and each card hold (vram_experts[i]: the placement's card i).
- * The hottest stay; what gets room is loaded in the background. Where there is no memory for more,
- * what there is will do. After a failure nothing is lost, but the load does not go on. */
+ * The hottest stay; what gets room is loaded in the background. Fails where there is no memory for
+ * more: then they have as much as before. */
 int lade_tiers_resize(struct lade_tiers *t, uint64_t ram_experts, const uint64_t *vram_experts,
                       char *err);
 
@@ -67,7 +67,8 @@ int lade_tiers_resize(struct lade_tiers *t, uint64_t ram_experts, const uint64_t
  *
  * What experts are in memory stay there as far as the new placement has room; the rest is loaded
  * in the background. Where the first step fails everything is as it was, but that fewer experts may
- * be in memory. The second fails as lade_tiers_resize. */
+ * be in memory. The second fails where there is no memory for all that `to` says, and what there is
+ * will do until both steps are taken back to the placement that was. */
 int lade_tiers_move_base(struct lade_tiers *t, const struct lade_placement *to,
                          const struct lade_devices *devices, char *err);
 int lade_tiers_move_experts(struct lade_tiers *t, const struct lade_placement *to, char *err);

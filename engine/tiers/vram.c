@@ -200,6 +200,18 @@ static struct lade_passing *add_passing(struct lade_vram *v, char *err)
     return &v->passing[v->n_passing];
 }
 
+/* The bytes of the carried from number `from` on never came: their slots are free again. */
+static void drop_carried(struct lade_tiers *t, struct lade_vram *v, int from, int n)
+{
+    pthread_mutex_lock(&t->lock);
+    for (int i = from; i < n; i++) {
+        lade_cache_unpin(&t->ram, v->carried[i].slot);
+        lade_cache_lost(&v->cache, v->carried[i].vslot);
+    }
+    lade_ask_lost(t);
+    pthread_mutex_unlock(&t->lock);
+}
+
 int lade_vram_carry(struct lade_tiers *t, struct lade_vram *v, int n, char *err)
 {
     const struct lade_device_part *part = n ? &v->part : NULL;
@@ -210,8 +222,11 @@ int lade_vram_carry(struct lade_tiers *t, struct lade_vram *v, int n, char *err)
         if (!p ||
             part->ops->upload_async(part->dev, lade_store_slot(&v->store, c->vslot),
                                     lade_store_slot(&t->store, c->slot),
-                                    lade_expert_bytes(t, c->expert), v->used[c->vslot], &last, err))
+                                    lade_expert_bytes(t, c->expert), v->used[c->vslot], &last,
+                                    err)) {
+            drop_carried(t, v, i, n);
             return -1;
+        }
         *p = (struct lade_passing){c->slot, last};
         v->n_passing++;
     }

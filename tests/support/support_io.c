@@ -1,6 +1,7 @@
 #include "tests/support/support_io.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t opened = PTHREAD_COND_INITIALIZER;
 static support_held_fn *held_by; /* NULL: the gate is open */
 static atomic_bool drive_gone;
+static atomic_long reads_left = LONG_MAX;
 
 /* A queue, used by one thread. */
 struct gated {
@@ -70,7 +72,7 @@ static struct lade_read *gated_wait(struct lade_io *io)
     }
     g->flying--;
     struct lade_read *r = lade_io_threads.wait(g->inner);
-    if (atomic_load(&drive_gone))
+    if (atomic_fetch_sub(&reads_left, 1) <= 0 || atomic_load(&drive_gone))
         r->got = -EIO;
     return r;
 }
@@ -96,4 +98,9 @@ void support_gate_open(void)
 void support_drive_gone(bool gone)
 {
     atomic_store(&drive_gone, gone);
+}
+
+void support_drive_ends_after(long reads)
+{
+    atomic_store(&reads_left, reads);
 }

@@ -58,6 +58,8 @@ int sim_copy(struct lade_device *dev, void *dst, const void *src, size_t bytes, 
 {
     if (sim_enter(dev, err))
         return -1;
+    if (sim_fails(err))
+        return sim_leave(dev, -1);
     return sim_leave(dev, between(dev, "copy", run_copy, dst, src, bytes, err));
 }
 
@@ -97,7 +99,7 @@ static int upload(struct lade_device *dev, void *dst, const void *host, size_t b
 
 int sim_upload(struct lade_device *dev, void *dst, const void *host, size_t bytes, char *err)
 {
-    if (sim_enter_plain(dev, err))
+    if (sim_enter_counted(dev, err))
         return -1;
     return sim_leave(dev, upload(dev, dst, host, bytes, err));
 }
@@ -121,7 +123,7 @@ static int download(struct lade_device *dev, void *host, const void *src, size_t
 
 int sim_download(struct lade_device *dev, void *host, const void *src, size_t bytes, char *err)
 {
-    if (sim_enter_plain(dev, err))
+    if (sim_enter_counted(dev, err))
         return -1;
     return sim_leave(dev, download(dev, host, src, bytes, err));
 }
@@ -157,7 +159,7 @@ static int beside(struct lade_device *dev, int queue, void *dev_addr, void *host
 int sim_upload_async(struct lade_device *dev, void *dst, const void *host, size_t bytes,
                      lade_fence after, lade_fence *fence, char *err)
 {
-    if (sim_enter_plain(dev, err))
+    if (sim_enter_counted(dev, err))
         return -1;
     return sim_leave(dev, beside(dev, SIM_UP, dst, (void *)host, bytes, after, fence, err));
 }
@@ -165,7 +167,7 @@ int sim_upload_async(struct lade_device *dev, void *dst, const void *host, size_
 int sim_download_async(struct lade_device *dev, void *host, const void *src, size_t bytes,
                        lade_fence after, lade_fence *fence, char *err)
 {
-    if (sim_enter_plain(dev, err))
+    if (sim_enter_counted(dev, err))
         return -1;
     return sim_leave(dev, beside(dev, SIM_DOWN, (void *)src, host, bytes, after, fence, err));
 }

@@ -86,6 +86,8 @@ static int open_device(struct lade_device **out, const struct lade_device_config
     if (cfg->gpu < 0 || cfg->gpu >= lade_sim.devices)
         return lade_fail(err, "sim: there is no GPU %d, this machine has %d; use one below that",
                          cfg->gpu, lade_sim.devices);
+    if (sim_fails(err))
+        return -1;
     struct lade_device *dev = calloc(1, sizeof *dev);
     if (!dev)
         return lade_fail(err, "sim: out of memory; close other programs");
@@ -140,7 +142,7 @@ static size_t workspace(const struct lade_limits *l)
 
 static int prepare(struct lade_device *dev, const struct lade_limits *limits, char *err)
 {
-    if (sim_enter_plain(dev, err))
+    if (sim_enter_counted(dev, err))
         return -1;
     sim_give(dev, dev->workspace);
     dev->workspace = 0;

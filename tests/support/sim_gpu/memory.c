@@ -179,7 +179,7 @@ static int alloc(struct lade_device *dev, void **addr, size_t bytes, char *err)
 int sim_alloc(struct lade_device *dev, void **addr, size_t bytes, char *err)
 {
     *addr = NULL;
-    if (sim_enter_plain(dev, err))
+    if (sim_enter_counted(dev, err))
         return -1;
     lade_sim.allocations++;
     return sim_leave(dev, alloc(dev, addr, bytes, err));
@@ -188,7 +188,7 @@ int sim_alloc(struct lade_device *dev, void **addr, size_t bytes, char *err)
 int sim_host_alloc(struct lade_device *dev, void **host, size_t bytes, char *err)
 {
     *host = NULL;
-    if (sim_enter_plain(dev, err))
+    if (sim_enter_counted(dev, err))
         return -1;
     lade_sim.allocations++;
     return sim_leave(dev, add_block(dev, bytes, true, host, err));

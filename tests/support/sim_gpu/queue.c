@@ -39,6 +39,21 @@ int sim_enter_plain(struct lade_device *dev, char *err)
                                          "recording; fix the caller"));
 }
 
+bool sim_fails(char *err)
+{
+    if (atomic_fetch_sub(&lade_sim.fail_call, 1) != 1)
+        return false;
+    lade_set_error(err, "sim: this call fails, as a test has asked; call again");
+    return true;
+}
+
+int sim_enter_counted(struct lade_device *dev, char *err)
+{
+    if (sim_enter_plain(dev, err))
+        return -1;
+    return sim_fails(err) ? sim_leave(dev, -1) : 0;
+}
+
 /* ---- commands ---- */
 
 struct sim_command *sim_command(const char *what, sim_run *run, char *err)

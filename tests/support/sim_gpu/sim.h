@@ -162,6 +162,10 @@ int sim_enter(struct lade_device *dev, char *err);
 int sim_leave(struct lade_device *dev, int result);
 /* The same for functions that recordings cannot hold. */
 int sim_enter_plain(struct lade_device *dev, char *err);
+/* The same for those of them that lade_sim.fail_call counts. */
+int sim_enter_counted(struct lade_device *dev, char *err);
+/* Whether this is the call that lade_sim.fail_call says. */
+bool sim_fails(char *err);
 
 /* A new command, to be given to sim_put or sim_drop. NULL with err filled. */
 struct sim_command *sim_command(const char *what, sim_run *run, char *err);

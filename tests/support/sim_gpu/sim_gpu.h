@@ -12,7 +12,8 @@
  *   how long is counted in virtual seconds, nothing sleeps.
  *
  * Errors are those of the ops; what free() finds ends the program. Tests reach the knobs by
- * dlsym("lade_sim") in the object that they have loaded; set them while no device is open. */
+ * dlsym("lade_sim") in the object that they have loaded; set them while no device is open (fail_call:
+ * any time). */
 #ifndef LADE_TESTS_SIM_GPU_H
 #define LADE_TESTS_SIM_GPU_H
 
@@ -28,6 +29,8 @@ struct lade_sim {
     double launch;                 /* seconds that each op costs beside its bytes */
     uint64_t lost_after;           /* queued commands until a device is lost; 0 = never */
     int lost_gpu;                  /* number of that device */
+    _Atomic int64_t fail_call;     /* which call that takes memory or copies, counted from here,
+                                      fails, once; counts down, 0 and less: none */
     /* counted since the program began */
     unsigned long allocations; /* alloc() and host_alloc() */
     uint64_t ops, uploads, downloads, replays, tables;
