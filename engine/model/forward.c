@@ -114,8 +114,10 @@ int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
         failed = ops->upload(f->dev, f->inv_freq, freq, bytes, err);
     }
     free(freq);
-    if (failed)
+    if (failed) {
+        ops->sync(f->dev, NULL); /* the first may be on its way */
         lade_forward_close(f);
+    }
     return failed;
 }
 

@@ -16,12 +16,14 @@ int lade_pipeline_open(struct lade_pipeline *p, const struct lade_catalog *cat,
     *p = (struct lade_pipeline){.devices = devices, .tiers = tiers, .batch = batch};
     for (int i = 0; i < devices->n; i++) {
         if (lade_forward_open(&p->part[i], cat, weights, tiers, devices, i, batch, in_ram, err)) {
+            lade_devices_sync(devices, NULL); /* what was queued to those before */
             lade_pipeline_close(p);
             return -1;
         }
         p->n++;
         if (i && lade_part_alloc(&devices->part[i], (void **)&p->rows[i], row_bytes(p, batch), true,
                                  err)) {
+            lade_devices_sync(devices, NULL);
             lade_pipeline_close(p);
             return -1;
         }

@@ -186,7 +186,7 @@ static int evaluate(struct lade_session *s, const int32_t *ids, int n, const ato
     s->has_logits = false;
     if (!lade_pipeline_run(&s->pipeline, &s->state, ids, n, cancel, err))
         return 0;
-    s->forward.ops->sync(s->forward.dev, NULL); /* what was queued before the failure */
+    lade_devices_sync(&s->model->devices, NULL); /* what was queued before the failure */
     if (s->state.recurrent_bytes && restore(s, NULL))
         lade_session_reset(s);
     return -1;

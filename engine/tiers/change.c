@@ -15,7 +15,7 @@
 
 struct moving {
     const struct lade_store *store;
-    bool failed; /* the GPU does not answer any more: every later call will say so */
+    bool failed; /* a slot does not have the bytes that it should */
 };
 
 static void move_expert(void *user, int from, int to)
@@ -29,6 +29,14 @@ static void move_expert(void *user, int from, int to)
         m->failed = true;
 }
 
+/* Where a move within a cache has failed, all of that kind is read again. */
+static void forget(struct lade_cache *c, const struct lade_cache_kind *k)
+{
+    for (int slot = k->first; slot < k->first + k->room; slot++)
+        if (c->state[slot] == LADE_SLOT_HERE)
+            lade_cache_evict(c, slot);
+}
+
 /* Gives a cache and its store these rooms. Fails where there is memory for less, which they have then. */
 static int set_rooms(struct lade_tiers *t, struct lade_cache *c, struct lade_store *s,
                      const int *room, char *err)
@@ -39,10 +47,13 @@ static int set_rooms(struct lade_tiers *t, struct lade_cache *c, struct lade_sto
         int reached = lade_cache_resize(c, i, room[i], move_expert, &m);
         if (s->where == LADE_STORE_VRAM)
             s->ops->sync(s->dev, NULL); /* free() does not wait for the copies */
-        if (!lade_store_resize(s, i, reached, failed ? NULL : err))
-            continue;
-        lade_cache_resize(c, i, lade_store_reached(s, i), move_expert, &m);
-        failed = -1;
+        if (lade_store_resize(s, i, reached, failed ? NULL : err)) {
+            lade_cache_resize(c, i, lade_store_reached(s, i), move_expert, &m);
+            failed = -1;
+        }
+        if (m.failed)
+            forget(c, &c->kind[i]);
+        m.failed = false;
     }
     return failed;
 }
