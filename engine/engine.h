@@ -41,6 +41,7 @@ struct lade_options {
     int context;            /* tokens; 0 = the model's own, at most what memory allows */
     const char *isa;        /* "portable", "avx2", ...; NULL = best; for tests and bench */
     int batch;              /* tokens of a prefill batch; 0 = default */
+    bool no_lookahead;      /* never read experts from the drive before they are asked for */
     const char *plugin;     /* path of the GPU plug-in; copied; NULL = no GPU */
     const char *cache_dir;  /* for measured speeds and statistics; copied; NULL = none are kept */
     const struct lade_placement *place; /* for tests and bench: instead of what a plan says */
@@ -86,6 +87,10 @@ struct lade_traffic {
     uint64_t vram_hits, ram_hits, disk_reads;   /* visits, by where the expert was */
     uint64_t vram_bytes, ram_bytes, disk_bytes; /* packed bytes of these experts */
     uint64_t link_bytes;                        /* carried over the link for them */
+    /* experts of disk_reads that were being read before they were asked for, from a guess */
+    uint64_t ahead_right;
+    uint64_t ahead, ahead_wasted, ahead_wasted_bytes; /* guesses read; given up unasked */
+    bool ahead_on; /* at the end of it: experts are read ahead, where there is one to read */
     double wait_s, compute_s; /* waiting for experts; all other time of the forward pass */
 };
 

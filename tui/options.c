@@ -432,6 +432,7 @@ void options_engine(const struct options *o, const char *model, bool exact_defau
         .context = o->context,
         .isa = o->isa,
         .batch = o->batch,
+        .no_lookahead = o->no_lookahead,
         .plugin = plugin_path(o),
         .cache_dir = cache_path(),
     };

@@ -149,6 +149,8 @@ const struct option_row options_rows[] = {
      "tokens a conversation may have; 0 = what model and memory allow", 0, 1e9, 0, 0},
     {"kv-q8", 0, OPTION_FLAG, PLANS, FIELD(kv_q8), NULL,
      "keys and values of a conversation in 8 bits instead of 16; CPU only", 0, 0, 0, 0},
+    {"no-lookahead", 0, OPTION_FLAG, LOADS, FIELD(no_lookahead), NULL,
+     "read experts only when they are needed", 0, 0, 0, 0},
     {"threads", 0, OPTION_INT, PLANS, FIELD(threads), "N", "default: the physical cores", 0, 4096,
      0, 0},
     {"batch", 0, OPTION_INT, PLANS, FIELD(batch), "N", "tokens of a prompt computed at once", 0,

@@ -121,16 +121,35 @@ static int run_wave(struct lade_experts *x, int layer, const struct lade_wave *w
     return rc;
 }
 
+/* ---- the next layer ---------------------------------------------------------------------------- */
+
+/* After this layer has asked: its own reads are on their way meanwhile. */
+static int guess_next(struct lade_experts *x, int layer, const struct lade_router *g, char *err)
+{
+    const struct lade_ops *ops = x->devices->ops;
+    struct lade_device *dev = x->devices->dev;
+    int32_t ids[LADE_GUESSED];
+    int n = g && g->route.k < LADE_GUESSED ? g->route.k : LADE_GUESSED;
+    if (!g || !lade_tiers_looks(x->tiers))
+        return 0;
+    if (ops->router(dev, g, err) ||
+        ops->download(dev, ids, g->route.ids, (size_t)n * sizeof *ids, err))
+        return -1;
+    lade_tiers_guess(x->tiers, layer + 1, ids, n);
+    return 0;
+}
+
 /* ---- CPU alone ------------------------------------------------------------------------------- */
 
-static int run_cpu(struct lade_experts *x, int layer, const struct lade_moe *moe, char *err)
+static int run_cpu(struct lade_experts *x, int layer, const struct lade_moe *moe,
+                   const struct lade_router *guess, char *err)
 {
     const struct lade_devices *d = x->devices;
     struct lade_moe rest = *moe;
     struct lade_wave wave;
-    int rc;
     lade_tiers_ask(x->tiers, layer, moe->ids, moe->n * moe->k);
-    while ((rc = lade_tiers_wave(x->tiers, &wave, err)) > 0) {
+    int rc = guess_next(x, layer, guess, err);
+    while (!rc && (rc = lade_tiers_wave(x->tiers, &wave, err)) > 0) {
         rc = run_wave(x, layer, &wave, &rest, d->cpu, d->cpu_dev, err);
         if (rc)
             break;
@@ -242,7 +261,8 @@ static int run_waves(struct lade_experts *x, int layer, struct lade_moe *gpu,
     return rc;
 }
 
-static int run_gpu(struct lade_experts *x, int layer, const struct lade_moe *moe, char *err)
+static int run_gpu(struct lade_experts *x, int layer, const struct lade_moe *moe,
+                   const struct lade_router *guess, char *err)
 {
     const struct lade_device_part *p = x->part;
     struct lade_moe gpu = *moe, cpu = *moe;
@@ -256,7 +276,8 @@ static int run_gpu(struct lade_experts *x, int layer, const struct lade_moe *moe
     cpu.weights = x->weights;
     cpu.shared = NULL;
     lade_tiers_ask(x->tiers, layer, x->ids, moe->n * moe->k);
-    int rc = run_waves(x, layer, &gpu, &cpu, routed, &joined, err);
+    int rc = guess_next(x, layer, guess, err);
+    rc = rc ? rc : run_waves(x, layer, &gpu, &cpu, routed, &joined, err);
     lade_tiers_done(x->tiers);
     if (!rc &&
         joined) /* the GPU reads what the CPU wrote; nobody writes there before the next layer's
@@ -284,14 +305,15 @@ bool lade_experts_moved(const struct lade_experts *x)
     return x->version != lade_tiers_version(x->tiers);
 }
 
-int lade_experts_run(struct lade_experts *x, int layer, const struct lade_moe *moe, char *err)
+int lade_experts_run(struct lade_experts *x, int layer, const struct lade_moe *moe,
+                     const struct lade_router *guess, char *err)
 {
     if (!x->devices->gpu)
-        return run_cpu(x, layer, moe, err);
+        return run_cpu(x, layer, moe, guess, err);
     if (lade_experts_moved(x))
         forget_tables(x);
     return lade_tiers_settled(x->tiers) ? run_settled(x, layer, moe, err)
-                                        : run_gpu(x, layer, moe, err);
+                                        : run_gpu(x, layer, moe, guess, err);
 }
 
 void lade_experts_count(struct lade_experts *x, int n)

@@ -42,8 +42,12 @@ int lade_experts_open(struct lade_experts *x, const struct lade_catalog *cat,
 void lade_experts_close(struct lade_experts *x);
 
 /* Adds to moe->y what the routed experts of a layer and the shared one give; of `moe` everything is
- * set but the table and its version, and the routes are computed, or queued to be. */
-int lade_experts_run(struct lade_experts *x, int layer, const struct lade_moe *moe, char *err);
+ * set but the table and its version, and the routes are computed, or queued to be. `guess`
+ * (NULL: none) is the next layer's router on this layer's row of x, of one token, to where it does no
+ * harm: it sees there most of what it will see after the next mixer (tests/bench/LEDGER.md), and
+ * what it names may be read ahead. */
+int lade_experts_run(struct lade_experts *x, int layer, const struct lade_moe *moe,
+                     const struct lade_router *guess, char *err);
 
 /* Whether what is in VRAM has moved since the last call of lade_experts_run: no recording that names
  * its addresses is of use any more. */

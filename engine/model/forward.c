@@ -33,7 +33,7 @@ static size_t lay_out(struct lade_forward *f, float *arena, const struct lade_sh
     struct widths w = mixer_widths(s);
     struct lade_forward none = {0};
     struct lade_forward *t = f ? f : &none;
-    float *route_ids, *told; /* floats and ids have the same size */
+    float *route_ids, *guess_ids, *told; /* floats and ids have the same size */
     size_t rows = (size_t)batch;
     struct {
         float **place;
@@ -49,6 +49,8 @@ static size_t lay_out(struct lade_forward *f, float *arena, const struct lade_sh
         {&t->router, rows * (size_t)s->experts},
         {&t->route_weights, rows * (size_t)s->experts_used},
         {&route_ids, rows * (size_t)s->experts_used},
+        {&guess_ids, (size_t)s->experts_used},
+        {&t->guess_weights, (size_t)s->experts_used},
         {&t->logits, (size_t)s->vocab},
         {&t->top, (size_t)2 * LADE_TOPK_MAX},
         {&told, 2},
@@ -63,6 +65,7 @@ static size_t lay_out(struct lade_forward *f, float *arena, const struct lade_sh
     }
     if (f) {
         f->route_ids = (int32_t *)route_ids;
+        f->guess_ids = (int32_t *)guess_ids;
         f->told = (int32_t *)told;
     }
     return total * sizeof(float);
@@ -211,17 +214,41 @@ static int run_delta(struct lade_forward *f, const struct lade_layer *layer,
     return f->ops->matmul(f->dev, &out, 1, n, err);
 }
 
+/* From x to the routes of layer `index`; n, h, add and where the routes go are the caller's. */
+static struct lade_router router_of(const struct lade_forward *f, int index)
+{
+    const struct lade_shape *s = f->shape;
+    const struct lade_layer *layer = &f->weights->layers[index];
+    return (struct lade_router){
+        .dim = s->hidden, .x = f->x, .norm = layer->post_norm, .eps = s->norm_eps,
+        .w = &layer->router, .logits = f->router,
+        .route = {.experts = s->experts, .k = s->experts_used, .renormalize = s->renormalize},
+    };
+}
+
+/* How to guess what layer `index` will ask for, from x before the experts of the layer before it are
+ * added: y is free once it has been added, the logits once the routes are chosen. */
+static struct lade_router guess_of(const struct lade_forward *f, int index)
+{
+    struct lade_router guess = router_of(f, index);
+    guess.n = 1;
+    guess.h = f->y;
+    guess.route.ids = f->guess_ids;
+    guess.route.weights = f->guess_weights;
+    return guess;
+}
+
 /* Adds the mixer's output to x, then the experts'. */
 static int run_experts(struct lade_forward *f, int index, int n, char *err)
 {
     const struct lade_shape *s = f->shape;
     const struct lade_layer *layer = &f->weights->layers[index];
-    struct lade_router router = {
-        .n = n, .dim = s->hidden, .x = f->x, .add = f->y, .norm = layer->post_norm,
-        .eps = s->norm_eps, .h = f->h, .w = &layer->router, .logits = f->router,
-        .route = {.experts = s->experts, .k = s->experts_used, .renormalize = s->renormalize,
-                  .ids = f->route_ids, .weights = f->route_weights},
-    };
+    struct lade_router router = router_of(f, index);
+    router.n = n;
+    router.add = f->y;
+    router.h = f->h;
+    router.route.ids = f->route_ids;
+    router.route.weights = f->route_weights;
     struct lade_moe moe = {
         .n = n, .dim = s->hidden, .k = s->experts_used, .n_experts = s->experts,
         .x = f->h, .ids = f->route_ids, .weights = f->route_weights,
@@ -230,7 +257,9 @@ static int run_experts(struct lade_forward *f, int index, int n, char *err)
     };
     if (f->ops->router(f->dev, &router, err))
         return -1;
-    return lade_experts_run(&f->experts, index, &moe, err);
+    bool guesses = n == 1 && index + 1 < s->layers;
+    struct lade_router next = guesses ? guess_of(f, index + 1) : (struct lade_router){0};
+    return lade_experts_run(&f->experts, index, &moe, guesses ? &next : NULL, err);
 }
 
 /* ids == NULL: id and position are where the device finds them. */

@@ -36,6 +36,8 @@ struct lade_forward {
     float *mixed;                     /* [batch][*]: mixer before its output projection */
     float *router, *route_weights;    /* [batch][experts], [batch][experts_used] */
     int32_t *route_ids;               /* [batch][experts_used] */
+    float *guess_weights;             /* [experts_used] of a guess, as the next */
+    int32_t *guess_ids;
     float *logits;                    /* [1][vocab] */
     float *top;                       /* [2 * LADE_TOPK_MAX]: k logits, then their k ids */
     int32_t *told;                    /* [2]: id and position of a token that is replayed */

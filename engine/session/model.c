@@ -197,6 +197,7 @@ int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, 
                                        .place = m->place,
                                        .cache_dir = opt->cache_dir,
                                        .io = opt->io,
+                                       .lookahead = !opt->no_lookahead,
                                        .devices = &m->devices};
     return lade_tiers_open(&m->tiers, &config, err);
 }

@@ -41,6 +41,7 @@ void lade_tiers_begin(struct lade_tiers *t, int tokens, const atomic_bool *cance
     t->ask.began = lade_now();
     t->before = t->traffic;
     lade_heat_tick(&t->heat, tokens);
+    lade_look_begin(t);
     pthread_mutex_unlock(&t->lock);
 }
 
@@ -53,6 +54,7 @@ void lade_tiers_end(struct lade_tiers *t)
     t->traffic.tokens += (uint64_t)t->ask.tokens;
     t->traffic.wait_s += t->ask.wait_s;
     t->traffic.compute_s += lade_now() - t->ask.began - t->ask.wait_s;
+    lade_look_end(t);
     if (t->ask.tokens == 1)
         t->token = lade_traffic_between(&t->before, &t->traffic);
     t->ask.tokens = 0;
@@ -169,6 +171,10 @@ bool lade_ask_pick(struct lade_tiers *t, struct lade_job *job)
         w->slot = lade_cache_take(&t->ram, w->expert, how_to_take(t, w->expert));
         if (w->slot < 0)
             return false; /* until a wave gives one back */
+        bool here = true;
+        job->landing = lade_look_claim(t, w->expert, w->slot, &here);
+        if (!here)
+            continue; /* the mover that is reading it ahead will fill the slot */
         a->next_demand++;
         job->kind = LADE_JOB_DEMAND;
         job->experts[0] = w->expert;
@@ -177,6 +183,15 @@ bool lade_ask_pick(struct lade_tiers *t, struct lade_job *job)
         job->n = 1;
         return true;
     }
+    return false;
+}
+
+bool lade_ask_waits(const struct lade_tiers *t)
+{
+    const struct lade_ask *a = &t->ask;
+    for (int i = a->next; i < a->n; i++)
+        if (!is_here(&t->ram, a->wants[i].slot) && !is_here(&t->vram.cache, a->wants[i].vslot))
+            return true;
     return false;
 }
 

@@ -1,8 +1,9 @@
 /* internal.h - inside engine/tiers: the state that its files share.
  *
  * tiers.c opens and closes; change.c gives everything other homes; ask.c serves the forward pass;
- * load.c decides what is read first; movers.c brings it; vram.c is what GPUs add. Below them, each knowing nothing of the others:
- * cache.h (who is in which slot), store.h (where slots are), haul.h (one job's reads), io.h. */
+ * load.c decides what is read first; look.c what is read ahead; movers.c brings it; vram.c is what
+ * GPUs add. Below them, each knowing nothing of the others: cache.h (who is in which slot), store.h
+ * (where slots are), governor.h (whether reading ahead pays), haul.h (one job's reads), io.h. */
 #ifndef LADE_TIERS_INTERNAL_H
 #define LADE_TIERS_INTERNAL_H
 
@@ -10,6 +11,7 @@
 
 #include "engine/clock.h"
 #include "engine/tiers/cache.h"
+#include "engine/tiers/governor.h"
 #include "engine/tiers/haul.h"
 #include "engine/tiers/heat.h"
 #include "engine/tiers/kinds.h"
@@ -25,12 +27,20 @@ enum {
 
 /* ---- jobs and movers (movers.c) ---- */
 
-enum lade_job_kind { LADE_JOB_NONE, LADE_JOB_DEMAND, LADE_JOB_BASE, LADE_JOB_EXPERTS };
+enum lade_job_kind {
+    LADE_JOB_NONE,
+    LADE_JOB_DEMAND,
+    LADE_JOB_BASE,
+    LADE_JOB_EXPERTS,
+    LADE_JOB_LOOK
+};
 
 struct lade_job {
     enum lade_job_kind kind;
     struct lade_haul haul;
     int base; /* BASE: index into load.base */
+    /* LOOK, and DEMAND of what has landed: which landing; DEMAND of others: -1 */
+    int landing;
     /* DEMAND, EXPERTS: their slots in RAM and, if they go there, in VRAM, else -1. All FILLING. */
     int experts[LADE_GROUP], slots[LADE_GROUP], vslots[LADE_GROUP], n;
     size_t stage_at; /* where its part of the stage lies; bytes: haul.stage_bytes */
@@ -129,10 +139,61 @@ void lade_ask_close(struct lade_tiers *t);
 
 /* Under the lock: gives the next expert that a layer waits for to `job`, with its slot taken. */
 bool lade_ask_pick(struct lade_tiers *t, struct lade_job *job);
+/* Under the lock: whether a layer has asked for something that is not here yet. */
+bool lade_ask_waits(const struct lade_tiers *t);
 /* Under the lock: expert e could not be read; its slot is gone. */
 void lade_ask_failed(struct lade_tiers *t, int e, const char *err);
 /* Under the lock: slots of VRAM that the last wave had are other experts' or free now. */
 void lade_ask_lost(struct lade_tiers *t);
+
+/* ---- what the next layer may ask for (look.c) ---- */
+
+/* A place of its own for one expert that was read ahead. */
+struct lade_landing {
+    int expert;   /* or -1 */
+    int slot;     /* of RAM, FILLING, that its bytes shall go to: a layer has asked; else -1 */
+    bool here;    /* all bytes are */
+    bool fresh;   /* another kind was there: its padding must go before the read */
+    uint8_t kind; /* whose padding it has; 255 = none */
+    uint64_t age; /* a larger one came later; 0 = empty */
+};
+
+struct lade_look {
+    struct lade_landing *landings; /* [n], owned, as the next two */
+    int *queue;                    /* [n] experts to be read, the likeliest first */
+    unsigned char *memory;         /* of the landings */
+    size_t bytes;                  /* of the memory */
+    int n, n_queue, next;          /* next: in the queue */
+    uint64_t ages, layers;         /* given so far; guessed so far */
+    bool active; /* one token is being evaluated, no load goes on, not all experts are in memory */
+    bool flying; /* a job is on its way: never more than one, so that little is in demand's way */
+    struct lade_governor governor;
+};
+
+/* `n` landings, of kinds.largest each; 0: nothing is read ahead. */
+int lade_look_open(struct lade_tiers *t, int n, char *err);
+void lade_look_close(struct lade_tiers *t);
+
+/* Under the lock: a forward pass begins, or ends. */
+void lade_look_begin(struct lade_tiers *t);
+void lade_look_end(struct lade_tiers *t);
+
+/* Under the lock: gives the next guess to `job`, with its landing taken. */
+bool lade_look_pick(struct lade_tiers *t, struct lade_job *job);
+/* Under the lock: `slot`, FILLING, waits for expert e. The landing that has it, or with *here false
+ * will: then nothing need be done for the slot. -1: neither. */
+int lade_look_claim(struct lade_tiers *t, int e, int slot, bool *here);
+/* Under the lock: a job has ended. True where a slot waits for the expert: the job then is the
+ * demand for it, and goes on. */
+bool lade_look_landed(struct lade_tiers *t, struct lade_job *job, bool failed);
+/* Under the lock: a landing is empty. */
+void lade_look_taken(struct lade_tiers *t, int landing);
+
+/* Without the lock, by the mover that has the job: where a landing is; takes out what another kind
+ * left there; copies the expert to the slot that waits. */
+unsigned char *lade_landing_place(const struct lade_tiers *t, int landing);
+void lade_landing_prepare(struct lade_tiers *t, int landing);
+void lade_landing_copy(struct lade_tiers *t, const struct lade_job *job);
 
 /* ---- GPUs (vram.c) ---- */
 
@@ -210,6 +271,7 @@ struct lade_tiers {
     unsigned char *base;         /* RAM of the base: its home, or where it passes through */
     size_t base_bytes, *base_at; /* [n_pieces] offset in it; experts: unused */
     bool base_is_home;           /* nothing of it need be loaded */
+    bool lookahead;              /* allowed */
     struct lade_store store;     /* of RAM */
     struct lade_vram vram[LADE_CARDS];
     int n_vram;                /* 0: there is no GPU, or the placement does not use it */
@@ -235,6 +297,7 @@ struct lade_tiers {
     struct lade_cache ram;
     struct lade_load load;
     struct lade_ask ask;
+    struct lade_look look;
     struct lade_traffic traffic, before, token; /* all; at the last begin; of the last token */
     uint8_t *stage_kind; /* [ram.n_stage] kind whose padding the slot has; 255 = none */
 };

@@ -77,11 +77,17 @@ static int describe(struct lade_tiers *t, struct lade_job *j, char *err)
                 return -1;
     }
     for (int i = 0; j->kind != LADE_JOB_BASE && i < j->n; i++) {
+        bool ahead = j->kind == LADE_JOB_LOOK;
         int e = j->experts[i], slot = j->slots[i];
-        bool padded = lade_store_stride(&t->store, slot) % LADE_DIRECT == 0;
-        lade_slot_prepare(t, slot, e);
-        if (lade_haul_piece(f, lade_expert_piece(t, e), lade_store_slot(&t->store, slot), padded,
-                            err))
+        size_t stride = ahead ? t->kinds.largest : lade_store_stride(&t->store, slot);
+        if (ahead)
+            lade_landing_prepare(t, j->landing);
+        else
+            lade_slot_prepare(t, slot, e);
+        if (lade_haul_piece(f, lade_expert_piece(t, e),
+                            ahead ? lade_landing_place(t, j->landing)
+                                  : lade_store_slot(&t->store, slot),
+                            stride % LADE_DIRECT == 0, err))
             return -1;
     }
     return lade_haul_arrange(f, err);
@@ -118,6 +124,8 @@ static void publish(struct lade_tiers *t, struct lade_job *j, const char *err)
     bool load = j->kind != LADE_JOB_DEMAND;
     for (int i = 0; j->kind != LADE_JOB_BASE && i < j->n; i++)
         publish_expert(t, j, i, err);
+    if (j->kind == LADE_JOB_DEMAND && j->landing >= 0)
+        lade_look_taken(t, j->landing);
     if (j->kind == LADE_JOB_BASE && !err)
         lade_load_count_base(t, j->base);
     if (load) {
@@ -136,7 +144,7 @@ static void publish(struct lade_tiers *t, struct lade_job *j, const char *err)
 /* Brings what has been packed in RAM to VRAM, where that is its home. */
 static int bring_to_vram(struct lade_tiers *t, const struct lade_job *j, char *err)
 {
-    for (int i = 0; j->kind != LADE_JOB_BASE && i < j->n; i++)
+    for (int i = 0; j->kind == LADE_JOB_EXPERTS && i < j->n; i++)
         if (j->vslots[i] >= 0 && lade_vram_put(t, j->experts[i], j->slots[i], j->vslots[i], err))
             return -1;
     if (j->kind != LADE_JOB_BASE || !t->vram_base)
@@ -159,6 +167,15 @@ static void finish(struct lade_mover *m, struct lade_job *j, const char *err)
     if (j->flying)
         m->flying--;
     j->flying = false;
+    if (j->kind == LADE_JOB_LOOK) {
+        pthread_mutex_lock(&t->lock);
+        bool waited_for = lade_look_landed(t, j, err);
+        pthread_mutex_unlock(&t->lock);
+        if (!waited_for)
+            return;
+        if (!err)
+            lade_landing_copy(t, j);
+    }
     pthread_mutex_lock(&t->lock);
     publish(t, j, err);
     pthread_mutex_unlock(&t->lock);
@@ -215,7 +232,7 @@ static struct lade_job *pick(struct lade_mover *m)
 {
     struct lade_tiers *t = m->tiers;
     struct lade_job *j = m->parked || t->stop ? NULL : free_job(m);
-    return j && (lade_ask_pick(t, j) || lade_load_pick(t, j)) ? j : NULL;
+    return j && (lade_ask_pick(t, j) || lade_load_pick(t, j) || lade_look_pick(t, j)) ? j : NULL;
 }
 
 static void *work(void *arg)
@@ -238,7 +255,10 @@ static void *work(void *arg)
             return NULL;
         if (!j)
             take_back(m);
-        else if (describe(t, j, err))
+        else if (j->kind == LADE_JOB_DEMAND && j->landing >= 0) {
+            lade_landing_copy(t, j);
+            finish(m, j, NULL);
+        } else if (describe(t, j, err))
             finish(m, j, err);
         else
             launch(m, j);

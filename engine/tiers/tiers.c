@@ -8,7 +8,7 @@
 #include "engine/plan/habits.h"
 #include "engine/tiers/internal.h"
 
-enum { LEAST_STAGE = 2, NO_KIND = 255 };
+enum { LEAST_STAGE = 2, LANDINGS_PART = 5, NO_KIND = 255 };
 
 static const double gib = 1024.0 * 1024 * 1024;
 
@@ -97,7 +97,7 @@ static int count_movers(void)
     return n < 2 ? 2 : n > LADE_MOVERS ? LADE_MOVERS : n;
 }
 
-/* Half of the staging memory are slots, the other half what the movers read to. Where experts are
+/* Half of the staging memory are slots and landings, the other half what the movers read to. Where experts are
  * carried to a GPU all slots are memory that it can read. */
 static int open_ram(struct lade_tiers *t, char *err)
 {
@@ -107,6 +107,8 @@ static int open_ram(struct lade_tiers *t, char *err)
     size_t half = t->place.staging / 2;
     size_t stage = t->kinds.largest ? half / t->kinds.largest : 0;
     size_t most = (size_t)t->kinds.n_experts;
+    int landings = (int)(stage / LANDINGS_PART);
+    stage -= (size_t)landings;
     stage = stage < LEAST_STAGE ? LEAST_STAGE : stage > most ? most : stage;
     size_t least = page_up(t->kinds.read_largest) + 16 * LADE_DIRECT;
     t->most_movers = count_movers();
@@ -121,6 +123,8 @@ static int open_ram(struct lade_tiers *t, char *err)
     if (!t->stage_kind)
         return lade_fail(err, "%s: out of memory; close other programs", t->cat->path);
     memset(t->stage_kind, NO_KIND, stage);
+    if (lade_look_open(t, landings, err))
+        return -1;
     return open_rooms(&t->ram, &t->store, room, err);
 }
 
@@ -154,6 +158,7 @@ int lade_tiers_open(struct lade_tiers **out, const struct lade_tiers_config *con
         return lade_fail(err, "%s: out of memory; close other programs", config->cat->path);
     t->cat = config->cat;
     t->place = config->place;
+    t->lookahead = config->lookahead;
     t->io = config->io ? config->io : lade_io_best();
     init_locks(t);
     t->reported = calloc((size_t)t->cat->n_shards, sizeof *t->reported);
@@ -182,6 +187,7 @@ void lade_tiers_close(struct lade_tiers *t)
     lade_vram_close(t);
     lade_files_close(&t->files);
     lade_ask_close(t);
+    lade_look_close(t);
     lade_load_close(t);
     lade_pages_give(t->base, t->base_bytes);
     free(t->stage_kind);
@@ -271,7 +277,8 @@ void lade_tiers_stats(struct lade_tiers *t, struct lade_tiers_stats *out)
         out->weights += (size_t)t->vram[i].cache.n_stage * t->vram[i].kinds.largest;
     pthread_mutex_unlock(&t->lock);
     size_t ram_stage =
-        (size_t)t->ram.n_stage * t->kinds.largest + (size_t)t->most_movers * t->stage_limit;
+        (size_t)t->ram.n_stage * t->kinds.largest + (size_t)t->most_movers * t->stage_limit +
+        t->look.bytes;
     out->weights += out->in_ram.bytes + out->in_vram.bytes + ram_stage;
     bool touched = t->store.where == LADE_STORE_RAM && out->in_ram.room; /* only what is used */
     out->ram_experts_held =

@@ -8,7 +8,7 @@
  * one thing: experts that are not at hand.
  *
  * Bytes are moved by a few threads of the tiers, the movers, which serve what the forward pass
- * waits for before the load, and the load before what may be needed later.
+ * waits for before the load, and the load before what may be needed later (look.c).
  *
  * One thread (the engine's) uses the tiers; functions marked [any thread] may be called by others. */
 #ifndef LADE_TIERS_TIERS_H
@@ -32,6 +32,7 @@ struct lade_tiers_config {
     const char *cache_dir; /* where habits (engine/plan/habits.h) are kept; NULL: nowhere */
     const struct lade_io_ops *io; /* NULL: the best this system has */
     const struct lade_devices *devices; /* of the placement; copied, they stay open until close */
+    bool lookahead; /* read experts ahead where that pays */
 };
 
 /* Reserves memory and opens the shards. Reads nothing yet. */
@@ -107,6 +108,13 @@ void lade_tiers_end(struct lade_tiers *t);
 
 /* Asks for the experts that n routes of a layer name (repeats are allowed). */
 void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n);
+
+/* Whether guesses are welcome now, and a guess: n experts of a layer that will probably be asked
+ * for, the likeliest first. They are read while nothing else is to be read (engine/tiers/look.c);
+ * no result depends on it. */
+enum { LADE_GUESSED = 32 }; /* more are never of use */
+bool lade_tiers_looks(struct lade_tiers *t);
+void lade_tiers_guess(struct lade_tiers *t, int layer, const int32_t *ids, int n);
 
 /* The next wave: 1, or 0 when all experts asked for have been given, or -1 with err filled. Gives
  * up the wave before. Waits where nothing is at hand. */
