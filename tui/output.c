@@ -137,13 +137,12 @@ json_t *output_cards(const struct lade_card_memory *cards, int n)
 json_t *output_traffic(const struct lade_traffic *t)
 {
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:b, s:I, s:I, s:I, s:I}",
-                     "vram_hits",
-                     (json_int_t)t->vram_hits, "ram_hits", (json_int_t)t->ram_hits, "disk_reads",
-                     (json_int_t)t->disk_reads, "vram_bytes", (json_int_t)t->vram_bytes,
-                     "ram_bytes", (json_int_t)t->ram_bytes, "disk_bytes", (json_int_t)t->disk_bytes,
-                     "link_bytes", (json_int_t)t->link_bytes, "wait_s", t->wait_s, "compute_s",
-                     t->compute_s, "ahead_on", t->ahead_on, "ahead", (json_int_t)t->ahead,
-                     "ahead_right", (json_int_t)t->ahead_right, "ahead_wasted",
-                     (json_int_t)t->ahead_wasted, "ahead_wasted_bytes",
+                     "vram_hits", (json_int_t)t->vram_hits, "ram_hits", (json_int_t)t->ram_hits,
+                     "disk_reads", (json_int_t)t->disk_reads, "vram_bytes",
+                     (json_int_t)t->vram_bytes, "ram_bytes", (json_int_t)t->ram_bytes, "disk_bytes",
+                     (json_int_t)t->disk_bytes, "link_bytes", (json_int_t)t->link_bytes, "wait_s",
+                     t->wait_s, "compute_s", t->compute_s, "ahead_on", t->ahead_on, "ahead",
+                     (json_int_t)t->ahead, "ahead_right", (json_int_t)t->ahead_right,
+                     "ahead_wasted", (json_int_t)t->ahead_wasted, "ahead_wasted_bytes",
                      (json_int_t)t->ahead_wasted_bytes);
 }

@@ -150,10 +150,12 @@ static int run_cpu(struct lade_experts *x, int layer, const struct lade_moe *moe
     lade_tiers_ask(x->tiers, layer, moe->ids, moe->n * moe->k);
     int rc = guess_next(x, layer, guess, err);
     while (!rc && (rc = lade_tiers_wave(x->tiers, &wave, err)) > 0) {
-        rc = run_wave(x, layer, &wave, &rest, d->cpu, d->cpu_dev, err);
+        rc = wave.nothing && !rest.shared
+                 ? 0
+                 : run_wave(x, layer, &wave, &rest, d->cpu, d->cpu_dev, err);
         if (rc)
             break;
-        rest.shared = NULL; /* it went with the first wave */
+        rest.shared = NULL; /* it went with the first wave, be that empty */
     }
     lade_tiers_done(x->tiers);
     return rc;
@@ -246,6 +248,9 @@ static int run_waves(struct lade_experts *x, int layer, struct lade_moe *gpu,
                 return -1;
             gpu->shared = NULL;
         }
+        first = false;
+        if (wave.nothing)
+            continue;
         if (!wave.on_gpu && !*joined && fetch_rows(x, gpu, routed, err))
             return -1;
         *joined |= !wave.on_gpu;
@@ -256,7 +261,6 @@ static int run_waves(struct lade_experts *x, int layer, struct lade_moe *gpu,
             return -1;
         if (wave.on_gpu)
             gpu->shared = NULL;
-        first = false;
     }
     return rc;
 }

@@ -1,8 +1,9 @@
 /* ask.c - what a layer asks for, given out in waves.
  *
- * Experts in VRAM come first, then those in RAM, in the order of their numbers, then the others in
- * the order of their files, each when it has arrived. That order does not depend on time, so sums
- * of experts' outputs do not either, once the load is over. */
+ * Experts in VRAM come first, then those in RAM, in the order of their numbers; that is the first
+ * wave or two. Then come the others, each when it has arrived: of a prompt in the order of their
+ * files, which a drive likes, else in that of their numbers, which is that of sums within a wave. So
+ * where the waves are parted, which depends on time, no bit of a token does, once the load is over. */
 #include <stdlib.h>
 
 #include "engine/tiers/internal.h"
@@ -80,6 +81,8 @@ enum { IN_VRAM, IN_RAM, IN_FILES };
 
 static uint64_t place_of(const struct lade_tiers *t, int e)
 {
+    if (t->ask.tokens <= PROMPT)
+        return IN_FILES;
     const struct lade_piece *p = &t->cat->pieces[lade_expert_piece(t, e)];
     const struct lade_span *s = &t->cat->tensors[p->first].parts[0];
     return IN_FILES + ((uint64_t)s->shard << 48) + s->offset;
@@ -100,7 +103,7 @@ static void want(struct lade_tiers *t, int e)
 {
     struct lade_ask *a = &t->ask;
     struct lade_want *w = &a->wants[a->n++];
-    *w = (struct lade_want){.expert = e, .slot = -1, .vslot = lade_vslot(t, e)};
+    *w = (struct lade_want){.expert = e, .slot = -1, .vslot = lade_vslot(t, e), .begun = true};
     if (w->vslot >= 0)
         lade_cache_pin(&a->vram->cache, w->vslot);
     else if ((w->slot = t->ram.slot_of[e]) >= 0)
@@ -111,13 +114,28 @@ static void want(struct lade_tiers *t, int e)
     count_visit(&t->traffic, w->at, lade_expert_bytes(t, e));
 }
 
+/* What may be done for an expert's slot in RAM. One whose home is VRAM only passes through. */
+static enum lade_take how_to_take(const struct lade_tiers *t, int e)
+{
+    if (!(t->load.homes[e] & LADE_HOME_RAM) && t->load.homes[e])
+        return LADE_TAKE_PASSING;
+    return t->ask.tokens > PROMPT ? LADE_TAKE_STAGE : LADE_TAKE_ANY;
+}
+
+/* A slot for a want that has none, if there is one. */
+static void take_slot(struct lade_tiers *t, struct lade_want *w)
+{
+    w->slot = lade_cache_take(&t->ram, w->expert, how_to_take(t, w->expert));
+    w->begun = false;
+}
+
 void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n)
 {
     struct lade_ask *a = &t->ask;
     int experts = t->cat->shape.experts;
     pthread_mutex_lock(&t->lock);
     a->n = a->next = a->wave_first = a->next_demand = 0;
-    a->failed = false;
+    a->failed = a->begun = false;
     a->vram = t->n_vram ? lade_vram_of(t, layer * experts) : NULL;
     if (layer == 0) {
         lade_heat_tick(&t->habit, a->tokens);
@@ -135,17 +153,36 @@ void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n)
         a->uses[i] = 0;
     }
     qsort(a->wants, (size_t)a->n, sizeof *a->wants, by_place);
+    /* All at once, so that who makes room does not depend on how soon the movers come to it. A prompt
+     * asks for more than there are slots. */
+    for (int i = 0; i < a->n && a->tokens <= PROMPT; i++)
+        if (a->wants[i].slot < 0 && a->wants[i].vslot < 0)
+            take_slot(t, &a->wants[i]);
     if (a->n && a->wants[a->n - 1].at >= IN_FILES)
         pthread_cond_broadcast(&t->work);
     pthread_mutex_unlock(&t->lock);
 }
 
-/* What may be done for an expert's slot in RAM. One whose home is VRAM only passes through. */
-static enum lade_take how_to_take(const struct lade_tiers *t, int e)
+/* Under the lock: whether a want has a slot that is to be filled; it may have to get one first. */
+static bool to_be_read(struct lade_tiers *t, struct lade_want *w)
 {
-    if (!(t->load.homes[e] & LADE_HOME_RAM) && t->load.homes[e])
-        return LADE_TAKE_PASSING;
-    return t->ask.tokens > PROMPT ? LADE_TAKE_STAGE : LADE_TAKE_ANY;
+    if (w->slot >= 0 || w->vslot >= 0)
+        return !w->begun;
+    /* On its way by now? Then its slot has a pin for us, too. */
+    w->vslot = lade_vslot(t, w->expert);
+    if (w->vslot >= 0) {
+        lade_cache_pin(&t->ask.vram->cache, w->vslot);
+        w->begun = true;
+        return false;
+    }
+    w->slot = t->ram.slot_of[w->expert];
+    if (w->slot >= 0) {
+        lade_cache_pin(&t->ram, w->slot);
+        w->begun = true;
+        return false;
+    }
+    take_slot(t, w);
+    return true;
 }
 
 bool lade_ask_pick(struct lade_tiers *t, struct lade_job *job)
@@ -155,23 +192,12 @@ bool lade_ask_pick(struct lade_tiers *t, struct lade_job *job)
         a->next_demand = a->next; /* what waves have had is given up, not missing */
     for (; a->next_demand < a->n && !a->failed; a->next_demand++) {
         struct lade_want *w = &a->wants[a->next_demand];
-        if (w->slot >= 0 || w->vslot >= 0)
+        if (!to_be_read(t, w))
             continue;
-        /* On its way by now? Then its slot has a pin for us, too. */
-        w->vslot = lade_vslot(t, w->expert);
-        if (w->vslot >= 0) {
-            lade_cache_pin(&a->vram->cache, w->vslot);
-            continue;
-        }
-        w->slot = t->ram.slot_of[w->expert];
-        if (w->slot >= 0) {
-            lade_cache_pin(&t->ram, w->slot);
-            continue;
-        }
-        w->slot = lade_cache_take(&t->ram, w->expert, how_to_take(t, w->expert));
         if (w->slot < 0)
             return false; /* until a wave gives one back */
         bool here = true;
+        w->begun = true;
         job->landing = lade_look_claim(t, w->expert, w->slot, &here);
         if (!here)
             continue; /* the mover that is reading it ahead will fill the slot */
@@ -190,7 +216,8 @@ bool lade_ask_waits(const struct lade_tiers *t)
 {
     const struct lade_ask *a = &t->ask;
     for (int i = a->next; i < a->n; i++)
-        if (!is_here(&t->ram, a->wants[i].slot) && !is_here(&t->vram.cache, a->wants[i].vslot))
+        if (a->wants[i].vslot >= 0 ? !is_here(&a->vram->cache, a->wants[i].vslot)
+                                   : !is_here(&t->ram, a->wants[i].slot))
             return true;
     return false;
 }
@@ -225,8 +252,10 @@ static void give_up(struct lade_tiers *t, int from, int to)
     bool freed = false;
     for (int i = from; i < to; i++) {
         struct lade_want *w = &t->ask.wants[i];
-        if (w->slot >= 0)
+        if (w->slot >= 0 && w->begun)
             lade_cache_unpin(&t->ram, w->slot);
+        else if (w->slot >= 0)
+            lade_cache_failed(&t->ram, w->slot); /* no mover has come to it */
         if (w->vslot >= 0)
             lade_cache_unpin(&t->ask.vram->cache, w->vslot);
         freed |= w->slot >= 0;
@@ -252,7 +281,13 @@ static int mark_used(struct lade_tiers *t, char *err)
     return 0;
 }
 
-/* Wants from `next` on that can be computed, without a gap and all on one device. */
+static bool at_hand(const struct lade_want *w)
+{
+    return w->at < IN_FILES;
+}
+
+/* Wants from `next` on that can be computed, without a gap, all on one device, and all or none at
+ * hand when they were asked for. */
 static int count_ready(const struct lade_tiers *t)
 {
     const struct lade_ask *a = &t->ask;
@@ -260,7 +295,8 @@ static int count_ready(const struct lade_tiers *t)
     for (; a->next + n < a->n; n++) {
         const struct lade_want *w = &a->wants[a->next + n];
         bool on_gpu = w->vslot >= 0;
-        if (n && on_gpu != (a->wants[a->next].vslot >= 0))
+        if (n &&
+            (on_gpu != (a->wants[a->next].vslot >= 0) || at_hand(w) != at_hand(&a->wants[a->next])))
             break;
         if (on_gpu ? !is_here(&a->vram->cache, w->vslot) : !is_here(&t->ram, w->slot))
             break;
@@ -326,7 +362,9 @@ static int take_vslots(struct lade_tiers *t, int n)
 static int next_wave(struct lade_tiers *t, struct lade_wave *wave, char *err)
 {
     struct lade_ask *a = &t->ask;
-    int n = a->next < a->n ? wait_ready(t, err) : 0, carried = 0;
+    bool none = !a->begun && a->n && !at_hand(&a->wants[0]);
+    int n = a->next < a->n && !none ? wait_ready(t, err) : 0, carried = 0;
+    a->begun = true;
     bool in_vram = n > 0 && a->wants[a->next].vslot >= 0;
     if (n > 0 && !in_vram && lade_streams(t)) {
         n = carried = take_vslots(t, n);
@@ -343,6 +381,7 @@ static int next_wave(struct lade_tiers *t, struct lade_wave *wave, char *err)
     a->wave_on_gpu = in_vram || carried;
     *wave = (struct lade_wave){.on_gpu = a->wave_on_gpu,
                                .stays = in_vram && !lade_streams(t),
+                               .nothing = none,
                                .n = n,
                                .experts = a->ids,
                                .data = a->data};
@@ -364,7 +403,7 @@ int lade_tiers_wave(struct lade_tiers *t, struct lade_wave *wave, char *err)
     pthread_mutex_unlock(&t->lock);
     if (carried < 0 || wave->n < 0 || lade_vram_carry(t, a->vram, carried, err))
         return -1;
-    return wave->n > 0;
+    return wave->n > 0 || wave->nothing;
 }
 
 void lade_tiers_done(struct lade_tiers *t)

@@ -5,9 +5,12 @@
 
 /* ---- the heap of a kind: coldest expert first ------------------------------------------------ */
 
-static double heat(const struct lade_cache *c, int slot)
+/* Of experts of one score, which are many at first, the lower number counts as colder: then who goes
+ * does not depend on the order in which they came, which is that of a drive. */
+static bool colder(const struct lade_cache *c, int a, int b)
 {
-    return c->score[c->expert_in[slot]];
+    int x = c->expert_in[a], y = c->expert_in[b];
+    return c->score[x] != c->score[y] ? c->score[x] < c->score[y] : x < y;
 }
 
 static void put(struct lade_cache *c, struct lade_cache_kind *k, int at, int slot)
@@ -19,7 +22,7 @@ static void put(struct lade_cache *c, struct lade_cache_kind *k, int at, int slo
 static void sift_up(struct lade_cache *c, struct lade_cache_kind *k, int at)
 {
     int slot = k->heap[at];
-    while (at > 0 && heat(c, k->heap[(at - 1) / 2]) > heat(c, slot)) {
+    while (at > 0 && colder(c, slot, k->heap[(at - 1) / 2])) {
         put(c, k, at, k->heap[(at - 1) / 2]);
         at = (at - 1) / 2;
     }
@@ -31,9 +34,9 @@ static void sift_down(struct lade_cache *c, struct lade_cache_kind *k, int at)
     int slot = k->heap[at];
     for (;;) {
         int child = 2 * at + 1;
-        if (child + 1 < k->n_heap && heat(c, k->heap[child + 1]) < heat(c, k->heap[child]))
+        if (child + 1 < k->n_heap && colder(c, k->heap[child + 1], k->heap[child]))
             child++;
-        if (child >= k->n_heap || heat(c, k->heap[child]) >= heat(c, slot))
+        if (child >= k->n_heap || !colder(c, k->heap[child], slot))
             break;
         put(c, k, at, k->heap[child]);
         at = child;

@@ -5,8 +5,8 @@ enum { SAVED = 16, WASTED = 8, LAYER = 2 };
 
 void lade_governor_open(struct lade_governor *g)
 {
-    *g = (struct lade_governor){
-        .on = true, .left = LADE_GOVERNOR_TRIAL, .rest = LADE_GOVERNOR_REST};
+    *g =
+        (struct lade_governor){.on = true, .left = LADE_GOVERNOR_TRIAL, .rest = LADE_GOVERNOR_REST};
 }
 
 static bool pays(const struct lade_look_counts *from, const struct lade_look_counts *to)

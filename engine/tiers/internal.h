@@ -114,6 +114,7 @@ struct lade_want {
     int expert;  /* number among all */
     int slot;    /* in RAM, held with one pin, or -1: not yet, or no more */
     int vslot;   /* the same in VRAM */
+    bool begun;  /* the slot has its bytes, or a mover is bringing them */
     uint64_t at; /* where it is or lies in the files, for the order */
 };
 
@@ -123,6 +124,7 @@ struct lade_ask {
     struct lade_vram *vram;  /* the layer's card; NULL: none */
     int wave_first;          /* the last wave: [wave_first, next) */
     bool wave_on_gpu;
+    bool begun;        /* there was a wave */
     int next_demand;   /* first that no mover has looked at */
     int *ids;          /* [shape.experts] of the wave */
     const void **data; /* [shape.experts] of the wave */

@@ -58,7 +58,9 @@ unsigned char *lade_landing_place(const struct lade_tiers *t, int landing)
 void lade_look_begin(struct lade_tiers *t)
 {
     struct lade_look *l = &t->look;
-    const int in_memory = t->ram.here + (t->vram.ops ? t->vram.cache.here : 0);
+    int in_memory = t->ram.here;
+    for (int i = 0; i < t->n_vram; i++)
+        in_memory += t->vram[i].cache.here;
     l->n_queue = l->next = 0;
     l->active = t->lookahead && l->n && t->ask.tokens == 1 && t->load.ended &&
                 in_memory < t->kinds.n_experts;
@@ -67,9 +69,8 @@ void lade_look_begin(struct lade_tiers *t)
 void lade_look_end(struct lade_tiers *t)
 {
     struct lade_look *l = &t->look;
-    const struct lade_look_counts now = {.layers = l->layers,
-                                         .right = t->traffic.ahead_right,
-                                         .wasted = t->traffic.ahead_wasted};
+    const struct lade_look_counts now = {
+        .layers = l->layers, .right = t->traffic.ahead_right, .wasted = t->traffic.ahead_wasted};
     if (l->active)
         lade_governor_token(&l->governor, &now);
     l->active = false;

@@ -276,9 +276,8 @@ void lade_tiers_stats(struct lade_tiers *t, struct lade_tiers_stats *out)
     for (int i = 0; i < t->n_vram; i++)
         out->weights += (size_t)t->vram[i].cache.n_stage * t->vram[i].kinds.largest;
     pthread_mutex_unlock(&t->lock);
-    size_t ram_stage =
-        (size_t)t->ram.n_stage * t->kinds.largest + (size_t)t->most_movers * t->stage_limit +
-        t->look.bytes;
+    size_t ram_stage = (size_t)t->ram.n_stage * t->kinds.largest +
+                       (size_t)t->most_movers * t->stage_limit + t->look.bytes;
     out->weights += out->in_ram.bytes + out->in_vram.bytes + ram_stage;
     bool touched = t->store.where == LADE_STORE_RAM && out->in_ram.room; /* only what is used */
     out->ram_experts_held =

@@ -89,7 +89,8 @@ const void *lade_tiers_tied_head(const struct lade_tiers *t);
 struct lade_wave {
     bool on_gpu; /* data are addresses of the layer's GPU, whose compute queue has been told to
                                 wait for what is still on its way there */
-    bool stays;  /* they will be there in the next forward pass, too */
+    bool stays;   /* they will be there in the next forward pass, too */
+    bool nothing; /* nothing is at hand: n is 0, more waves follow */
     int n;
     const int *experts;      /* [n] of the layer */
     const void *const *data; /* [n] packed bytes of each piece */
@@ -117,7 +118,8 @@ bool lade_tiers_looks(struct lade_tiers *t);
 void lade_tiers_guess(struct lade_tiers *t, int layer, const int32_t *ids, int n);
 
 /* The next wave: 1, or 0 when all experts asked for have been given, or -1 with err filled. Gives
- * up the wave before. Waits where nothing is at hand. */
+ * up the wave before. The first wave is what was at hand, which may be nothing; later ones are
+ * waited for. */
 int lade_tiers_wave(struct lade_tiers *t, struct lade_wave *wave, char *err);
 
 /* Gives up the last wave, and what was asked for and not taken. A GPU may still be at work on it:

@@ -236,7 +236,9 @@ static void test_load_ends_last(void **state)
     lade_tiers_stats(m->tiers, &now);
     assert_true(now.loading);
     support_gate_open();
-    assert_int_equal(lade_tiers_wave(m->tiers, &wave, err), 1);
+    while (lade_tiers_wave(m->tiers, &wave, err) > 0 && wave.nothing)
+        ;
+    assert_int_equal(wave.n, 1);
     lade_tiers_done(m->tiers);
     assert_int_equal(lade_tiers_wait(m->tiers, true, err), 0);
     while (!atomic_load(&told.ended))
