@@ -73,8 +73,8 @@ void lade_look_end(struct lade_tiers *t)
         .layers = l->layers, .right = t->traffic.ahead_right, .wasted = t->traffic.ahead_wasted};
     if (l->active)
         lade_governor_token(&l->governor, &now);
+    t->traffic.ahead_on = l->active && l->governor.on;
     l->active = false;
-    t->traffic.ahead_on = t->lookahead && l->n && l->governor.on;
 }
 
 bool lade_tiers_looks(struct lade_tiers *t)

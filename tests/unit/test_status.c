@@ -297,7 +297,12 @@ static void test_anatomy(void **state)
     has(line(200, 1, 0), "hits");
     has(line(200, 1, 0), "90%");
     has(anatomy(5, 100, 0), "A token in 80 ms");
-    has(anatomy(5, 100, 0), "VRAM 2048/2048, RAM 9812/12000");
+    has(anatomy(5, 100, 0), "VRAM 2048/2048, RAM 9812/12000, reading ahead off");
+    has(anatomy(5, 66, 0), "VRAM 2048/2048, RAM 9812/12000");
+    assert_null(strstr(anatomy(5, 66, 0), "ahead"));
+    status.sample.recent.ahead = 90;
+    status.sample.recent.ahead_right = 80;
+    has(anatomy(5, 100, 0), "RAM 9812/12000, reading ahead 9 (8 right)");
     status.sample.engine.ram_given = (uint64_t)3 << 30;
     has(anatomy(5, 100, 0), "RAM 9812/12000, 3.0 GiB of RAM given to others");
     has(anatomy(5, 100, 1), "25% 120 experts   120 MB");

@@ -130,7 +130,7 @@ static void answer(struct text *t, const struct lade_result *r)
 /* Where the experts of all tokens so far were. */
 static void traffic(struct text *t, const struct lade_traffic *f)
 {
-    char a[UNITS_MAX], b[UNITS_MAX], vram[64] = "";
+    char a[UNITS_MAX], b[UNITS_MAX], bytes[UNITS_MAX], vram[64] = "";
     double all = (double)f->vram_hits + (double)f->ram_hits + (double)f->disk_reads;
     if (!(all > 0))
         return;
@@ -138,6 +138,11 @@ static void traffic(struct text *t, const struct lade_traffic *f)
         snprintf(vram, sizeof vram, "%s in VRAM, ", units_percent(a, (double)f->vram_hits / all));
     row(t, "Experts", "found %s%s in RAM, %s read from the drive", vram,
         units_percent(a, (double)f->ram_hits / all), units_percent(b, (double)f->disk_reads / all));
+    if (f->ahead)
+        row(t, "Read ahead", "%s, of which %s were right and %s wasted (%s); now %s",
+            units_count(a, (double)f->ahead), units_count(b, (double)f->ahead_right),
+            units_count(vram, (double)f->ahead_wasted),
+            units_file(bytes, (double)f->ahead_wasted_bytes), f->ahead_on ? "on" : "off");
     row(t, "Time", "%s computing, %s waiting for experts", units_seconds(a, f->compute_s),
         units_seconds(b, f->wait_s));
 }

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "tui/view/cells.h"
 
@@ -86,8 +87,8 @@ static void residence(char out[160], const struct lade_stats *e)
         char there[UNITS_MAX], room[UNITS_MAX];
         if (!tier[i].in->room)
             continue;
-        n += snprintf(out + n, 160 - (size_t)n, "%s%s %s/%s", n ? ", " : "experts in ", tier[i].name,
-                      units_count(there, (double)tier[i].in->experts),
+        n += snprintf(out + n, 160 - (size_t)n, "%s%s %s/%s", n ? ", " : "experts in ",
+                      tier[i].name, units_count(there, (double)tier[i].in->experts),
                       units_count(room, (double)tier[i].in->room));
     }
     const uint64_t given[] = {e->vram_given, e->ram_given};
@@ -99,6 +100,18 @@ static void residence(char out[160], const struct lade_stats *e)
     }
 }
 
+/* ", reading ahead 9 (8 right)", of a token; nothing where nothing comes from the drive. */
+static void ahead(char out[64], const struct lade_traffic *t)
+{
+    double n = (double)t->tokens;
+    *out = '\0';
+    if (t->ahead)
+        snprintf(out, 64, ", reading ahead %.0f (%.0f right)", (double)t->ahead / n,
+                 (double)t->ahead_right / n);
+    else if (t->disk_reads)
+        snprintf(out, 64, ", reading ahead %s", t->ahead_on ? "on" : "off");
+}
+
 int status_anatomy_rows(int rows)
 {
     return rows >= 20 ? 5 : 0;
@@ -108,7 +121,7 @@ void status_anatomy_cells(const struct status *s, struct cells *c)
 {
     const struct lade_traffic *t = &s->sample.recent;
     struct part part[3];
-    char text[160], speed[UNITS_MAX];
+    char text[160 + 64], more[64], speed[UNITS_MAX];
     double all = 0;
     cells_clear(c, THEME_TEXT);
     parts_of(t, part);
@@ -124,6 +137,9 @@ void status_anatomy_cells(const struct status *s, struct cells *c)
                               "is measured while an answer is written");
     }
     residence(text, &s->sample.engine);
+    ahead(more, t);
+    if (*text && used + cells_width(text) + cells_width(more) + 4 <= width(c))
+        memcpy(text + strlen(text), more, strlen(more) + 1);
     if (used + cells_width(text) + 4 <= width(c))
         cells_put_right(c, 0, used + 2, width(c) - used - 3, THEME_DIM, text);
     for (int i = 0; i < 3; i++)

@@ -127,6 +127,11 @@ static void anatomy(struct panel *p)
         snprintf(line, sizeof line, "%.0f", (double)tier[i].visits / n);
         pair(p, tier[i].role, tier[i].label, line);
     }
+    if (t->ahead) {
+        snprintf(line, sizeof line, "%.0f, %.0f right", (double)t->ahead / n,
+                 (double)t->ahead_right / n);
+        pair(p, THEME_TEXT, "read ahead", line);
+    }
     heading(p, "Time of a token", units_seconds(text, (t->compute_s + t->wait_s) / n));
     pair(p, THEME_TEXT, "computing", units_seconds(text, t->compute_s / n));
     pair(p, THEME_TEXT, "waiting for experts", units_seconds(text, t->wait_s / n));
