@@ -126,8 +126,8 @@ static int run_wave(struct lade_experts *x, int layer, const struct lade_wave *w
 /* After this layer has asked: its own reads are on their way meanwhile. */
 static int guess_next(struct lade_experts *x, int layer, const struct lade_router *g, char *err)
 {
-    const struct lade_ops *ops = x->devices->ops;
-    struct lade_device *dev = x->devices->dev;
+    const struct lade_ops *ops = x->part->ops;
+    struct lade_device *dev = x->part->dev;
     int32_t ids[LADE_GUESSED];
     int n = g && g->route.k < LADE_GUESSED ? g->route.k : LADE_GUESSED;
     if (!g || !lade_tiers_looks(x->tiers))

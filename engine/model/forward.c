@@ -257,7 +257,7 @@ static int run_experts(struct lade_forward *f, int index, int n, char *err)
     };
     if (f->ops->router(f->dev, &router, err))
         return -1;
-    bool guesses = n == 1 && index + 1 < s->layers;
+    bool guesses = n == 1 && index + 1 < f->part->end;
     struct lade_router next = guesses ? guess_of(f, index + 1) : (struct lade_router){0};
     return lade_experts_run(&f->experts, index, &moe, guesses ? &next : NULL, err);
 }
