@@ -94,7 +94,7 @@ static int landing_of(const struct lade_look *l, int e)
 }
 
 /* Whether an expert is in memory, or on its way there. */
-static bool is_near(const struct lade_tiers *t, int e)
+static bool is_near(struct lade_tiers *t, int e)
 {
     return t->ram.slot_of[e] >= 0 || lade_vslot(t, e) >= 0 || landing_of(&t->look, e) >= 0;
 }

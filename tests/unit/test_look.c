@@ -90,7 +90,8 @@ static struct lade_model *open_model(const char *path, int room, const struct la
         .base = gpu ? LADE_VRAM : LADE_RAM,
         .kv = gpu ? LADE_VRAM : LADE_RAM,
         .buffers = gpu ? LADE_VRAM : LADE_RAM,
-        .vram_experts = gpu ? all / 8 : 0,
+        .card = {{.experts = all / 8}},
+        .n_cards = gpu,
         .ram_experts = all * (uint64_t)room / 16,
         .rest_by = LADE_BY_CPU,
         .staging = 2 * 5 * LANDINGS * one,
@@ -348,7 +349,7 @@ static void test_silent(void **state)
     assert_false(lade_tiers_looks(t));
     lade_tiers_end(t);
     shut();
-    assert_int_equal(lade_tiers_resize(t, t->kinds.all / 2, 0, err),
+    assert_int_equal(lade_tiers_resize(t, t->kinds.all / 2, NULL, err),
                      0); /* loads what has room now */
     lade_tiers_begin(t, 1, NULL);
     assert_false(lade_tiers_looks(t));
@@ -358,7 +359,7 @@ static void test_silent(void **state)
     lade_tiers_begin(t, 1, NULL);
     assert_true(lade_tiers_looks(t));
     lade_tiers_end(t);
-    assert_int_equal(lade_tiers_resize(t, UINT64_MAX, 0, err), 0);
+    assert_int_equal(lade_tiers_resize(t, UINT64_MAX, NULL, err), 0);
     assert_int_equal(lade_tiers_wait(t, true, err), 0);
     lade_tiers_begin(t, 1, NULL);
     assert_false(lade_tiers_looks(t));
