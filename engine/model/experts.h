@@ -22,8 +22,8 @@ struct lade_experts {
     struct lade_tiers *tiers;
     const struct lade_devices *devices;
     const struct lade_device_part *part; /* of these */
-    struct lade_expert *table; /* [shape.experts], owned; without data between waves */
-    uint8_t *named;            /* [shape.experts], owned: 0 between waves */
+    struct lade_expert *table;           /* [shape.experts], owned; without data between waves */
+    uint8_t *named;                      /* [shape.experts], owned: 0 between waves */
 
     /* with a GPU */
     uint64_t version;                 /* lade_tiers_version() that the tables below were made for */

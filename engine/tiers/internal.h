@@ -279,9 +279,9 @@ struct lade_tiers {
     int n_vram;                /* 0: there is no GPU, or the placement does not use it */
     unsigned char **vram_base; /* [n_pieces] addresses, where the base has its home in VRAM */
     unsigned char *tied;       /* the embedding on the last card, where it is the head, too */
-    char *habits_path;      /* owned; NULL: habits are not kept */
-    struct lade_heat habit; /* the engine's thread alone, as the next */
-    int habit_tokens;       /* asked for since it was written */
+    char *habits_path;         /* owned; NULL: habits are not kept */
+    struct lade_heat habit;    /* the engine's thread alone, as the next */
+    int habit_tokens;          /* asked for since it was written */
 
     struct lade_mover movers[LADE_MOVERS];
     int n_movers, most_movers; /* there are, and may be: as many as this machine has cores for */

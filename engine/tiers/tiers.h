@@ -30,9 +30,9 @@ struct lade_tiers_config {
     struct lade_placement
         place;             /* what to hold where; its context, batch and buffers are others' */
     const char *cache_dir; /* where habits (engine/plan/habits.h) are kept; NULL: nowhere */
-    const struct lade_io_ops *io; /* NULL: the best this system has */
+    const struct lade_io_ops *io;       /* NULL: the best this system has */
     const struct lade_devices *devices; /* of the placement; copied, they stay open until close */
-    bool lookahead; /* read experts ahead where that pays */
+    bool lookahead;                     /* read experts ahead where that pays */
 };
 
 /* Reserves memory and opens the shards. Reads nothing yet. */
@@ -87,7 +87,7 @@ const void *lade_tiers_tied_head(const struct lade_tiers *t);
 
 /* Experts that can be computed now. Valid until the next call of lade_tiers_wave or _done. */
 struct lade_wave {
-    bool on_gpu; /* data are addresses of the layer's GPU, whose compute queue has been told to
+    bool on_gpu;  /* data are addresses of the layer's GPU, whose compute queue has been told to
                                 wait for what is still on its way there */
     bool stays;   /* they will be there in the next forward pass, too */
     bool nothing; /* nothing is at hand: n is 0, more waves follow */

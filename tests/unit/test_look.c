@@ -110,12 +110,6 @@ static struct lade_model *open_model(const char *path, int room, const struct la
     return m;
 }
 
-/* What the forward pass does, by hand: experts 0 to 3 of a layer are 0, 1, 2, 3 there. */
-static void guess(struct lade_tiers *t, int layer, const int32_t *ids, int n)
-{
-    lade_tiers_guess(t, layer, ids, n);
-}
-
 /* Waits until what has been guessed is there, or has failed. */
 static void settle(struct lade_tiers *t)
 {
@@ -200,7 +194,7 @@ static void test_demand_first(void **state)
     assert_true(lade_tiers_looks(t));
     shut();
     lade_tiers_ask(t, 1, first, 4);
-    guess(t, 2, second, 2);
+    lade_tiers_guess(t, 2, second, 2);
     wait_held(); /* some of what layer 1 asked for is on its way, all of it is waited for */
     for (int i = 0; i < 20; i++) {
         usleep(500); /* the movers could, if they would */
@@ -212,7 +206,7 @@ static void test_demand_first(void **state)
     assert_int_equal(traffic_of(t).ahead, 2);
 
     shut();
-    guess(t, 2, second + 2, 2);
+    lade_tiers_guess(t, 2, second + 2, 2);
     wait_held();
     atomic_store(&hold, false); /* that one stays; all that come now pass */
     absent(t, 3, other, 1);
@@ -237,7 +231,7 @@ static void test_right(void **state)
     int32_t ids[2];
     absent(t, 1, ids, 2);
     lade_tiers_begin(t, 1, NULL);
-    guess(t, 1, ids, 2);
+    lade_tiers_guess(t, 1, ids, 2);
     settle(t);
     shut();
     lade_tiers_ask(t, 1, ids, 2);
@@ -249,7 +243,7 @@ static void test_right(void **state)
     assert_int_equal(now.disk_reads, 2); /* that is where they were found */
 
     absent(t, 2, ids, 2);
-    guess(t, 2, ids, 1);
+    lade_tiers_guess(t, 2, ids, 1);
     wait_held();
     int before = atomic_load(&held);
     lade_tiers_ask(t, 2, ids, 1);
@@ -282,7 +276,7 @@ static void test_wrong(void **state)
     for (int layer = 1; layer < 8; layer++) {
         int32_t ids[4];
         guessed += absent(t, layer, ids, 4);
-        guess(t, layer, ids, 4);
+        lade_tiers_guess(t, layer, ids, 4);
         settle(t);
     }
     lade_tiers_end(t);
@@ -313,7 +307,7 @@ static void test_read_fails(void **state)
     absent(t, 1, &id, 1);
     lade_tiers_begin(t, 1, NULL);
     support_drive_gone(true);
-    guess(t, 1, &id, 1);
+    lade_tiers_guess(t, 1, &id, 1);
     settle(t);
     assert_int_equal(traffic_of(t).ahead, 1);
     lade_tiers_ask(t, 1, &id, 1);
@@ -324,7 +318,7 @@ static void test_read_fails(void **state)
     lade_tiers_done(t);
 
     shut();
-    guess(t, 1, &id, 1);
+    lade_tiers_guess(t, 1, &id, 1);
     wait_held();
     lade_tiers_ask(t, 1, &id, 1); /* and so is this: the layer waits for the guess */
     support_gate_open();
@@ -383,7 +377,7 @@ static void token(struct lade_tiers *t, bool right)
         int32_t ids[4];
         absent(t, layer, ids, 4);
         if (looks) {
-            guess(t, layer, right ? ids : ids + 2, 2);
+            lade_tiers_guess(t, layer, right ? ids : ids + 2, 2);
             settle(t);
         }
         lade_tiers_ask(t, layer, ids, 2);
@@ -431,7 +425,7 @@ static void guess_some(struct lade_tiers *t, int token)
     lade_tiers_begin(t, 1, NULL);
     for (int layer = 0; layer < t->cat->shape.layers && lade_tiers_looks(t); layer++) {
         int32_t id = (token + 3 * layer) % t->cat->shape.experts;
-        guess(t, layer, &id, 1);
+        lade_tiers_guess(t, layer, &id, 1);
         settle(t);
     }
     lade_tiers_end(t);
