@@ -103,14 +103,15 @@ static void want(struct lade_tiers *t, int e)
 {
     struct lade_ask *a = &t->ask;
     struct lade_want *w = &a->wants[a->n++];
-    *w = (struct lade_want){.expert = e, .slot = -1, .vslot = lade_vslot(t, e), .begun = true};
-    if (w->vslot >= 0)
-        lade_cache_pin(&a->vram->cache, w->vslot);
+    const int vslot = lade_vslot(t, e);
+    *w = (struct lade_want){.expert = e, .slot = -1, .vslot = vslot, .begun = true};
+    if (vslot >= 0)
+        lade_cache_pin(&a->vram->cache, vslot);
     else if ((w->slot = t->ram.slot_of[e]) >= 0)
         lade_cache_pin(&t->ram, w->slot);
-    w->at = w->vslot >= 0 && is_here(&a->vram->cache, w->vslot) ? IN_VRAM
-            : is_here(&t->ram, w->slot)                         ? IN_RAM
-                                                                : place_of(t, e);
+    w->at = vslot >= 0 && is_here(&a->vram->cache, vslot) ? IN_VRAM
+            : is_here(&t->ram, w->slot)                   ? IN_RAM
+                                                          : place_of(t, e);
     count_visit(&t->traffic, w->at, lade_expert_bytes(t, e));
 }
 
