@@ -137,10 +137,8 @@ void lade_blocks_put(const struct lade_matrix *m, const struct lade_matrix_layou
             from[i] = i < lane || i >= lane + n ? src : src + (size_t)(i - lane) * stride;
         for (int g = 0; g < l->groups; g++) {
             const struct place p = place_of(m, l, row / LADE_TILE, g);
-            lade_tile_soon((uintptr_t)src + (size_t)(l->groups + g) * block * LADE_TILE,
-                           block * LADE_TILE);
-            lade_tile_soon_written((uintptr_t)data + p.words + LADE_TILE_AHEAD,
-                                   (size_t)l->words * LADE_TILE * 4);
+            lade_tile_soon(src, (size_t)(l->groups + g) * block * LADE_TILE, block * LADE_TILE);
+            lade_tile_soon_written((const char *)data + p.words, (size_t)l->words * LADE_TILE * 4);
             put_lanes(l, &p, data, (size_t)lane, (size_t)n, from, (size_t)g * block);
         }
         src += (size_t)n * stride;

@@ -23,17 +23,17 @@ static inline lade_quad lade_quad_load(const void *p)
 enum { LADE_TILE_AHEAD = 4096 }; /* bytes from what is written to what is asked for to be written */
 
 /* Asks for bytes that are read, or written, a little later. A tile's 16 rows are too many streams for
- * the processor to foresee. Any address is harmless. */
-static inline void lade_tile_soon(uintptr_t at, size_t bytes)
+ * the processor to foresee. What lies beyond the end is asked for in vain. */
+static inline void lade_tile_soon(const void *from, size_t ahead, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i += LADE_ALIGN)
-        __builtin_prefetch((const void *)(at + i), 0, 2);
+        __builtin_prefetch((const char *)from + ahead + i, 0, 2);
 }
 
-static inline void lade_tile_soon_written(uintptr_t at, size_t bytes)
+static inline void lade_tile_soon_written(const void *to, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i += LADE_ALIGN)
-        __builtin_prefetch((const void *)(at + i), 1, 3);
+        __builtin_prefetch((const char *)to + LADE_TILE_AHEAD + i, 1, 3);
 }
 
 /* Word w of row i, x[i][w], becomes lane `lane` + i of line w of a tile. */

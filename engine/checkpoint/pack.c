@@ -100,10 +100,9 @@ static inline __attribute__((always_inline)) bool pack_tile(const struct lade_pa
     uint32_t *codes = (uint32_t *)(void *)j->dst + line * words, some[8 * LADE_TILE];
     uint16_t *scales = (uint16_t *)(void *)(j->dst + j->layout.scales) + line, few[LADE_TILE];
     bool bad = false;
-    const uintptr_t next = (uintptr_t)row[LADE_TILE - 1] + groups * block;
     for (size_t g = 0; g < groups; g++, codes += words * LADE_TILE, scales += LADE_TILE) {
-        lade_tile_soon(next + g * block * LADE_TILE, block * LADE_TILE);
-        lade_tile_soon_written((uintptr_t)codes + LADE_TILE_AHEAD, words * LADE_TILE * 4);
+        lade_tile_soon(row[LADE_TILE - 1], (groups + g * LADE_TILE) * block, block * LADE_TILE);
+        lade_tile_soon_written(codes, words * LADE_TILE * 4);
         if (n == LADE_TILE) {
             bad |= put_blocks(row, g * block, q4, codes, scales);
             continue;
