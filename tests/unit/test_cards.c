@@ -346,10 +346,12 @@ static void test_strategies(void **state)
 
 /* ---- allocations ----------------------------------------------------------------------------- */
 
-/* While it generates nothing is asked of a driver: neither VRAM nor pinned memory. By each plug-in's
- * own count, on one card and on two, for every row. */
-static void generate(const char *plugin, const unsigned long *count, int tokens)
+/* While it generates nothing is asked of a driver: neither VRAM nor pinned memory. On one card and on
+ * two, for every row; test_cuda looks at the same of that plug-in. */
+static void test_no_allocations(void **state)
 {
+    (void)state;
+    set_cards(2);
     struct lade_placement all = ram_place(UINT64_MAX, 1);
     struct lade_model *m = open_model(models[2], &all, NULL);
     const int layers = lade_model_catalog(m)->shape.layers;
@@ -361,46 +363,24 @@ static void generate(const char *plugin, const unsigned long *count, int tokens)
         const int n = 1 + (int)(r % 2);
         struct lade_placement place = on_cards(gpu_place(&rows[r], experts, 4), layers, n);
         struct lade_options opt = {
-            .model = models[2], .exact = true, .threads = 2, .place = &place, .plugin = plugin};
+            .model = models[2], .exact = true, .threads = 2, .place = &place, .plugin = sim()};
         struct lade_session *s;
-        unsigned long opened = *count;
+        unsigned long opened = machine->allocations;
         if (lade_model_open(&m, &opt, NULL, NULL, NULL, err) || lade_session_open(&s, m, err))
             fail_msg("%s: %s", rows[r].name, err);
-        unsigned long before = *count;
+        unsigned long before = machine->allocations;
         assert_true(before > opened);
         if (lade_session_sync(s, ids, 6, 0, NULL, NULL, NULL, NULL, err))
             fail_msg("%s: %s", rows[r].name, err);
-        for (int i = 6; i < 6 + tokens; i++)
+        for (int i = 6; i < 26; i++)
             if (lade_session_push(s, ids[i], err))
                 fail_msg("%s: %s", rows[r].name, err);
-        if (*count != before)
-            fail_msg("%s, %d GPUs: %lu allocations", rows[r].name, n, *count - before);
+        if (machine->allocations != before)
+            fail_msg("%s, %d GPUs: %lu allocations", rows[r].name, n,
+                     machine->allocations - before);
         lade_session_close(s);
         lade_model_close(m);
     }
-}
-
-static void test_no_allocations(void **state)
-{
-    (void)state;
-    set_cards(2);
-    generate(sim(), &machine->allocations, 20);
-}
-
-static void test_no_allocations_of_cuda(void **state)
-{
-    (void)state;
-#ifdef __SANITIZE_THREAD__
-    skip(); /* it does not follow the emulator's own stacks */
-#endif
-    char plugin[4096];
-    snprintf(plugin, sizeof plugin, "%s", test_plugin_path("lade-cuda-emulated.so"));
-    if (!lade_plugin_open(plugin, err))
-        fail_msg("%s", err);
-    struct lade_emulator_knobs *knobs = test_plugin_symbol(plugin, "lade_emulator");
-    knobs->devices = 2;
-    generate(plugin, &knobs->allocations, 3);
-    knobs->devices = 1;
 }
 
 /* ---- a GPU that is lost ---------------------------------------------------------------------- */
@@ -471,7 +451,7 @@ static void test_cuda(void **state)
 #ifdef __SANITIZE_THREAD__
     skip(); /* it does not follow the emulator's own stacks */
 #endif
-    enum { FEW = 6 };
+    enum { FEW = 4 };
     const char *path = test_plugin_path("lade-cuda-emulated.so");
     char plugin[4096];
     snprintf(plugin, sizeof plugin, "%s", path);
@@ -489,20 +469,26 @@ static void test_cuda(void **state)
     fill_ids(m, ids);
     lade_model_close(m);
     knobs->devices = 2;
-    static const int which[] = {0, 2, 8};
-    for (size_t r = 0; r < sizeof which / sizeof *which; r++) {
-        struct lade_placement place = on_cards(gpu_place(&rows[which[r]], experts, 3), layers, 2);
+    static const struct {
+        int row, cards;
+    } cases[] = {{0, 1}, {0, 2}, {2, 2}, {8, 2}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct row *r = &rows[cases[i].row];
+        struct lade_placement place = on_cards(gpu_place(r, experts, 3), layers, cases[i].cards);
         struct lade_options opt = {
             .model = models[2], .exact = true, .threads = 2, .place = &place, .plugin = plugin};
         struct lade_session *s;
-        if (lade_model_open(&m, &opt, NULL, NULL, NULL, err) || lade_session_open(&s, m, err) ||
-            lade_session_sync(s, ids, FEW, 0, NULL, NULL, NULL, NULL, err) ||
+        if (lade_model_open(&m, &opt, NULL, NULL, NULL, err) || lade_session_open(&s, m, err))
+            fail_msg("%s: %s", r->name, err);
+        const unsigned long allocated = knobs->allocations;
+        if (lade_session_sync(s, ids, FEW, 0, NULL, NULL, NULL, NULL, err) ||
             lade_session_push(s, ids[FEW], err) || lade_session_push(s, ids[FEW + 1], err) ||
-            lade_session_push(s, ids[FEW + 2], err))
-            fail_msg("%s: %s", rows[which[r]].name, err);
+            lade_session_push(s, ids[FEW + 2], err)) /* op by op, recorded, replayed */
+            fail_msg("%s: %s", r->name, err);
         double e = off_by(lade_session_logits(s), want + (FEW + 2) * vocab, vocab);
         if (!(e <= TOLERANCE))
-            fail_msg("%s: off by %.2e", rows[which[r]].name, e);
+            fail_msg("%s, %d GPUs: off by %.2e", r->name, cases[i].cards, e);
+        assert_int_equal(knobs->allocations, allocated);
         lade_session_close(s);
         lade_model_close(m);
     }
@@ -532,9 +518,8 @@ int main(void)
         cmocka_unit_test(test_rows),           cmocka_unit_test(test_moves),
         cmocka_unit_test(test_snapshots),      cmocka_unit_test(test_prompts_overlap),
         cmocka_unit_test(test_caps),           cmocka_unit_test(test_strategies),
-        cmocka_unit_test(test_no_allocations), cmocka_unit_test(test_no_allocations_of_cuda),
-        cmocka_unit_test(test_lost),           cmocka_unit_test(test_tied),
-        cmocka_unit_test(test_cuda),
+        cmocka_unit_test(test_no_allocations), cmocka_unit_test(test_lost),
+        cmocka_unit_test(test_tied),           cmocka_unit_test(test_cuda),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
