@@ -39,7 +39,7 @@ static uint64_t held_ram(const struct lade_model *m)
 static int make_plan(struct lade_plan *plan, const struct lade_model *m,
                      const struct lade_options *opt, const char *name, char *err)
 {
-    struct lade_card_memory cards[LADE_CARDS];
+    struct lade_card_memory cards[LADE_CARDS] = {0};
     struct lade_plan_caps caps = {
         .held = held_ram(m),
         .ram = opt->ram_cap,
@@ -379,7 +379,7 @@ int lade_model_cards(const struct lade_model *m, struct lade_card_memory out[LAD
 
 uint64_t lade_model_vram_peak(const struct lade_model *m, uint64_t *own)
 {
-    struct lade_card_memory cards[LADE_CARDS];
+    struct lade_card_memory cards[LADE_CARDS] = {0};
     uint64_t sum = 0, fixed = 0;
     for (int i = lade_model_cards(m, cards) - 1; i >= 0; i--) {
         sum += cards[i].peak;

@@ -93,6 +93,12 @@ static bool is_here(const struct lade_cache *c, int slot)
     return slot >= 0 && c->state[slot] == LADE_SLOT_HERE;
 }
 
+/* Whether it can be computed on the layer's card. */
+static bool is_up(const struct lade_ask *a, const struct lade_want *w)
+{
+    return a->vram && is_here(&a->vram->cache, w->vslot);
+}
+
 static void count_visit(struct lade_traffic *c, uint64_t at, size_t bytes)
 {
     *(at == IN_VRAM ? &c->vram_hits : at == IN_RAM ? &c->ram_hits : &c->disk_reads) += 1;
@@ -109,9 +115,7 @@ static void want(struct lade_tiers *t, int e)
         lade_cache_pin(&a->vram->cache, vslot);
     else if ((w->slot = t->ram.slot_of[e]) >= 0)
         lade_cache_pin(&t->ram, w->slot);
-    w->at = vslot >= 0 && is_here(&a->vram->cache, vslot) ? IN_VRAM
-            : is_here(&t->ram, w->slot)                   ? IN_RAM
-                                                          : place_of(t, e);
+    w->at = is_up(a, w) ? IN_VRAM : is_here(&t->ram, w->slot) ? IN_RAM : place_of(t, e);
     count_visit(&t->traffic, w->at, lade_expert_bytes(t, e));
 }
 
@@ -299,7 +303,7 @@ static int count_ready(const struct lade_tiers *t)
         if (n &&
             (on_gpu != (a->wants[a->next].vslot >= 0) || at_hand(w) != at_hand(&a->wants[a->next])))
             break;
-        if (on_gpu ? !is_here(&a->vram->cache, w->vslot) : !is_here(&t->ram, w->slot))
+        if (on_gpu ? !is_up(a, w) : !is_here(&t->ram, w->slot))
             break;
     }
     return n;

@@ -364,7 +364,7 @@ static void test_no_allocations(void **state)
         struct lade_placement place = on_cards(gpu_place(&rows[r], experts, 4), layers, n);
         struct lade_options opt = {
             .model = models[2], .exact = true, .threads = 2, .place = &place, .plugin = sim()};
-        struct lade_session *s;
+        struct lade_session *s = NULL;
         unsigned long opened = machine->allocations;
         if (lade_model_open(&m, &opt, NULL, NULL, NULL, err) || lade_session_open(&s, m, err))
             fail_msg("%s: %s", rows[r].name, err);
@@ -477,7 +477,7 @@ static void test_cuda(void **state)
         struct lade_placement place = on_cards(gpu_place(r, experts, 3), layers, cases[i].cards);
         struct lade_options opt = {
             .model = models[2], .exact = true, .threads = 2, .place = &place, .plugin = plugin};
-        struct lade_session *s;
+        struct lade_session *s = NULL;
         if (lade_model_open(&m, &opt, NULL, NULL, NULL, err) || lade_session_open(&s, m, err))
             fail_msg("%s: %s", r->name, err);
         const unsigned long allocated = knobs->allocations;
