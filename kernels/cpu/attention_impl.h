@@ -7,7 +7,7 @@
  *
  * Lanes are dimensions. HEADS query heads and KEY_STEP keys give VL sums at a time, which
  * sum_lanes() turns into one vector. */
-enum { HEADS = 4, KEY_STEP = VL / HEADS, VALUE_HEADS = VL == 16 ? 8 : 4 };
+enum { HEADS = VL == 16 ? 8 : 4, KEY_STEP = VL / HEADS };
 enum { KEYS_AHEAD = 8 << 10 }; /* bytes of keys fetched in advance */
 
 #if defined(SIMD_AVX512)
@@ -90,16 +90,16 @@ ALWAYS_INLINE void keys_times(float *scores, int lds, const float *q, const void
     vf acc[VL] = {0};
     int i = 0;
     for (; i + VL <= head_dim; i += VL) {
-        vf query[HEADS];
+        vf key[KEY_STEP];
         UNROLL(4)
-        for (int h = 0; h < H; h++)
-            query[h] = vf_load(q + h * head_dim + i);
-        UNROLL(4)
-        for (int j = 0; j < K; j++) {
-            vf key = row_load(type, keys, at + (size_t)j, head_dim, i);
+        for (int j = 0; j < K; j++)
+            key[j] = row_load(type, keys, at + (size_t)j, head_dim, i);
+        UNROLL(8)
+        for (int h = 0; h < H; h++) {
+            vf query = vf_load(q + h * head_dim + i);
             UNROLL(4)
-            for (int h = 0; h < H; h++)
-                acc[h * KEY_STEP + j] = vf_fma(key, query[h], acc[h * KEY_STEP + j]);
+            for (int j = 0; j < K; j++)
+                acc[h * KEY_STEP + j] = vf_fma(key[j], query, acc[h * KEY_STEP + j]);
         }
     }
     float sums[VL];
@@ -120,9 +120,12 @@ ALWAYS_INLINE void values_times(float *acc, const float *p, int ldp, const void 
                                 int col, int n, int head_dim, const enum lade_type type,
                                 const int H, const int V)
 {
-    vf s[VALUE_HEADS * 2] = {0};
+    const size_t size = type == LADE_Q8 ? 1 : type == LADE_F16 ? 2 : 4;
+    const char *ahead = (const char *)v + (size_t)(col + V * VL) * size; /* the next columns */
+    vf s[HEADS * 2] = {0};
     for (int j = 0; j < n; j++, at++) {
         vf x[2];
+        __builtin_prefetch(ahead + at * lade_cache_row(type, head_dim));
         UNROLL(2)
         for (int c = 0; c < V; c++)
             x[c] = row_load(type, v, at, head_dim, col + c * VL);
@@ -138,6 +141,18 @@ ALWAYS_INLINE void values_times(float *acc, const float *p, int ldp, const void 
     for (int h = 0; h < H; h++)
         for (int c = 0; c < V; c++)
             vf_store(acc + h * head_dim + c * VL, s[h * V + c]);
+}
+
+ALWAYS_INLINE float largest(const float *x, int n)
+{
+    vf most = vf_set1(-INFINITY);
+    int i = 0;
+    for (; i + VL <= n; i += VL)
+        most = vf_max(vf_load(x + i), most);
+    float max = vf_hmax(most);
+    for (; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    return max;
 }
 
 ALWAYS_INLINE void part_scores(const struct cpu_attend_part *a, int h0, const enum lade_type type,
@@ -159,9 +174,7 @@ ALWAYS_INLINE void part_scores(const struct cpu_attend_part *a, int h0, const en
     for (; j < n; j++)
         keys_times(scores + j, n, q, a->k, at + (size_t)j, d, type, H, 1);
     for (int h = 0; h < H; h++) {
-        float *s = scores + h * n, max = -INFINITY;
-        for (int i = 0; i < n; i++)
-            max = s[i] > max ? s[i] : max;
+        float *s = scores + h * n, max = largest(s, n);
         a->max[h0 + h] = max;
         a->sum[h0 + h] = exp_sum(s, s, max, n);
     }
@@ -190,14 +203,14 @@ ALWAYS_INLINE void part_values(const struct cpu_attend_part *a, int h0, const en
 ALWAYS_INLINE void part_heads(const struct cpu_attend_part *a, const enum lade_type type)
 {
     int h = 0;
-    for (; h + HEADS <= a->heads; h += HEADS)
+    for (; h + HEADS <= a->heads; h += HEADS) {
         part_scores(a, h, type, HEADS);
-    for (; h < a->heads; h++)
+        part_values(a, h, type, HEADS);
+    }
+    for (; h < a->heads; h++) {
         part_scores(a, h, type, 1);
-    for (h = 0; h + VALUE_HEADS <= a->heads; h += VALUE_HEADS)
-        part_values(a, h, type, VALUE_HEADS);
-    for (; h < a->heads; h++)
         part_values(a, h, type, 1);
+    }
 }
 
 static void attend_part(const struct cpu_attend_part *a)

@@ -72,18 +72,23 @@ static void prepare_unit(void *ctx, int unit, int thread)
     }
 }
 
-static void product_unit(void *ctx, int unit, int thread)
+static const struct job *job_of(const struct run *r, int unit)
 {
-    const struct run *r = ctx;
     const struct job *j = r->job + r->n_jobs - 1;
     while (j->first_unit > unit)
         j--;
+    return j;
+}
+
+/* Some units of a job from `at` on, all in one row of units. */
+static void product(const struct run *r, const struct job *j, int at, int units, int thread)
+{
     const struct lade_matrix *w = j->m.w;
     const struct input *in = &r->input[j->input];
     size_t rows = (size_t)w->rows, cols = (size_t)w->cols;
-    int at = unit - j->first_unit, first = at % j->columns * j->tiles;
+    int first = at % j->columns * j->tiles;
     int t = at / j->columns * j->tokens, n = cpu_min(j->tokens, r->n - t);
-    int last = cpu_min(first + j->tiles, row_tiles(w));
+    int last = cpu_min(first + units * j->tiles, row_tiles(w));
     float *y = j->m.y + (size_t)t * rows + (size_t)first * LADE_TILE;
     if (j->form == GEMV)
         r->isa->gemv(y, rows, w, &j->l, j->m.x, cols, n, first, last);
@@ -94,6 +99,25 @@ static void product_unit(void *ctx, int unit, int thread)
         r->isa->gemm(y, rows, w, &j->l, first * LADE_TILE,
                      (const float *)in->data + (size_t)t * cols, n,
                      r->panel + (size_t)thread * r->panel_size);
+}
+
+static void product_unit(void *ctx, int unit, int thread)
+{
+    const struct run *r = ctx;
+    const struct job *j = job_of(r, unit);
+    product(r, j, unit - j->first_unit, 1, thread);
+}
+
+/* Few tokens: a job has one row of units. */
+static void product_range(void *ctx, int first, int last, int thread)
+{
+    const struct run *r = ctx;
+    for (int u = first; u < last;) {
+        const struct job *j = job_of(r, u);
+        const int at = u - j->first_unit, units = cpu_min(last - u, j->columns - at);
+        product(r, j, at, units, thread);
+        u += units;
+    }
 }
 
 /* Finds or adds the inputs of a job. */
@@ -178,6 +202,9 @@ int cpu_matmul(struct lade_device *dev, const struct lade_matmul *jobs, int n_jo
     struct run r = {.isa = dev->isa, .n_jobs = n_jobs, .n = n};
     if (plan(dev, &r, jobs, err) || (r.n_inputs && prepare_inputs(dev, &r, err)))
         return -1;
-    cpu_pool_run(dev->pool, r.units, product_unit, &r);
+    if (n <= CPU_DIRECT_N)
+        cpu_pool_run_ranges(dev->pool, r.units, product_range, &r);
+    else
+        cpu_pool_run(dev->pool, r.units, product_unit, &r);
     return 0;
 }

@@ -71,6 +71,11 @@ static void sort_routes(struct run *r)
 {
     const struct lade_moe *m = r->m;
     memset(r->count, 0, ((size_t)m->n_experts + 1) * sizeof(*r->count));
+    for (int i = 0; i < m->n * m->k; i++) { /* entries far apart: asked for all at once */
+        const char *entry = (const char *)&m->experts[m->ids[i]];
+        for (size_t at = 0; at < sizeof(struct lade_expert); at += LADE_ALIGN)
+            __builtin_prefetch(entry + at);
+    }
     for (int i = 0; i < m->n * m->k; i++)
         r->count[m->ids[i]] += m->experts[m->ids[i]].gate.data != NULL;
     if (m->shared && m->shared->gate.data)
@@ -253,6 +258,12 @@ static void hidden_unit(void *ctx, int unit, int thread)
         hidden_rows(r, g, unit - g->first_unit, work);
 }
 
+static void hidden_range(void *ctx, int first, int last, int thread)
+{
+    for (int u = first; u < last; u++)
+        hidden_unit(ctx, u, thread);
+}
+
 /* What a thread reads after tiles [first, last) of a group's `down`: the same ones of the next group,
  * at last those that follow in the first. */
 static struct cpu_int16_next next_down(const struct run *r, const struct group *g, int first,
@@ -319,6 +330,12 @@ static void out_few(void *ctx, int unit, int thread)
     else
         r->isa->gemv(out, (size_t)dim, down, &g->down, r->hidden + g->hidden, (size_t)down->cols,
                      g->n, first, last);
+}
+
+static void out_range(void *ctx, int first, int last, int thread)
+{
+    for (int u = first; u < last; u++)
+        out_few(ctx, u, thread);
 }
 
 /* Few tokens: adds up some columns, in the order of the groups. */
@@ -432,12 +449,15 @@ int cpu_moe(struct lade_device *dev, const struct lade_moe *m, char *err)
     bool fast = is_fast(&r);
     if (fast)
         cpu_pool_run(dev->pool, (m->n - 1) / QUANTIZE_ROWS + 1, quantize_inputs, &r);
-    cpu_pool_run(dev->pool, r.units, hidden_unit, &r);
+    if (r.few)
+        cpu_pool_run_ranges(dev->pool, r.units, hidden_range, &r);
+    else
+        cpu_pool_run(dev->pool, r.units, hidden_unit, &r);
     if (fast || r.few)
         cpu_pool_run(dev->pool, r.n_groups, finish_hidden, &r);
     if (r.few) {
         const int per = (tiles(m->dim) - 1) / OUT_TILES + 1;
-        cpu_pool_run(dev->pool, r.n_groups * per, out_few, &r);
+        cpu_pool_run_ranges(dev->pool, r.n_groups * per, out_range, &r);
         cpu_pool_run(dev->pool, r.n_groups ? (m->dim - 1) / JOIN_ROWS + 1 : 0, join_few, &r);
     } else {
         cpu_pool_run(dev->pool, (m->dim - 1) / OUT_ROWS + 1, out_unit, &r);

@@ -4,6 +4,8 @@
 #include "kernels/blocks.h"
 #include "kernels/cpu/cpu.h"
 
+enum { WORDS_AHEAD = 16 }; /* each lies in a line of its own */
+
 static void tiled_row(float *y, const struct lade_matrix *m, const struct lade_matrix_layout *l,
                       int row)
 {
@@ -16,12 +18,17 @@ static void tiled_row(float *y, const struct lade_matrix *m, const struct lade_m
     const uint8_t *zeros =
         (const uint8_t *)(base + l->zeros) + tile * (size_t)l->groups * LADE_TILE + lane;
     const uint16_t *order = m->has_order ? (const uint16_t *)(base + l->order) : NULL;
-    for (int k = 0; k < m->cols; k++) {
-        uint32_t word = codes[(size_t)(k / info->per_word) * LADE_TILE];
-        int code = (int)(word >> (k % info->per_word * info->bits) & ((1u << info->bits) - 1));
-        size_t g = (size_t)(order ? order[k] : k / m->group) * LADE_TILE;
-        int zero = m->has_zeros ? zeros[g] : info->zero;
-        y[k] = cpu_half(scales[g]) * (float)(code - zero);
+    const uint32_t mask = (1u << info->bits) - 1;
+    for (int k = 0, w = 0; k < m->cols; w++) { /* a group is whole words */
+        uint32_t word = codes[(size_t)w * LADE_TILE];
+        __builtin_prefetch(codes + (size_t)(w + WORDS_AHEAD) * LADE_TILE);
+        const int last = cpu_min(k + info->per_word, m->cols);
+        size_t g = (size_t)(k / m->group) * LADE_TILE;
+        for (; k < last; k++, word >>= info->bits) {
+            g = order ? (size_t)order[k] * LADE_TILE : g;
+            int zero = m->has_zeros ? zeros[g] : info->zero;
+            y[k] = cpu_half(scales[g]) * (float)((int)(word & mask) - zero);
+        }
     }
 }
 

@@ -37,11 +37,11 @@ enum { SPINS = 1500, MAX_THREADS = 1024 };
 struct share {
     _Alignas(64) _Atomic uint64_t units;
 };
-#define END_ONE ((uint64_t)1 << 32)
 
 struct cpu_pool {
     _Alignas(64) _Atomic uint64_t state;
-    _Alignas(64) cpu_pool_fn fn; /* fn, ctx and shares change only while nobody is inside */
+    _Alignas(64) cpu_pool_fn fn; /* fn, range, ctx and shares change only while nobody is inside */
+    cpu_pool_range_fn range;     /* NULL: fn */
     void *ctx;
     int threads;
     struct share *shares; /* [threads] */
@@ -60,17 +60,25 @@ struct worker {
     int thread;
 };
 
-/* The next unit of a share, or -1. */
-static int take(struct share *share, bool from_back)
+/* Of a run of ranges a thread takes this part of what a share has left, and no more than so many
+ * units, because nobody can take over what it has begun. */
+enum { RANGE_PART = 4, RANGE_MOST = 16 };
+
+/* The next units of a share: how many, the first to *first; 0 where none is left. */
+static int take(struct share *share, bool ranges, bool from_back, int *first)
 {
     uint64_t v = atomic_load_explicit(&share->units, memory_order_relaxed);
     while ((uint32_t)v < v >> 32) {
-        uint64_t rest = from_back ? v - END_ONE : v + 1;
+        const uint32_t left = (uint32_t)(v >> 32) - (uint32_t)v, part = left / RANGE_PART;
+        const uint64_t n = !ranges || part < 1 ? 1 : part > RANGE_MOST ? RANGE_MOST : part;
+        const uint64_t rest = from_back ? v - (n << 32) : v + n;
         if (atomic_compare_exchange_weak_explicit(&share->units, &v, rest, memory_order_relaxed,
-                                                  memory_order_relaxed))
-            return (int)(from_back ? rest >> 32 : v & UINT32_MAX);
+                                                  memory_order_relaxed)) {
+            *first = (int)(from_back ? rest >> 32 : v & UINT32_MAX);
+            return (int)n;
+        }
     }
-    return -1;
+    return 0;
 }
 
 /* The share of another thread that has most left, or NULL. */
@@ -89,14 +97,22 @@ static struct share *richest(struct cpu_pool *p)
     return best;
 }
 
+static bool claim(struct cpu_pool *p, struct share *share, int thread)
+{
+    int first = 0, n = take(share, p->range != NULL, share != &p->shares[thread], &first);
+    if (n && p->range)
+        p->range(p->ctx, first, first + n, thread);
+    else if (n)
+        p->fn(p->ctx, first, thread);
+    return n > 0;
+}
+
 static void claim_units(struct cpu_pool *p, int thread)
 {
-    int u;
-    while ((u = take(&p->shares[thread], false)) >= 0)
-        p->fn(p->ctx, u, thread);
+    while (claim(p, &p->shares[thread], thread))
+        continue;
     for (struct share *other; (other = richest(p));)
-        if ((u = take(other, true)) >= 0)
-            p->fn(p->ctx, u, thread);
+        claim(p, other, thread);
 }
 
 static void deal(struct cpu_pool *p, int units)
@@ -161,15 +177,9 @@ static bool somebody_inside(struct cpu_pool *p)
     return (atomic_load(&p->state) & INSIDE_ALL) != 0;
 }
 
-void cpu_pool_run(struct cpu_pool *p, int units, cpu_pool_fn fn, void *ctx)
+/* Runs what fn, range and ctx say with all threads. */
+static void run_all(struct cpu_pool *p, int units)
 {
-    if (units <= 1 || p->threads == 1) {
-        for (int u = 0; u < units; u++)
-            fn(ctx, u, 0);
-        return;
-    }
-    p->fn = fn;
-    p->ctx = ctx;
     deal(p, units);
     uint64_t s = atomic_load_explicit(&p->state, memory_order_relaxed);
     atomic_store(&p->state, (s / GENERATION + 1) * GENERATION | OPEN);
@@ -191,6 +201,31 @@ void cpu_pool_run(struct cpu_pool *p, int units, cpu_pool_fn fn, void *ctx)
         pthread_cond_wait(&p->done, &p->lock);
     atomic_store(&p->caller_parked, false);
     pthread_mutex_unlock(&p->lock);
+}
+
+void cpu_pool_run(struct cpu_pool *p, int units, cpu_pool_fn fn, void *ctx)
+{
+    if (units <= 1 || p->threads == 1) {
+        for (int u = 0; u < units; u++)
+            fn(ctx, u, 0);
+        return;
+    }
+    p->fn = fn;
+    p->range = NULL;
+    p->ctx = ctx;
+    run_all(p, units);
+}
+
+void cpu_pool_run_ranges(struct cpu_pool *p, int units, cpu_pool_range_fn fn, void *ctx)
+{
+    if (units <= 1 || p->threads == 1) {
+        if (units > 0)
+            fn(ctx, 0, units, 0);
+        return;
+    }
+    p->range = fn;
+    p->ctx = ctx;
+    run_all(p, units);
 }
 
 static long read_topology(int cpu, const char *leaf)

@@ -27,4 +27,11 @@ int cpu_pool_threads(const struct cpu_pool *pool);
  * One caller at a time. Allocates nothing. */
 void cpu_pool_run(struct cpu_pool *pool, int units, cpu_pool_fn fn, void *ctx);
 
+/* The units [first, last). */
+typedef void (*cpu_pool_range_fn)(void *ctx, int first, int last, int thread);
+
+/* The same for units that are neighbours in memory and only read it: a thread takes many at once,
+ * and fewer and fewer towards the end. Memory idles whenever a thread turns to the next piece. */
+void cpu_pool_run_ranges(struct cpu_pool *pool, int units, cpu_pool_range_fn fn, void *ctx);
+
 #endif

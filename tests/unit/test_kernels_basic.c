@@ -72,6 +72,16 @@ static void count_unit(void *ctx, int unit, int thread)
         t->calls[unit] += 1000;
 }
 
+static void count_range(void *ctx, int first, int last, int thread)
+{
+    struct tally *t = ctx;
+    if (first >= last)
+        t->calls[0] += 1000;
+    for (int u = first; u < last; u++)
+        count_unit(ctx, u, thread);
+}
+
+/* Unit by unit, and in ranges. */
 static void pool_calls_each_unit_once(void **state)
 {
     (void)state;
@@ -83,7 +93,10 @@ static void pool_calls_each_unit_once(void **state)
         for (int round = 1; round <= 2000; round++) {
             int units = round % 50 ? round % 7 : UNITS;
             memset(t.calls, 0, sizeof(t.calls));
-            cpu_pool_run(pool, units, count_unit, &t);
+            if (round / 50 % 2)
+                cpu_pool_run(pool, units, count_unit, &t);
+            else
+                cpu_pool_run_ranges(pool, units, count_range, &t);
             for (int u = 0; u < UNITS; u++)
                 assert_int_equal(t.calls[u], u < units);
         }
