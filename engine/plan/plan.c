@@ -210,8 +210,11 @@ int lade_plan(struct lade_plan *out, const struct lade_plan_model *model,
             return lade_fail(err, "--strategy %.40s: is not a strategy; `lade plan` lists them",
                              strategy);
         if (out->rows[i].status == LADE_PLAN_IMPOSSIBLE)
-            return lade_fail(err, "--strategy %s: %s; `lade plan` shows what fits", strategy,
-                             out->rows[i].reason);
+            return out->chosen < 0
+                       ? lade_fail(err, "--strategy %s: %s; nothing else fits either", strategy,
+                                   out->rows[i].reason)
+                       : lade_fail(err, "--strategy %s: %s; take %s, which fits", strategy,
+                                   out->rows[i].reason, lade_strategies[out->chosen].name);
         out->chosen = i;
     }
     if (out->chosen >= 0)
