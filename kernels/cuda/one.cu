@@ -51,8 +51,7 @@ __global__ static void __launch_bounds__(WARPS *GPU_WARP, BLOCKS) tiles(struct o
     if (i >= groups * ONE_ROWS || row >= job.w.rows)
         return;
     const float sum = one_result(sums + first, job.split, i % ONE_ROWS);
-    job.y[row] =
-        NORM ? sum * one_scale(squares + first, job.split, job.w.cols, jobs.norm.eps) : sum;
+    job.y[row] = NORM ? sum * one_scale(squares + first, job.split, jobs.norm) : sum;
 }
 
 template <bool NORM>
@@ -127,7 +126,7 @@ int gpu_one(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs,
         for (int j = 0; j < n_jobs;) {
             struct one_jobs batch = {};
             if (norm)
-                batch.norm = {norm->norm, norm->eps};
+                batch.norm = {norm->norm, norm->eps, norm->dim};
             for (; j < n_jobs && batch.n < GPU_JOBS; j++) {
                 struct one_job job = {};
                 job.w = gpu_matrix_of(jobs[j].w);

@@ -21,8 +21,9 @@ enum { ONE_LOADS = 8, ONE_WORDS = 8 /* of a run */, ONE_ROWS = LADE_TILE };
 
 /* The norm before a product. */
 struct one_norm {
-    const float *w; /* [cols] */
+    const float *w; /* [dim] */
     float eps;
+    int dim; /* columns of the products */
 };
 
 __host__ __device__ static inline int one_words(const struct gpu_matrix &m)
@@ -49,12 +50,13 @@ __device__ static inline float4 one_inputs(const float *x, int at, int cols)
 }
 
 /* What a norm multiplies by, of the sums of squares of `parts` parts of a row. */
-__device__ static inline float one_scale(const float *squares, int parts, int cols, float eps)
+__device__ static inline float one_scale(const float *squares, int parts,
+                                         const struct one_norm &norm)
 {
     float sum = 0;
     for (int i = 0; i < parts; i++)
         sum += squares[i];
-    return 1.0f / sqrtf(sum / (float)cols + eps);
+    return 1.0f / sqrtf(sum / (float)norm.dim + norm.eps);
 }
 
 __device__ static inline float4 one_times(const float4 a, const float4 b)
@@ -400,7 +402,7 @@ __device__ static inline float one_rows(const struct one_job &job, float *area,
         }
         __syncthreads();
         if (NORM && end == cols)
-            scale = one_scale(squares, ROW_WARPS, cols, norm.eps);
+            scale = one_scale(squares, ROW_WARPS, norm);
         while (row < job.w.rows) {
             const bool last = from + span >= end;
             const int next_row = last ? row + step : row, next = last ? stretch : from + span;

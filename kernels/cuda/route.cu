@@ -135,7 +135,12 @@ static int check(const struct lade_route *r, char *err)
 
 static struct route_out out_of(const struct lade_route *r)
 {
-    struct route_out out = {r->experts, r->k, r->renormalize, r->ids, r->weights};
+    struct route_out out = {}; /* what fills it up, too */
+    out.experts = r->experts;
+    out.k = r->k;
+    out.renormalize = r->renormalize;
+    out.ids = r->ids;
+    out.weights = r->weights;
     return out;
 }
 
@@ -158,7 +163,7 @@ static cudaError_t launch_router(struct lade_device *dev, const struct lade_rout
     job.product.x = job.x = r->x;
     job.product.y = r->logits;
     job.product.blocks = gpu_min(gpu_up(r->w->rows, ROW_WARPS), dev->sms * ROW_BLOCKS);
-    job.norm = {r->norm, r->eps};
+    job.norm = {r->norm, r->eps, r->dim};
     job.add = r->add;
     job.h = r->h;
     job.out = out_of(&r->route);
