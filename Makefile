@@ -184,8 +184,8 @@ asan: deps-check
 	@sh tests/run.sh --programs $(BUILD)/asan
 
 # The tests in which threads meet: the pool and the kernels it runs, the movers, the session.
-THREADED := $(addprefix unit/test_,decode_allocates engine kernels_attention kernels_deltanet kernels_moe \
-    packed probe promises pull_bars session tiers)
+THREADED := $(addprefix unit/test_,cards changes decode_allocates engine kernels_attention kernels_deltanet \
+    kernels_moe look packed probe promises pull_bars session tiers)
 tsan: deps-check
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan OPT=-O1 SAN=-fsanitize=thread \
 	    $(addprefix $(BUILD)/tsan/tests/,$(THREADED)) $(BUILD)/tsan/tests/lade-sim.so

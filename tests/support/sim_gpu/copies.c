@@ -59,15 +59,15 @@ int sim_copy(struct lade_device *dev, void *dst, const void *src, size_t bytes, 
     if (sim_enter(dev, err))
         return -1;
     if (sim_fails(err))
-        return sim_leave(dev, -1);
-    return sim_leave(dev, between(dev, "copy", run_copy, dst, src, bytes, err));
+        return sim_leave(-1);
+    return sim_leave(between(dev, "copy", run_copy, dst, src, bytes, err));
 }
 
 int sim_zero(struct lade_device *dev, void *dst, size_t bytes, char *err)
 {
     if (sim_enter(dev, err))
         return -1;
-    return sim_leave(dev, between(dev, "zero", run_zero, dst, NULL, bytes, err));
+    return sim_leave(between(dev, "zero", run_zero, dst, NULL, bytes, err));
 }
 
 static int upload(struct lade_device *dev, void *dst, const void *host, size_t bytes, char *err)
@@ -101,7 +101,7 @@ int sim_upload(struct lade_device *dev, void *dst, const void *host, size_t byte
 {
     if (sim_enter_counted(dev, err))
         return -1;
-    return sim_leave(dev, upload(dev, dst, host, bytes, err));
+    return sim_leave(upload(dev, dst, host, bytes, err));
 }
 
 static int download(struct lade_device *dev, void *host, const void *src, size_t bytes, char *err)
@@ -125,7 +125,7 @@ int sim_download(struct lade_device *dev, void *host, const void *src, size_t by
 {
     if (sim_enter_counted(dev, err))
         return -1;
-    return sim_leave(dev, download(dev, host, src, bytes, err));
+    return sim_leave(download(dev, host, src, bytes, err));
 }
 
 /* Memory of the host that is not from host_alloc makes the call wait, as documented. */
@@ -161,7 +161,7 @@ int sim_upload_async(struct lade_device *dev, void *dst, const void *host, size_
 {
     if (sim_enter_counted(dev, err))
         return -1;
-    return sim_leave(dev, beside(dev, SIM_UP, dst, (void *)host, bytes, after, fence, err));
+    return sim_leave(beside(dev, SIM_UP, dst, (void *)host, bytes, after, fence, err));
 }
 
 int sim_download_async(struct lade_device *dev, void *host, const void *src, size_t bytes,
@@ -169,5 +169,5 @@ int sim_download_async(struct lade_device *dev, void *host, const void *src, siz
 {
     if (sim_enter_counted(dev, err))
         return -1;
-    return sim_leave(dev, beside(dev, SIM_DOWN, (void *)src, host, bytes, after, fence, err));
+    return sim_leave(beside(dev, SIM_DOWN, (void *)src, host, bytes, after, fence, err));
 }

@@ -66,7 +66,6 @@ static void close_device(struct lade_device *dev)
     sim_give(dev, dev->used);
     if (dev->cpu_dev)
         dev->cpu->close(dev->cpu_dev);
-    pthread_mutex_destroy(&dev->lock);
     free(dev);
 }
 
@@ -91,7 +90,6 @@ static int open_device(struct lade_device **out, const struct lade_device_config
     struct lade_device *dev = calloc(1, sizeof *dev);
     if (!dev)
         return lade_fail(err, "sim: out of memory; close other programs");
-    pthread_mutex_init(&dev->lock, NULL);
     dev->cpu = lade_cpu_ops();
     dev->number = cfg->gpu;
     snprintf(dev->title, sizeof dev->title, "simulated GPU %d", cfg->gpu);
@@ -120,7 +118,7 @@ static int memory(struct lade_device *dev, struct lade_device_memory *out, char 
         .peak = dev->peak,
         .fixed = dev->fixed,
     };
-    return sim_leave(dev, 0);
+    return sim_leave(0);
 }
 
 static int measure(struct lade_device *dev, struct lade_device_rates *out, char *err)
@@ -128,7 +126,7 @@ static int measure(struct lade_device *dev, struct lade_device_rates *out, char 
     if (sim_enter_plain(dev, err))
         return -1;
     *out = (struct lade_device_rates){lade_sim.memory_rate, lade_sim.link_rate, lade_sim.link_rate};
-    return sim_leave(dev, 0);
+    return sim_leave(0);
 }
 
 /* What a device of this kind might need: the activations of a batch a few times. */
@@ -148,11 +146,11 @@ static int prepare(struct lade_device *dev, const struct lade_limits *limits, ch
     dev->workspace = 0;
     size_t bytes = workspace(limits);
     if (sim_take(dev, bytes, "work space", err))
-        return sim_leave(dev, -1);
+        return sim_leave(-1);
     dev->workspace = bytes;
     dev->limits = *limits;
     dev->prepared = true;
-    return sim_leave(dev, 0);
+    return sim_leave(0);
 }
 
 static const struct lade_ops ops = {

@@ -182,7 +182,7 @@ int sim_alloc(struct lade_device *dev, void **addr, size_t bytes, char *err)
     if (sim_enter_counted(dev, err))
         return -1;
     lade_sim.allocations++;
-    return sim_leave(dev, alloc(dev, addr, bytes, err));
+    return sim_leave(alloc(dev, addr, bytes, err));
 }
 
 int sim_host_alloc(struct lade_device *dev, void **host, size_t bytes, char *err)
@@ -191,14 +191,14 @@ int sim_host_alloc(struct lade_device *dev, void **host, size_t bytes, char *err
     if (sim_enter_counted(dev, err))
         return -1;
     lade_sim.allocations++;
-    return sim_leave(dev, add_block(dev, bytes, true, host, err));
+    return sim_leave(add_block(dev, bytes, true, host, err));
 }
 
 static void release(struct lade_device *dev, void *addr, bool host)
 {
     if (!addr)
         return;
-    pthread_mutex_lock(&dev->lock);
+    pthread_mutex_lock(&sim_lock);
     struct sim_block *b = find(dev, addr);
     if (!b || b->seen != addr || b->host != host)
         sim_die("%s of %p, which is no such allocation", host ? "host_free" : "free", addr);
@@ -212,7 +212,7 @@ static void release(struct lade_device *dev, void *addr, bool host)
     put_back(b);
     dev->frees++;
     memmove(b, b + 1, (size_t)(dev->blocks + --dev->n_blocks - b) * sizeof *b);
-    pthread_mutex_unlock(&dev->lock);
+    pthread_mutex_unlock(&sim_lock);
 }
 
 void sim_free(struct lade_device *dev, void *addr)

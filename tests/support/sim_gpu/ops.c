@@ -43,16 +43,16 @@ static struct sim_command *begin(struct lade_device *dev, const char *what, sim_
     lade_sim.beyond_limits += dev->prepared && n > dev->limits.batch;
     struct sim_command *c = sim_command(what, run, err);
     if (!c)
-        sim_leave(dev, 0);
+        sim_leave(0);
     return c;
 }
 
 static int end(struct lade_device *dev, struct sim_command *c, bool usable, char *err)
 {
     if (usable)
-        return sim_leave(dev, sim_put(dev, c, SIM_COMPUTE, NULL, err));
+        return sim_leave(sim_put(dev, c, SIM_COMPUTE, NULL, err));
     sim_drop(c);
-    return sim_leave(dev, -1);
+    return sim_leave(-1);
 }
 
 /* ---- embedding ---- */

@@ -10,22 +10,24 @@
 
 enum { MOST_WAITING = 20000 }; /* commands in a queue, so that tests need no gigabytes */
 
+pthread_mutex_t sim_lock = PTHREAD_MUTEX_INITIALIZER;
+
 int sim_enter(struct lade_device *dev, char *err)
 {
-    pthread_mutex_lock(&dev->lock);
+    pthread_mutex_lock(&sim_lock);
     if (dev->lost)
         lade_set_error(err, "sim: GPU %d was lost; restart, or run on the CPU", dev->number);
     else if (dev->error[0])
         lade_set_error(err, "%s", dev->error);
     else
         return 0;
-    pthread_mutex_unlock(&dev->lock);
+    pthread_mutex_unlock(&sim_lock);
     return -1;
 }
 
-int sim_leave(struct lade_device *dev, int result)
+int sim_leave(int result)
 {
-    pthread_mutex_unlock(&dev->lock);
+    pthread_mutex_unlock(&sim_lock);
     return result;
 }
 
@@ -35,8 +37,8 @@ int sim_enter_plain(struct lade_device *dev, char *err)
         return -1;
     if (!dev->recording)
         return 0;
-    return sim_leave(dev, lade_fail(err, "sim: a function that cannot be recorded is called in a "
-                                         "recording; fix the caller"));
+    return sim_leave(lade_fail(err, "sim: a function that cannot be recorded is called in a "
+                                    "recording; fix the caller"));
 }
 
 bool sim_fails(char *err)
@@ -51,7 +53,7 @@ int sim_enter_counted(struct lade_device *dev, char *err)
 {
     if (sim_enter_plain(dev, err))
         return -1;
-    return sim_fails(err) ? sim_leave(dev, -1) : 0;
+    return sim_fails(err) ? sim_leave(-1) : 0;
 }
 
 /* ---- commands ---- */
@@ -348,7 +350,7 @@ int sim_mark(struct lade_device *dev, lade_fence *fence, char *err)
 {
     if (sim_enter_plain(dev, err))
         return -1;
-    return sim_leave(dev, add_fence(dev, SIM_COMPUTE, fence, err));
+    return sim_leave(add_fence(dev, SIM_COMPUTE, fence, err));
 }
 
 int sim_wait(struct lade_device *dev, lade_fence fence, char *err)
@@ -356,12 +358,12 @@ int sim_wait(struct lade_device *dev, lade_fence fence, char *err)
     if (sim_enter_plain(dev, err))
         return -1;
     if (!fence)
-        return sim_leave(dev, 0);
+        return sim_leave(0);
     struct sim_command *c = sim_command("wait", NULL, err);
     if (!c)
-        return sim_leave(dev, -1);
+        return sim_leave(-1);
     c->after = fence;
-    return sim_leave(dev, sim_put(dev, c, SIM_COMPUTE, NULL, err));
+    return sim_leave(sim_put(dev, c, SIM_COMPUTE, NULL, err));
 }
 
 /* Says no at first, so that nobody takes a yes for granted. */
@@ -374,25 +376,25 @@ int sim_reached(struct lade_device *dev, lade_fence fence, bool *yes, char *err)
         struct sim_fence *f = &dev->fences[fence - 1];
         *yes = dev->queue[f->queue].done >= f->position;
         if (!*yes && f->polls++ == 0)
-            return sim_leave(dev, 0);
+            return sim_leave(0);
     }
     int failed = sim_reach(dev, fence, err);
     *yes = !failed;
-    return sim_leave(dev, failed);
+    return sim_leave(failed);
 }
 
 int sim_finish(struct lade_device *dev, lade_fence fence, char *err)
 {
     if (sim_enter_plain(dev, err))
         return -1;
-    return sim_leave(dev, sim_reach(dev, fence, err));
+    return sim_leave(sim_reach(dev, fence, err));
 }
 
 int sim_sync(struct lade_device *dev, char *err)
 {
     if (sim_enter_plain(dev, err))
         return -1;
-    return sim_leave(dev, sim_drain(dev, err));
+    return sim_leave(sim_drain(dev, err));
 }
 
 /* ---- recordings ---- */
@@ -403,8 +405,8 @@ int sim_record_begin(struct lade_device *dev, char *err)
         return -1;
     dev->recording = calloc(1, sizeof *dev->recording);
     if (!dev->recording)
-        return sim_leave(dev, lade_fail(err, "sim: out of memory; close other programs"));
-    return sim_leave(dev, 0);
+        return sim_leave(lade_fail(err, "sim: out of memory; close other programs"));
+    return sim_leave(0);
 }
 
 int sim_record_end(struct lade_device *dev, struct lade_recording **out, char *err)
@@ -415,8 +417,8 @@ int sim_record_end(struct lade_device *dev, struct lade_recording **out, char *e
     *out = dev->recording;
     dev->recording = NULL;
     if (!*out)
-        return sim_leave(dev, lade_fail(err, "sim: nothing is being recorded; fix the caller"));
-    return sim_leave(dev, 0);
+        return sim_leave(lade_fail(err, "sim: nothing is being recorded; fix the caller"));
+    return sim_leave(0);
 }
 
 static struct sim_command *copy_of(const struct sim_command *c, char *err)
@@ -444,9 +446,9 @@ int sim_replay(struct lade_device *dev, struct lade_recording *r, char *err)
     for (size_t i = 0; i < r->n; i++) {
         struct sim_command *c = copy_of(r->commands[i], err);
         if (!c || sim_put(dev, c, SIM_COMPUTE, NULL, err))
-            return sim_leave(dev, -1);
+            return sim_leave(-1);
     }
-    return sim_leave(dev, 0);
+    return sim_leave(0);
 }
 
 void sim_record_free(struct lade_device *dev, struct lade_recording *r)

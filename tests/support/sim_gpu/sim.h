@@ -81,7 +81,7 @@ struct sim_command {
         } embed;
         struct {
             int n_jobs, n;
-        } matmul; /* jobs and matrices in `copy` */
+        } matmul;                    /* jobs and matrices in `copy` */
         struct lade_project project; /* the same */
         struct lade_attention attention;
         struct lade_deltanet deltanet;
@@ -120,8 +120,10 @@ struct lade_recording {
     size_t n, room;
 };
 
+/* Of all devices, which share one clock and its counts. */
+extern pthread_mutex_t sim_lock;
+
 struct lade_device {
-    pthread_mutex_t lock;
     const struct lade_ops *cpu;
     struct lade_device *cpu_dev;
     int number;
@@ -159,7 +161,7 @@ void sim_die(const char *format, ...) __attribute__((noreturn, format(printf, 1,
 
 /* Locks, and fails where the device is lost or earlier work failed. On failure it is unlocked. */
 int sim_enter(struct lade_device *dev, char *err);
-int sim_leave(struct lade_device *dev, int result);
+int sim_leave(int result);
 /* The same for functions that recordings cannot hold. */
 int sim_enter_plain(struct lade_device *dev, char *err);
 /* The same for those of them that lade_sim.fail_call counts. */

@@ -129,5 +129,5 @@ int sim_table(struct lade_device *dev, const struct lade_expert *experts, int n,
 {
     if (sim_enter_plain(dev, err))
         return -1;
-    return sim_leave(dev, sim_table_update(dev, experts, n, version, err));
+    return sim_leave(sim_table_update(dev, experts, n, version, err));
 }
