@@ -80,10 +80,10 @@ static void rule(WINDOW *w, struct chat *c)
         mvwaddstr(w, 0, x, line);
     if (fresh > 0)
         snprintf(right, sizeof right, " %s %d new line%s %s End follows ", down, fresh,
-                 fresh == 1 ? "" : "s", dot);
+                 units_s(fresh), dot);
     else if (!c->transcript.follow)
         snprintf(right, sizeof right, " %s %d line%s below %s End follows ", down, below,
-                 below == 1 ? "" : "s", dot);
+                 units_s(below), dot);
     int width = width_of(right, strlen(right)), left = cols - 4 - (width ? width + 3 : 0);
     if (*right) {
         wattrset(w, (int)theme_attr(fresh > 0 ? THEME_ACCENT : THEME_DIM));

@@ -309,6 +309,15 @@ static void test_anatomy(void **state)
     has(anatomy(5, 100, 2), "65% 312 experts   312 MB");
     has(anatomy(5, 100, 3), "10%  48 experts    48 MB");
     has(anatomy(5, 100, 4), "compute 60 ms, wait 20 ms");
+    struct lade_traffic whole = status.sample.recent;
+    status.sample.recent = (struct lade_traffic){.tokens = 1, .ram_hits = 107, .disk_reads = 23};
+    has(anatomy(5, 100, 2), "82% 107 experts"); /* 82.3 */
+    has(anatomy(5, 100, 3), "18%  23 experts"); /* 17.7 */
+    status.sample.recent.ram_hits = 299;
+    status.sample.recent.disk_reads = 1;
+    has(anatomy(5, 100, 2), "99% 299 experts");
+    has(anatomy(5, 100, 3), "0%    1 expert ");
+    status.sample.recent = whole;
     for (int cols = 1; cols < 220; cols += 3)
         for (int rows = 1; rows < 8; rows++)
             anatomy(rows, cols, 0);
@@ -325,6 +334,14 @@ static void test_anatomy(void **state)
     e.phase = LADE_PHASE_IDLE; /* what was measured last stays */
     status_tick(&status, &e, 102);
     has(anatomy(5, 100, 0), "A token in 80 ms");
+
+    /* An answer that is over before the next sample is measured by its last token. */
+    e = answering(540);
+    e.phase = LADE_PHASE_IDLE;
+    e.token.compute_s = 0.03;
+    status_tick(&status, &e, 104);
+    has(anatomy(5, 100, 0), "A token in 50 ms");
+    assert_int_equal(status.sample.recent.tokens, 1);
 
     char all[16384] = "", row[512];
     struct cells c;

@@ -41,6 +41,9 @@ static const struct row rows[] = {
     {units_duration, 59.7, "1:00"},
     {units_duration, 3723, "1:02:03"},
     {units_duration, 4 * 86400 - 3600 * 20, "3d 04h"},
+    {units_seconds, 0, "0 ms"},
+    {units_seconds, 0.0004, "0.4 ms"},
+    {units_seconds, 0.00096, "1 ms"},
     {units_seconds, 0.042, "42 ms"},
     {units_seconds, 0.9999, "1.0 s"},
     {units_seconds, 1.84, "1.8 s"},
@@ -56,6 +59,7 @@ static const struct row rows[] = {
     {units_count, 262144, "262k"},
     {units_count, 1.25e6, "1.2M"},
     {units_percent, 0.43, "43%"},
+    {units_percent, 0.29, "29%"},
     {units_percent, 0.9999, "99%"},
     {units_percent, 1, "100%"},
 };

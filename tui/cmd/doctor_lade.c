@@ -91,8 +91,9 @@ static void look_history(struct doctor_finding *f, const struct doctor *d)
         f->state = DOCTOR_BAD;
         snprintf(f->value, sizeof(f->value), "%.*s", DOCTOR_TEXT - 1, err);
     } else {
-        snprintf(f->value, sizeof(f->value), "%lld conversations, %lld messages, %s; SQLite %s%s",
-                 (long long)facts.conversations, (long long)facts.messages,
+        snprintf(f->value, sizeof(f->value), "%lld conversation%s, %lld message%s, %s; SQLite %s%s",
+                 (long long)facts.conversations, units_s((double)facts.conversations),
+                 (long long)facts.messages, units_s((double)facts.messages),
                  units_file(size, (double)facts.bytes), facts.library,
                  facts.indexed ? "" : " without FTS5 (search is slower)");
         json_object_set_new(f->data, "conversations", json_integer(facts.conversations));

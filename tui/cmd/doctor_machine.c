@@ -54,7 +54,7 @@ static void look_processor(struct doctor_finding *f, const struct doctor *d)
     if (m->nodes > 1)
         snprintf(nodes, sizeof(nodes), ", %d NUMA nodes", m->nodes);
     snprintf(f->value, sizeof(f->value), "%s, %d core%s, %d processor%s%s", m->cpu, m->cores,
-             m->cores == 1 ? "" : "s", m->processors, m->processors == 1 ? "" : "s", nodes);
+             units_s(m->cores), m->processors, units_s(m->processors), nodes);
     json_object_set_new(f->data, "model", json_string(m->cpu));
     json_object_set_new(f->data, "cores", json_integer(m->cores));
     json_object_set_new(f->data, "processors", json_integer(m->processors));

@@ -206,7 +206,7 @@ static void print_text(const struct view *v)
     printf("path        %s\n", cat->path);
     printf("format      %s, %s, %s in %d shard%s\n", cat->format, cat->quant,
            units_file(total, (double)cat->source_bytes), cat->n_shards,
-           cat->n_shards == 1 ? "" : "s");
+           units_s(cat->n_shards));
     print_shape(&cat->shape);
     print_beside(v);
     printf("\n%-14s %8s %12s %12s %12s %6s\n", "component", "tensors", "weights", "in files",

@@ -77,7 +77,7 @@ static void say_done(struct view *v, const struct lade_fetch_progress *p)
             fprintf(stderr, "%s  %s\n", name, file_size(size, p->files[i].bytes));
     }
     if (first && !v->bars)
-        fprintf(stderr, "%s: %d file%s, %s\n", p->repo, p->n_files, p->n_files == 1 ? "" : "s",
+        fprintf(stderr, "%s: %d file%s, %s\n", p->repo, p->n_files, units_s(p->n_files),
                 file_size(size, p->bytes));
 }
 

@@ -90,7 +90,7 @@ char *units_seconds(char out[UNITS_MAX], double seconds)
     if (!known(seconds))
         return unknown(out);
     if (seconds < 0.9995)
-        snprintf(out, UNITS_MAX, "%.0f ms", seconds * 1e3);
+        snprintf(out, UNITS_MAX, "%.*f ms", seconds > 0 && seconds < 0.00095, seconds * 1e3);
     else if (seconds < 59.95)
         snprintf(out, UNITS_MAX, "%.1f s", seconds);
     else if (seconds < 599.5)
@@ -128,10 +128,15 @@ char *units_percent(char out[UNITS_MAX], double fraction)
 {
     if (!known(fraction))
         return unknown(out);
-    /* Rounding up to 100 would promise what is not so. */
-    double p = fraction >= 1 ? 100 : floor(fraction * 100);
+    /* Rounding up to 100 would promise what is not so; 0.29 * 100 is a little less than 29. */
+    double p = fraction >= 1 ? 100 : floor(fraction * 100 + 1e-9);
     snprintf(out, UNITS_MAX, "%.0f%%", p);
     return out;
+}
+
+const char *units_s(double n)
+{
+    return n == 1 ? "" : "s";
 }
 
 char *units_memory_of(char out[UNITS_MAX], double used, double total)

@@ -60,7 +60,7 @@ static void fill(void *user, struct picker_item *item)
     }
     char n[UNITS_MAX];
     if (tokens)
-        snprintf(item->cell[1], PICKER_CELL, "%s tokens", units_count(n, tokens));
+        snprintf(item->cell[1], PICKER_CELL, "%s token%s", units_count(n, tokens), units_s(tokens));
     history_messages_clear(&all);
 }
 

@@ -118,7 +118,7 @@ static int copy_code(const struct entry *answer, int wanted, struct buf *out, ch
         return lade_fail(err, "/copy: the last answer has no code block; /copy takes all of it");
     if (!code)
         return lade_fail(err, "/copy %d: the last answer has %d code block%s; choose one of them",
-                         wanted, blocks, blocks == 1 ? "" : "s");
+                         wanted, blocks, units_s(blocks));
     buf_puts(out, code);
     free(code);
     return 0;
@@ -163,7 +163,8 @@ int slash_copy(struct chat *c, const char *args, char *err)
                          args);
     }
     term_clipboard(text.at, text.n);
-    chat_say(c, ENTRY_NOTICE, "%zu bytes given to the terminal's clipboard.", text.n);
+    chat_say(c, ENTRY_NOTICE, "%zu byte%s given to the terminal's clipboard.", text.n,
+             units_s((double)text.n));
     buf_free(&text);
     return 0;
 }

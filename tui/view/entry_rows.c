@@ -32,8 +32,8 @@ static void thinking_head(struct entry *e, int width, bool fold)
         n += snprintf(text + n, sizeof text - (size_t)n, " %s%s", e->thinking ? "" : "for ",
                       units_seconds(time, e->think_s));
     if (e->think_tokens > 0)
-        n += snprintf(text + n, sizeof text - (size_t)n, "%sabout %d tokens", dot,
-                      e->think_tokens);
+        n += snprintf(text + n, sizeof text - (size_t)n, "%sabout %d token%s", dot,
+                      e->think_tokens, units_s(e->think_tokens));
     if (fold && width > 60)
         snprintf(text + n, sizeof text - (size_t)n, "%sCtrl-T shows it", dot);
     lines_add(&e->rows, THEME_DIM, text, width);
@@ -93,8 +93,8 @@ static void footer(struct entry *e, int width)
             role = ends[i].role;
         }
     if (e->has_cost && e->cost.tokens > 0) {
-        n += snprintf(text + n, sizeof text - (size_t)n, "%s%d tokens", n ? dot : "",
-                      e->cost.tokens);
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s%d token%s", n ? dot : "",
+                      e->cost.tokens, units_s(e->cost.tokens));
         if (e->cost.decode_tps > 0)
             n += snprintf(text + n, sizeof text - (size_t)n, "%s%s tokens/s", dot,
                           units_speed(a, e->cost.decode_tps));

@@ -69,6 +69,9 @@ static void sample_traffic(struct status *s, enum lade_phase before)
     if (e->phase == LADE_PHASE_DECODE && before == e->phase && now.tokens == last.tokens)
         return; /* in the middle of a token, which may take many samples */
     s->traffic = now;
+    if (e->phase == LADE_PHASE_IDLE && before != LADE_PHASE_DECODE && now.tokens > last.tokens &&
+        e->token.tokens)
+        *r = e->token; /* an answer that began and ended between two samples */
     if (e->phase != LADE_PHASE_DECODE || now.tokens < last.tokens)
         return;
     if (before != LADE_PHASE_DECODE) {

@@ -33,6 +33,13 @@ static void parts_of(const struct lade_traffic *t, struct part out[3])
                            THEME_BAR_ACTIVE};
 }
 
+/* To the nearest percent, so that tiers add up; all of it only when it is. */
+static double nearest(double share)
+{
+    double percent = round(share * 100);
+    return share < 1 && percent > 99 ? 0.99 : percent / 100;
+}
+
 /* "RAM  ████████▏  62%   298 experts   483 MB"; columns go from the right where there is no room. */
 static void tier_row(struct cells *c, int y, const struct part *p, double all)
 {
@@ -46,11 +53,14 @@ static void tier_row(struct cells *c, int y, const struct part *p, double all)
     }
     if (width(c) >= 50) {
         end -= COUNT;
-        snprintf(text, sizeof text, isnan(p->visits) ? UNITS_UNKNOWN : "%.0f experts", p->visits);
+        if (isnan(p->visits))
+            snprintf(text, sizeof text, "%s", UNITS_UNKNOWN);
+        else
+            snprintf(text, sizeof text, "%.0f expert%s", p->visits, units_s(rint(p->visits)));
         cells_put_right(c, y, end, COUNT, THEME_TEXT, text);
     }
     end -= SHARE;
-    cells_put_right(c, y, end, SHARE, THEME_TEXT, units_percent(number, share));
+    cells_put_right(c, y, end, SHARE, THEME_TEXT, units_percent(number, nearest(share)));
     cells_bar(c, y, 1 + LABEL, end - LABEL - 2, &share, &p->role, 1, THEME_GAUGE_FREE);
 }
 
