@@ -273,18 +273,20 @@ static void take_mouse(void)
 
 static void begin(struct app *a, const struct options *opt)
 {
-    char path[PATH_MAX], err[LADE_ERR];
-    struct lade_engine *engine = start_engine(opt, err);
+    char path[PATH_MAX], err[LADE_ERR], no_engine[LADE_ERR], value[16];
+    struct lade_engine *engine = start_engine(opt, no_engine);
     chat_init(&a->chat, engine, NULL);
     a->chat.bundled = !opt->model;
-    open_history(&a->chat);
-    take_options(&a->chat, opt);
-    char value[16];
     a->chat.transcript.fold = strcmp(prefs_get("thinking", value, sizeof value), "show") != 0;
-    if (!engine)
-        chat_say(&a->chat, ENTRY_ERROR, "%s", err);
+    open_history(&a->chat);
+    /* First, because it clears the screen and takes the settings of the conversation. */
     if (opt->resume && chat_resume(&a->chat, opt->resume_id, err) != 0)
         chat_say(&a->chat, ENTRY_ERROR, "%s", err);
+    take_options(&a->chat, opt);
+    if (prefs_check(err) != 0)
+        chat_say(&a->chat, ENTRY_ERROR, "%s", err);
+    if (!engine)
+        chat_say(&a->chat, ENTRY_ERROR, "%s", no_engine);
     input_start(file_in(PATHS_DATA, "input.history", path), submitted, &a->chat);
 }
 

@@ -109,7 +109,7 @@ bool chat_board_is_line(const struct chat *c);
 /* Begins an empty one. An answer that runs is stopped and kept. */
 void chat_new(struct chat *c);
 
-/* Shows a saved one and goes on with it; id 0 = the last. */
+/* Shows a saved one and goes on with it, as the user had set it up; id 0 = the last. */
 int chat_resume(struct chat *c, int64_t id, char *err);
 int chat_rename(struct chat *c, const char *title, char *err);
 int chat_delete(struct chat *c, int64_t id, char *err);

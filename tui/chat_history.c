@@ -220,7 +220,10 @@ int chat_resume(struct chat *c, int64_t id, char *err)
     chat_new(c);
     c->conversation = id;
     snprintf(c->title, sizeof c->title, "%s", info.title);
+    settings_free(&c->settings);
     settings_from_json(&c->settings, info.parameters);
+    if (c->have_info)
+        settings_defaults(&c->settings, &c->info.sampling);
     for (int i = 0; i < all.n; i++)
         show_message(c, &all.items[i]);
     if (c->have_info && *info.model && strcmp(info.model, c->info.name) != 0)

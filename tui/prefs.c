@@ -23,20 +23,37 @@ char *prefs_get(const char *key, char *out, size_t n)
     return out;
 }
 
-int prefs_set(const char *key, const char *value, char *err)
+/* The whole file, an empty object where there is none; NULL with err where it is none of ours. */
+static json_t *load(char path[PATH_MAX], char *err)
 {
-    char path[PATH_MAX];
     json_error_t why;
     if (paths_file(PATHS_CONFIG, "settings.json", path, err) != 0)
-        return -1;
+        return NULL;
     json_t *all = json_load_file(path, 0, &why);
     if (!all && access(path, F_OK) != 0)
         all = json_object();
-    if (!json_is_object(all)) {
-        json_decref(all);
-        return lade_fail(err, "%s: not a JSON object%s%s; mend it or move it away", path,
-                         *why.text ? ": " : "", why.text);
-    }
+    if (json_is_object(all))
+        return all;
+    json_decref(all);
+    lade_fail(err, "%s: not a JSON object%s%s; mend it or move it away", path,
+              *why.text ? ": " : "", why.text);
+    return NULL;
+}
+
+int prefs_check(char *err)
+{
+    char path[PATH_MAX];
+    json_t *all = load(path, err);
+    json_decref(all);
+    return all ? 0 : -1;
+}
+
+int prefs_set(const char *key, const char *value, char *err)
+{
+    char path[PATH_MAX];
+    json_t *all = load(path, err);
+    if (!all)
+        return -1;
     json_object_set_new(all, key, json_string(value));
     char *text = json_dumps(all, JSON_INDENT(2) | JSON_SORT_KEYS);
     json_decref(all);

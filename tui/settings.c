@@ -14,11 +14,11 @@
 #define AT(field) (unsigned)offsetof(struct settings, field)
 
 const struct settings_row settings_rows[] = {
-    {"temperature", "randomness; 0 always takes the likeliest token", SETTINGS_FLOAT, 0, 5,
+    {"temperature", "randomness; 0 always takes the likeliest token", SETTINGS_FLOAT, 0, 100,
      AT(sampling.temperature)},
     {"top-p", "keep the likeliest tokens up to this share; 1 = off", SETTINGS_FLOAT, 0, 1,
      AT(sampling.top_p)},
-    {"top-k", "keep this many of the likeliest tokens; 0 = off", SETTINGS_INT, 0, 1000000,
+    {"top-k", "keep this many of the likeliest tokens; 0 = off", SETTINGS_INT, 0, 1e9,
      AT(sampling.top_k)},
     {"min-p", "drop tokens below this share of the likeliest; 0 = off", SETTINGS_FLOAT, 0, 1,
      AT(sampling.min_p)},
@@ -27,7 +27,7 @@ const struct settings_row settings_rows[] = {
     {"seed", "the same seed gives the same answer; 0 = from the clock", SETTINGS_SEED, 0,
      1.8446744073709552e19, AT(sampling.seed)},
     {"max-tokens", "end an answer after so many tokens; 0 = no limit", SETTINGS_INT, 0,
-     1000000, AT(max_tokens)},
+     1e9, AT(max_tokens)},
     {"system", "text the model reads before the conversation; none removes it",
      SETTINGS_TEXT, 0, 0, AT(system)},
 };
@@ -76,8 +76,8 @@ static int find(const char *name)
 
 static int out_of_range(const struct settings_row *r, const char *value, char *err)
 {
-    return lade_fail(err, "%s: '%.40s' is not between %g and %g; %s", r->name, value, r->min,
-                     r->max, r->help);
+    return lade_fail(err, "%s: '%.40s' is not a number from %.10g to %.10g; /help set explains it",
+                     r->name, value, r->min, r->max);
 }
 
 static int set_text(struct settings *s, int i, const char *value)
@@ -201,5 +201,5 @@ void settings_from_json(struct settings *s, const char *json)
 void settings_free(struct settings *s)
 {
     free(s->system);
-    s->system = NULL;
+    *s = (struct settings){.think = s->think};
 }

@@ -42,6 +42,7 @@ char *settings_json(struct settings *s);
 /* Takes the rows that such an object says the user set. Anything else in it is ignored. */
 void settings_from_json(struct settings *s, const char *json);
 
+/* Nothing is set by the user any more; whether the model thinks stays. */
 void settings_free(struct settings *s);
 
 #endif

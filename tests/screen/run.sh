@@ -408,6 +408,20 @@ test_kill_and_resume() {
         gone 'And now?' && see 'Paragraph 12:' && keys Escape && see 'stopped ·'
 }
 
+# What is wrong at the start stands below the conversation that goes on, and is not cleared with it.
+test_faults_beside_a_resumed_conversation() {
+    fresh
+    start stream 80 24 && see 'Thinking is ready' && keys 'A long story' Enter && see 'Paragraph 12:' &&
+        keys Escape && see 'stopped ·' && keys C-d && see 'EXIT 0' || return 1
+    echo '{"theme": ' >"$work/home/settings.json"
+    PROGRAM=$build/lade MODEL=/nowhere
+    start none 160 24 --resume && see '/nowhere: there is no such file' && see 'stopped ·' &&
+        see 'settings.json: not a JSON object'
+    status=$?
+    PROGRAM='' MODEL=''
+    return $status
+}
+
 test_control_characters_stay_text() {
     fresh
     start hostile 100 24 && see 'Thinking is ready' && keys 'x' Enter && see 'tokens/s' &&

@@ -53,6 +53,7 @@ static const char *content(void)
 static void test_kept(void **state)
 {
     (void)state;
+    assert_int_equal(prefs_check(err), 0); /* there is no file yet */
     assert_string_equal(prefs_get("theme", value, sizeof value), "");
     assert_int_equal(prefs_set("theme", "paper", err), 0);
     assert_int_equal(prefs_set("mouse", "off", err), 0);
@@ -69,6 +70,7 @@ static void test_others_stay(void **state)
     put("{\"later\": {\"deep\": [1, 2]}, \"theme\": \"dusk\"}");
     assert_int_equal(prefs_set("theme", "paper", err), 0);
     assert_non_null(strstr(content(), "\"deep\""));
+    assert_int_equal(prefs_check(err), 0);
     assert_string_equal(prefs_get("theme", value, sizeof value), "paper");
 }
 
@@ -82,6 +84,9 @@ static void test_broken_is_named(void **state)
         assert_int_equal(prefs_set("theme", "paper", err), -1);
         assert_non_null(strstr(err, file));
         assert_non_null(strstr(err, "mend it"));
+        *err = '\0';
+        assert_int_equal(prefs_check(err), -1);
+        assert_non_null(strstr(err, file));
         assert_string_equal(content(), broken[i]);
     }
 }

@@ -188,12 +188,40 @@ static void resumes_what_is_being_written(void **state)
     assert_null(chat.answer.entry);
 }
 
+/* What was set up for one conversation is not taken into another. */
+static void resumes_with_its_own_settings(void **state)
+{
+    (void)state;
+    assert_true(settings_set(&chat.settings, "system", "Answer in verse.", err) >= 0);
+    assert_true(settings_set(&chat.settings, "top-k", "7", err) >= 0);
+    start_answer();
+    int64_t first = chat.conversation;
+    chat_new(&chat);
+    assert_int_equal(chat.settings.sampling.top_k, 7); /* a new one begins as the last was */
+    settings_free(&chat.settings);
+    assert_true(settings_set(&chat.settings, "temperature", "0.5", err) >= 0);
+    start_answer();
+    int64_t second = chat.conversation;
+
+    assert_int_equal(chat_resume(&chat, first, err), 0);
+    assert_string_equal(chat.settings.system, "Answer in verse.");
+    assert_int_equal(chat.settings.sampling.top_k, 7);
+    assert_true(chat.settings.sampling.temperature == 0);
+    chat.have_info = true;
+    chat.info.sampling = (struct lade_sampling){.temperature = 0.7f, .top_k = 20};
+    assert_int_equal(chat_resume(&chat, second, err), 0);
+    assert_null(chat.settings.system);
+    assert_int_equal(chat.settings.sampling.top_k, 20);
+    assert_true(chat.settings.sampling.temperature == 0.5f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(saves_what_it_could_not, begin, end),
         cmocka_unit_test_setup_teardown(nothing_old_is_lost, begin, end),
         cmocka_unit_test_setup_teardown(resumes_what_is_being_written, begin, end),
+        cmocka_unit_test_setup_teardown(resumes_with_its_own_settings, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
