@@ -55,7 +55,8 @@ struct history_list {
     int n;
 };
 
-/* An empty title stands for "the first line of the first message of the user". */
+/* An empty title stands for "the first line of the first message of the user". Titles are one line:
+ * control characters in them become blanks. */
 int history_conversation_new(struct history *h, const char *title,
                              const struct history_setup *setup, int64_t *id, char *err);
 

@@ -113,7 +113,7 @@ int history_index_anew(struct history *h, char *err);
 /* store.c: inserts a message as it is; used by import too. */
 int history_insert(struct history *h, int64_t conversation, const struct history_message *m,
                    int64_t writer, int64_t *id, char *err);
-int history_role_parse(const char *name); /* -1 unknown */
+int history_role_parse(const char *name); /* -1 unknown; name may be NULL */
 int history_state_parse(const char *name);
 
 #endif

@@ -138,14 +138,28 @@ static double optional_real(sqlite3_stmt *st, int column)
     return sqlite3_column_type(st, column) == SQLITE_NULL ? -1 : sqlite3_column_double(st, column);
 }
 
-static int read_message(sqlite3_stmt *st, struct history_message *m, char *err)
+/* A role or state that is none: the checks of the schema were passed by damage, or by another hand. */
+static int check_message(const struct history *h, int64_t id, int role, int state, char *err)
 {
+    if (role >= 0 && state >= 0)
+        return 0;
+    return history_fail(err, "%s: message %lld is damaged; put a copy of the file back", h->path,
+                        (long long)id);
+}
+
+static int read_message(const struct history *h, sqlite3_stmt *st, struct history_message *m,
+                        char *err)
+{
+    int role = history_role_parse((const char *)sqlite3_column_text(st, 2));
+    int state = history_state_parse((const char *)sqlite3_column_text(st, 3));
+    if (check_message(h, sqlite3_column_int64(st, 0), role, state, err))
+        return -1;
     bool thinks = sqlite3_column_type(st, 5) != SQLITE_NULL;
     *m = (struct history_message){
         .id = sqlite3_column_int64(st, 0),
         .parent = sqlite3_column_int64(st, 1),
-        .role = (enum history_role)history_role_parse((const char *)sqlite3_column_text(st, 2)),
-        .state = (enum history_state)history_state_parse((const char *)sqlite3_column_text(st, 3)),
+        .role = (enum history_role)role,
+        .state = (enum history_state)state,
         .content = history_column(st, 4),
         .reasoning = thinks ? history_column(st, 5) : NULL,
         .created = sqlite3_column_int64(st, 6),
@@ -194,7 +208,7 @@ static int read_messages(struct history *h, const char *sql, const struct histor
             result = history_fail_memory(err);
         } else {
             out->n++;
-            result = read_message(st, m, err);
+            result = read_message(h, st, m, err);
         }
     }
     if (history_done(h, st, result ? SQLITE_DONE : rc, err) || result) {

@@ -190,7 +190,7 @@ static bool holds_all(const char *text, const struct words *w)
 static int add_hit(struct history_hits *out, sqlite3_stmt *st, const struct words *w, char *err)
 {
     const char *text = (const char *)sqlite3_column_text(st, 4);
-    const char *role = (const char *)sqlite3_column_text(st, 2);
+    int role = history_role_parse((const char *)sqlite3_column_text(st, 2));
     struct history_hit *grown = realloc(out->items, ((size_t)out->n + 1) * sizeof(*grown));
     if (!grown)
         return history_fail_memory(err);
@@ -199,7 +199,7 @@ static int add_hit(struct history_hits *out, sqlite3_stmt *st, const struct word
     *hit = (struct history_hit){
         .conversation = sqlite3_column_int64(st, 0),
         .message = sqlite3_column_int64(st, 1),
-        .role = (enum history_role)history_role_parse(role),
+        .role = role < 0 ? HISTORY_USER : (enum history_role)role, /* damaged: still found */
         .at = sqlite3_column_int64(st, 3),
         .title = history_column(st, 5),
         .excerpt = excerpt_of(text, w),

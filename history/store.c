@@ -19,7 +19,7 @@ const char *history_state_name(enum history_state state)
 
 static int find_name(const char *const *names, int n, const char *name)
 {
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; name && i < n; i++) {
         if (strcmp(names[i], name) == 0)
             return i;
     }
@@ -38,13 +38,36 @@ int history_state_parse(const char *name)
 
 /* ---- conversations --------------------------------------------------------------------------- */
 
+/* Blanks and control characters. */
+static bool is_blank(unsigned char c)
+{
+    return c <= ' ' || c == 0x7f;
+}
+
+/* UTF-8 on one line: control characters become blanks, and none are left at the ends. malloc'ed. */
+static char *clean_title(const char *given)
+{
+    char *title = history_utf8(given);
+    if (!title)
+        return NULL;
+    for (char *s = title; *s; s++)
+        if (is_blank((unsigned char)*s))
+            *s = ' ';
+    size_t skip = strspn(title, " "), n = strlen(title);
+    while (n > skip && title[n - 1] == ' ')
+        n--;
+    memmove(title, title + skip, n - skip);
+    title[n - skip] = '\0';
+    return title;
+}
+
 int history_conversation_new(struct history *h, const char *title,
                              const struct history_setup *setup, int64_t *id, char *err)
 {
     static const struct history_setup none;
     if (!setup)
         setup = &none;
-    char *clean = history_utf8(title ? title : "");
+    char *clean = clean_title(title ? title : "");
     if (!clean)
         return history_fail_memory(err);
     int64_t now = history_now();
@@ -76,7 +99,7 @@ static int change(struct history *h, int64_t id, const char *sql, const struct h
 
 int history_conversation_rename(struct history *h, int64_t id, const char *title, char *err)
 {
-    char *clean = history_utf8(title);
+    char *clean = clean_title(title);
     if (!clean)
         return history_fail_memory(err);
     int rc = change(h, id, "UPDATE conversations SET title = ? WHERE id = ?",
@@ -113,11 +136,11 @@ int history_conversation_delete(struct history *h, int64_t id, char *err)
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
-/* The first line with something on it, blanks folded, at most 80 characters. malloc'ed. */
+/* The first line with something on it, blanks and control characters folded, at most 80 characters. malloc'ed. */
 static char *title_of(const char *text)
 {
     enum { LONGEST = 80 };
-    while (*text && strchr(" \t\r\n", *text))
+    while (*text && is_blank((unsigned char)*text))
         text++;
     size_t line = strcspn(text, "\r\n");
     char *title = malloc(line + sizeof("…"));
@@ -127,8 +150,8 @@ static char *title_of(const char *text)
     int characters = 0;
     for (size_t i = 0; i < line; i++) {
         unsigned char c = (unsigned char)text[i];
-        bool blank = c == ' ' || c == '\t';
-        if (blank && (i + 1 == line || text[i + 1] == ' ' || text[i + 1] == '\t'))
+        bool blank = is_blank(c);
+        if (blank && (i + 1 == line || is_blank((unsigned char)text[i + 1])))
             continue;
         if ((c & 0xC0) != 0x80 && ++characters > LONGEST) {
             memcpy(title + n, "…", sizeof("…") - 1);

@@ -59,7 +59,7 @@ static int find_by_name(const char *name, const char *models, char out[PATH_MAX]
 int model_path_resolve(const char *name, char out[PATH_MAX], char *err)
 {
     char models[PATH_MAX];
-    if (!name) {
+    if (!name || (strcmp(name, "bundled") == 0 && !exists(name))) {
         if (model_path_bundled(out))
             return 0;
         return lade_fail(err, "the bundled model: is not installed; give a model with -m");

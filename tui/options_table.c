@@ -50,7 +50,7 @@ const struct command_row options_commands[N_COMMANDS] = {
          "  delete ID...        for good\n"},
     [COMMAND_DOCTOR] = {"doctor", "", "what this machine has and what is missing", 0, NULL},
     [COMMAND_HELP] = {"help", "[COMMAND]", "this text, or that of a command", 1, NULL},
-    [COMMAND_VERSION] = {"version", "", "version and build", 0, NULL},
+    [COMMAND_VERSION] = {"version", "", "its version, and how it was built", 0, NULL},
 };
 
 /* Sets of commands. */

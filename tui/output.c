@@ -1,6 +1,7 @@
 #include "tui/output.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,6 +27,29 @@ void output_text(const char *text, size_t len)
             i++;
         else if ((c >= ' ' && c != 0x7f) || c == '\n' || c == '\t')
             fputc(c, stdout);
+    }
+}
+
+void output_format(const char *fmt, ...)
+{
+    char *text;
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vasprintf(&text, fmt, ap);
+    va_end(ap);
+    if (n < 0)
+        return;
+    output_text(text, (size_t)n);
+    free(text);
+}
+
+void output_clean(char *text)
+{
+    for (unsigned char *p = (unsigned char *)text; *p; p++) {
+        if (*p < ' ' || *p == 0x7F)
+            *p = '?';
+        if (*p == 0xC2 && p[1] >= 0x80 && p[1] < 0xA0)
+            p[0] = p[1] = '?'; /* U+0080 to U+009F: controls, too */
     }
 }
 
@@ -116,8 +140,8 @@ json_t *output_predicted(const struct lade_plan *plan)
     if (plan->n == 0 || plan->chosen < 0)
         return json_null();
     const struct lade_plan_row *r = &plan->rows[plan->chosen];
-    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:I, s:I}", "load_s", r->load_s, "first_s", r->first_s,
-                     "ttft_s", r->ttft_s, "prefill_tps", r->prefill_tps, "decode_tps",
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:I, s:I}", "load_s", r->load_s, "first_s",
+                     r->first_s, "ttft_s", r->ttft_s, "prefill_tps", r->prefill_tps, "decode_tps",
                      r->decode_tps, "vram_bytes", (json_int_t)r->vram_bytes, "ram_bytes",
                      (json_int_t)r->ram_bytes);
 }

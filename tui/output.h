@@ -11,6 +11,12 @@
  * without control characters but newline and tab, because they could drive the terminal. */
 void output_text(const char *text, size_t len);
 
+/* The same for what holds names of files, of models or of devices: they are as little trusted. */
+void output_format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Control characters, which names of files may hold, become '?': for a text on one line. */
+void output_clean(char *text);
+
 /* Prints the value and a newline on stdout, flushes, and drops the reference. 0, or -1 with err
  * (also for NULL: out of memory). */
 int output_json(json_t *value, char *err);

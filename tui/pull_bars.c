@@ -6,6 +6,7 @@
 
 #include "tui/meters/plot.h"
 #include "tui/meters/units.h"
+#include "tui/output.h"
 #include "tui/view/cells.h"
 
 enum {
@@ -17,21 +18,11 @@ enum {
     MOST_LINES = 16
 };
 
-void pull_clean(char *text)
-{
-    for (unsigned char *p = (unsigned char *)text; *p; p++) {
-        if (*p < ' ' || *p == 0x7F)
-            *p = '?';
-        if (*p == 0xC2 && p[1] >= 0x80 && p[1] < 0xA0)
-            p[0] = p[1] = '?'; /* U+0080 to U+009F: controls, too */
-    }
-}
-
 /* The end of a name in at most `columns`: shards differ there. */
 static void cut_name(char out[PULL_LINE], const char *name, int columns)
 {
     snprintf(out, PULL_LINE, "%s", name);
-    pull_clean(out);
+    output_clean(out);
     char *from = out;
     if (cells_width(out) <= columns)
         return;

@@ -23,9 +23,6 @@ void pull_sum_line(char out[PULL_LINE], const struct lade_fetch_progress *p, dou
 int pull_lines(char *out, size_t size, const struct lade_fetch_progress *p, double rate, int width,
                bool utf8);
 
-/* Control characters, which names of files may hold, become '?'. */
-void pull_clean(char *text);
-
 /* Bytes per second over the last seconds. Zero it; add the counter with the time in seconds. */
 struct pull_rate {
     double at, rate;

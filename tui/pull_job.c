@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine/clock.h"
+#include "tui/output.h"
 #include "tui/paths.h"
 #include "tui/pull_bars.h"
 
@@ -53,7 +54,7 @@ static void show(void *user, const struct lade_fetch_progress *p)
     char text[PULL_TEXT];
     if (p->note) {
         snprintf(j->note, sizeof j->note, "%s", p->note);
-        pull_clean(j->note);
+        output_clean(j->note);
     }
     double rate = pull_rate_add(&j->rate, p->fetched, lade_now());
     if (p->files)

@@ -12,10 +12,7 @@ static void print(bool json, const char *line)
 {
     char clean[LADE_ERR + 64];
     snprintf(clean, sizeof(clean), "%s", line);
-    for (char *s = clean; *s; s++) {
-        if ((unsigned char)*s < ' ' || *s == 0x7f)
-            *s = '?';
-    }
+    output_clean(clean);
     json_t *object = json ? json_pack("{s:o}", "error", output_string(clean)) : NULL;
     if (object) {
         json_dumpf(object, stderr, JSON_COMPACT);

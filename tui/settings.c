@@ -26,10 +26,10 @@ const struct settings_row settings_rows[] = {
      AT(sampling.repetition_penalty)},
     {"seed", "the same seed gives the same answer; 0 = from the clock", SETTINGS_SEED, 0,
      1.8446744073709552e19, AT(sampling.seed)},
-    {"max-tokens", "end an answer after so many tokens; 0 = no limit", SETTINGS_INT, 0,
-     1e9, AT(max_tokens)},
-    {"system", "text the model reads before the conversation; none removes it",
-     SETTINGS_TEXT, 0, 0, AT(system)},
+    {"max-tokens", "end an answer after so many tokens; 0 = no limit", SETTINGS_INT, 0, 1e9,
+     AT(max_tokens)},
+    {"system", "text the model reads before the conversation; none removes it", SETTINGS_TEXT, 0, 0,
+     AT(system)},
 };
 const int settings_count = sizeof settings_rows / sizeof *settings_rows;
 

@@ -14,6 +14,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 import time
@@ -239,21 +240,46 @@ def completion(lade):
         assert out.stderr == "" and set(out.stdout.split()) == offered, (words, out)
 
 
+def on_terminal(command):
+    """What a command writes to a terminal, and its exit status."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvp(command[0], command)
+    seen = b""
+    try:
+        while more := os.read(terminal, 65536):
+            seen += more
+    except OSError:
+        pass  # it has ended
+    _, status = os.waitpid(pid, 0)
+    return seen, os.waitstatus_to_exitcode(status)
+
+
+def names_do_not_drive_the_terminal(lade, fixture):
+    """A model that lies in a directory with a name of control characters: U+009B is one, too."""
+    name = "\x1b[31mred\u009b32m"
+    with tempfile.TemporaryDirectory() as place:
+        model = os.path.join(place, name)
+        shutil.copytree(fixture, model)
+        for command in (
+            ["inspect"],
+            ["bench", "-p", "8", "-n", "1", "-r", "1"],
+            ["plan", "--ram", "8", "--vram", "0"],
+            ["doctor"],
+        ):
+            seen, code = on_terminal([lade, *command, "-m", model])
+            assert code == 0, (command, seen)
+            assert b"red" in seen and b"\x1b" not in seen and b"\xc2\x9b" not in seen, (command, seen)
+        seen, code = on_terminal([lade, "inspect", "-m", model + "x"])
+        assert code == 1 and b"red" in seen, seen
+        assert b"\x1b" not in seen and b"\xc2\x9b" not in seen, seen
+
+
 def refused_terminal(lade, fixture):
     for term, why in ("dumb", "full screen"), ("no-such-terminal", "not known"):
-        pid, terminal = pty.fork()
-        if pid == 0:
-            os.environ["TERM"] = term
-            os.execvp(lade, [lade, "-m", fixture])
-        seen = b""
-        try:
-            while more := os.read(terminal, 65536):
-                seen += more
-        except OSError:
-            pass  # it has ended
-        _, status = os.waitpid(pid, 0)
+        seen, code = on_terminal(["env", f"TERM={term}", lade, "-m", fixture])
         line = seen.decode().strip()
-        assert os.waitstatus_to_exitcode(status) == 1, line
+        assert code == 1, line
         assert line.startswith("lade: terminal: ") and why in line and "\x1b" not in line, line
 
 

@@ -80,6 +80,8 @@ check() {
 expect "help" 0 "$lade" help
 says "help lists the commands" '^  tokenize '
 expect "--help" 0 "$lade" --help
+expect "the bundled model by its name" 0 "$lade" inspect -m bundled
+says "it is inspected" '^path .*/bundled$'
 expect "--version" 0 "$lade" --version
 says "version" '^lade [0-9]+\.[0-9]+'
 for command in chat run logits tokenize detokenize inspect plan models pull bench history doctor help \
@@ -99,6 +101,8 @@ fails "logits without ids" 2 'needs token ids' "$lade" logits -m "$tiny"
 fails "bench with bad depths" 2 'depth' "$lade" bench -m "$tiny" --depth 1,,2
 fails "no such model" 1 'there is no such file' "$lade" run -m "$work/nowhere" -p x
 fails "chat without a terminal" 1 'terminal' "$lade" -m "$tiny"
+fails "an import of nothing" 1 "standard input: is not JSON" "$lade" history import -
+check "names do not drive the terminal" names_do_not_drive_the_terminal "$lade" "$tiny"
 check "chat on a terminal that cannot move the cursor" refused_terminal "$lade" "$tiny"
 
 # ---- run ------------------------------------------------------------------------------------------

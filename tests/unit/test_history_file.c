@@ -116,6 +116,42 @@ static void test_truncated(void **state)
     free(data);
 }
 
+/* A message whose role or state is none of those that there are is named; others can be read. */
+static void test_damaged_message(void **state)
+{
+    struct place *p = *state;
+    static const char *const damages[] = {"role = 'owner'", "state = 'sold'"};
+    for (size_t i = 0; i < sizeof damages / sizeof *damages; i++) {
+        char sql[160], part[64];
+        struct history *h = open_or_die(p);
+        int64_t sound = new_conversation(h), c = new_conversation(h);
+        add(h, sound, HISTORY_USER, "a sound question");
+        int64_t id = add(h, c, HISTORY_USER, "a damaged question");
+        history_close(h);
+        snprintf(sql, sizeof sql,
+                 "PRAGMA ignore_check_constraints = ON; UPDATE messages SET %s WHERE id = %lld",
+                 damages[i], (long long)id);
+        execute(p->path, sql);
+
+        h = open_or_die(p);
+        struct history_messages m;
+        assert_int_equal(history_messages_path(h, c, HISTORY_ACTIVE, &m, err), -1);
+        snprintf(part, sizeof part, "message %lld is damaged", (long long)id);
+        assert_line(err, part);
+        assert_line(err, p->path);
+        assert_null(history_export(h, c, HISTORY_MARKDOWN, err));
+        assert_line(err, part);
+        struct history_hits hits;
+        OK(history_search(h, "damaged", 10, &hits, err));
+        assert_true(hits.n > 0);
+        history_hits_clear(&hits);
+        OK(history_messages_path(h, sound, HISTORY_ACTIVE, &m, err));
+        assert_int_equal(m.n, 1);
+        history_messages_clear(&m);
+        history_close(h);
+    }
+}
+
 /* Damage in the middle cannot be seen on opening; it is found when it is read. */
 static void test_damaged_page(void **state)
 {
@@ -185,9 +221,11 @@ static void test_index_is_rebuilt(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_modes),           TEST(test_newer),          TEST(test_newer_with_log),
-        TEST(test_another_program), TEST(test_not_a_database), TEST(test_truncated),
-        TEST(test_damaged_page),    TEST(test_unwritable),     TEST(test_index_is_rebuilt),
+        TEST(test_modes),           TEST(test_newer),
+        TEST(test_newer_with_log),  TEST(test_another_program),
+        TEST(test_not_a_database),  TEST(test_truncated),
+        TEST(test_damaged_message), TEST(test_damaged_page),
+        TEST(test_unwritable),      TEST(test_index_is_rebuilt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

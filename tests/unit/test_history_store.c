@@ -70,6 +70,15 @@ static void test_titles(void **state)
     OK(history_conversation_get(h, c, &conv, err));
     assert_string_equal(conv.title, "Named \xEF\xBF\xBD by hand");
     history_conversation_clear(&conv);
+    OK(history_conversation_rename(h, c, "\t two\n\033[31mlines\x7f \n", err));
+    OK(history_conversation_get(h, c, &conv, err));
+    assert_string_equal(conv.title, "two  [31mlines");
+    history_conversation_clear(&conv);
+    c = new_conversation(h);
+    add(h, c, HISTORY_USER, "\n\033[31m  red \a\n more");
+    OK(history_conversation_get(h, c, &conv, err));
+    assert_string_equal(conv.title, "[31m red");
+    history_conversation_clear(&conv);
     assert_int_equal(history_conversation_rename(h, 77, "x", err), -1);
     assert_line(err, "conversation 77: there is none");
     assert_int_equal(history_conversation_get(h, 77, &conv, err), -1);

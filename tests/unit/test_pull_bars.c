@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "tui/output.h"
 #include "tui/pull_bars.h"
 #include "tui/view/cells.h"
 
@@ -70,7 +71,7 @@ static void test_clean(void **state)
 {
     (void)state;
     char text[] = "a\033[2Jb\302\233c\u00e9\n";
-    pull_clean(text);
+    output_clean(text);
     assert_string_equal(text, "a?[2Jb??c\u00e9?");
 }
 

@@ -207,12 +207,14 @@ static void print_head(const struct bench *b)
 {
     char load[UNITS_MAX], size[UNITS_MAX];
     const struct lade_catalog *cat = lade_model_catalog(b->model);
-    printf("%s, %s, %s\n", cat->name, cat->quant, units_file(size, (double)cat->source_bytes));
-    printf("%s, %s%s, loaded in %s\n\n", lade_model_device(b->model), lade_model_strategy(b->model),
-           is_exact(b)   ? ", exact"
-           : b->o->kv_q8 ? ", KV cache q8"
-                         : "",
-           units_seconds(load, b->load_s));
+    output_format("%s, %s, %s\n", cat->name, cat->quant,
+                  units_file(size, (double)cat->source_bytes));
+    output_format("%s, %s%s, loaded in %s\n\n", lade_model_device(b->model),
+                  lade_model_strategy(b->model),
+                  is_exact(b)   ? ", exact"
+                  : b->o->kv_q8 ? ", KV cache q8"
+                                : "",
+                  units_seconds(load, b->load_s));
     printf("%8s %8s %10s %8s %10s %10s %8s %8s\n", "depth", "prompt", "tokens/s", "decode",
            "tokens/s", "MB/token", "GB/s", "of peak");
 }

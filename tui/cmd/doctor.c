@@ -12,9 +12,9 @@ static const char *const marks[] = {"ok", "note", "bad"};
 
 static void print(const char *name, const struct doctor_finding *f)
 {
-    printf("%-5s %-12s %s\n", marks[f->state], name, f->value);
+    output_format("%-5s %-12s %s\n", marks[f->state], name, f->value);
     if (*f->advice)
-        printf("%-18s %s\n", "", f->advice);
+        output_format("%-18s %s\n", "", f->advice);
 }
 
 static json_t *to_json(const char *name, struct doctor_finding *f)

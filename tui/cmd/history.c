@@ -181,7 +181,8 @@ static int import(const struct call *c)
     char *text = output_read(c->args[0], &len, c->err);
     if (!text)
         return -1;
-    int rc = history_import(c->h, text, len, c->args[0], &n, &first, c->err);
+    const char *name = strcmp(c->args[0], "-") == 0 ? "standard input" : c->args[0];
+    int rc = history_import(c->h, text, len, name, &n, &first, c->err);
     free(text);
     if (rc == 0 && c->o->json)
         return output_json(json_pack("{s:i, s:I}", "imported", n, "first", (json_int_t)first),

@@ -193,8 +193,8 @@ static void print_shards(const struct lade_catalog *cat)
     for (int i = 0; i < cat->n_shards; i++) {
         const struct lade_shard *s = &cat->shards[i];
         const char *slash = strrchr(s->path, '/');
-        printf("  %s  %s, %s used\n", slash ? slash + 1 : s->path,
-               units_file(size, (double)s->bytes), units_file(wanted, (double)s->wanted));
+        output_format("  %s  %s, %s used\n", slash ? slash + 1 : s->path,
+                      units_file(size, (double)s->bytes), units_file(wanted, (double)s->wanted));
     }
 }
 
@@ -202,11 +202,11 @@ static void print_text(const struct view *v)
 {
     const struct lade_catalog *cat = v->cat;
     char total[UNITS_MAX];
-    printf("%s\n", cat->name);
-    printf("path        %s\n", cat->path);
-    printf("format      %s, %s, %s in %d shard%s\n", cat->format, cat->quant,
-           units_file(total, (double)cat->source_bytes), cat->n_shards,
-           units_s(cat->n_shards));
+    output_format("%s\n", cat->name);
+    output_format("path        %s\n", cat->path);
+    output_format("format      %s, %s, %s in %d shard%s\n", cat->format, cat->quant,
+                  units_file(total, (double)cat->source_bytes), cat->n_shards,
+                  units_s(cat->n_shards));
     print_shape(&cat->shape);
     print_beside(v);
     printf("\n%-14s %8s %12s %12s %12s %6s\n", "component", "tensors", "weights", "in files",

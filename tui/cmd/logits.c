@@ -56,7 +56,7 @@ static void print_top(const struct lade_tokenizer *tok, const float *logits, int
     for (int i = 0; i < n; i++) {
         json_t *piece = piece_json(tok, top[i].id);
         char *text = piece ? json_dumps(piece, JSON_ENCODE_ANY) : NULL;
-        printf("%7d %12.6f %s\n", top[i].id, (double)top[i].logit, text ? text : "");
+        output_format("%7d %12.6f %s\n", top[i].id, (double)top[i].logit, text ? text : "");
         free(text);
         json_decref(piece);
     }

@@ -64,8 +64,8 @@ static int print_result(const struct options *o, const char *path, double second
                                    "bytes", (json_int_t)bytes, "seconds", seconds),
                          err);
     else
-        printf("%s: %d file%s, %s, %s\n", o->output, cat->n_shards, units_s(cat->n_shards),
-               units_file(size, (double)bytes), units_seconds(time, seconds));
+        output_format("%s: %d file%s, %s, %s\n", o->output, cat->n_shards, units_s(cat->n_shards),
+                      units_file(size, (double)bytes), units_seconds(time, seconds));
     lade_catalog_close(cat);
     return rc;
 }

@@ -241,11 +241,11 @@ static void print_text(const struct subject *s, const struct lade_plan *plan)
 {
     char ram[UNITS_MAX];
     const struct lade_plan_machine *m = &s->machine;
-    printf("%s on ", s->name);
+    output_format("%s on ", s->name);
     print_vram(m);
     printf(", %s of RAM, %s\n", units_memory(ram, (double)m->ram), lade_storage_name(m->storage));
     if (s->here && !m->n_gpus && s->probe.n_gpus)
-        printf("%s is not used: %s\n", s->probe.gpu[0].name, s->probe.gpu_missing);
+        output_format("%s is not used: %s\n", s->probe.gpu[0].name, s->probe.gpu_missing);
     printf("\n  %-18s %8s %8s %8s %7s %7s %7s %7s\n", "strategy", "VRAM", "RAM", "drive", "load",
            "first", "prefill", "decode");
     for (int i = 0; i < plan->n; i++) {

@@ -72,7 +72,7 @@ static void say_done(struct view *v, const struct lade_fetch_progress *p)
             continue;
         v->said[i] = true;
         snprintf(name, sizeof name, "%s", p->files[i].name);
-        pull_clean(name);
+        output_clean(name);
         if (!first)
             fprintf(stderr, "%s  %s\n", name, file_size(size, p->files[i].bytes));
     }
@@ -102,7 +102,7 @@ static void show(void *user, const struct lade_fetch_progress *p)
     if (p->note) {
         char note[LADE_ERR];
         snprintf(note, sizeof note, "%s", p->note);
-        pull_clean(note);
+        output_clean(note);
         fprintf(stderr, "%s\n", note);
     }
     if (p->files) {
@@ -117,7 +117,7 @@ static int print_result(const struct options *o, const struct view *v, const cha
                         double seconds, char *err)
 {
     if (!o->json) {
-        printf("%s\n", path);
+        output_format("%s\n", path);
         return 0;
     }
     return output_json(json_pack("{s:s, s:o, s:i, s:I, s:I, s:f}", "repo", v->repo, "path",
