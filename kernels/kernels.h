@@ -47,8 +47,8 @@ struct lade_device_config {
     int gpu;            /* GPU: which one, as numbered by list() */
     size_t memory_cap;  /* GPU: most bytes of the card this device may ever hold, all included
                            (lade_device_memory.used); 0 = what the card has free */
-    size_t reserve;     /* GPU: bytes of alloc() to take in one piece at open, so that later no
-                           other program can have them and alloc() never asks the driver */
+    size_t reserve;     /* GPU: bytes to take at open for work space and alloc(), so that later no
+                           other program can have them and nobody asks the driver; see reserve() */
 };
 
 /* One GPU, as list() finds it. */
@@ -198,7 +198,7 @@ struct lade_moe {
     float *y;                    /* [n][dim] */
 };
 
-enum { LADE_TOPK_MAX = 1024 };
+enum { LADE_TOPK_MAX = 1024, LADE_GPU_ALIGN = 256 };
 
 /* The k largest of n logits, largest first; equal ones: the lower index first. */
 struct lade_topk {
@@ -231,7 +231,8 @@ struct lade_ops {
     const char *(*describe)(const struct lade_device *dev);
     /* [any thread] NULL on the CPU: engine/plan/machine.h knows RAM. */
     int (*memory)(struct lade_device *dev, struct lade_device_memory *out, char *err);
-    /* Measures, in about 50 ms; needs 32 MiB of device memory for that time. NULL on the CPU. */
+    /* Measures, in about 50 ms; takes 16 MiB to 1 GiB of device memory for that time. NULL on the
+     * CPU. */
     int (*measure)(struct lade_device *dev, struct lade_device_rates *out, char *err);
     /* Bytes of work space that ops within the limits need, copies of tables included; needs no
      * device. Never too low. NULL on the CPU. */
@@ -240,12 +241,18 @@ struct lade_ops {
      * call took. Without it, or beyond the limits, work space grows when an op needs it. NULL on
      * the CPU. */
     int (*prepare)(struct lade_device *dev, const struct lade_limits *limits, char *err);
+    /* Changes the reserve of a device that was opened with one. More is there when this returns, or
+     * on failure nothing has changed; of less, what is free goes back to the driver at once and the
+     * rest when it is freed. Where a GPU cannot reserve memory this does nothing: alloc() and free()
+     * then ask the driver each time. NULL on the CPU. */
+    int (*reserve)(struct lade_device *dev, size_t bytes, char *err);
 
     /* ---- memory ---- */
 
-    /* Device memory, zeroed, aligned to 256 bytes on a GPU, to LADE_ALIGN on the CPU. Fails with
-     * one line where the cap or the card has no room. free(NULL) is allowed; free() on a GPU does
-     * not wait: no queued work may still use the memory. [any thread] */
+    /* Device memory, zeroed, aligned to LADE_GPU_ALIGN bytes on a GPU, of which it takes whole ones
+     * of the reserve; to LADE_ALIGN on the CPU. Fails with one line where the cap or the card has
+     * no room. free(NULL) is allowed; free() on a GPU does not wait: no queued work may still use
+     * the memory. [any thread] */
     int (*alloc)(struct lade_device *dev, void **addr, size_t bytes, char *err);
     void (*free)(struct lade_device *dev, void *addr);
     /* Memory of the host that copies need not stage (pinned, on CUDA) and ops can use as device

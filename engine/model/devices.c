@@ -68,23 +68,24 @@ static int open_card(struct lade_devices *d, struct lade_device_config config,
 /* The cards of the placement in place of the parts there are. On failure none is open. */
 static int open_cards(struct lade_devices *d, const struct lade_device_config *config,
                       const struct lade_placement *place, const struct lade_catalog *cat,
-                      const char *plugin, const uint64_t *caps, char *err)
+                      const char *plugin, const struct lade_vram_limit *limits, char *err)
 {
-    struct lade_limits limits;
+    struct lade_limits work;
     if (!plugin)
         return lade_fail(err, "GPU: there is no plug-in; choose a strategy without VRAM, or give "
                               "--gpu-plugin");
     const struct lade_ops *ops = lade_plugin_open(plugin, err);
     if (!ops)
         return -1;
-    lade_devices_limits(&limits, cat, place->batch, place->context);
+    lade_devices_limits(&work, cat, place->batch, place->context);
     d->gpu = true;
     d->n = 0;
     for (int i = 0; i < place->n_cards; i++) {
         struct lade_device_config own = *config;
         int end = i + 1 < place->n_cards ? place->card[i + 1].first : cat->shape.layers;
-        own.memory_cap = caps[i];
-        if (open_card(d, own, &place->card[i], end, &limits, ops, err)) {
+        own.memory_cap = limits[i].cap;
+        own.reserve = limits[i].reserve;
+        if (open_card(d, own, &place->card[i], end, &work, ops, err)) {
             close_cards(d);
             use_cpu(d, cat);
             return -1;
@@ -95,13 +96,13 @@ static int open_cards(struct lade_devices *d, const struct lade_device_config *c
 
 int lade_devices_open(struct lade_devices *d, const struct lade_device_config *config,
                       const struct lade_placement *place, const struct lade_catalog *cat,
-                      const char *plugin, const uint64_t *caps, char *err)
+                      const char *plugin, const struct lade_vram_limit *limits, char *err)
 {
     *d = (struct lade_devices){.cpu = lade_cpu_ops()};
     if (d->cpu->open(&d->cpu_dev, config, err))
         return -1;
     use_cpu(d, cat);
-    if (!place->n_cards || !open_cards(d, config, place, cat, plugin, caps, err))
+    if (!place->n_cards || !open_cards(d, config, place, cat, plugin, limits, err))
         return 0;
     lade_devices_close(d);
     return -1;
@@ -125,14 +126,14 @@ static bool same_cards(const struct lade_devices *d, const struct lade_placement
 
 int lade_devices_change(struct lade_devices *to, const struct lade_devices *d,
                         const struct lade_device_config *config, const struct lade_placement *place,
-                        const struct lade_catalog *cat, const char *plugin, const uint64_t *caps,
-                        char *err)
+                        const struct lade_catalog *cat, const char *plugin,
+                        const struct lade_vram_limit *limits, char *err)
 {
     *to = *d;
     if (!place->n_cards)
         use_cpu(to, cat);
     else if (!d->gpu)
-        return open_cards(to, config, place, cat, plugin, caps, err);
+        return open_cards(to, config, place, cat, plugin, limits, err);
     else if (!same_cards(d, place))
         return lade_fail(err, "strategy: layers cannot move from GPU to GPU; change to a strategy "
                               "without VRAM first");
@@ -143,6 +144,16 @@ void lade_devices_leave(const struct lade_devices *d, const struct lade_devices 
 {
     if (!other->gpu)
         close_cards(d);
+}
+
+int lade_devices_reserve(const struct lade_devices *d, const uint64_t *bytes, char *err)
+{
+    for (int i = 0; d->gpu && i < d->n; i++) {
+        const struct lade_device_part *p = &d->part[i];
+        if (p->ops->reserve(p->dev, bytes[i], err))
+            return -1;
+    }
+    return 0;
 }
 
 int lade_devices_sync(const struct lade_devices *d, char *err)

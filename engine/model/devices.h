@@ -26,12 +26,17 @@ struct lade_devices {
     bool gpu; /* the parts are GPUs */
 };
 
+/* Bytes of a card: the most that it may hold (0 = all that is free), and what it takes when it is
+ * opened, so that nothing is allocated later. */
+struct lade_vram_limit {
+    uint64_t cap, reserve;
+};
+
 /* Opens the CPU and the cards of `place` by the plug-in at `plugin`, with work space for batches and
- * contexts of the placement. caps[i] (0 = all that is free) is the most that card i may hold. On
- * failure nothing is open. */
+ * contexts of the placement. limits[i] are of the placement's card i. On failure nothing is open. */
 int lade_devices_open(struct lade_devices *d, const struct lade_device_config *config,
                       const struct lade_placement *place, const struct lade_catalog *cat,
-                      const char *plugin, const uint64_t *caps, char *err);
+                      const char *plugin, const struct lade_vram_limit *limits, char *err);
 void lade_devices_close(struct lade_devices *d);
 
 /* The devices of another placement: *to is *d with its cards opened, or without any. Between two
@@ -40,10 +45,14 @@ void lade_devices_close(struct lade_devices *d);
  * open that was not before. */
 int lade_devices_change(struct lade_devices *to, const struct lade_devices *d,
                         const struct lade_device_config *config, const struct lade_placement *place,
-                        const struct lade_catalog *cat, const char *plugin, const uint64_t *caps,
-                        char *err);
+                        const struct lade_catalog *cat, const char *plugin,
+                        const struct lade_vram_limit *limits, char *err);
 /* Closes the cards of `d` if `other` has none. */
 void lade_devices_leave(const struct lade_devices *d, const struct lade_devices *other);
+
+/* Changes what card i of the GPUs keeps to bytes[i]: all of them, or on failure none that gets
+ * more. */
+int lade_devices_reserve(const struct lade_devices *d, const uint64_t *bytes, char *err);
 
 /* Waits until no device has anything to do. */
 int lade_devices_sync(const struct lade_devices *d, char *err);

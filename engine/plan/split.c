@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "kernels/kernels.h"
+
 /* ---- sizes ---- */
 
 int lade_plan_card_end(const struct lade_placement *p, const struct lade_plan_model *m, int i)
@@ -17,10 +19,15 @@ const struct lade_plan_gpu *lade_plan_gpu_of(const struct lade_plan_machine *pc,
     return g;
 }
 
+/* Allocations end at multiples of LADE_GPU_ALIGN: of a layer its base, its state and two caches; of a
+ * card embedding, head, work space, tables, two runs of buffers, and chunks of experts. */
+enum { OF_LAYER = 4 * LADE_GPU_ALIGN, OF_CARD = 128 * LADE_GPU_ALIGN };
+
 /* What any card holds of a placement, and what the first and the last one have beside layers. */
 static double any_card(const struct lade_placement *p, const struct lade_plan_model *m)
 {
-    return (double)(m->workspace + (p->buffers == LADE_VRAM ? m->buffers : m->token_buffers));
+    return (double)(OF_CARD + m->workspace +
+                    (p->buffers == LADE_VRAM ? m->buffers : m->token_buffers));
 }
 
 static double ends(const struct lade_plan_model *m, bool is_first, bool is_last)
@@ -32,7 +39,7 @@ static double ends(const struct lade_plan_model *m, bool is_first, bool is_last)
 
 static double layer_fixed(const struct lade_placement *p, const struct lade_plan_layer *l)
 {
-    return (double)l->base + (double)l->state +
+    return OF_LAYER + (double)l->base + (double)l->state +
            (p->kv == LADE_VRAM ? (double)l->kv_token * p->context : 0);
 }
 
@@ -42,6 +49,15 @@ double lade_plan_card_fixed(const struct lade_placement *p, const struct lade_pl
     for (int l = p->card[i].first; l < lade_plan_card_end(p, m, i); l++)
         sum += layer_fixed(p, &m->layer[l]);
     return sum;
+}
+
+uint64_t lade_plan_card_bytes(const struct lade_placement *p, const struct lade_plan_model *m,
+                              int i)
+{
+    double all = lade_plan_card_experts(p, m, i), experts = (double)p->card[i].experts;
+    uint64_t bytes =
+        (uint64_t)lade_plan_card_fixed(p, m, i) + (uint64_t)(experts < all ? experts : all);
+    return bytes / LADE_GPU_ALIGN * LADE_GPU_ALIGN;
 }
 
 double lade_plan_card_experts(const struct lade_placement *p, const struct lade_plan_model *m,

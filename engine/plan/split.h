@@ -16,6 +16,10 @@ double lade_plan_card_fixed(const struct lade_placement *p, const struct lade_pl
 double lade_plan_card_experts(const struct lade_placement *p, const struct lade_plan_model *m,
                               int i);
 
+/* All that card i holds: what it must reserve. */
+uint64_t lade_plan_card_bytes(const struct lade_placement *p, const struct lade_plan_model *m,
+                              int i);
+
 /* The layers of card i. */
 int lade_plan_card_end(const struct lade_placement *p, const struct lade_plan_model *m, int i);
 

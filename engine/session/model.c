@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/plan/split.h"
+
 enum { MAX_BATCH = 8192 };
 
 static int check_options(const struct lade_model *m, const struct lade_options *opt, char *err)
@@ -90,25 +92,78 @@ static void take_rooms(struct lade_model *m)
     }
 }
 
-int lade_model_resize(struct lade_model *m, uint64_t ram, const uint64_t *vram, char *err)
+/* What each card keeps for a placement: all that it will ever hold. */
+static void reserves_of(uint64_t out[LADE_CARDS], const struct lade_model *m,
+                        const struct lade_placement *p)
 {
-    const struct lade_placement *p = &m->place;
-    uint64_t bytes[LADE_CARDS] = {0};
-    /* All of them is what the placement says, however it says so. */
     for (int i = 0; i < p->n_cards; i++)
-        bytes[i] = vram[i] < lade_model_planned(m, i) ? vram[i] : p->card[i].experts;
-    if (lade_tiers_resize(m->tiers, ram < lade_model_planned(m, -1) ? ram : p->ram_experts, bytes,
-                          err))
-        return -1;
-    m->ram_room = ram;
-    for (int i = 0; i < p->n_cards; i++)
-        m->vram_room[i] = vram[i];
-    return 0;
+        out[i] = lade_plan_card_bytes(p, &m->sizes, i);
 }
 
-/* The context and the batch that the caches and buffers are made for. */
+/* The same of the room that experts have now. */
+static void reserves_now(uint64_t out[LADE_CARDS], const struct lade_model *m)
+{
+    struct lade_placement p = m->place;
+    for (int i = 0; i < p.n_cards; i++)
+        p.card[i].experts = m->vram_room[i];
+    reserves_of(out, m, &p);
+}
+
+/* Before a change: cards keep what is there and what will be there. Fails where others have it. */
+static int reserve_both(const struct lade_model *m, const uint64_t *now, const uint64_t *next,
+                        char *err)
+{
+    uint64_t most[LADE_CARDS];
+    for (int i = 0; i < m->place.n_cards; i++)
+        most[i] = now[i] > next[i] ? now[i] : next[i];
+    if (!lade_devices_reserve(&m->devices, most, err))
+        return 0;
+    lade_devices_reserve(&m->devices, now, NULL);
+    return -1;
+}
+
+/* After a change cards keep what the placement says. It is not more than before: only a lost GPU
+ * fails here, and says so at the next call. */
+static void settle(const struct lade_model *m)
+{
+    uint64_t bytes[LADE_CARDS];
+    reserves_now(bytes, m);
+    lade_devices_reserve(&m->devices, bytes, NULL);
+}
+
+int lade_model_resize(struct lade_model *m, uint64_t ram, const uint64_t *vram, char *err)
+{
+    struct lade_placement p = m->place;
+    uint64_t now[LADE_CARDS], next[LADE_CARDS], bytes[LADE_CARDS] = {0};
+    /* All of them is what the placement says, however it says so. */
+    for (int i = 0; i < p.n_cards; i++)
+        p.card[i].experts = bytes[i] =
+            vram[i] < lade_model_planned(m, i) ? vram[i] : m->place.card[i].experts;
+    reserves_now(now, m);
+    reserves_of(next, m, &p);
+    if (reserve_both(m, now, next, err))
+        return -1;
+    int rc = lade_tiers_resize(m->tiers, ram < lade_model_planned(m, -1) ? ram : p.ram_experts,
+                               bytes, err);
+    m->ram_room = rc ? m->ram_room : ram;
+    for (int i = 0; !rc && i < p.n_cards; i++)
+        m->vram_room[i] = vram[i];
+    settle(m);
+    return rc;
+}
+
+/* The context and the batch that the caches and buffers are made for, and what they take of a card. */
 static void take_sizes(struct lade_model *m, const struct lade_options *opt)
 {
+    const struct lade_plan_caps caps = {
+        .context = m->place.context,
+        .batch = m->place.batch,
+        .exact = opt->exact,
+        .kv_q8 = opt->kv_q8,
+        .cpu_only = opt->cpu_only,
+        .plugin = opt->plugin,
+    };
+    lade_plan_model_of(&m->sizes, m->cat, &caps);
     m->cache_type = lade_state_cache_type(opt->exact, opt->kv_q8);
     m->context = m->place.context;
     m->batch = m->place.batch < m->context ? m->place.batch : m->context;
@@ -139,15 +194,18 @@ static struct lade_device_config device_config(const struct lade_options *opt)
 }
 
 /* A GPU may hold what the plan was made for: strategies change, the limit does not. */
-static void gpu_caps(uint64_t out[LADE_CARDS], const struct lade_options *opt,
-                     const struct lade_plan *plan, const struct lade_placement *place)
+static void gpu_limits(struct lade_vram_limit out[LADE_CARDS], const struct lade_model *m,
+                       const struct lade_options *opt, const struct lade_placement *place)
 {
+    const struct lade_plan *plan = &m->plan;
+    uint64_t reserves[LADE_CARDS];
+    reserves_of(reserves, m, place);
     for (int i = 0; i < place->n_cards; i++) {
         const int gpu = place->card[i].gpu;
-        out[i] = lade_vram_cap(opt->vram_cap, gpu);
-        for (int j = 0; !out[i] && plan->n && j < plan->machine.n_gpus; j++)
+        out[i] = (struct lade_vram_limit){lade_vram_cap(opt->vram_cap, gpu), reserves[i]};
+        for (int j = 0; !out[i].cap && plan->n && j < plan->machine.n_gpus; j++)
             if (plan->machine.gpu[j].gpu == gpu)
-                out[i] = plan->machine.gpu[j].bytes;
+                out[i].cap = plan->machine.gpu[j].bytes;
     }
 }
 
@@ -165,9 +223,9 @@ static void name_device(struct lade_model *m)
 static int open_devices(struct lade_model *m, const struct lade_options *opt, char *err)
 {
     struct lade_device_config config = device_config(opt);
-    uint64_t caps[LADE_CARDS];
-    gpu_caps(caps, opt, &m->plan, &m->place);
-    if (lade_devices_open(&m->devices, &config, &m->place, m->cat, opt->plugin, caps, err))
+    struct lade_vram_limit limits[LADE_CARDS];
+    gpu_limits(limits, m, opt, &m->place);
+    if (lade_devices_open(&m->devices, &config, &m->place, m->cat, opt->plugin, limits, err))
         return -1;
     name_device(m);
     return 0;
@@ -247,20 +305,26 @@ int lade_model_move(struct lade_model *m, struct lade_session *s, const struct l
     const struct lade_placement from = m->place;
     struct lade_device_config config = device_config(opt);
     struct lade_devices next;
-    uint64_t caps[LADE_CARDS];
-    gpu_caps(caps, opt, &m->plan, to);
-    if (lade_devices_change(&next, &was, &config, to, m->cat, opt->plugin, caps, err))
+    struct lade_vram_limit limits[LADE_CARDS];
+    uint64_t now[LADE_CARDS], then[LADE_CARDS];
+    gpu_limits(limits, m, opt, to);
+    reserves_now(now, m);
+    reserves_of(then, m, to);
+    if (lade_devices_change(&next, &was, &config, to, m->cat, opt->plugin, limits, err) ||
+        (was.gpu && next.gpu && reserve_both(m, now, then, err)))
         return -1;
     if (s)
         lade_session_leave(s);
     if (move_base(m, s, to, &next, err) || lade_tiers_move_experts(m->tiers, to, err)) {
         go_back(m, s, &from, &was);
         lade_devices_leave(&next, &was);
+        settle(m);
         return -1;
     }
     take_rooms(m);
     lade_devices_leave(&was, &next);
     name_device(m);
+    settle(m);
     return 0;
 }
 

@@ -86,7 +86,7 @@ size_t gpu_arena_take(struct gpu_arena *a, size_t bytes)
     return SIZE_MAX;
 }
 
-void gpu_arena_give(struct gpu_arena *a, size_t offset)
+size_t gpu_arena_give(struct gpu_arena *a, size_t offset)
 {
     int low = 0, high = a->n - 1;
     while (low < high) {
@@ -98,7 +98,8 @@ void gpu_arena_give(struct gpu_arena *a, size_t offset)
     }
     int i = low;
     if (a->piece[i].offset != offset || !a->piece[i].taken)
-        return;
+        return 0;
+    const size_t bytes = a->piece[i].bytes;
     a->piece[i].taken = false;
     if (i + 1 < a->n && !a->piece[i + 1].taken) {
         a->piece[i].bytes += a->piece[i + 1].bytes;
@@ -111,4 +112,5 @@ void gpu_arena_give(struct gpu_arena *a, size_t offset)
     }
     if (i < a->hint)
         a->hint = i;
+    return bytes;
 }

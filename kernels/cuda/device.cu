@@ -251,30 +251,25 @@ static int open_fixed(struct lade_device *dev, char *err)
     return upload_books(dev, err) || gpu_queues_open(dev, err) ? -1 : 0;
 }
 
-static int open_reserve(struct lade_device *dev, char *err)
+static int open_reserve(struct lade_device *dev, size_t reserve, char *err)
 {
     size_t need, free, total;
     if (gpu_check(dev, "reading its memory", cudaMemGetInfo(&free, &total), err))
         return -1;
-    if (__builtin_add_overflow(dev->fixed, dev->reserve, &need) || (dev->cap && need > dev->cap))
+    if (__builtin_add_overflow(dev->fixed, reserve, &need) || (dev->cap && need > dev->cap))
         return lade_fail(err,
                          "GPU %d: needs %.2f GiB (%.2f of its own) but %.2f GiB are allowed by "
                          "--gpu-memory; raise it, or use --cpu",
-                         dev->gpu, ((double)dev->fixed + (double)dev->reserve) / gib,
-                         dev->fixed / gib, dev->cap / gib);
+                         dev->gpu, ((double)dev->fixed + (double)reserve) / gib, dev->fixed / gib,
+                         dev->cap / gib);
     if (!dev->cap)
         dev->cap = dev->fixed + free;
-    if (dev->reserve > free)
+    if (reserve > free)
         return lade_fail(err,
                          "GPU %d: needs %.2f GiB but %.2f GiB of %.2f are free; close other "
                          "programs that use it, or lower --gpu-memory",
-                         dev->gpu, dev->reserve / gib, free / gib, total / gib);
-    if (!dev->reserve)
-        return 0;
-    if (gpu_check(dev, "reserving memory", cudaMalloc((void **)&dev->reserved, dev->reserve), err))
-        return -1;
-    dev->arena = gpu_arena_open(dev->reserve);
-    return dev->arena ? 0 : lade_fail(err, "GPU %d: out of memory; close other programs", dev->gpu);
+                         dev->gpu, reserve / gib, free / gib, total / gib);
+    return reserve ? gpu_pages_open(dev, reserve, total, err) : 0;
 }
 
 static int check_device(struct lade_device *dev, const cudaDeviceProp *prop, char *err)
@@ -304,7 +299,6 @@ int gpu_open(struct lade_device **out, const struct lade_device_config *cfg, cha
     dev->gpu = cfg->gpu;
     dev->exact = cfg->exact;
     dev->cap = cfg->memory_cap;
-    dev->reserve = (cfg->reserve + 255) / 256 * 256;
 
     size_t before = 0, after = 0, free, total;
     bool known = nvml_used(dev->gpu, &before);
@@ -319,7 +313,8 @@ int gpu_open(struct lade_device **out, const struct lade_device_config *cfg, cha
             after - before < 2 * usual_context;
     size_t used = total - free;
     dev->fixed = known ? after - before : used < usual_context ? used : usual_context;
-    if (open_reserve(dev, err)) {
+    if (open_reserve(dev, cfg->reserve > SIZE_MAX - 255 ? SIZE_MAX : (cfg->reserve + 255) / 256 * 256,
+                     err)) {
         gpu_close(dev);
         return -1;
     }
@@ -340,12 +335,10 @@ void gpu_close(struct lade_device *dev)
         cudaFree(dev->extents.extent[i].addr);
     for (int i = 0; i < dev->pinned.n; i++)
         gpu_unpin(dev, dev->pinned.extent[i].addr);
-    cudaFree(dev->reserved);
-    cudaFree(dev->work);
+    gpu_pages_close(dev); /* and the work space, if it is there */
     cudaFree(dev->books);
     cudaFree(dev->counters);
     cudaGetLastError();
-    gpu_arena_close(dev->arena);
     free(dev->extents.extent);
     free(dev->pinned.extent);
     free(dev->mapped.extent);
@@ -369,7 +362,7 @@ int gpu_memory(struct lade_device *dev, struct lade_device_memory *out, char *er
     pthread_mutex_lock(&dev->lock);
     out->cap = dev->cap;
     out->used = dev->fixed + dev->reserve + dev->held;
-    out->peak = dev->fixed + dev->reserve + dev->peak;
+    out->peak = dev->fixed + dev->peak;
     out->fixed = dev->fixed;
     pthread_mutex_unlock(&dev->lock);
     return 0;
@@ -408,8 +401,9 @@ static int timer_rate(struct lade_device *dev, const struct timer *t, size_t byt
 
 enum { MEASURE_COPY = 16 << 20, MEASURE_COPIES = 8, MEASURE_READS = 2 };
 
-static int measure_all(struct lade_device *dev, const struct timer *t, void *card, void *host,
-                       struct lade_device_rates *out, char *err)
+/* `card` has `bytes`, at least those of a copy. */
+static int measure_all(struct lade_device *dev, const struct timer *t, void *card, size_t bytes,
+                       void *host, struct lade_device_rates *out, char *err)
 {
     cudaStream_t s = dev->compute;
     for (int down = 0; down < 2; down++) {
@@ -425,17 +419,10 @@ static int measure_all(struct lade_device *dev, const struct timer *t, void *car
                        down ? &out->download : &out->upload, err))
             return -1;
     }
-    /* The second cache holds up to 128 MiB: only a long run shows memory. Without one, what fits. */
-    size_t most = (size_t)4 << 30, bytes = dev->reserve < most ? dev->reserve : most;
-    const void *from = dev->reserved;
-    if (bytes < 2 * (size_t)MEASURE_COPY) {
-        from = card;
-        bytes = MEASURE_COPY;
-    }
     for (int i = -1; i < MEASURE_READS; i++) {
         if ((i == 0 && gpu_check(dev, "measuring", cudaEventRecord(t->from, s), err)) ||
             gpu_check(dev, "measuring memory",
-                      LADE_LAUNCH(read_memory, dev->sms * 8, 512, 0, dev, (const uint4 *)from,
+                      LADE_LAUNCH(read_memory, dev->sms * 8, 512, 0, dev, (const uint4 *)card,
                                   bytes / 16, dev->counters),
                       err))
             return -1;
@@ -443,16 +430,26 @@ static int measure_all(struct lade_device *dev, const struct timer *t, void *car
     return timer_rate(dev, t, MEASURE_READS * bytes, &out->memory, err);
 }
 
+/* The second cache holds up to 128 MiB: only a long run shows memory. As much as there is. */
+static int alloc_long(struct lade_device *dev, void **card, size_t *bytes, char *err)
+{
+    for (*bytes = (size_t)1 << 30; *bytes > MEASURE_COPY; *bytes /= 2)
+        if (!gpu_alloc(dev, card, *bytes, NULL))
+            return 0;
+    return gpu_alloc(dev, card, *bytes, err);
+}
+
 int gpu_measure(struct lade_device *dev, struct lade_device_rates *out, char *err)
 {
     *out = (struct lade_device_rates){};
     struct timer t = {};
     void *card = NULL, *host = NULL;
-    int failed = gpu_enter(dev, err) || gpu_alloc(dev, &card, MEASURE_COPY, err) ||
+    size_t bytes;
+    int failed = gpu_enter(dev, err) || alloc_long(dev, &card, &bytes, err) ||
                  gpu_host_alloc(dev, &host, MEASURE_COPY, err) ||
                  gpu_check(dev, "measuring", cudaEventCreate(&t.from), err) ||
                  gpu_check(dev, "measuring", cudaEventCreate(&t.to), err) ||
-                 measure_all(dev, &t, card, host, out, err);
+                 measure_all(dev, &t, card, bytes, host, out, err);
     if (t.from)
         cudaEventDestroy(t.from);
     if (t.to)

@@ -1,7 +1,7 @@
 /* gpu.h - inside of the CUDA device: what its files share.
  *
  *     device.cu   which GPUs there are; open, close, memory in numbers
- *     memory.cu   alloc and free out of the reserve (arena.cu) or the driver; host memory; work space
+ *     memory.cu   alloc and free out of the reserve (pages.cu) or the driver; host memory; work space
  *     queues.cu   uploads and downloads, fences, recordings
  *     ops         embed.cu (embedding, norm, sums), matmul.cu, attention.cu, deltanet.cu, route.cu,
  *                 tables.cu, moe.cu, topk.cu: checks, work space and launches; kernels beside them
@@ -22,6 +22,7 @@ extern "C" {
 }
 
 struct gpu_arena; /* arena.cu */
+struct gpu_pages; /* pages.cu */
 struct gpu_expert; /* tables.cu: an entry of a table of experts, and copies of tables */
 struct gpu_table;
 
@@ -47,16 +48,17 @@ struct lade_device {
     size_t shared_max; /* dynamic shared memory a block may ask for */
     bool exact;
     char title[160];
-    size_t cap, fixed, reserve;
+    size_t cap, fixed;
 
     cudaStream_t compute, up, down, misc; /* misc: clears what alloc() hands out */
     uint64_t launches;                    /* of kernels, so far */
     uint64_t last_delta;                  /* the one that last wrote a delta-net's state */
 
     pthread_mutex_t lock; /* guards all down to the next blank line */
-    size_t held, peak;    /* allocated beyond `fixed` and the reserve */
-    unsigned char *reserved;
-    struct gpu_arena *arena;
+    size_t reserve;       /* bytes taken of the driver for alloc() */
+    size_t held;          /* beyond `fixed` and the reserve */
+    size_t peak;          /* of the two together */
+    struct gpu_pages *pages;            /* of the reserve; NULL: each alloc() asks the driver */
     struct gpu_extents extents, pinned; /* device memory beyond the reserve, host memory */
     struct gpu_extents mapped;          /* the pinned memory that pin_pages() made */
     struct gpu_fence fences[GPU_FENCES];
@@ -109,12 +111,26 @@ void gpu_carve_add(struct gpu_carve *c, void *out, size_t count, size_t size);
 int gpu_carve_commit(struct lade_device *dev, struct gpu_carve *c, char *err);
 size_t gpu_carve_bytes(const struct gpu_carve *c); /* SIZE_MAX on overflow */
 
-/* arena.cu: pieces of one run of `bytes` bytes, first fit. Not thread-safe. Offsets and sizes are
+/* arena.cu: pieces of a run of `bytes` bytes, first fit. Not thread-safe. Offsets and sizes are
  * multiples of 256; take() returns SIZE_MAX where nothing fits. */
 struct gpu_arena *gpu_arena_open(size_t bytes);
 void gpu_arena_close(struct gpu_arena *a);
 size_t gpu_arena_take(struct gpu_arena *a, size_t bytes);
-void gpu_arena_give(struct gpu_arena *a, size_t offset);
+size_t gpu_arena_give(struct gpu_arena *a, size_t offset); /* the piece's bytes; 0: there is none */
+
+/* pages.cu: the reserve. open() takes `bytes` of a card that has `card`; where the driver cannot do
+ * that, dev->pages stays NULL. take() is alloc() without clearing; give() is false where the
+ * address is not of the reserve. */
+int gpu_pages_open(struct lade_device *dev, size_t bytes, size_t card, char *err);
+void gpu_pages_close(struct lade_device *dev);
+int gpu_pages_take(struct lade_device *dev, void **addr, size_t bytes, char *err);
+bool gpu_pages_give(struct lade_device *dev, void *addr);
+
+/* memory.cu, under the lock: whether so much more is within the cap; notes the peak. */
+bool gpu_fits(const struct lade_device *dev, size_t more);
+void gpu_note_peak(struct lade_device *dev);
+/* Fills err: so much more does not fit beside `used`; is -1. */
+int gpu_too_much(const struct lade_device *dev, size_t more, size_t used, char *err);
 
 /* The part of struct lade_ops that each file brings. */
 int gpu_list(struct lade_gpu *gpus, int max, int *n, char *err);
@@ -123,6 +139,8 @@ void gpu_close(struct lade_device *dev);
 const char *gpu_describe(const struct lade_device *dev);
 int gpu_memory(struct lade_device *dev, struct lade_device_memory *out, char *err);
 int gpu_measure(struct lade_device *dev, struct lade_device_rates *out, char *err);
+
+int gpu_reserve(struct lade_device *dev, size_t bytes, char *err);
 
 size_t gpu_workspace(const struct lade_limits *limits);
 int gpu_prepare(struct lade_device *dev, const struct lade_limits *limits, char *err);

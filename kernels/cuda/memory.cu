@@ -37,22 +37,38 @@ static size_t list_remove(struct gpu_extents *l, const void *addr)
     return 0;
 }
 
+bool gpu_fits(const struct lade_device *dev, size_t more)
+{
+    size_t need;
+    return !__builtin_add_overflow(dev->fixed + dev->reserve + dev->held, more, &need) &&
+           need <= dev->cap;
+}
+
+void gpu_note_peak(struct lade_device *dev)
+{
+    if (dev->reserve + dev->held > dev->peak)
+        dev->peak = dev->reserve + dev->held;
+}
+
+int gpu_too_much(const struct lade_device *dev, size_t more, size_t used, char *err)
+{
+    return lade_fail(err,
+                     "GPU %d: %.2f GiB more do not fit, %.2f of %.2f GiB are in use; raise "
+                     "--gpu-memory, lower --context, or use --cpu",
+                     dev->gpu, more / gib, used / gib, dev->cap / gib);
+}
+
 static int hold(struct lade_device *dev, size_t bytes, char *err)
 {
-    size_t used = dev->fixed + dev->reserve + dev->held, need;
-    if (__builtin_add_overflow(used, bytes, &need) || need > dev->cap)
-        return lade_fail(err,
-                         "GPU %d: %.2f GiB more do not fit, %.2f of %.2f GiB are in use; raise "
-                         "--gpu-memory, lower --context, or use --cpu",
-                         dev->gpu, bytes / gib, used / gib, dev->cap / gib);
+    if (!gpu_fits(dev, bytes))
+        return gpu_too_much(dev, bytes, dev->fixed + dev->reserve + dev->held, err);
     dev->held += bytes;
-    if (dev->held > dev->peak)
-        dev->peak = dev->held;
+    gpu_note_peak(dev);
     return 0;
 }
 
 /* Memory of the driver within the cap. */
-static int take(struct lade_device *dev, void **addr, size_t bytes, const char *what, char *err)
+static int take(struct lade_device *dev, void **addr, size_t bytes, char *err)
 {
     pthread_mutex_lock(&dev->lock);
     int failed = hold(dev, bytes, err);
@@ -66,7 +82,7 @@ static int take(struct lade_device *dev, void **addr, size_t bytes, const char *
     dev->held -= bytes;
     pthread_mutex_unlock(&dev->lock);
     *addr = NULL;
-    return gpu_fail(dev, what, code, err);
+    return gpu_fail(dev, "allocating memory", code, err);
 }
 
 static void give(struct lade_device *dev, void *addr, size_t bytes)
@@ -81,7 +97,7 @@ static void give(struct lade_device *dev, void *addr, size_t bytes)
 
 static int alloc_beyond(struct lade_device *dev, void **addr, size_t bytes, char *err)
 {
-    if (take(dev, addr, bytes, "allocating memory", err))
+    if (take(dev, addr, bytes, err))
         return -1;
     pthread_mutex_lock(&dev->lock);
     bool listed = list_add(&dev->extents, *addr, bytes);
@@ -93,20 +109,17 @@ static int alloc_beyond(struct lade_device *dev, void **addr, size_t bytes, char
     return lade_fail(err, "GPU %d: out of memory; close other programs", dev->gpu);
 }
 
+/* Memory of the card as it is: of the reserve, or of the driver where there is none. */
+static int alloc_raw(struct lade_device *dev, void **addr, size_t bytes, char *err)
+{
+    return dev->pages ? gpu_pages_take(dev, addr, bytes, err)
+                      : alloc_beyond(dev, addr, bytes ? bytes : 1, err);
+}
+
 int gpu_alloc(struct lade_device *dev, void **addr, size_t bytes, char *err)
 {
     *addr = NULL;
-    if (gpu_enter(dev, err))
-        return -1;
-    size_t offset = SIZE_MAX;
-    if (dev->arena) {
-        pthread_mutex_lock(&dev->lock);
-        offset = gpu_arena_take(dev->arena, bytes);
-        pthread_mutex_unlock(&dev->lock);
-    }
-    if (offset != SIZE_MAX)
-        *addr = dev->reserved + offset;
-    else if (alloc_beyond(dev, addr, bytes ? bytes : 1, err))
+    if (gpu_enter(dev, err) || alloc_raw(dev, addr, bytes, err))
         return -1;
     cudaError_t code = bytes ? cudaMemsetAsync(*addr, 0, bytes, dev->misc) : cudaSuccess;
     if (code == cudaSuccess)
@@ -122,17 +135,14 @@ void gpu_free(struct lade_device *dev, void *addr)
 {
     if (!addr)
         return;
-    pthread_mutex_lock(&dev->lock);
-    size_t bytes = 0;
-    if (dev->arena && addr >= dev->reserved && addr < dev->reserved + dev->reserve)
-        gpu_arena_give(dev->arena, (size_t)((unsigned char *)addr - dev->reserved));
-    else
-        bytes = list_remove(&dev->extents, addr);
-    pthread_mutex_unlock(&dev->lock);
-    if (!bytes)
-        return;
     cudaSetDevice(dev->gpu);
-    give(dev, addr, bytes);
+    if (gpu_pages_give(dev, addr))
+        return;
+    pthread_mutex_lock(&dev->lock);
+    size_t bytes = list_remove(&dev->extents, addr);
+    pthread_mutex_unlock(&dev->lock);
+    if (bytes)
+        give(dev, addr, bytes);
 }
 
 /* ---- host memory ----------------------------------------------------------------------------- */
@@ -290,12 +300,11 @@ static int grow(struct lade_device *dev, size_t bytes, char *err)
     /* What is queued may still use the old one. */
     if (gpu_check(dev, "waiting for work space", cudaStreamSynchronize(dev->compute), err))
         return -1;
-    if (dev->work)
-        give(dev, dev->work, dev->work_bytes);
+    gpu_free(dev, dev->work);
     dev->work = NULL;
     dev->work_bytes = 0;
     void *work;
-    if (take(dev, &work, bytes, "allocating work space", err))
+    if (alloc_raw(dev, &work, bytes, err))
         return -1;
     dev->work = (unsigned char *)work;
     dev->work_bytes = bytes;

@@ -27,6 +27,7 @@ static struct lade_ops make_ops(void)
     ops.measure = gpu_measure;
     ops.workspace = gpu_workspace;
     ops.prepare = gpu_prepare;
+    ops.reserve = gpu_reserve;
     ops.alloc = gpu_alloc;
     ops.free = gpu_free;
     ops.host_alloc = gpu_host_alloc;

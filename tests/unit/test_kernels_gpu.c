@@ -65,6 +65,60 @@ static void reserve_is_taken_at_once(void **state)
     gpu->close(NULL);
 }
 
+static size_t used_by(struct lade_device *other)
+{
+    struct lade_device_memory m;
+    good(memory(other, &m, err));
+    return m.used - m.fixed;
+}
+
+/* What is free of the reserve goes back at once, the rest when it is freed; more is there or fails. */
+static void reserve_changes(void **state)
+{
+    (void)state;
+    enum { MIB = 1 << 20, PIECES = 6, PIECE = 10 * MIB };
+    struct lade_device *other;
+    struct lade_device_memory m;
+    struct lade_device_config cfg = {
+        .threads = 1, .memory_cap = (size_t)800 << 20, .reserve = (size_t)64 << 20};
+    void *p[PIECES], *large;
+    good(open(&other, &cfg, err));
+    for (int i = 0; i < PIECES; i++)
+        good(alloc(other, &p[i], PIECE, err));
+    assert_int_equal(used_by(other), 64 * MIB);
+    good(reserve(other, 20 * MIB, err));
+    assert_in_range(used_by(other), PIECES * PIECE, PIECES * PIECE + 2 * MIB);
+    for (int i = 1; i < PIECES; i += 2) /* holes, of whole pages and not */
+        gpu->free(other, p[i]);
+    assert_in_range(used_by(other), 30 * MIB, 36 * MIB);
+    bad("GPU", reserve(other, (size_t)800 << 20, err));
+    bad("", reserve(other, SIZE_MAX - 3, err));
+    assert_in_range(used_by(other), 30 * MIB, 36 * MIB);
+    good(reserve(other, 64 * MIB, err));
+    good(alloc(other, &large, 25 * MIB, err)); /* in no hole */
+    assert_int_equal(used_by(other), 64 * MIB);
+    float *all = random_floats(25 * MIB / 4, 1), *back = poison(25 * MIB / 4);
+    good(upload(other, large, all, 25 * MIB, err));
+    good(download(other, back, large, 25 * MIB, err));
+    assert_memory_equal(all, back, 25 * MIB);
+    guard_free(all);
+    guard_free(back);
+    good(memory(other, &m, err));
+    assert_true(m.peak <= m.cap);
+    gpu->free(other, large);
+    for (int i = 0; i < PIECES; i += 2)
+        gpu->free(other, p[i]);
+    good(reserve(other, 256, err));
+    assert_in_range(used_by(other), 256, 2 * MIB);
+    good(alloc(other, &large, 8 * MIB, err)); /* beyond it */
+    assert_in_range(used_by(other), 8 * MIB, 12 * MIB);
+    gpu->free(other, large);
+    assert_in_range(used_by(other), 256, 2 * MIB);
+    gpu->close(other);
+    good(reserve(dev, 64 * MIB, err)); /* opened without: nothing happens */
+    assert_int_equal(used_by(dev), 0);
+}
+
 static void work_space_is_taken_once(void **state)
 {
     (void)state;
@@ -213,13 +267,10 @@ int main(int argc, char **argv)
 {
     rng_start(argc, argv);
     const struct CMUnitTest tests[] = {
-        EACH_GPU(lists_and_describes),
-        EACH_GPU(memory_is_counted),
-        EACH_GPU(reserve_is_taken_at_once),
-        EACH_GPU(work_space_is_taken_once),
-        EACH_GPU(copies_in_order),
-        EACH_GPU(uploads_beside_compute),
-        EACH_GPU(uploads_from_ordinary_memory),
+        EACH_GPU(lists_and_describes),      EACH_GPU(memory_is_counted),
+        EACH_GPU(reserve_is_taken_at_once), EACH_GPU(reserve_changes),
+        EACH_GPU(work_space_is_taken_once), EACH_GPU(copies_in_order),
+        EACH_GPU(uploads_beside_compute),   EACH_GPU(uploads_from_ordinary_memory),
         EACH_GPU(ops_on_host_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

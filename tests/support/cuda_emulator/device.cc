@@ -14,9 +14,16 @@ __attribute__((visibility("default"))) struct lade_emulator_knobs lade_emulator 
     .context = 100 << 20,
     .lost_after = 0,
     .eager = 0,
+    .no_pages = 0,
+    .granule = 2 << 20,
+    .fail_allocation = 0,
     .launches = 0,
     .copies = 0,
     .allocations = 0,
+    .device_allocations = 0,
+    .pages = 0,
+    .held_pages = 0,
+    .page_bytes = 0,
 };
 }
 

@@ -16,8 +16,15 @@ struct lade_emulator_knobs {
     size_t context;                 /* bytes that the first use of a GPU takes */
     long lost_after;                /* calls and kernels until the GPU is lost; 0 = never */
     int eager;                      /* not 0: work is done when it is queued */
+    int no_pages;                   /* not 0: the driver has no virtual memory management */
+    size_t granule;                 /* bytes that pages are multiples of; 4096 or a multiple */
+    long fail_allocation;           /* which one of device memory or pages fails, counted from here;
+                                       counts down, 0: none; may be set at any time */
     unsigned long launches, copies; /* counted, as the next */
-    unsigned long allocations;      /* of device and of pinned memory */
+    unsigned long allocations;      /* of device and of pinned memory, pages and maps of them */
+    unsigned long device_allocations; /* of these, cudaMalloc() */
+    unsigned long pages, held_pages;  /* cuMemCreate(), and how many are there now */
+    unsigned long page_bytes;         /* of the last one */
 };
 
 #ifdef __cplusplus

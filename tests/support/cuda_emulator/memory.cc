@@ -10,7 +10,7 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-static const size_t POOL = (size_t)1 << 38, PAGE = 4096, ALIGN = 256;
+static const size_t POOL = (size_t)1 << 41, PAGE = 4096, ALIGN = 256;
 enum { MAX_DEVICES = 8 };
 
 struct block {
@@ -28,13 +28,34 @@ static pool device_pool, pinned_pool;
 static size_t device_used[MAX_DEVICES];
 static int entered[MAX_DEVICES];
 
+/* For pages.cc: whether as much is left, and what is taken or given back. */
+bool lade_emulator_take(int device, size_t bytes)
+{
+    size_t taken = lade_emulator.others + lade_emulator.context + device_used[device];
+    if (taken > lade_emulator.total || bytes > lade_emulator.total - taken ||
+        (lade_emulator.fail_allocation && !--lade_emulator.fail_allocation))
+        return false;
+    device_used[device] += bytes;
+    return true;
+}
+
+void lade_emulator_give(int device, size_t bytes)
+{
+    device_used[device] -= bytes;
+}
+
+bool lade_emulator_entered(int device)
+{
+    return entered[device];
+}
+
 static char *reserve(pool *p, size_t bytes)
 {
     if (!p->base) {
         void *at =
             mmap(nullptr, POOL, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (at == MAP_FAILED)
-            lade_emulator_die("no room for 256 GiB of addresses");
+            lade_emulator_die("no room for 2 TiB of addresses");
         p->base = (char *)at;
     }
     if (bytes > POOL - p->used)
@@ -42,6 +63,11 @@ static char *reserve(pool *p, size_t bytes)
     char *at = p->base + p->used;
     p->used += bytes + PAGE; /* a page that nobody may touch follows */
     return at;
+}
+
+char *lade_emulator_addresses(size_t bytes)
+{
+    return reserve(&device_pool, bytes);
 }
 
 static bool in_pool(const pool *p, const void *at)
@@ -77,10 +103,9 @@ cudaError_t lade_emulator_malloc(void **out, size_t bytes, bool pinned)
     if (!bytes)
         return cudaSuccess;
     lade_emulator.allocations++;
+    lade_emulator.device_allocations += !pinned;
     int device = lade_emulator_device();
-    size_t taken = lade_emulator.others + lade_emulator.context + device_used[device];
-    if (bytes > POOL / 2 ||
-        (!pinned && (taken > lade_emulator.total || bytes > lade_emulator.total - taken)))
+    if (bytes > POOL / 2 || (!pinned && !lade_emulator_take(device, bytes)))
         return lade_emulator_error(cudaErrorMemoryAllocation);
     size_t aligned = (bytes + ALIGN - 1) / ALIGN * ALIGN;
     block b = {nullptr, (aligned + PAGE - 1) / PAGE * PAGE, bytes, device};
@@ -94,11 +119,8 @@ cudaError_t lade_emulator_malloc(void **out, size_t bytes, bool pinned)
     __asan_poison_memory_region(b.map, (size_t)(data - b.map));
     __asan_poison_memory_region(data + bytes, (size_t)(b.map + b.map_bytes - data) - bytes);
 #endif
-    if (!pinned) {
-        device_used[device] += bytes;
-        if (!entered[device])
-            protect(&b, false);
-    }
+    if (!pinned && !entered[device])
+        protect(&b, false);
     p->blocks[data] = b;
     *out = data;
     return cudaSuccess;
@@ -158,6 +180,8 @@ enum lade_emulator_place lade_emulator_where(const void *at, size_t bytes)
                                           : nullptr;
     if (!p)
         return LADE_HOST;
+    if (p == &device_pool && lade_emulator_in_pages(at, bytes))
+        return LADE_ON_DEVICE;
     auto b = find(p, at);
     if (b == p->blocks.end())
         lade_emulator_die("%p is in no allocation", at);
@@ -191,6 +215,8 @@ void lade_emulator_enter(int device)
         for (auto &b : device_pool.blocks)
             if (b.second.device == device)
                 protect(&b.second, true);
+    if (entered[device] == 1)
+        lade_emulator_protect_pages(device, true);
 }
 
 void lade_emulator_leave(int device)
@@ -199,4 +225,6 @@ void lade_emulator_leave(int device)
         for (auto &b : device_pool.blocks)
             if (b.second.device == device)
                 protect(&b.second, false);
+    if (!entered[device])
+        lade_emulator_protect_pages(device, false);
 }

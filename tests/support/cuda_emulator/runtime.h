@@ -26,6 +26,20 @@ void lade_emulator_check_words(const char *name, const void *words, size_t bytes
 void lade_emulator_enter(int device);
 void lade_emulator_leave(int device);
 
+/* Memory of a device by the byte: false where there is not as much. */
+bool lade_emulator_take(int device, size_t bytes);
+void lade_emulator_give(int device, size_t bytes);
+/* Whether something runs on a device now. */
+bool lade_emulator_entered(int device);
+/* Addresses that nothing else has or will have, a multiple of 4096; memory is under none. */
+char *lade_emulator_addresses(size_t bytes);
+
+/* pages.cc: whether [at, at + bytes) is of a run of addresses of cuMemAddressReserve(). Ends the
+ * program where it is and no memory is under it. */
+bool lade_emulator_in_pages(const void *at, size_t bytes);
+/* Lets all pages of a device be touched, or not. */
+void lade_emulator_protect_pages(int device, bool open);
+
 /* Does all that is queued. */
 void lade_emulator_drain_all(void);
 /* Whether a stream is being captured: most calls are then an error, and end the capture. */

@@ -133,19 +133,20 @@ static int measure(struct lade_device *dev, struct lade_device_rates *out, char 
 static size_t workspace(const struct lade_limits *l)
 {
     size_t rows = (size_t)l->batch, routes = rows * (size_t)(l->experts_used + 1);
-    return sizeof(float) * (rows * (size_t)(l->widest + 4 * l->hidden) +
-                            routes * (size_t)(2 * l->expert_rows + l->hidden) +
-                            (size_t)(l->vocab + l->heads * l->head_dim * 64));
+    size_t floats = rows * (size_t)(l->widest + 4 * l->hidden) +
+                    routes * (size_t)(2 * l->expert_rows + l->hidden) +
+                    (size_t)(l->vocab + l->heads * l->head_dim * 64);
+    return (floats * sizeof(float) / LADE_GPU_ALIGN + 1) * LADE_GPU_ALIGN;
 }
 
 static int prepare(struct lade_device *dev, const struct lade_limits *limits, char *err)
 {
     if (sim_enter_counted(dev, err))
         return -1;
-    sim_give(dev, dev->workspace);
+    sim_give_alloc(dev, dev->workspace);
     dev->workspace = 0;
     size_t bytes = workspace(limits);
-    if (sim_take(dev, bytes, "work space", err))
+    if (sim_take_alloc(dev, bytes, "work space", err))
         return sim_leave(-1);
     dev->workspace = bytes;
     dev->limits = *limits;
@@ -164,6 +165,7 @@ static const struct lade_ops ops = {
     .measure = measure,
     .workspace = workspace,
     .prepare = prepare,
+    .reserve = sim_reserve,
     .alloc = sim_alloc,
     .free = sim_free,
     .host_alloc = sim_host_alloc,

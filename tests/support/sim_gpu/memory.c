@@ -113,6 +113,53 @@ static size_t beyond_reserve(const struct lade_device *dev, size_t allocated)
     return allocated > dev->reserve ? allocated - dev->reserve : 0;
 }
 
+static size_t whole(size_t bytes)
+{
+    return (bytes + LADE_GPU_ALIGN - 1) / LADE_GPU_ALIGN * LADE_GPU_ALIGN;
+}
+
+int sim_take_alloc(struct lade_device *dev, size_t bytes, const char *what, char *err)
+{
+    size_t after;
+    if (bytes > SIZE_MAX / 2 || __builtin_add_overflow(dev->allocated, whole(bytes), &after))
+        return lade_fail(err, "sim: no GPU has %zu bytes; use a smaller model", bytes);
+    const size_t before = beyond_reserve(dev, dev->allocated), beyond = beyond_reserve(dev, after);
+    if (sim_take(dev, beyond - before, what, err))
+        return -1;
+    dev->allocated = after;
+    if (dev->reserve && beyond > lade_sim.beyond)
+        lade_sim.beyond = beyond;
+    return 0;
+}
+
+void sim_give_alloc(struct lade_device *dev, size_t bytes)
+{
+    const size_t before = beyond_reserve(dev, dev->allocated);
+    dev->allocated -= whole(bytes);
+    sim_give(dev, before - beyond_reserve(dev, dev->allocated));
+}
+
+static int reserve(struct lade_device *dev, size_t bytes, char *err)
+{
+    const size_t held = dev->reserve + beyond_reserve(dev, dev->allocated);
+    const size_t all = bytes > dev->allocated ? bytes : dev->allocated;
+    if (!dev->reserve) /* as a GPU that cannot */
+        return 0;
+    if (all > held && sim_take(dev, all - held, "the reserve", err))
+        return -1;
+    if (all < held)
+        sim_give(dev, held - all);
+    dev->reserve = bytes;
+    return 0;
+}
+
+int sim_reserve(struct lade_device *dev, size_t bytes, char *err)
+{
+    if (sim_enter_counted(dev, err))
+        return -1;
+    return sim_leave(reserve(dev, bytes, err));
+}
+
 static char *get(size_t bytes, size_t align)
 {
     size_t total;
@@ -161,19 +208,13 @@ static int add_block(struct lade_device *dev, size_t bytes, bool host, void **ou
 
 static int alloc(struct lade_device *dev, void **addr, size_t bytes, char *err)
 {
-    size_t after;
     *addr = NULL;
-    if (__builtin_add_overflow(dev->allocated, bytes, &after))
-        return lade_fail(err, "sim: no GPU has %zu bytes; use a smaller model", bytes);
-    size_t more = beyond_reserve(dev, after) - beyond_reserve(dev, dev->allocated);
-    if (sim_take(dev, more, "an allocation", err))
+    if (sim_take_alloc(dev, bytes, "an allocation", err))
         return -1;
-    if (add_block(dev, bytes, false, addr, err)) {
-        sim_give(dev, more);
-        return -1;
-    }
-    dev->allocated = after;
-    return 0;
+    if (!add_block(dev, bytes, false, addr, err))
+        return 0;
+    sim_give_alloc(dev, bytes);
+    return -1;
 }
 
 int sim_alloc(struct lade_device *dev, void **addr, size_t bytes, char *err)
@@ -204,11 +245,8 @@ static void release(struct lade_device *dev, void *addr, bool host)
         sim_die("%s of %p, which is no such allocation", host ? "host_free" : "free", addr);
     if (!dev->lost && sim_in_use(dev, b)) /* a lost device does nothing any more */
         sim_die("%s of %p while queued work uses it", host ? "host_free" : "free", addr);
-    if (!host) {
-        sim_give(dev, beyond_reserve(dev, dev->allocated) -
-                          beyond_reserve(dev, dev->allocated - b->bytes));
-        dev->allocated -= b->bytes;
-    }
+    if (!host)
+        sim_give_alloc(dev, b->bytes);
     put_back(b);
     dev->frees++;
     memmove(b, b + 1, (size_t)(dev->blocks + --dev->n_blocks - b) * sizeof *b);

@@ -155,6 +155,10 @@ void sim_host_free(struct lade_device *dev, void *host);
 /* Counts bytes of device memory taken; fails beyond the cap. */
 int sim_take(struct lade_device *dev, size_t bytes, const char *what, char *err);
 void sim_give(struct lade_device *dev, size_t bytes);
+/* The same for what comes out of the reserve, as far as that reaches. */
+int sim_take_alloc(struct lade_device *dev, size_t bytes, const char *what, char *err);
+void sim_give_alloc(struct lade_device *dev, size_t bytes);
+int sim_reserve(struct lade_device *dev, size_t bytes, char *err);
 void sim_die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 /* ---- queue.c ---- */

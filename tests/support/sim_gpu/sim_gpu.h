@@ -36,6 +36,8 @@ struct lade_sim {
     uint64_t ops, uploads, downloads, replays, tables;
     uint64_t upload_bytes, download_bytes; /* over the link, ops on host_alloc memory included */
     uint64_t beyond_limits;                /* ops larger than prepare() was told */
+    size_t beyond;                         /* most bytes of a device beyond its reserve; 0 = none
+                                              so far, or none had one */
     double seconds;                        /* virtual time, as the host sees it: waiting only */
     double compute_busy, upload_busy, download_busy;
 };
