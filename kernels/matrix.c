@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "kernels/blocks.h"
+#include "kernels/error.h"
 #include "kernels/tile.h"
 
 const struct lade_type_info lade_types[LADE_N_TYPES] = {
@@ -87,6 +88,31 @@ int lade_matrix_layout(const struct lade_matrix *m, struct lade_matrix_layout *o
             return -1;
     }
     out->bytes = end;
+    return 0;
+}
+
+int lade_matrix_bad(const char *op, const struct lade_matrix *m, char *err)
+{
+    return lade_fail(err, "%s: no layout for type %d, %d x %d, group %d; check the checkpoint", op,
+                     (int)m->type, m->rows, m->cols, m->group);
+}
+
+int lade_matrix_expert(const struct lade_matrix *gate, const struct lade_matrix *up,
+                       const struct lade_matrix *down, int dim, struct lade_matrix_layout layout[3],
+                       char *err)
+{
+    if (lade_matrix_layout(gate, &layout[0]))
+        return lade_matrix_bad("moe gate", gate, err);
+    if (lade_matrix_layout(up, &layout[1]))
+        return lade_matrix_bad("moe up", up, err);
+    if (lade_matrix_layout(down, &layout[2]))
+        return lade_matrix_bad("moe down", down, err);
+    if ((dim && gate->cols != dim) || up->cols != gate->cols || down->rows != gate->cols ||
+        up->rows != gate->rows || down->cols != gate->rows)
+        return lade_fail(err,
+                         "moe: gate %d x %d, up %d x %d, down %d x %d do not fit; check the "
+                         "checkpoint",
+                         gate->rows, gate->cols, up->rows, up->cols, down->rows, down->cols);
     return 0;
 }
 

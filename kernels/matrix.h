@@ -48,23 +48,23 @@ enum lade_type { LADE_F32, LADE_F16, LADE_BF16, LADE_Q4, LADE_Q8, LADE_BLOCKS, L
 
 /* One entry per type; the table is lade_types[]. */
 struct lade_type_info {
-    const char *name;   /* as shown to people: "int4" */
-    int bits;           /* of one code or value; 0 for LADE_BLOCKS */
-    int per_word;       /* codes in a 32-bit word; 0 for row-major types and blocks */
-    int zero;           /* the implied zero of a symmetric matrix */
+    const char *name; /* as shown to people: "int4" */
+    int bits;         /* of one code or value; 0 for LADE_BLOCKS */
+    int per_word;     /* codes in a 32-bit word; 0 for row-major types and blocks */
+    int zero;         /* the implied zero of a symmetric matrix */
 };
 extern const struct lade_type_info lade_types[LADE_N_TYPES];
 
 /* A matrix as kernels see it. Does not own `data`. */
 struct lade_matrix {
     enum lade_type type;
-    int rows;           /* output features */
-    int cols;           /* input features */
-    int group;          /* inputs that share a scale; 0 for row-major types */
+    int rows;  /* output features */
+    int cols;  /* input features */
+    int group; /* inputs that share a scale; 0 for row-major types */
     bool has_zeros;
-    bool has_order;     /* tiled types: inputs have groups of their own choice (GPTQ's act order) */
-    uint8_t block;      /* LADE_BLOCKS: enum lade_block */
-    const void *data;   /* on the device that computes; aligned to LADE_ALIGN */
+    bool has_order;   /* tiled types: inputs have groups of their own choice (GPTQ's act order) */
+    uint8_t block;    /* LADE_BLOCKS: enum lade_block */
+    const void *data; /* on the device that computes; aligned to LADE_ALIGN */
 };
 
 /* Byte offsets inside `data`, and the whole size. Row-major types use only `bytes`. */
@@ -90,6 +90,15 @@ static inline size_t lade_cache_row(enum lade_type type, int head_dim)
 /* Computes the layout of m (m->data is not read). Returns -1 where the shape is not valid
  * (sizes below 1, a group that is not a multiple of per_word) or the size overflows. */
 int lade_matrix_layout(const struct lade_matrix *m, struct lade_matrix_layout *out);
+
+/* What an op says of a matrix without a valid layout. Fills err, is -1. */
+int lade_matrix_bad(const char *op, const struct lade_matrix *m, char *err);
+
+/* The layouts of the matrices of an expert to layout[3]: gate, up and down. Fails where one is not
+ * valid, or they do not fit each other and inputs of `dim` (0: of any length). */
+int lade_matrix_expert(const struct lade_matrix *gate, const struct lade_matrix *up,
+                       const struct lade_matrix *down, int dim, struct lade_matrix_layout layout[3],
+                       char *err);
 
 /* LADE_BLOCKS: copies `rows` rows of ggml's blocks to rows `row`.. of `data`, whose layout is l. In
  * the source a row is whole blocks and rows follow each other; any alignment. Two threads may put

@@ -186,7 +186,4 @@ int cpu_router(struct lade_device *dev, const struct lade_router *r, char *err);
 int cpu_moe(struct lade_device *dev, const struct lade_moe *m, char *err);
 int cpu_topk(struct lade_device *dev, const struct lade_topk *t, char *err);
 
-/* What an expert or product reports when a matrix has no valid layout. */
-int cpu_bad_matrix(const char *op, const struct lade_matrix *m, char *err);
-
 #endif

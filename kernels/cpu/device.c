@@ -189,12 +189,6 @@ int cpu_carve_commit(struct lade_device *dev, struct cpu_carve *c, char *err)
     return 0;
 }
 
-int cpu_bad_matrix(const char *op, const struct lade_matrix *m, char *err)
-{
-    return lade_fail(err, "%s: no layout for type %d, %d x %d, group %d; check the checkpoint", op,
-                     (int)m->type, m->rows, m->cols, m->group);
-}
-
 const struct lade_ops *lade_cpu_ops(void)
 {
     static const struct lade_ops ops = {

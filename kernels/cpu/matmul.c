@@ -143,7 +143,7 @@ static int plan(struct lade_device *dev, struct run *r, const struct lade_matmul
         struct job *j = &r->job[i];
         j->m = jobs[i];
         if (lade_matrix_layout(j->m.w, &j->l))
-            return cpu_bad_matrix("matmul", j->m.w, err);
+            return lade_matrix_bad("matmul", j->m.w, err);
         int tiles = row_tiles(j->m.w);
         size_t tile_bytes = j->l.bytes / (size_t)tiles + 1;
         int some = tile_bytes >= GEMV_BYTES / 2 ? 2 : (int)(GEMV_BYTES / tile_bytes) / 2 * 2;

@@ -103,20 +103,12 @@ static void sort_routes(struct run *r)
 
 static int check_expert(const struct lade_moe *m, struct group *g, char *err)
 {
-    const struct lade_expert *e = g->e;
-    if (lade_matrix_layout(&e->gate, &g->gate))
-        return cpu_bad_matrix("moe gate", &e->gate, err);
-    if (lade_matrix_layout(&e->up, &g->up))
-        return cpu_bad_matrix("moe up", &e->up, err);
-    if (lade_matrix_layout(&e->down, &g->down))
-        return cpu_bad_matrix("moe down", &e->down, err);
-    if (e->gate.cols != m->dim || e->up.cols != m->dim || e->down.rows != m->dim ||
-        e->up.rows != e->gate.rows || e->down.cols != e->gate.rows)
-        return lade_fail(err,
-                         "moe: gate %d x %d, up %d x %d, down %d x %d do not fit; check the "
-                         "checkpoint",
-                         e->gate.rows, e->gate.cols, e->up.rows, e->up.cols, e->down.rows,
-                         e->down.cols);
+    struct lade_matrix_layout layout[3];
+    if (lade_matrix_expert(&g->e->gate, &g->e->up, &g->e->down, m->dim, layout, err))
+        return -1;
+    g->gate = layout[0];
+    g->up = layout[1];
+    g->down = layout[2];
     return 0;
 }
 

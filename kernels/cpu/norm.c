@@ -52,7 +52,7 @@ int cpu_embed(struct lade_device *dev, float *y, const struct lade_matrix *table
     (void)dev;
     struct lade_matrix_layout l;
     if (lade_matrix_layout(table, &l))
-        return cpu_bad_matrix("embed", table, err);
+        return lade_matrix_bad("embed", table, err);
     size_t cols = (size_t)table->cols;
     for (int t = 0; t < n; t++, y += cols) {
         if (ids[t] < 0 || ids[t] >= table->rows)

@@ -23,7 +23,7 @@ static int launch_embed(struct lade_device *dev, float *y, const struct lade_mat
 {
     struct lade_matrix_layout l;
     if (lade_matrix_layout(table, &l))
-        return gpu_bad_matrix("embed", table, err);
+        return lade_matrix_bad("embed", table, err);
     if (!n)
         return 0;
     return gpu_check(dev, "embed",

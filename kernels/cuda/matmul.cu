@@ -8,7 +8,7 @@ int gpu_matmul(struct lade_device *dev, const struct lade_matmul *jobs, int n_jo
     struct lade_matrix_layout l;
     for (int j = 0; j < n_jobs; j++)
         if (lade_matrix_layout(jobs[j].w, &l))
-            return gpu_bad_matrix("matmul", jobs[j].w, err);
+            return lade_matrix_bad("matmul", jobs[j].w, err);
     if (gpu_enter(dev, err))
         return -1;
     if (n < 1 || n_jobs < 1)
@@ -23,7 +23,7 @@ int gpu_project(struct lade_device *dev, const struct lade_project *p, char *err
     struct lade_matrix_layout l;
     for (int j = 0; j < p->n_jobs; j++) {
         if (lade_matrix_layout(p->jobs[j].w, &l))
-            return gpu_bad_matrix("project", p->jobs[j].w, err);
+            return lade_matrix_bad("project", p->jobs[j].w, err);
         fused = fused && gpu_kind_of(p->jobs[j].w) != GPU_WIDE;
     }
     if (gpu_enter(dev, err))

@@ -178,7 +178,7 @@ int gpu_router(struct lade_device *dev, const struct lade_router *r, char *err)
 {
     struct lade_matrix_layout l;
     if (lade_matrix_layout(r->w, &l))
-        return gpu_bad_matrix("router", r->w, err);
+        return lade_matrix_bad("router", r->w, err);
     if (gpu_enter(dev, err) || check(&r->route, err))
         return -1;
     const enum gpu_kind kind = gpu_kind_of(r->w);

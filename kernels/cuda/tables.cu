@@ -10,21 +10,8 @@
 
 int gpu_check_expert(const struct lade_expert *e, int dim, char *err)
 {
-    struct lade_matrix_layout l;
-    if (lade_matrix_layout(&e->gate, &l))
-        return gpu_bad_matrix("moe gate", &e->gate, err);
-    if (lade_matrix_layout(&e->up, &l))
-        return gpu_bad_matrix("moe up", &e->up, err);
-    if (lade_matrix_layout(&e->down, &l))
-        return gpu_bad_matrix("moe down", &e->down, err);
-    if (e->up.cols != e->gate.cols || e->down.rows != e->gate.cols || e->up.rows != e->gate.rows ||
-        e->down.cols != e->gate.rows || (dim && e->gate.cols != dim))
-        return lade_fail(err,
-                         "moe: gate %d x %d, up %d x %d, down %d x %d do not fit; check the "
-                         "checkpoint",
-                         e->gate.rows, e->gate.cols, e->up.rows, e->up.cols, e->down.rows,
-                         e->down.cols);
-    return 0;
+    struct lade_matrix_layout layout[3];
+    return lade_matrix_expert(&e->gate, &e->up, &e->down, dim, layout, err);
 }
 
 struct gpu_expert gpu_expert_of(const struct lade_expert *e)

@@ -60,15 +60,6 @@ __host__ __device__ static inline int gpu_least(int a, int b)
     return a < b ? a : b;
 }
 
-/* What an op says of a matrix without a valid layout. */
-static inline int gpu_bad_matrix(const char *op, const struct lade_matrix *m, char *err)
-{
-    return lade_fail(err,
-                     "%s: a matrix of %d x %d, type %d, group %d has no layout; check the "
-                     "checkpoint",
-                     op, m->rows, m->cols, (int)m->type, m->group);
-}
-
 /* ---- where things are (kernels/matrix.h) ----------------------------------------------------- */
 
 __device__ static inline int matrix_words(const struct gpu_matrix &m)
