@@ -141,7 +141,7 @@ const struct option_row options_rows[] = {
     {"strategy", 0, OPTION_TEXT, PLANS, FIELD(strategy), "NAME|auto", "where the weights live", 0,
      0, 0, 0},
     {"gpu-memory", 0, OPTION_CARDS, PLANS, FIELD(gpu_memory), "GiB[,GiB...]",
-     "use at most this much of each GPU's; default all that is free", 0, GIB_MAX, 0, 0},
+     "use at most this much of each GPU's memory; default all that is free", 0, GIB_MAX, 0, 0},
     {"cpu-memory", 0, OPTION_REAL, PLANS, FIELD(cpu_memory), "GiB",
      "use at most this much RAM; default all that is free", 0, GIB_MAX, 0, 0},
     {"cpu", 0, OPTION_FLAG, PLANS, FIELD(cpu), NULL, "do not use a GPU", 0, 0, 0, 0},

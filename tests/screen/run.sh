@@ -450,7 +450,7 @@ test_editor() {
 #!/bin/sh
 echo EDITING
 until [ -e "$LADE_HOME/written" ]; do sleep 0.1; done
-printf ' and\r\nmore 日本\n\n' >>"$2"
+printf ' and\r\nmo\033re 日\177本\n\n' >>"$2"
 end
     chmod +x "$work/editor"
     RUN_ENV="EDITOR='$work/editor --wait'"

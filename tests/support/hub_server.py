@@ -12,7 +12,7 @@ Actions: status, headers, body; delay (seconds before the answer); redirect ("po
 "file"); for files also drop (cut the connection after so many bytes), truncate (the same without a
 Content-Length), flip (change the byte at that place), ignore_range, shift (answer a range that far
 off), extra (so many bytes too many), pace (seconds between pieces of 64 KiB).
-Every request adds a line to ROOT/log: port, path, Range, and whether there is a token. A request
+Every request adds a line to ROOT/log: port, path, Range, and whether there is a bearer's token. A request
 whose client has gone already counts for nothing: it belongs to a download that ended, and must not
 use up the rules or fill the log of the next one.
 """
@@ -122,7 +122,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             with open(os.path.join(ROOT, "log"), "a") as log:
-                token = "token" if "Authorization" in self.headers else "-"
+                token = "token" if "Bearer" in self.headers.get("Authorization", "") else "-"
                 log.write(f"{port} {path} {self.headers.get('Range', '-')} {token}\n")
             rule = rule_for(path, port)
         time.sleep(rule.get("delay", 0))

@@ -128,6 +128,43 @@ static inline struct lade_moe moe_of(const struct experts *m, uint64_t version)
                              .y = m->y};
 }
 
+/* One token of attention with operands of its own on the device: norms of ones, caches of 32-bit
+ * floats for `capacity` tokens. Its position, and what it rotates by, is the caller's. */
+static inline struct lade_attention make_attention(int heads, int kv_heads, int head_dim,
+                                                   int capacity)
+{
+    size_t head = (size_t)head_dim, kv = (size_t)kv_heads * head, q = (size_t)heads * head;
+    float *ones = random_floats(head, 1);
+    for (size_t i = 0; i < head; i++)
+        ones[i] = 1;
+    const float *norm = device_floats(ones, head);
+    guard_free(ones);
+    return (struct lade_attention){.n = 1,
+                                   .heads = heads,
+                                   .kv_heads = kv_heads,
+                                   .head_dim = head_dim,
+                                   .q = device_floats(NULL, 2 * q),
+                                   .k = device_floats(NULL, kv),
+                                   .v = device_floats(NULL, kv),
+                                   .q_norm = norm,
+                                   .k_norm = norm,
+                                   .eps = 1e-6f,
+                                   .inv_freq = norm,
+                                   .rope_scale = 1,
+                                   .cache_type = LADE_F32,
+                                   .k_cache = device_floats(NULL, kv * (size_t)capacity),
+                                   .v_cache = device_floats(NULL, kv * (size_t)capacity),
+                                   .capacity = capacity,
+                                   .out = device_floats(NULL, q)};
+}
+
+static inline void free_attention(const struct lade_attention *a)
+{
+    const void *all[] = {a->q, a->k, a->v, a->q_norm, a->k_cache, a->v_cache, a->out};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        gpu->free(dev, (void *)all[i]);
+}
+
 /* clang-format off */
 #define ON(title, plugin, fn) {#fn " " title, fn, start, stop, (void *)plugin}
 /* clang-format on */

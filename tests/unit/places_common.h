@@ -91,18 +91,23 @@ static inline float *logits_of(struct lade_model *m)
     return out;
 }
 
-/* The largest relative L2 error of a position. */
+/* Relative L2 error of one position. */
+static inline double off_by(const float *have, const float *want, size_t vocab)
+{
+    double diff = 0, norm = 0;
+    for (size_t j = 0; j < vocab; j++) {
+        diff += ((double)have[j] - want[j]) * ((double)have[j] - want[j]);
+        norm += (double)want[j] * want[j];
+    }
+    return sqrt(diff / norm);
+}
+
+/* The largest of all positions; NaN if one is. */
 static inline double worst(const float *a, const float *b, size_t vocab)
 {
     double most = 0;
     for (int p = 0; p < TOKENS; p++) {
-        double diff = 0, norm = 0;
-        for (size_t i = 0; i < vocab; i++) {
-            double x = a[(size_t)p * vocab + i], y = b[(size_t)p * vocab + i];
-            diff += (x - y) * (x - y);
-            norm += x * x;
-        }
-        double e = sqrt(diff / norm);
+        double e = off_by(b + (size_t)p * vocab, a + (size_t)p * vocab, vocab);
         if (!(e <= most))
             most = e;
     }
@@ -158,15 +163,19 @@ static inline struct lade_placement gpu_place(const struct row *r, uint64_t expe
     };
 }
 
-/* Relative L2 error of one position. */
-static inline double off_by(const float *have, const float *want, size_t vocab)
+/* What a row must count when every token of a timeline was evaluated: where experts were found. */
+static inline void check_traffic(const struct row *r, const struct lade_traffic *t)
 {
-    double diff = 0, norm = 0;
-    for (size_t j = 0; j < vocab; j++) {
-        diff += ((double)have[j] - want[j]) * ((double)have[j] - want[j]);
-        norm += (double)want[j] * want[j];
+    assert_int_equal(t->tokens, TOKENS);
+    if (r->vram == 16)
+        assert_int_equal(t->ram_hits + t->disk_reads + t->link_bytes, 0);
+    if (r->rest_by == LADE_BY_CPU) {
+        assert_int_equal(t->link_bytes, 0);
+        if (r->vram)
+            assert_true(t->vram_hits > 0);
+    } else if (r->vram < 16) {
+        assert_true(t->link_bytes > 0);
     }
-    return sqrt(diff / norm);
 }
 
 enum { PLACES = sizeof rows / sizeof *rows + 3 };

@@ -72,13 +72,7 @@ static void test_rows(void **state)
                 fail_msg("%s, %s, %d GPUs, batch %d: off by %.2e", models[i], rows[r].name, n,
                          batch, e);
             check_cards(m, &place, rows[r].name);
-            assert_int_equal(t.tokens, TOKENS);
-            if (rows[r].vram == 16)
-                assert_int_equal(t.ram_hits + t.disk_reads + t.link_bytes, 0);
-            if (rows[r].rest_by == LADE_BY_CPU)
-                assert_int_equal(t.link_bytes, 0);
-            else if (rows[r].vram < 16)
-                assert_true(t.link_bytes > 0);
+            check_traffic(&rows[r], &t);
             free(have);
             lade_model_close(m);
         }

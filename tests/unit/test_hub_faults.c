@@ -68,11 +68,19 @@ static void test_no_ranges(void **state)
 static void test_wrong_range(void **state)
 {
     NEEDS_SERVER();
-    support_hub_rules(&hub, "[{\"match\": \"model-00001\", \"times\": 1, \"drop\": 70000},"
-                            " {\"match\": \"model-00001\", \"times\": 1, \"shift\": 5}]");
-    assert_int_equal(fetch(REPO), 0);
-    check_model();
-    assert_non_null(strstr(watch.last_note, "other bytes"));
+    static const int shifts[] = {5, -5}; /* before what was asked for, and after it */
+    for (size_t i = 0; i < 2; i++) {
+        char rules[256];
+        snprintf(rules, sizeof rules,
+                 "[{\"match\": \"model-00001\", \"times\": 1, \"drop\": 70000},"
+                 " {\"match\": \"model-00001\", \"times\": 1, \"shift\": %d}]",
+                 shifts[i]);
+        support_hub_rules(&hub, rules);
+        assert_int_equal(fetch(REPO), 0);
+        check_model();
+        assert_non_null(strstr(watch.last_note, "other bytes"));
+        remove_tree(models);
+    }
 }
 
 static void test_too_many_bytes(void **state)
@@ -198,23 +206,29 @@ static void test_redirects(void **state)
     check_fails(REPO, "redirects do not end");
 }
 
-/* A page of the listing elsewhere gets no token either. */
+/* A page of the listing elsewhere gets no token either, also where its address begins like ours. */
 static void test_link_elsewhere(void **state)
 {
     NEEDS_SERVER();
-    char rules[512];
+    char rules[512], before[2][96];
     struct lade_fetch_options o = options_for(REPO);
     o.token = TOKEN;
-    snprintf(rules, sizeof rules,
-             "[{\"match\": \"/tree/\", \"port\": 0, \"body\": [], \"headers\": {\"Link\": "
-             "\"<http://127.0.0.1:%d/api/models/" REPO "/tree/x?recursive=true>; "
-             "rel=\\\"next\\\"\"}}]",
-             hub.other);
-    support_hub_rules(&hub, rules);
-    assert_int_equal(fetch_with(&o), 0);
-    check_model();
-    assert_true(support_hub_count(&hub, "1 /api/", NULL, NULL) > 1);
-    assert_int_equal(support_hub_count(&hub, "1 /", " token", NULL), 0);
+    snprintf(before[0], sizeof before[0], "http://");
+    snprintf(before[1], sizeof before[1], "%s@", hub.endpoint); /* a user and a password */
+    for (int i = 0; i < 2; i++) {
+        snprintf(rules, sizeof rules,
+                 "[{\"match\": \"/tree/\", \"port\": 0, \"body\": [], \"headers\": {\"Link\": "
+                 "\"<%s127.0.0.1:%d/api/models/" REPO "/tree/x?recursive=true>; "
+                 "rel=\\\"next\\\"\"}}]",
+                 before[i], hub.other);
+        support_hub_rules(&hub, rules);
+        assert_int_equal(fetch_with(&o), 0);
+        check_model();
+        assert_true(support_hub_count(&hub, "1 /api/", NULL, NULL) > 1);
+        assert_int_equal(support_hub_count(&hub, "1 /", " token", NULL), 0);
+        assert_true(support_hub_count(&hub, "0 /", " token", NULL) > 0);
+        remove_tree(models);
+    }
 }
 
 /* ---- hostile listings ------------------------------------------------------------------------ */

@@ -238,6 +238,23 @@ static void test_damaged_part(void **state)
     assert_int_equal(support_hub_count(&hub, "model-00002", NULL, NULL), 0);
 }
 
+/* Nothing is written through a link that somebody put in the place of a part. */
+static void test_link_as_part(void **state)
+{
+    NEEDS_SERVER();
+    support_hub_rules(&hub, "[{\"match\": \"model-00001\", \"drop\": 70000}]");
+    check_fails(REPO, "cut");
+    char part[512], victim[512];
+    struct stat st;
+    snprintf(part, sizeof part, "%s", local(REPO ".partial/model-00001-of-00002.safetensors.part"));
+    snprintf(victim, sizeof victim, "%s", local("victim"));
+    assert_int_equal(unlink(part), 0);
+    assert_int_equal(symlink(victim, part), 0);
+    support_hub_rules(&hub, "[]");
+    check_fails(REPO, "cannot be opened");
+    assert_int_equal(stat(victim, &st), -1);
+}
+
 static void test_two_at_once(void **state)
 {
     NEEDS_SERVER();
@@ -364,6 +381,7 @@ int main(void)
         AT_HUB(test_cancel),
         AT_HUB(test_kill),
         AT_HUB(test_damaged_part),
+        AT_HUB(test_link_as_part),
         AT_HUB(test_two_at_once),
         AT_HUB(test_update),
         AT_HUB(test_gguf),

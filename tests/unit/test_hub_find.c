@@ -211,8 +211,12 @@ static void test_stems(void **state)
     assert_true(lade_gguf_stem("m.GGUF", stem, sizeof stem, &part, &parts));
     assert_string_equal(stem, "m");
     assert_int_equal(parts, 1);
-    assert_true(lade_gguf_stem("m-00004-of-00003.gguf", stem, sizeof stem, &part, &parts));
-    assert_int_equal(parts, 1);
+    static const char *const no_parts[] = {"m-00004-of-00003.gguf", "m-00000-of-00003.gguf"};
+    for (size_t i = 0; i < 2; i++) {
+        assert_true(lade_gguf_stem(no_parts[i], stem, sizeof stem, &part, &parts));
+        assert_int_equal(part, 1);
+        assert_int_equal(parts, 1);
+    }
     assert_false(lade_gguf_stem("m.safetensors", stem, sizeof stem, NULL, NULL));
     assert_false(lade_gguf_stem("a-name-that-is-longer-than-the-buffer.gguf", stem, sizeof stem,
                                 NULL, NULL));

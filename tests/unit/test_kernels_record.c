@@ -21,43 +21,26 @@ static void recordings_read_what_changes(void **state)
         ones[i] = 1;
     float *w = device_floats(ones, DIM), *inv_freq = device_floats(freq, 4);
     float *x = device_floats(NULL, DIM), *h = device_floats(NULL, DIM),
-          *qd = device_floats(NULL, HEADS * 2 * HEAD), *kd = device_floats(NULL, KV * HEAD),
-          *vd = device_floats(NULL, KV * HEAD), *mixed = device_floats(NULL, HEADS * HEAD),
-          *logits = device_floats(NULL, VOCAB), *k_cache = device_floats(NULL, KV * STEPS * HEAD),
-          *v_cache = device_floats(NULL, KV * STEPS * HEAD), *values = device_floats(NULL, TOP);
+          *logits = device_floats(NULL, VOCAB), *values = device_floats(NULL, TOP);
     int32_t *told, *at, *best;
     good(host_alloc(dev, (void **)&told, 2 * sizeof *told, err));
     good(host_alloc(dev, (void **)&best, TOP * sizeof *best, err));
     good(alloc(dev, (void **)&at, 2 * sizeof *at, err));
 
-    struct lade_matmul in[] = {{qd, h, &q}, {kd, h, &k}, {vd, h, &v}}, head = {logits, mixed, &o};
-    struct lade_attention a = {.n = 1,
-                               .pos = STEPS - 1,
-                               .pos_at = at + 1,
-                               .heads = HEADS,
-                               .kv_heads = KV,
-                               .head_dim = HEAD,
-                               .rotary_dim = 8,
-                               .q = qd,
-                               .k = kd,
-                               .v = vd,
-                               .q_norm = w,
-                               .k_norm = w,
-                               .eps = 1e-6f,
-                               .inv_freq = inv_freq,
-                               .rope_scale = 1,
-                               .cache_type = LADE_F32,
-                               .k_cache = k_cache,
-                               .v_cache = v_cache,
-                               .capacity = STEPS,
-                               .out = mixed};
+    struct lade_attention a = make_attention(HEADS, KV, HEAD, STEPS);
+    a.pos = STEPS - 1;
+    a.pos_at = at + 1;
+    a.rotary_dim = 8;
+    a.inv_freq = inv_freq;
+    struct lade_matmul in[] = {{(float *)a.q, h, &q}, {(float *)a.k, h, &k}, {(float *)a.v, h, &v}},
+                       head = {logits, a.out, &o};
     struct lade_topk top = {.n = VOCAB, .k = TOP, .logits = logits, .values = values, .ids = best};
     float seen[2][STEPS][VOCAB];
     int32_t picked[2][STEPS][TOP];
     struct lade_recording *r = NULL;
     for (int recorded = 0; recorded < 2; recorded++) {
-        good(zero(dev, k_cache, KV * STEPS * HEAD * sizeof(float), err));
-        good(zero(dev, v_cache, KV * STEPS * HEAD * sizeof(float), err));
+        good(zero(dev, a.k_cache, KV * STEPS * HEAD * sizeof(float), err));
+        good(zero(dev, a.v_cache, KV * STEPS * HEAD * sizeof(float), err));
         for (int t = 0; t < STEPS; t++) {
             told[0] = (t * 7 + 3) % VOCAB;
             told[1] = t;
@@ -88,13 +71,7 @@ static void recordings_read_what_changes(void **state)
                    inv_freq,
                    x,
                    h,
-                   qd,
-                   kd,
-                   vd,
-                   mixed,
                    logits,
-                   k_cache,
-                   v_cache,
                    values,
                    at,
                    (void *)e.data,
@@ -104,6 +81,7 @@ static void recordings_read_what_changes(void **state)
                    (void *)o.data};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         gpu->free(dev, all[i]);
+    free_attention(&a);
     gpu->host_free(dev, told);
     gpu->host_free(dev, best);
     guard_free(ones);

@@ -83,33 +83,14 @@ static void positions_have_a_bound(void **state)
 {
     (void)state;
     int32_t *at;
-    float *q = device_floats(NULL, 16);
     good(host_alloc(dev, (void **)&at, sizeof *at, err));
     *at = 3;
-    float *k = device_floats(NULL, 8), *v = device_floats(NULL, 8), *w = device_floats(NULL, 8);
-    float *kc = device_floats(NULL, 32), *vc = device_floats(NULL, 32),
-          *out = device_floats(NULL, 8);
-    struct lade_attention a = {.n = 1,
-                               .pos = 2,
-                               .pos_at = at,
-                               .heads = 1,
-                               .kv_heads = 1,
-                               .head_dim = 8,
-                               .q = q,
-                               .k = k,
-                               .v = v,
-                               .q_norm = w,
-                               .k_norm = w,
-                               .inv_freq = w,
-                               .rope_scale = 1,
-                               .cache_type = LADE_F32,
-                               .k_cache = kc,
-                               .v_cache = vc,
-                               .capacity = 4,
-                               .out = out};
+    struct lade_attention a = make_attention(1, 1, 8, 4);
+    a.pos = 2;
+    a.pos_at = at;
     good(attention(dev, &a, err));
     bad("above the largest", sync(dev, err));
-    bad("above the largest", add(dev, q, k, 1, err)); /* the error stays */
+    bad("above the largest", add(dev, a.out, a.k, 1, err)); /* the error stays */
 }
 
 static void link_time_is_modelled(void **state)

@@ -67,6 +67,13 @@ static void test_cuts(void **state)
     draw(p, logits, 4, 2000, counts);
     assert_int_equal(counts[0], 0);
     assert_true(counts[3] > 0);
+    p.min_p = 0.29f;
+    draw(p, logits, 4, 2000, counts);
+    assert_true(counts[3] > 0);
+    p.min_p = 0.31f;
+    draw(p, logits, 4, 2000, counts);
+    assert_int_equal(counts[0] + counts[3], 0);
+    assert_true(counts[2] > 0);
 }
 
 static void test_greedy_and_penalty(void **state)

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "engine/engine.h"
+#include "engine/session/model.h"
 
 #define MODEL "tests/fixtures/tiny-bf16"
 enum { N = 120 };
@@ -161,6 +162,15 @@ static void test_cancel_keeps_what_was_read(void **state)
     assert_int_equal(lade_session_length(s), 32);
     assert_int_equal(sync_to(s, prompt, N, 0), 32);
     assert_as_fresh(s, prompt, N);
+
+    /* What was read when it was cancelled has no logits of its own, only those of before. */
+    lade_session_reset(s);
+    atomic_store(&cancel, false);
+    assert_int_equal(lade_session_sync(s, prompt, N, 0, cancel_soon, &cancel, &cancel, NULL, err),
+                     -1);
+    assert_int_equal(lade_session_length(s), 32);
+    sync_to(s, prompt, 32, 0);
+    assert_as_fresh(s, prompt, 32);
     lade_session_close(s);
 }
 
@@ -194,6 +204,17 @@ static void test_largest_logits(void **state)
     assert_int_equal(lade_session_push(s, prompt[31], err), 0);
     assert_int_equal(lade_session_top(s, &values, &ids), 0);
     assert_as_fresh(s, prompt, 32);
+    /* A pipeline that comes anew, as in a change of strategy, has no logits to take more from. */
+    lade_session_want(all, 0);
+    sync_to(all, prompt, 32, 0);
+    lade_session_leave(s);
+    assert_int_equal(lade_session_arrive(s, err), 0);
+    lade_session_want(s, 3);
+    sync_to(s, prompt, 32, 0);
+    const float *logits = lade_session_logits(all);
+    assert_int_equal(lade_session_top(s, &values, &ids), 3);
+    for (int i = 0; i < 3; i++)
+        assert_true(fabsf(values[i] - logits[ids[i]]) < 1e-3f * fabsf(logits[ids[i]]));
     lade_session_close(all);
     lade_session_close(s);
 }

@@ -74,16 +74,9 @@ static void test_gpu_rows(void **state)
                 if (!(e <= TOLERANCE))
                     fail_msg("%s, %s, batch %d: off by %.2e", models[i], rows[r].name, batches[b],
                              e);
-                if (rows[r].vram == 16)
-                    assert_int_equal(t.ram_hits + t.disk_reads + t.link_bytes, 0);
-                if (rows[r].rest_by == LADE_BY_CPU)
-                    assert_int_equal(t.link_bytes, 0);
-                if (rows[r].vram && rows[r].rest_by == LADE_BY_CPU)
-                    assert_true(t.vram_hits > 0);
+                check_traffic(&rows[r], &t);
                 if (rows[r].vram + rows[r].ram > 16 && rows[r].rest_by == LADE_BY_CPU)
                     assert_int_equal(t.disk_reads, 0);
-                if (rows[r].vram < 16 && rows[r].rest_by == LADE_BY_GPU)
-                    assert_true(t.link_bytes > 0);
                 free(have);
                 lade_model_close(m);
             }
@@ -332,6 +325,12 @@ static void test_habits(void **state)
     char *kept = lade_habits_path(dir, cat);
     snprintf(path, sizeof path, "%s", kept);
     assert_false(lade_habits_read(path, cat, uses)); /* nothing was asked for */
+    const double no_uses[] = {NAN, INFINITY, -1};
+    for (size_t i = 0; i < sizeof no_uses / sizeof *no_uses; i++) {
+        uses[experts - 1] = no_uses[i];
+        assert_true(lade_habits_write(path, cat, uses));
+        assert_false(lade_habits_read(path, cat, uses));
+    }
     free(logits_of(m));
     lade_model_close(m);
 
