@@ -123,6 +123,8 @@ all: $(BUILD)/lade $(CUDA_PLUGIN)
 $(BUILD)/lade-cuda.so: $(patsubst %.cu,$(BUILD)/%.o,$(CUDA)) $(CUDA_C)
 	$(CXX) -shared -pthread -static-libstdc++ -static-libgcc -Wl,--no-undefined \
 	    -Wl,--exclude-libs,ALL -o $@ $^ $(dir $(NVCC))../lib64/libcudart_static.a -ldl -lrt -lm
+	@echo "$@: $$(stat -c %s $@) bytes for compute capabilities $(CUDA_ARCHS); exports" \
+	    $$(nm -D --defined-only $@ | sed 's/.* //')
 
 $(BUILD)/kernels/cuda/%.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)

@@ -74,6 +74,8 @@ struct lade_device_memory {
 struct lade_device_rates {
     double memory;           /* read by kernels, from the card */
     double upload, download; /* over the link, host_alloc() memory, 16 MiB at a time */
+    char library[24];        /* what multiplies large batches beside the device's own kernels:
+                                "cuBLAS 13.1", "no cuBLAS" where it would; "" where none is of use */
 };
 
 /* The largest work that ops will be asked for. */

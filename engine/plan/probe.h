@@ -26,6 +26,7 @@ struct lade_machine_gpu {
     double memory_gbps;                /* read by kernels */
     double upload_gbps, download_gbps; /* over PCIe, pinned memory */
     bool measured;                     /* else these are the data sheet's, or 0 */
+    char library[24];                  /* as of struct lade_device_rates */
 };
 
 /* How the kernels work through weights of the types that matter here. */

@@ -35,6 +35,7 @@ static void measure_one(struct lade_machine_gpu *gpu, const struct lade_ops *ops
         gpu->memory_gbps = rates.memory / 1e9;
         gpu->upload_gbps = rates.upload / 1e9;
         gpu->download_gbps = rates.download / 1e9;
+        memcpy(gpu->library, rates.library, sizeof gpu->library);
         gpu->measured = true;
     }
     ops->close(dev);

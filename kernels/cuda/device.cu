@@ -1,11 +1,14 @@
 /* Which GPUs there are, and the life of one. */
 #include <dlfcn.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cuda/blas.h"
 #include "kernels/cuda/blocks.h"
+#include "kernels/cuda/products.h"
 
 extern "C" {
 #include "kernels/codebooks.h"
@@ -278,6 +281,7 @@ static int check_device(struct lade_device *dev, const cudaDeviceProp *prop, cha
     dev->minor = prop->minor;
     dev->sms = prop->multiProcessorCount;
     dev->shared_max = prop->sharedMemPerBlockOptin;
+    dev->cache = (size_t)prop->l2CacheSize;
     snprintf(dev->title, sizeof dev->title, "%.79s, %.1f GiB", prop->name,
              prop->totalGlobalMem / gib);
     return is_too_old(prop) ? fail_too_old(dev->gpu, prop->name, prop->major, prop->minor, err) : 0;
@@ -329,6 +333,7 @@ void gpu_close(struct lade_device *dev)
     /* Errors have nobody left to be told to; on a lost device the driver has freed all. */
     cudaSetDevice(dev->gpu);
     cudaDeviceSynchronize();
+    gpu_blas_close(dev);
     gpu_tables_close(dev);
     gpu_queues_close(dev);
     for (int i = 0; i < dev->extents.n; i++)
@@ -348,7 +353,7 @@ void gpu_close(struct lade_device *dev)
 
 const char *gpu_describe(const struct lade_device *dev)
 {
-    return dev->title;
+    return dev->blas ? dev->blas_title : dev->title;
 }
 
 /* ---- numbers --------------------------------------------------------------------------------- */
@@ -439,6 +444,23 @@ static int alloc_long(struct lade_device *dev, void **card, size_t *bytes, char 
     return gpu_alloc(dev, card, *bytes, err);
 }
 
+/* Whether cuBLAS is there, on a card where it is of use. */
+static void name_library(struct lade_device *dev, char out[24])
+{
+    const bool open = dev->blas;
+    if (gpu_dense_tokens(dev) == INT_MAX)
+        return;
+    if (!open)
+        gpu_blas_open(dev);
+    if (dev->blas)
+        snprintf(out, 24, "cuBLAS %d.%d", dev->blas->version / 10000,
+                 dev->blas->version / 100 % 100);
+    else
+        snprintf(out, 24, "no cuBLAS");
+    if (!open)
+        gpu_blas_close(dev);
+}
+
 int gpu_measure(struct lade_device *dev, struct lade_device_rates *out, char *err)
 {
     *out = (struct lade_device_rates){};
@@ -450,6 +472,8 @@ int gpu_measure(struct lade_device *dev, struct lade_device_rates *out, char *er
                  gpu_check(dev, "measuring", cudaEventCreate(&t.from), err) ||
                  gpu_check(dev, "measuring", cudaEventCreate(&t.to), err) ||
                  measure_all(dev, &t, card, bytes, host, out, err);
+    if (!failed)
+        name_library(dev, out->library);
     if (t.from)
         cudaEventDestroy(t.from);
     if (t.to)

@@ -6,6 +6,7 @@
  *     ops         embed.cu (embedding, norm, sums), matmul.cu, attention.cu, deltanet.cu, route.cu,
  *                 tables.cu, moe.cu, topk.cu: checks, work space and launches; kernels beside them
  *     weights.h, blocks.h, few.h, many.h   weights on the card and products with them
+ *     blas.cu, dense.cu   cuBLAS, and products by it
  *
  * Every function here returns 0 or -1 with err filled, as in kernels.h, unless it says otherwise. */
 #ifndef LADE_CUDA_GPU_H
@@ -23,6 +24,7 @@ extern "C" {
 
 struct gpu_arena; /* arena.cu */
 struct gpu_pages; /* pages.cu */
+struct gpu_blas;  /* blas.h */
 struct gpu_expert; /* tables.cu: an entry of a table of experts, and copies of tables */
 struct gpu_table;
 
@@ -46,8 +48,9 @@ struct gpu_fence {
 struct lade_device {
     int gpu, major, minor, sms;
     size_t shared_max; /* dynamic shared memory a block may ask for */
+    size_t cache;      /* bytes of the second one */
     bool exact;
-    char title[160];
+    char title[160], blas_title[160]; /* without and with cuBLAS */
     size_t cap, fixed;
 
     cudaStream_t compute, up, down, misc; /* misc: clears what alloc() hands out */
@@ -77,6 +80,7 @@ struct lade_device {
     bool recording;
     uint16_t *books;    /* codebooks of ggml's formats: enum gpu_book */
     unsigned *counters; /* [GPU_COUNTERS], zero between kernels */
+    struct gpu_blas *blas; /* NULL: not there, or of no use here */
     struct gpu_table *tables;
     struct gpu_expert *table_room; /* of those that prepare() made */
     uint64_t table_calls;
@@ -200,6 +204,7 @@ int gpu_topk(struct lade_device *dev, const struct lade_topk *t, char *err);
  * themselves; SIZE_MAX on overflow. */
 size_t gpu_embed_work(const struct lade_limits *l);
 size_t gpu_matmul_work(const struct lade_limits *l);
+size_t gpu_dense_work(const struct lade_limits *l);
 size_t gpu_attention_work(const struct lade_limits *l);
 size_t gpu_deltanet_work(const struct lade_limits *l);
 size_t gpu_moe_work(const struct lade_limits *l);

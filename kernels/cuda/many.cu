@@ -1,6 +1,7 @@
 /* Products of many tokens with several matrices in one launch. */
 #include <math.h>
 
+#include "kernels/cuda/blas.h"
 #include "kernels/cuda/many.h"
 #include "kernels/cuda/products.h"
 
@@ -164,10 +165,35 @@ static int many_pass(struct lade_device *dev, const struct lade_matmul *jobs, in
                      err);
 }
 
+/* Those jobs of some that are for cuBLAS, or those that are not; how many to *count. */
+static void sort_jobs(const struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs,
+                      int n, bool dense, struct lade_matmul *out, int *count)
+{
+    *count = 0;
+    for (int j = 0; j < n_jobs; j++)
+        if (gpu_dense_wins(dev, jobs[j].w, n) == dense)
+            out[(*count)++] = jobs[j];
+}
+
+static int some_jobs(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n,
+                     char *err)
+{
+    struct lade_matmul own[GPU_JOBS];
+    int count;
+    sort_jobs(dev, jobs, n_jobs, n, true, own, &count);
+    const int rc = count ? gpu_dense(dev, own, count, n, err) : 0;
+    if (rc < 0)
+        return -1;
+    if (rc) /* from now on it is not used */
+        gpu_blas_close(dev);
+    sort_jobs(dev, jobs, n_jobs, n, false, own, &count);
+    return count ? many_pass(dev, own, count, n, err) : 0;
+}
+
 int gpu_many(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n, char *err)
 {
     for (int j = 0; j < n_jobs; j += GPU_JOBS)
-        if (many_pass(dev, jobs + j, gpu_min(GPU_JOBS, n_jobs - j), n, err))
+        if (some_jobs(dev, jobs + j, gpu_min(GPU_JOBS, n_jobs - j), n, err))
             return -1;
     return 0;
 }

@@ -3,7 +3,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "kernels/cuda/gpu.h"
+#include "kernels/cuda/blas.h"
+#include "kernels/cuda/products.h"
 
 static const double gib = 1024.0 * 1024 * 1024;
 
@@ -325,8 +326,9 @@ int gpu_carve_commit(struct lade_device *dev, struct gpu_carve *c, char *err)
 /* Of the op that needs most. */
 static size_t scratch_bytes(const struct lade_limits *l)
 {
-    const size_t work[] = {gpu_embed_work(l),    gpu_matmul_work(l), gpu_attention_work(l),
-                           gpu_deltanet_work(l), gpu_moe_work(l),    gpu_topk_work(l)};
+    const size_t work[] = {gpu_embed_work(l),     gpu_matmul_work(l),   gpu_dense_work(l),
+                           gpu_attention_work(l), gpu_deltanet_work(l), gpu_moe_work(l),
+                           gpu_topk_work(l)};
     size_t most = 0;
     for (size_t i = 0; i < sizeof work / sizeof *work; i++)
         most = work[i] > most ? work[i] : most;
@@ -348,5 +350,7 @@ int gpu_prepare(struct lade_device *dev, const struct lade_limits *limits, char 
         return lade_fail(err, "GPU %d: work space overflows; use smaller batches", dev->gpu);
     if (bytes && bytes != dev->work_bytes && grow(dev, bytes, err))
         return -1;
+    if (!dev->exact && !dev->blas && limits->batch >= gpu_dense_tokens(dev))
+        gpu_blas_open(dev);
     return gpu_tables_prepare(dev, limits, err);
 }

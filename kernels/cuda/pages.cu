@@ -261,9 +261,9 @@ int gpu_pages_open(struct lade_device *dev, size_t bytes, size_t card, char *err
         return 0;
     }
     CUresult code = own(p, pages_of(p, bytes));
-    if (code != CUDA_SUCCESS) {
+    if (code != CUDA_SUCCESS) { /* what has addresses but no pages is asked each time, too */
         close_pages(p);
-        return check(dev, "reserving memory", code, err);
+        return code == CUDA_ERROR_OUT_OF_MEMORY ? check(dev, "reserving memory", code, err) : 0;
     }
     dev->pages = p;
     dev->reserve = bytes;

@@ -3,6 +3,7 @@
  *     one.cu     one token, exact (decode); not for matrices of kind GPU_WIDE
  *     few.cu     up to eight tokens at once, exact: each weight is read once
  *     many.cu    many tokens, operands rounded to f16 (prefill)
+ *     dense.cu   the same by cuBLAS, where that is there and faster
  *
  * All matrices have a valid layout; the callers checked. */
 #ifndef LADE_CUDA_PRODUCTS_H
@@ -16,8 +17,17 @@ enum { GPU_JOBS = 8, GPU_FEW = 16 };
 /* `norm` (may be NULL): the inputs of all jobs are norm->x, normed; then `token` is 0. */
 int gpu_one(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int token,
             const struct lade_project *norm, char *err);
+/* One token's products and the norm before them. */
+int gpu_normed(struct lade_device *dev, const struct lade_project *p, char *err);
 int gpu_few(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n, char *err);
 int gpu_many(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n, char *err);
+
+/* Products by cuBLAS: which jobs are for it, and from how many tokens on any are. gpu_dense() is 1
+ * where it fails and the others must do it. */
+bool gpu_dense_wins(const struct lade_device *dev, const struct lade_matrix *w, int n);
+int gpu_dense_tokens(const struct lade_device *dev);
+int gpu_dense(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n,
+              char *err);
 
 /* Rows of floats as f16 for gpu_many() and experts: many.h has the form of the result, which takes
  * rows * many_stride(cols) numbers and `rows` scales. */

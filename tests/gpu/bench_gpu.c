@@ -206,6 +206,71 @@ static void each_block(void)
     ops->free(dev, p);
 }
 
+/* ---- large products: cuBLAS beside the plug-in's own ---- */
+
+static struct lade_device *plain; /* never prepared, so that it has no cuBLAS */
+
+/* Seconds of one product: the median of five rounds after one that warms up. */
+static double time_product(struct lade_device *on, const struct lade_matmul *job, int n)
+{
+    enum { ROUNDS = 5, PRODUCTS = 8 };
+    double seconds[ROUNDS];
+    for (int round = -1; round < ROUNDS; round++) {
+        DO(sync(on, err));
+        double begin = now();
+        for (int i = 0; i < PRODUCTS; i++)
+            DO(matmul(on, job, 1, n, err));
+        DO(sync(on, err));
+        if (round >= 0)
+            seconds[round] = (now() - begin) / PRODUCTS;
+    }
+    qsort(seconds, ROUNDS, sizeof *seconds, by_value);
+    return seconds[ROUNDS / 2];
+}
+
+static void compare_product(const char *name, const struct lade_matrix *w, int n)
+{
+    char title[64];
+    const bool wide = w->cols > HIDDEN; /* out: from a buffer that has room for such inputs */
+    const struct lade_matmul job = {wide ? x : a, wide ? a : x, w};
+    const double work = 2.0 * w->rows * w->cols * n;
+    const double own = time_product(plain, &job, n), with = time_product(dev, &job, n);
+    snprintf(title, sizeof title, "%d x %s, own", n, name);
+    report(title, n, own, 0);
+    snprintf(title, sizeof title, "%d x %s, cuBLAS", n, name);
+    report(title, n, with, 0);
+    printf("    %.0f and %.0f TFLOP/s: %s is faster\n", work / own * 1e-12, work / with * 1e-12,
+           own < with ? "own" : "cuBLAS");
+}
+
+/* The shapes of the model, int8 as they are in it and bf16. What is faster belongs to the table in
+ * kernels/cuda/dense.cu. */
+static void each_dense(void)
+{
+    const struct layer *d = &layer[0], *t = &layer[3];
+    const struct {
+        const char *name;
+        const struct lade_matrix *w;
+    } shapes[] = {{"qkvz int8", &d->in},
+                  {"out int8", &d->out},
+                  {"q int8", &t->in},
+                  {"k int8", &t->second},
+                  {"head bf16", &head}};
+    if (!strstr(ops->describe(dev), "cuBLAS")) {
+        printf("no cuBLAS here: large products are the plug-in's own\n");
+        return;
+    }
+    struct lade_device_config cfg = {0};
+    DO(open(&plain, &cfg, err));
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int n = 256; n <= batch; n *= i + 1 < sizeof shapes / sizeof *shapes ? 2 : 8) {
+            struct lade_matrix w = *shapes[i].w;
+            w.rows = w.rows < QKVZ ? w.rows : QKVZ; /* y has room for as many */
+            compare_product(shapes[i].name, &w, n);
+        }
+    ops->close(plain);
+}
+
 /* ---- */
 
 static void each_op(void)
@@ -352,14 +417,12 @@ static void open_plugin(const char *path)
     ops = lade_plugin_open(path, err);
     if (!ops)
         die("%s", err);
-    struct lade_gpu gpu;
-    int n;
-    DO(list(&gpu, 1, &n, err));
     double begin = now();
-    cfg.reserve = gpu.free / 8; /* measure() reads it: no cache may hold it */
     DO(open(&dev, &cfg, err));
-    printf("%s, opened in %.2f s\n", ops->describe(dev), now() - begin);
+    printf("opened in %.2f s, ", now() - begin);
+    begin = now();
     DO(prepare(dev, &limits, err));
+    printf("prepared in %.2f: %s\n", now() - begin, ops->describe(dev));
     DO(measure(dev, &rates, err));
     peak = rates.memory;
     printf("measured: memory %.0f GB/s, link %.1f up, %.1f down; work space %.1f MiB\n",
@@ -391,6 +454,8 @@ int main(int argc, char **argv)
         host_ids[i] = (int32_t)(rng() % (uint32_t)vocab);
     pass(host_ids, 1, 0, false);
     each_op();
+    if (batch >= 512)
+        each_dense();
     each_block();
     whole_tokens(host_ids);
     prompts(host_ids);

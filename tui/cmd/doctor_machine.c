@@ -138,11 +138,11 @@ static void look_swap(struct doctor_finding *f, const struct doctor *d)
 
 static json_t *gpu_json(const struct lade_machine_gpu *g)
 {
-    return json_pack("{s:s, s:s, s:I, s:I, s:b, s:o, s:o, s:o}", "name", g->name, "bus", g->bus,
-                     "total_bytes", (json_int_t)g->total, "used_bytes",
-                     (json_int_t)(g->total - g->free), "measured", g->measured, "memory_gbps",
-                     speed_json(g->memory_gbps), "upload_gbps", speed_json(g->upload_gbps),
-                     "download_gbps", speed_json(g->download_gbps));
+    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:o, s:o, s:o}", "name", g->name, "bus",
+                     g->bus, "library", g->library, "total_bytes", (json_int_t)g->total,
+                     "used_bytes", (json_int_t)(g->total - g->free), "measured", g->measured,
+                     "memory_gbps", speed_json(g->memory_gbps), "upload_gbps",
+                     speed_json(g->upload_gbps), "download_gbps", speed_json(g->download_gbps));
 }
 
 static void look_gpu(struct doctor_finding *f, const struct doctor *d)
@@ -163,6 +163,8 @@ static void look_gpu(struct doctor_finding *f, const struct doctor *d)
             p += snprintf(p, (size_t)(end - p), ", read at %s, copied to at %s, from at %s%s",
                           speed(rate, g->memory_gbps), speed(up, g->upload_gbps),
                           speed(down, g->download_gbps), g->measured ? "" : " (data sheet)");
+        if (p < end && g->library[0])
+            p += snprintf(p, (size_t)(end - p), ", %s", g->library);
         json_array_append_new(list, gpu_json(g));
     }
     if (m->n_gpus == 0)

@@ -15,6 +15,8 @@ __attribute__((visibility("default"))) struct lade_emulator_knobs lade_emulator 
     .lost_after = 0,
     .eager = 0,
     .no_pages = 0,
+    .no_blas = 0,
+    .fail_blas = 0,
     .granule = 2 << 20,
     .fail_allocation = 0,
     .launches = 0,
@@ -24,6 +26,7 @@ __attribute__((visibility("default"))) struct lade_emulator_knobs lade_emulator 
     .pages = 0,
     .held_pages = 0,
     .page_bytes = 0,
+    .products = 0,
 };
 }
 

@@ -17,6 +17,8 @@ struct lade_emulator_knobs {
     long lost_after;                /* calls and kernels until the GPU is lost; 0 = never */
     int eager;                      /* not 0: work is done when it is queued */
     int no_pages;                   /* not 0: the driver has no virtual memory management */
+    int no_blas;                    /* not 0: cuBLAS is not installed */
+    long fail_blas;                 /* which of its products fails, as fail_allocation */
     size_t granule;                 /* bytes that pages are multiples of; 4096 or a multiple */
     long fail_allocation;           /* which one of device memory or pages fails, counted from here;
                                        counts down, 0: none; may be set at any time */
@@ -25,6 +27,7 @@ struct lade_emulator_knobs {
     unsigned long device_allocations; /* of these, cudaMalloc() */
     unsigned long pages, held_pages;  /* cuMemCreate(), and how many are there now */
     unsigned long page_bytes;         /* of the last one */
+    unsigned long products;           /* of cuBLAS */
 };
 
 #ifdef __cplusplus

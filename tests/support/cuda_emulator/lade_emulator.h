@@ -24,6 +24,10 @@ static inline void launch_wait(void)
     lade_emulator_now->waited = true;
 }
 
+/* blas.cc: cuBLAS's library, NULL where it is not installed, and its functions. */
+void *lade_emulator_blas(void);
+void *lade_emulator_blas_function(void *library, const char *name);
+
 /* Queues the run of a grid. `words` are the arguments as memory, searched for host addresses. */
 cudaError_t lade_emulator_enqueue(const char *name, const void *kernel, dim3 grid, dim3 block,
                                   size_t shared, cudaStream_t stream, std::function<void()> thread,

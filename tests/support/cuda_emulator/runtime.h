@@ -40,6 +40,9 @@ bool lade_emulator_in_pages(const void *at, size_t bytes);
 /* Lets all pages of a device be touched, or not. */
 void lade_emulator_protect_pages(int device, bool open);
 
+/* Queues what runs on a device, in the order of a stream. */
+cudaError_t lade_emulator_queue(cudaStream_t stream, std::function<void()> work);
+
 /* Does all that is queued. */
 void lade_emulator_drain_all(void);
 /* Whether a stream is being captured: most calls are then an error, and end the capture. */

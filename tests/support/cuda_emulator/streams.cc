@@ -114,6 +114,13 @@ static cudaError_t add(lade_emulator_stream *s, work w)
     return cudaSuccess;
 }
 
+cudaError_t lade_emulator_queue(cudaStream_t stream, std::function<void()> work)
+{
+    if (lade_emulator_capturing())
+        lade_emulator_die("a library's work is captured");
+    return add(stream, std::move(work));
+}
+
 #define BEGIN_CALL                                                                                 \
     std::lock_guard<std::recursive_mutex> lock(lade_emulator_lock);                                \
     cudaError_t call_error = lade_emulator_call();                                                 \

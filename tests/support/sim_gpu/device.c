@@ -125,7 +125,8 @@ static int measure(struct lade_device *dev, struct lade_device_rates *out, char 
 {
     if (sim_enter_plain(dev, err))
         return -1;
-    *out = (struct lade_device_rates){lade_sim.memory_rate, lade_sim.link_rate, lade_sim.link_rate};
+    *out = (struct lade_device_rates){lade_sim.memory_rate, lade_sim.link_rate, lade_sim.link_rate,
+                                      ""};
     return sim_leave(0);
 }
 
