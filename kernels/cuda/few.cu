@@ -1,6 +1,7 @@
 /* Products of two to eight tokens, or of one where one.cu does not take the matrix; several matrices
  * in one launch. */
 #include "kernels/cuda/few.h"
+#include "kernels/cuda/one.h"
 #include "kernels/cuda/products.h"
 
 enum { FEW_WARPS = 8, MOST_WARPS = 16, MOST_TOKENS = 8, SHARED_BYTES = 40 << 10 };
@@ -17,14 +18,16 @@ struct few_job {
 struct few_jobs {
     struct few_job job[GPU_JOBS];
     int n_jobs, n, area; /* tokens; shared memory of a warp */
+    struct one_norm norm; /* of kernels that have one */
 };
 
 /* A warp's batches of one matrix. */
-struct few_source {
+template <bool WITH_NORM> struct few_source {
+    enum { NORM = WITH_NORM };
     struct few_view v;
     const struct gpu_matrix &m;
     const uint16_t *books;
-    const float *inputs;
+    const float *inputs, *norm;
     int tokens, row0, first, every, mine;
 
     __device__ const struct few_view &view(int) const
@@ -53,21 +56,23 @@ struct few_source {
     }
 };
 
-template <int KIND, int SETS>
+template <int KIND, int SETS, bool NORM = false>
 __device__ static inline void few_block(const struct few_jobs &jobs, const struct few_job &job,
                                         const uint16_t *books, char *areas)
 {
     const int warp = (int)threadIdx.x / GPU_WARP, warps = (int)blockDim.x / GPU_WARP;
     const int groups = warps / job.split, first_row = ((int)blockIdx.x - job.first_block) * groups;
-    struct few_source source = {few_view_of(job.w),
-                                job.w,
-                                books,
-                                job.x,
-                                jobs.n,
-                                (first_row + warp / job.split) * FEW_ROWS,
-                                warp % job.split,
-                                job.split,
-                                0};
+    __shared__ float squares[MOST_WARPS];
+    struct few_source<NORM> source = {few_view_of(job.w),
+                                      job.w,
+                                      books,
+                                      job.x,
+                                      jobs.norm.w,
+                                      jobs.n,
+                                      (first_row + warp / job.split) * FEW_ROWS,
+                                      warp % job.split,
+                                      job.split,
+                                      0};
     source.mine = (source.v.batches - source.first + job.split - 1) / job.split;
     char *area = areas + warp * jobs.area;
     struct few_sums<SETS> sums = {
@@ -75,16 +80,36 @@ __device__ static inline void few_block(const struct few_jobs &jobs, const struc
     struct few_raw<KIND> raw[few_raw<KIND>::AHEAD];
     few_begin<KIND>(raw, source);
     launch_wait();
-    few_run<KIND, SETS>(sums, raw, source, area, job.span, source.v.per);
+    [[maybe_unused]] float square =
+        few_run<KIND, SETS>(sums, raw, source, area, job.span, source.v.per);
+    if constexpr (NORM) {
+        square = warp_sum(square);
+        if (threadIdx.x % GPU_WARP == 0)
+            squares[warp] = square;
+    }
     few_store<SETS>(area, sums);
     __syncthreads();
     for (int i = (int)threadIdx.x; i < groups * FEW_ROWS * jobs.n; i += (int)blockDim.x) {
         const int row = i % (groups * FEW_ROWS), token = i / (groups * FEW_ROWS);
         const int group = row / FEW_ROWS, at = first_row * FEW_ROWS + row;
-        if (at < job.w.rows)
-            job.y[(size_t)token * (size_t)job.w.rows + (size_t)at] = few_result<SETS>(
-                areas + group * job.split * jobs.area, jobs.area, job.split, row % FEW_ROWS, token);
+        if (at >= job.w.rows)
+            continue;
+        const float sum = few_result<SETS>(areas + group * job.split * jobs.area, jobs.area,
+                                           job.split, row % FEW_ROWS, token);
+        job.y[(size_t)token * (size_t)job.w.rows + (size_t)at] =
+            NORM ? sum * one_scale(squares + group * job.split, job.split, jobs.norm) : sum;
     }
+}
+
+/* One token, and the norm before the products. */
+__global__ static void __launch_bounds__(MOST_WARPS *GPU_WARP)
+    normed_products(struct few_jobs jobs, const uint16_t *books)
+{
+    LADE_DYNAMIC_SHARED(char, areas);
+    int j = jobs.n_jobs - 1;
+    while (jobs.job[j].first_block > (int)blockIdx.x)
+        j--;
+    few_block<GPU_WIDE, 1, true>(jobs, jobs.job[j], books, areas);
 }
 
 template <int SETS, bool WIDE>
@@ -142,6 +167,8 @@ static cudaError_t launch_few(struct lade_device *dev, struct few_jobs *jobs, bo
         blocks = plan_jobs(jobs, warps /= 2, sets);
     const size_t shared = (size_t)(warps * jobs->area);
     const int threads = warps * GPU_WARP;
+    if (jobs->norm.w)
+        return LADE_LAUNCH_EARLY(normed_products, blocks, threads, shared, dev, *jobs, dev->books);
     if (wide && sets == 1)
         return LADE_LAUNCH_EARLY((few_products<1, true>), blocks, threads, shared, dev, *jobs,
                                  dev->books);
@@ -155,23 +182,25 @@ static cudaError_t launch_few(struct lade_device *dev, struct few_jobs *jobs, bo
                              dev->books);
 }
 
-/* At most MOST_TOKENS tokens. */
+/* At most MOST_TOKENS tokens; with a norm one. */
 static int few_pass(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int first,
-                    int n, char *err)
+                    int n, const struct lade_project *norm, char *err)
 {
-    if (n == 1 && gpu_one(dev, jobs, n_jobs, first, NULL, err))
+    if (n == 1 && gpu_one(dev, jobs, n_jobs, first, norm, err))
         return -1;
     for (int wide = n == 1; wide < 2; wide++) {
         for (int j = 0; j < n_jobs;) {
             struct few_jobs batch = {};
             batch.n = n;
+            if (norm)
+                batch.norm = {norm->norm, norm->eps, norm->dim};
             for (; j < n_jobs && batch.n_jobs < GPU_JOBS; j++) {
                 const struct lade_matrix *w = jobs[j].w;
                 struct few_job job = {};
                 job.w = gpu_matrix_of(w);
                 if ((job.w.kind == GPU_WIDE) != wide)
                     continue;
-                job.x = jobs[j].x + (size_t)first * (size_t)w->cols;
+                job.x = norm ? norm->x : jobs[j].x + (size_t)first * (size_t)w->cols;
                 job.y = jobs[j].y + (size_t)first * (size_t)w->rows;
                 batch.job[batch.n_jobs++] = job;
             }
@@ -185,7 +214,12 @@ static int few_pass(struct lade_device *dev, const struct lade_matmul *jobs, int
 int gpu_few(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n, char *err)
 {
     for (int first = 0; first < n; first += MOST_TOKENS)
-        if (few_pass(dev, jobs, n_jobs, first, gpu_min(MOST_TOKENS, n - first), err))
+        if (few_pass(dev, jobs, n_jobs, first, gpu_min(MOST_TOKENS, n - first), NULL, err))
             return -1;
     return 0;
+}
+
+int gpu_normed(struct lade_device *dev, const struct lade_project *p, char *err)
+{
+    return few_pass(dev, p->jobs, p->n_jobs, 0, 1, p, err);
 }

@@ -344,21 +344,35 @@ __device__ static inline void few_batch(struct few_sums<SETS> &sums,
 
 /* A warp's work: unit i of `mine` is a batch of source.view(i), number source.batch(i), with inputs
  * source.x(i, token); `area` is shared memory for the inputs of `span` units. Views are of one kind
- * and one size of batch. `early` units may be loaded before few_stage() of the first. */
+ * and one size of batch. `early` units may be loaded before few_stage() of the first.
+ *
+ * A source with NORM has one token, and source.norm are the weights of the norm before the product:
+ * inputs are multiplied by them, and the lane's squares of what they were before are returned. */
 template <int KIND, int SETS, class Source>
-__device__ static inline void few_stage(const Source &source, int from, int count, char *area,
-                                        int stride, int per)
+__device__ static inline float few_stage(const Source &source, int from, int count, char *area,
+                                         int stride, int per)
 {
     const int lane = (int)threadIdx.x % GPU_WARP, chunks = per * FEW_CHUNKS;
+    float squares = 0;
     for (int i = lane; i < source.tokens * count * chunks; i += GPU_WARP) {
         const int token = i / (count * chunks), unit = i / chunks % count, chunk = i % chunks;
         const int at = (source.batch(from + unit) * per + chunk / FEW_CHUNKS) * FEW_STEP;
         __align__(16) float v[8];
-        few_get(v, source.x(from + unit, token) + at, KIND, chunk % FEW_CHUNKS,
-                source.cols(from + unit) - at);
+        const int left = source.cols(from + unit) - at;
+        few_get(v, source.x(from + unit, token) + at, KIND, chunk % FEW_CHUNKS, left);
+        if constexpr (Source::NORM) {
+            __align__(16) float w[8];
+            few_get(w, source.norm + at, KIND, chunk % FEW_CHUNKS, left);
+#pragma unroll
+            for (int k = 0; k < 8; k++) {
+                squares += v[k] * v[k];
+                v[k] *= w[k];
+            }
+        }
         few_put(area, stride, token * FEW_PARTS, unit * chunks + chunk, v);
     }
     __syncwarp();
+    return squares;
 }
 
 /* The weights that may be on their way before the inputs are there. */
@@ -372,14 +386,16 @@ __device__ static inline void few_begin(struct few_raw<KIND> raw[few_raw<KIND>::
             few_load<KIND>(raw[d], source.view(d), source.row0, source.batch(d));
 }
 
+/* With NORM returns the squares of the lane's inputs. */
 template <int KIND, int SETS, class Source>
-__device__ static inline void few_run(struct few_sums<SETS> &sums,
-                                      struct few_raw<KIND> raw[few_raw<KIND>::AHEAD],
-                                      const Source &source, char *area, int span, int per)
+__device__ static inline float few_run(struct few_sums<SETS> &sums,
+                                       struct few_raw<KIND> raw[few_raw<KIND>::AHEAD],
+                                       const Source &source, char *area, int span, int per)
 {
     enum { AHEAD = few_raw<KIND>::AHEAD };
     const int stride = few_stride(span * per), columns = source.tokens * FEW_PARTS;
     int staged = 0; /* units whose inputs have been staged, the last `span` are there */
+    float squares = 0;
     for (int i0 = 0; i0 < source.mine; i0 += AHEAD) {
 #pragma unroll
         for (int d = 0; d < AHEAD; d++) {
@@ -389,7 +405,7 @@ __device__ static inline void few_run(struct few_sums<SETS> &sums,
             if (i == staged) {
                 const int count = gpu_least(span, source.mine - i);
                 __syncwarp();
-                few_stage<KIND, SETS>(source, i, count, area, stride, per);
+                squares += few_stage<KIND, SETS>(source, i, count, area, stride, per);
                 staged += count;
             }
             const int chunk0 = (i % span) * per * FEW_CHUNKS;
@@ -412,6 +428,7 @@ __device__ static inline void few_run(struct few_sums<SETS> &sums,
         }
     }
     __syncwarp(); /* the area is free */
+    return squares;
 }
 
 /* ---- results --------------------------------------------------------------------------------- */

@@ -19,17 +19,14 @@ int gpu_matmul(struct lade_device *dev, const struct lade_matmul *jobs, int n_jo
 
 int gpu_project(struct lade_device *dev, const struct lade_project *p, char *err)
 {
-    bool fused = p->n == 1;
     struct lade_matrix_layout l;
-    for (int j = 0; j < p->n_jobs; j++) {
+    for (int j = 0; j < p->n_jobs; j++)
         if (lade_matrix_layout(p->jobs[j].w, &l))
             return lade_matrix_bad("project", p->jobs[j].w, err);
-        fused = fused && gpu_kind_of(p->jobs[j].w) != GPU_WIDE;
-    }
     if (gpu_enter(dev, err))
         return -1;
-    if (fused)
-        return gpu_one(dev, p->jobs, p->n_jobs, 0, p, err);
+    if (p->n == 1)
+        return gpu_normed(dev, p, err);
     /* Without anything to add, the norm only reads x. */
     return gpu_rmsnorm(dev, p->h, (float *)p->x, NULL, p->norm, p->n, p->dim, p->eps, err) ||
                    gpu_matmul(dev, p->jobs, p->n_jobs, p->n, err)

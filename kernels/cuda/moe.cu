@@ -63,6 +63,7 @@ __device__ static inline float moe_weight(const struct gpu_moe &m, int token, in
 
 /* A warp's batches of gate or up. */
 struct hidden_source {
+    enum { NORM = false };
     struct few_view v;
     const struct gpu_matrix &m;
     const uint16_t *books;
@@ -192,6 +193,7 @@ __global__ static void __launch_bounds__(HIDDEN_WARPS *GPU_WARP, HIDDEN_BLOCKS)
 
 /* A warp's batches of the last matrix of one slot: all of them. */
 struct down_source {
+    enum { NORM = false };
     struct few_view v;
     const struct gpu_matrix &m;
     const uint16_t *books;

@@ -30,20 +30,20 @@ static double *doubles(size_t n)
 
 /* More jobs than one launch takes; widths that packs of inputs do not divide, and that need more
  * than one stretch of them; matrices that a GPU multiplies in its other ways. */
-enum { JOBS = 10 };
+enum { JOBS = 12 };
 
 static const struct {
     enum lade_type type;
     int rows, group;
     bool zeros;
 } kinds[JOBS] = {
-    {LADE_Q8, 37, 128, false}, {LADE_Q4, 50, 32, true},   {LADE_BF16, 9, 0, false},
-    {LADE_F32, 21, 0, false},  {LADE_Q4, 16, 128, false}, {LADE_Q8, 3, 64, true},
-    {LADE_BF16, 70, 0, false}, {LADE_Q8, 16, 256, false}, {LADE_Q8, 1, 32, true},
-    {LADE_F16, 5, 0, false},
+    {LADE_Q8, 37, 128, false}, {LADE_Q4, 50, 32, true},     {LADE_BF16, 9, 0, false},
+    {LADE_F32, 21, 0, false},  {LADE_Q4, 16, 128, false},   {LADE_Q8, 3, 64, true},
+    {LADE_BF16, 70, 0, false}, {LADE_Q8, 16, 256, false},   {LADE_Q8, 1, 32, true},
+    {LADE_F16, 5, 0, false},   {LADE_BLOCKS, 35, 0, false}, {LADE_Q4, 19, 24, false},
 };
 
-/* The first n_jobs kinds; the last one goes another way. */
+/* The first n_jobs kinds. */
 static void check_project(struct lade_device *dev, int n_jobs, int dim, int n)
 {
     char err[LADE_ERR] = "";
@@ -90,21 +90,20 @@ static void project(void **state)
     struct lade_device *dev = open_device(*state, 2, true);
     static const int dims[] = {8, 96, 520, 2048, 2600, 4160};
     for (size_t d = 0; d < sizeof dims / sizeof *dims; d++) {
-        check_project(dev, JOBS - 1, dims[d], 1);
-        check_project(dev, JOBS, dims[d], 1 + (int)d % 3);
+        check_project(dev, JOBS, dims[d], 1);
+        check_project(dev, JOBS, dims[d], 2 + (int)d % 2);
     }
     check_project(dev, 2, 64, 19);
     close_device(dev);
 }
 
 /* Numbers that are large or nothing: the norm takes a row's size away. */
-static void project_sizes(void **state)
+static void check_sizes(struct lade_device *dev, enum lade_type type)
 {
-    struct lade_device *dev = open_device(*state, 1, true);
     char err[LADE_ERR];
     static const float scales[] = {0, 1e-12f, 1e15f};
     enum { DIM = 256, ROWS = 20 };
-    struct test_matrix m = random_matrix(LADE_Q8, ROWS, DIM, 128, false);
+    struct test_matrix m = random_matrix(type, ROWS, DIM, type == LADE_Q8 ? 128 : 0, false);
     for (size_t s = 0; s < sizeof scales / sizeof *scales; s++) {
         float *x = random_floats(DIM, 1), *w = random_floats(DIM, 1), *h = poison(DIM);
         float *y = poison(ROWS);
@@ -130,6 +129,13 @@ static void project_sizes(void **state)
         guard_free(y);
     }
     free_matrix(&m);
+}
+
+static void project_sizes(void **state)
+{
+    struct lade_device *dev = open_device(*state, 1, true);
+    check_sizes(dev, LADE_Q8);
+    check_sizes(dev, LADE_F16);
     close_device(dev);
 }
 

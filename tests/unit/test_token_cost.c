@@ -16,13 +16,15 @@
 
 enum { CONTEXT = 16, BATCH = 4, WARM = 3, TOKENS = 5, TOLD = 8 /* id and position */ };
 
+#define INT4 "tests/fixtures/tiny8-int4-mixed"
+
 static char err[LADE_ERR];
 
-static struct lade_model *open_row(const char *plugin, const char *strategy,
+static struct lade_model *open_row(const char *model, const char *plugin, const char *strategy,
                                    struct lade_session **s)
 {
     struct lade_model *m;
-    struct lade_options opt = {.model = "tests/fixtures/tiny8-int4-mixed",
+    struct lade_options opt = {.model = model,
                                .strategy = strategy,
                                .exact = true,
                                .threads = 1,
@@ -43,7 +45,7 @@ static uint64_t moved(const struct lade_sim *sim)
 static uint64_t bytes_per_token(const char *strategy, uint64_t *bound)
 {
     struct lade_session *s;
-    struct lade_model *m = open_row("lade-sim.so", strategy, &s);
+    struct lade_model *m = open_row(INT4, "lade-sim.so", strategy, &s);
     const struct lade_sim *sim = test_plugin_symbol(test_plugin_path("lade-sim.so"), "lade_sim");
     const int32_t ids[BATCH] = {5, 9, 200, 31};
     if (lade_session_sync(s, ids, BATCH, 0, NULL, NULL, NULL, NULL, err))
@@ -83,29 +85,52 @@ static void all_in_vram(void **state)
     assert_true(bytes_per_token("full-gpu", &bound) <= 4 * 1024 + TOLD);
 }
 
-/* Six a delta-net layer, eight one with attention, embedding and head; one more as a projection of this
- * model is of 16 bits beside others of 8. The first token goes op by op, in the same launches as a
- * recording of it. */
+/* Launches of products that go together: one for codes in tiles, one for numbers, one for all else. */
+static unsigned long classes(const struct lade_matrix *const *w, int n)
+{
+    bool seen[3] = {false, false, false};
+    for (int i = 0; i < n; i++) {
+        const enum lade_type type = w[i]->type;
+        const bool tiled = type == LADE_Q4 || type == LADE_Q8;
+        if (w[i]->rows)
+            seen[tiled ? 0 : type == LADE_BF16 || type == LADE_F32 ? 1 : 2] = true;
+    }
+    return (unsigned long)seen[0] + seen[1] + seen[2];
+}
+
+/* A delta-net layer: norm and projections, step, output, router, the experts' two; one with attention
+ * two more; embedding and head. The first token goes op by op, in the same launches as a recording
+ * of it. */
+static void check_launches(const char *model)
+{
+    struct lade_session *s;
+    struct lade_model *m = open_row(model, "lade-cuda-emulated.so", "full-gpu", &s);
+    const struct lade_emulator_knobs *knobs =
+        test_plugin_symbol(test_plugin_path("lade-cuda-emulated.so"), "lade_emulator");
+    unsigned long want = 2;
+    for (int i = 0; i < lade_model_catalog(m)->shape.layers; i++) {
+        const struct lade_layer *l = &m->weights.layers[i];
+        const struct lade_matrix *attention[] = {&l->attention.q, &l->attention.k, &l->attention.v};
+        const struct lade_matrix *delta[] = {&l->delta.qkvz, &l->delta.ba, &l->delta.z};
+        want += l->full_attention ? 7 + classes(attention, 3) : 5 + classes(delta, 3);
+    }
+    const unsigned long before = knobs->launches;
+    if (lade_session_push(s, 50, err))
+        fail_msg("%s", err);
+    if (knobs->launches - before != want)
+        fail_msg("%s: %lu launches a token, not %lu", model, knobs->launches - before, want);
+    lade_session_close(s);
+    lade_model_close(m);
+}
+
 static void launches(void **state)
 {
     (void)state;
 #ifdef __SANITIZE_THREAD__
     skip(); /* it does not follow the emulator's own stacks */
 #endif
-    struct lade_session *s;
-    struct lade_model *m = open_row("lade-cuda-emulated.so", "full-gpu", &s);
-    const struct lade_catalog *cat = lade_model_catalog(m);
-    const struct lade_emulator_knobs *knobs =
-        test_plugin_symbol(test_plugin_path("lade-cuda-emulated.so"), "lade_emulator");
-    unsigned long want = 3;
-    for (int i = 0; i < cat->shape.layers; i++)
-        want += cat->shape.full_attention[i] ? 8 : 6;
-    const unsigned long before = knobs->launches;
-    if (lade_session_push(s, 50, err))
-        fail_msg("%s", err);
-    assert_int_equal(knobs->launches - before, want);
-    lade_session_close(s);
-    lade_model_close(m);
+    check_launches(INT4);
+    check_launches("tests/fixtures/tiny-gguf/tiny-q8_0.gguf");
 }
 
 int main(void)
