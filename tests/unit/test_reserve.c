@@ -83,7 +83,7 @@ static void test_taken_at_open(void **state)
         const int cards = 1 + (int)(i % 2), r = some[i];
         struct lade_placement p = place_on(&rows[r], experts, cards);
         struct lade_options opt = options(&p);
-        struct lade_session *s;
+        struct lade_session *s = NULL;
         struct lade_model *m;
         const unsigned long malloced = knobs->device_allocations, paged = knobs->pages;
         assert_int_equal(lade_model_prepare(&m, &opt, err), 0);
