@@ -65,16 +65,11 @@ static int make_plan(struct lade_plan *plan, const struct lade_model *m,
     return lade_plan_here(plan, m->cat, &caps, err);
 }
 
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 uint64_t lade_model_planned(const struct lade_model *m, int card)
 {
     const struct lade_placement *p = &m->place;
-    return card < 0 ? smaller(p->ram_experts, m->expert_bytes)
-                    : smaller(p->card[card].experts, m->card_bytes[card]);
+    return card < 0 ? lade_smaller(p->ram_experts, m->expert_bytes)
+                    : lade_smaller(p->card[card].experts, m->card_bytes[card]);
 }
 
 /* Experts have all the room that the placement gives. */
@@ -90,6 +85,26 @@ static void take_rooms(struct lade_model *m)
                 m->cat->pieces[lade_catalog_expert(m->cat, e / experts, e % experts)].bytes;
         m->vram_room[i] = lade_model_planned(m, i);
     }
+}
+
+/* All of what is planned is what the placement says, however it says so. */
+static void as_placed(uint64_t out[LADE_CARDS], const struct lade_model *m, const uint64_t *vram)
+{
+    for (int i = 0; i < m->place.n_cards; i++)
+        out[i] = vram[i] < lade_model_planned(m, i) ? vram[i] : m->place.card[i].experts;
+}
+
+uint64_t lade_model_ram_for(const struct lade_model *m, const uint64_t *vram, uint64_t ram_cap)
+{
+    const struct lade_plan_row *row = m->plan.n ? &m->plan.rows[m->plan.chosen] : NULL;
+    uint64_t planned = lade_model_planned(m, -1), most = m->expert_bytes, bytes[LADE_CARDS];
+    if (ram_cap) { /* beside experts everything stays as it is planned */
+        uint64_t beside = row ? row->ram_bytes - row->place.ram_experts : ram_cap;
+        most = lade_smaller(most, lade_without(ram_cap, beside));
+    }
+    as_placed(bytes, m, vram);
+    uint64_t want = lade_smaller(lade_tiers_ram_for(m->tiers, &m->place, bytes), most);
+    return want > planned ? want : planned;
 }
 
 /* What each card keeps for a placement: all that it will ever hold. */
@@ -134,16 +149,15 @@ static void settle(const struct lade_model *m)
 int lade_model_resize(struct lade_model *m, uint64_t ram, const uint64_t *vram, char *err)
 {
     struct lade_placement p = m->place;
-    uint64_t now[LADE_CARDS], next[LADE_CARDS], bytes[LADE_CARDS] = {0};
-    /* All of them is what the placement says, however it says so. */
+    uint64_t now[LADE_CARDS], next[LADE_CARDS], bytes[LADE_CARDS];
+    as_placed(bytes, m, vram);
     for (int i = 0; i < p.n_cards; i++)
-        p.card[i].experts = bytes[i] =
-            vram[i] < lade_model_planned(m, i) ? vram[i] : m->place.card[i].experts;
+        p.card[i].experts = bytes[i];
     reserves_now(now, m);
     reserves_of(next, m, &p);
     if (reserve_both(m, now, next, err))
         return -1;
-    int rc = lade_tiers_resize(m->tiers, ram < lade_model_planned(m, -1) ? ram : p.ram_experts,
+    int rc = lade_tiers_resize(m->tiers, ram != lade_model_planned(m, -1) ? ram : p.ram_experts,
                                bytes, err);
     m->ram_room = rc ? m->ram_room : ram;
     for (int i = 0; !rc && i < p.n_cards; i++)

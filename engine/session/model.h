@@ -9,6 +9,17 @@
 #include "engine/tiers/tiers.h"
 #include "kernels/kernels.h"
 
+/* Bytes: the smaller number, and what is left of one without the other, at least 0. */
+static inline uint64_t lade_smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline uint64_t lade_without(uint64_t all, uint64_t part)
+{
+    return all > part ? all - part : 0;
+}
+
 struct lade_model {
     struct lade_catalog *cat;
     struct lade_tokenizer *tok;
@@ -45,10 +56,14 @@ int lade_model_change(struct lade_model *m, struct lade_session *s, const struct
 int lade_model_move(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,
                     const struct lade_placement *to, char *err);
 
-/* Gives experts that many bytes, at most what the placement says; vram[i]: on its card i. */
+/* Gives experts that many bytes: on a card (vram[i]: on card i) at most what the placement says, in RAM
+ * at most lade_model_ram_for(). */
 int lade_model_resize(struct lade_model *m, uint64_t ram, const uint64_t *vram, char *err);
 /* Bytes that the placement gives to experts on a card, or in RAM (card -1): at most those there are. */
 uint64_t lade_model_planned(const struct lade_model *m, int card);
+/* The same of RAM when the cards have only these bytes for them: what has to leave VRAM may live in
+ * RAM, as far as ram_cap (0: there is none) allows. */
+uint64_t lade_model_ram_for(const struct lade_model *m, const uint64_t *vram, uint64_t ram_cap);
 
 /* Calls `between` between two layers of a batch, where experts may be given another room; of one token
  * alone it is not called. */

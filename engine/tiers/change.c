@@ -302,8 +302,11 @@ static void make_room(struct lade_tiers *t, const struct lade_placement *to)
         shrink(t, &t->ram, &t->store, to->ram_experts);
     if (!t->n_vram || !to->n_cards)
         return;
-    if (!more_beside(&t->place, to, LADE_RAM) && !more_beside(to, &t->place, LADE_RAM))
+    if (!more_beside(&t->place, to, LADE_RAM) && !more_beside(to, &t->place, LADE_RAM)) {
+        if (to->rest_by == t->place.rest_by && to->ram_experts > t->place.ram_experts)
+            convert_ram(t, to, NULL); /* to chunks that suit, while there are few */
         grow(t, &t->ram, &t->store, to->ram_experts);
+    }
     for (int i = 0; i < t->n_vram; i++) {
         struct lade_vram *v = &t->vram[i];
         lade_store_fit(&v->store, lade_vram_budget(t, v, to), room);
@@ -365,8 +368,8 @@ int lade_tiers_move_experts(struct lade_tiers *t, const struct lade_placement *t
     for (int i = 0; i < to->n_cards; i++) {
         struct lade_vram *v = &t->vram[i];
         note(&failed, convert_vram(t, v, to, failed ? NULL : err));
-        note(&failed, set_budget(t, &v->cache, &v->store, lade_vram_budget(t, v, to),
-                                 failed ? NULL : err));
+        note(&failed,
+             set_budget(t, &v->cache, &v->store, lade_vram_budget(t, v, to), failed ? NULL : err));
     }
     if (to->n_cards)
         fill_vram(t, to);
@@ -397,6 +400,28 @@ int lade_tiers_resize(struct lade_tiers *t, uint64_t ram_experts, const uint64_t
     if (!lade_tiers_move_base(t, &was, NULL, NULL))
         lade_tiers_move_experts(t, &was, NULL);
     return -1;
+}
+
+uint64_t lade_tiers_ram_for(const struct lade_tiers *t, const struct lade_placement *plan,
+                            const uint64_t *vram_experts)
+{
+    struct lade_placement to = *plan;
+    int home[LADE_MAX_KINDS], before[LADE_MAX_KINDS], room[LADE_MAX_KINDS];
+    bool fewer = false;
+    lade_store_fit(&t->store, plan->ram_experts, home);
+    for (int i = 0; i < plan->n_cards; i++) {
+        const struct lade_vram *v = &t->vram[i];
+        to.card[i].experts = vram_experts[i];
+        lade_store_fit(&v->store, lade_vram_budget(t, v, plan), before);
+        lade_store_fit(&v->store, lade_vram_budget(t, v, &to), room);
+        for (int k = 0; k < t->kinds.n; k++) {
+            const int all = t->kinds.kind[k].experts;
+            fewer = fewer || room[k] < before[k];
+            home[k] += before[k] - room[k];
+            home[k] = home[k] < all ? home[k] : all;
+        }
+    }
+    return plan->ram_backs_vram || !fewer ? plan->ram_experts : lade_store_budget(&t->store, home);
 }
 
 uint64_t lade_tiers_version(const struct lade_tiers *t)

@@ -92,6 +92,30 @@ bool lade_store_suits(const struct lade_store *s, uint64_t budget)
     return true;
 }
 
+/* Whether a budget gives each kind these slots, when the chunks suit it. */
+static bool gives(const struct lade_store *s, uint64_t budget, const int *room)
+{
+    int have[LADE_MAX_KINDS];
+    if (lade_store_suits(s, budget))
+        lade_store_fit(s, budget, have);
+    else
+        lade_store_rooms(s->where, s->kinds, budget, have);
+    for (int i = 0; i < s->kinds->n; i++)
+        if (have[i] < room[i])
+            return false;
+    return true;
+}
+
+uint64_t lade_store_budget(const struct lade_store *s, const int *room)
+{
+    uint64_t budget = 0;
+    for (int i = 0; i < s->kinds->n; i++)
+        budget += (uint64_t)room[i] * s->kinds->kind[i].stride;
+    while (!gives(s, budget, room)) /* all that there is gives all */
+        budget += budget / PARTS + s->kinds->largest;
+    return budget;
+}
+
 static int chunks_of(const struct lade_store *s, int kind)
 {
     int per = s->per_chunk[kind];

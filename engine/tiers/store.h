@@ -44,6 +44,8 @@ int lade_store_resize(struct lade_store *s, int kind, int room, char *err);
 
 /* How many slots of each kind `budget` bytes give in whole chunks of this store. */
 void lade_store_fit(const struct lade_store *s, uint64_t budget, int *room);
+/* The other way round: a budget, hardly more than the least, that gives each kind these slots. */
+uint64_t lade_store_budget(const struct lade_store *s, const int *room);
 /* Whether its chunks suit a budget: not so large that much is lost, nor so small that there are
  * very many. */
 bool lade_store_suits(const struct lade_store *s, uint64_t budget);

@@ -60,6 +60,10 @@ int lade_tiers_wait(struct lade_tiers *t, bool all, char *err);
  * more: then they have as much as before. */
 int lade_tiers_resize(struct lade_tiers *t, uint64_t ram_experts, const uint64_t *vram_experts,
                       char *err);
+/* Bytes of RAM with which as many experts have a home as in `plan`, the placement of the open or the
+ * last move, when its cards have only vram_experts for them. */
+uint64_t lade_tiers_ram_for(const struct lade_tiers *t, const struct lade_placement *plan,
+                            const uint64_t *vram_experts);
 
 /* Moves to another placement, to or from GPUs or between two uses of the same, in two steps. The
  * devices of `to` are borrowed from the first step on; those that were in use are, until the second

@@ -1,121 +1,11 @@
 /* The thread boundary: commands in, events out, from load to stop. Run under ThreadSanitizer. */
-#include <poll.h>
-#include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
-#include "engine/engine.h"
 #include "tests/support/plugins.h"
 #include "tests/support/support_io.h"
+#include "tests/unit/engine_common.h"
 
-#define MODEL    "tests/fixtures/tiny8-bf16"
 #define THINKING "tests/fixtures/tiny-thinking"
-enum { PATIENCE_MS = 600000 }; /* for the slowest machine under the slowest sanitizer */
-
-static char err[LADE_ERR];
-
-/* What came out of an engine, added up. */
-struct seen {
-    int model, usable, ready, strategies, memory, shards_done, prefills, done, failed;
-    uint64_t shard_done[16], shard_bytes[16], done_bytes;
-    char text[1 << 16], reasoning[1 << 16], error[LADE_ERR], told[LADE_ERR];
-    struct lade_result result;
-    int request;
-};
-
-static void note(struct seen *s, const struct lade_event *ev)
-{
-    switch (ev->kind) {
-    case LADE_EV_MODEL:
-        s->model++;
-        break;
-    case LADE_EV_SHARD:
-        assert_in_range(ev->shard, 0, 15);
-        assert_true(ev->shard_done >= s->shard_done[ev->shard]);
-        assert_true(ev->done_bytes >= s->done_bytes);
-        s->shard_done[ev->shard] = ev->shard_done;
-        s->shard_bytes[ev->shard] = ev->shard_bytes;
-        s->done_bytes = ev->done_bytes;
-        break;
-    case LADE_EV_USABLE:
-        s->usable++;
-        break;
-    case LADE_EV_READY:
-        assert_int_equal(s->usable, 1);
-        s->ready++;
-        break;
-    case LADE_EV_STRATEGY:
-        s->strategies++;
-        snprintf(s->error, sizeof s->error, "%s", ev->text ? ev->text : "");
-        break;
-    case LADE_EV_MEMORY:
-        s->memory++;
-        snprintf(s->told, sizeof s->told, "%s", ev->text);
-        break;
-    case LADE_EV_PREFILL:
-        s->prefills++;
-        break;
-    case LADE_EV_TEXT:
-        strncat(ev->reasoning ? s->reasoning : s->text, ev->text,
-                sizeof s->text - strlen(ev->reasoning ? s->reasoning : s->text) - 1);
-        break;
-    case LADE_EV_DONE:
-        s->done++;
-        s->result = ev->result;
-        s->request = ev->request;
-        break;
-    case LADE_EV_FAILED:
-        s->failed++;
-        s->request = ev->request;
-        s->result = ev->result;
-        snprintf(s->error, sizeof s->error, "%s", ev->text);
-        break;
-    }
-}
-
-/* Takes events until *counter grows; the wake descriptor must announce every one. */
-static void wait_for(struct lade_engine *e, struct seen *s, const int *counter)
-{
-    int before = *counter;
-    while (*counter == before) {
-        struct pollfd p = {.fd = lade_engine_fd(e), .events = POLLIN};
-        int n = poll(&p, 1, PATIENCE_MS);
-        if (n != 1)
-            fail_msg("no event for %d ms", PATIENCE_MS);
-        struct lade_event ev;
-        assert_true(lade_engine_next(e, &ev));
-        note(s, &ev);
-        lade_event_clear(&ev);
-    }
-}
-
-static struct lade_engine *start(const char *path)
-{
-    struct lade_engine *e;
-    struct lade_options opt = {.model = path, .threads = 2, .context = 512, .exact = true};
-    if (lade_engine_start(&e, &opt, err))
-        fail_msg("%s", err);
-    return e;
-}
-
-static const struct lade_sampling greedy = {.top_p = 1, .repetition_penalty = 1};
-
-static int ask(struct lade_engine *e, const char *text, int max_tokens)
-{
-    struct lade_message m = {.role = LADE_USER, .content = text};
-    int number = lade_engine_ask(e, &m, 1, &greedy, max_tokens, true, err);
-    if (number < 1)
-        fail_msg("%s", err);
-    return number;
-}
 
 static void test_load_and_answer(void **state)
 {
@@ -175,7 +65,7 @@ static void test_thinking_is_apart(void **state)
     lade_engine_ask(e, &m, 1, &greedy, 12, true, err);
     wait_for(e, &s, &s.done);
     assert_true(strlen(s.reasoning) > 0); /* the prompt opened the block */
-    s.done = 0; /* the rest stays: the load may still be going on */
+    s.done = 0;                           /* the rest stays: the load may still be going on */
     s.text[0] = s.reasoning[0] = '\0';
     lade_engine_ask(e, &m, 1, &greedy, 12, false, err);
     wait_for(e, &s, &s.done);
@@ -313,156 +203,6 @@ static void test_change_to_gpu(void **state)
     lade_engine_stop(e);
 }
 
-/* What the engine sees of the memory. */
-struct claims {
-    pthread_mutex_t lock;
-    struct lade_pressure now;
-    int looks;
-};
-
-static bool see(void *user, struct lade_pressure *out)
-{
-    struct claims *c = user;
-    pthread_mutex_lock(&c->lock);
-    *out = c->now;
-    c->looks++;
-    pthread_mutex_unlock(&c->lock);
-    return true;
-}
-
-/* Sets what is left, and waits until the engine has seen it and acted on it. */
-static void claim(struct claims *c, uint64_t ram_left, uint64_t vram_left)
-{
-    pthread_mutex_lock(&c->lock);
-    c->now.ram_left = ram_left;
-    c->now.vram_left[0] = vram_left;
-    c->now.seconds += 100;
-    int until = c->looks + 2;
-    pthread_mutex_unlock(&c->lock);
-    for (bool seen = false; !seen; usleep(1000)) {
-        pthread_mutex_lock(&c->lock);
-        seen = c->looks >= until;
-        pthread_mutex_unlock(&c->lock);
-    }
-}
-
-/* Other programs take all memory there is: experts give way, in RAM and in VRAM, while an answer is
- * written and while nothing happens; the words stay the same; when the memory is free again they
- * come back. */
-static void test_memory_is_claimed(void **state)
-{
-    (void)state;
-    static struct seen plain;
-    static const char *const names[] = {"cpu-tight", "full-gpu", "hybrid-heavy-gpu"};
-    const uint64_t gib = (uint64_t)1 << 30;
-    struct lade_engine *e = start(MODEL);
-    ask(e, "go on", 40);
-    wait_for(e, &plain, &plain.done);
-    lade_engine_stop(e);
-    for (int i = 0; i < 3; i++) {
-        static struct seen s;
-        struct claims c = {PTHREAD_MUTEX_INITIALIZER,
-                           {.ram_total = 16 * gib,
-                            .ram_left = 8 * gib,
-                            .vram_total = {16 * gib},
-                            .vram_left = {8 * gib}},
-                           0};
-        struct lade_options opt = {.model = MODEL,
-                                   .threads = 2,
-                                   .context = 512,
-                                   .exact = true,
-                                   .strategy = names[i],
-                                   .plugin = test_plugin_path("lade-sim.so"),
-                                   .pressure = see,
-                                   .pressure_user = &c};
-        struct lade_stats full, squeezed, again;
-        memset(&s, 0, sizeof s);
-        if (lade_engine_start(&e, &opt, err))
-            fail_msg("%s", err);
-        wait_for(e, &s, &s.ready);
-        lade_engine_stats(e, &full);
-        assert_true(full.in_ram.room + full.in_vram.room > 0);
-        ask(e, "go on", 40);
-        wait_for(e, &s, &s.prefills); /* it is being written */
-        claim(&c, 0, 0);
-        wait_for(e, &s, &s.memory);
-        lade_engine_stats(e, &squeezed);
-        assert_int_equal(squeezed.in_ram.room + squeezed.in_vram.room, 0);
-        assert_true(squeezed.weights < full.weights);
-        assert_int_equal(squeezed.ram_given > 0, i == 0);
-        assert_int_equal(squeezed.vram_given > 0, i > 0);
-        assert_non_null(strstr(s.told, "gave way"));
-        if (!s.done)
-            wait_for(e, &s, &s.done);
-        assert_string_equal(s.text, plain.text);
-        claim(&c, 8 * gib, 8 * gib);
-        wait_for(e, &s, &s.memory);
-        lade_engine_stats(e, &again);
-        assert_int_equal(again.in_ram.room, full.in_ram.room);
-        assert_int_equal(again.in_vram.room, full.in_vram.room);
-        assert_int_equal(again.ram_given + again.vram_given, 0);
-        s.text[0] = '\0';
-        ask(e, "go on", 40);
-        wait_for(e, &s, &s.done);
-        assert_string_equal(s.text, plain.text);
-        assert_int_equal(s.failed, 0);
-        lade_engine_stop(e);
-    }
-}
-
-/* All memory is taken and given back from look to look. */
-static bool see_swings(void *user, struct lade_pressure *out)
-{
-    const uint64_t gib = (uint64_t)1 << 30;
-    int *looks = user;
-    uint64_t left = *looks % 2 ? 8 * gib : 0;
-    *looks += 1;
-    *out = (struct lade_pressure){.seconds = 100.0 * *looks,
-                                  .ram_total = 16 * gib,
-                                  .ram_left = left,
-                                  .vram_total = {16 * gib},
-                                  .vram_left = {left}};
-    return true;
-}
-
-/* Experts go and come back between any two layers of a prompt, and between any two tokens: the words
- * stay the same. */
-static void test_memory_swings(void **state)
-{
-    (void)state;
-    static struct seen plain;
-    static const char *const names[] = {"cpu-tight", "full-gpu", "hybrid-heavy-gpu",
-                                        "stream-cached"};
-    static const char question[] = "one two three four five six seven eight nine ten";
-    struct lade_engine *e = start(MODEL);
-    ask(e, question, 6);
-    wait_for(e, &plain, &plain.done);
-    lade_engine_stop(e);
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        static struct seen s;
-        int looks = 0;
-        struct lade_options opt = {.model = MODEL,
-                                   .threads = 2,
-                                   .context = 512,
-                                   .exact = true,
-                                   .batch = 16,
-                                   .strategy = names[i],
-                                   .plugin = test_plugin_path("lade-sim.so"),
-                                   .pressure = see_swings,
-                                   .pressure_user = &looks};
-        memset(&s, 0, sizeof s);
-        if (lade_engine_start(&e, &opt, err))
-            fail_msg("%s", err);
-        wait_for(e, &s, &s.ready);
-        ask(e, question, 6);
-        wait_for(e, &s, &s.done);
-        assert_int_equal(s.failed, 0);
-        assert_string_equal(s.text, plain.text);
-        lade_engine_stop(e);
-        assert_true(looks > 16 + 6); /* 8 layers, at least two batches */
-    }
-}
-
 /* On the CPU, with room for these bytes of experts. */
 static struct lade_engine *start_placed(const char *path, uint64_t ram_experts)
 {
@@ -541,8 +281,6 @@ int main(void)
         cmocka_unit_test(test_prompt_too_long),
         cmocka_unit_test(test_change_of_strategy),
         cmocka_unit_test(test_change_to_gpu),
-        cmocka_unit_test(test_memory_is_claimed),
-        cmocka_unit_test(test_memory_swings),
         cmocka_unit_test(test_drive_is_pulled),
         cmocka_unit_test(test_stop_any_time),
     };
