@@ -22,7 +22,7 @@ static char err[LADE_ERR];
 
 /* What came out of an engine, added up. */
 struct seen {
-    int model, usable, ready, strategies, memory, shards_done, prefills, done, failed;
+    int model, usable, ready, strategies, memory, shards_done, prefills, texts, done, failed;
     uint64_t shard_done[16], shard_bytes[16], done_bytes;
     char text[1 << 16], reasoning[1 << 16], error[LADE_ERR], told[LADE_ERR];
     struct lade_result result;
@@ -62,6 +62,7 @@ static inline void note(struct seen *s, const struct lade_event *ev)
         s->prefills++;
         break;
     case LADE_EV_TEXT:
+        s->texts++;
         strncat(ev->reasoning ? s->reasoning : s->text, ev->text,
                 sizeof s->text - strlen(ev->reasoning ? s->reasoning : s->text) - 1);
         break;

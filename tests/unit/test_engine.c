@@ -1,6 +1,9 @@
 /* The thread boundary: commands in, events out, from load to stop. Run under ThreadSanitizer. */
+#include <fcntl.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
+#include "engine/tiers/internal.h"
 #include "tests/support/plugins.h"
 #include "tests/support/support_io.h"
 #include "tests/unit/engine_common.h"
@@ -226,6 +229,137 @@ static struct lade_engine *start_placed(const char *path, uint64_t ram_experts)
     return e;
 }
 
+/* ---- an answer while loading ----------------------------------------------------------------- */
+
+/* The experts that a load reads last: more than one of its jobs has (LADE_GROUP). No token of the model
+ * asks for them, because the router of their layer finds all experts of one worth and takes the first. */
+enum { LATE = LADE_GROUP + 1 };
+static struct {
+    struct lade_catalog *cat;
+    int late[LATE]; /* pieces, in the order of the files */
+    atomic_int asked;
+} lazy;
+
+static int by_file(const void *a, const void *b)
+{
+    const struct lade_catalog *cat = lazy.cat;
+    const struct lade_span *x = &cat->tensors[cat->pieces[*(const int *)a].first].parts[0];
+    const struct lade_span *y = &cat->tensors[cat->pieces[*(const int *)b].first].parts[0];
+    if (x->shard != y->shard)
+        return x->shard - y->shard;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* A copy of a model in which that holds. */
+static void make_lazy(const char *from, const char *to)
+{
+    char command[512];
+    struct lade_catalog *cat;
+    snprintf(command, sizeof command, "cp -r %s/. %s", from, to);
+    assert_int_equal(system(command), 0); /* NOLINT(cert-env33-c) */
+    assert_int_equal(lade_catalog_open(&cat, to, err), 0);
+    lazy.cat = cat;
+    int n = 0, *order = malloc((size_t)cat->n_pieces * sizeof *order);
+    for (int i = 0; i < cat->n_pieces; i++)
+        if (cat->pieces[i].kind == LADE_PIECE_EXPERT)
+            order[n++] = i;
+    assert_true(n > LATE);
+    qsort(order, (size_t)n, sizeof *order, by_file);
+    memcpy(lazy.late, order + n - LATE, sizeof lazy.late);
+    free(order);
+    int layer = cat->pieces[lazy.late[0]].layer;
+    assert_int_equal(cat->pieces[lazy.late[LATE - 1]].layer, layer);
+    for (int i = 0; i < cat->n_tensors; i++) {
+        const struct lade_tensor *t = &cat->tensors[i];
+        if (t->role != LADE_ROUTER || cat->pieces[t->piece].layer != layer)
+            continue;
+        const struct lade_span *span = &t->parts[0];
+        char *zeros = calloc(1, span->bytes);
+        int fd = open(cat->shards[span->shard].path, O_WRONLY | O_CLOEXEC);
+        assert_true(fd >= 0);
+        assert_int_equal(pwrite(fd, zeros, span->bytes, (off_t)span->offset), span->bytes);
+        close(fd);
+        free(zeros);
+    }
+}
+
+/* Whether a read is for one of the last `n` experts that a load reads. */
+static bool is_late(const struct lade_read *r, int n)
+{
+    const struct lade_haul *haul = ((const struct lade_chunk *)(const void *)r)->haul;
+    for (int i = 0; i < haul->n_items; i++)
+        for (int j = LATE - n; j < LATE; j++)
+            if (lazy.cat->tensors[haul->items[i].tensor].piece == lazy.late[j])
+                return true;
+    return false;
+}
+
+static bool count_late(const struct lade_read *r)
+{
+    if (is_late(r, LATE))
+        atomic_fetch_add(&lazy.asked, 1);
+    return false;
+}
+
+static bool hold_last(const struct lade_read *r)
+{
+    return is_late(r, 1);
+}
+
+/* The last read of the load does not come before the answer has begun. So the answer begins without it;
+ * then the load ends, and what is said after it is what was said during it. */
+static void test_answer_while_loading(void **state)
+{
+    (void)state;
+    static struct seen plain, s;
+    struct lade_stats stats;
+    char dir[] = "/tmp/lade-lazy-XXXXXX", command[64];
+    assert_non_null(mkdtemp(dir));
+    make_lazy(MODEL, dir);
+
+    /* With no room for experts every one that is asked for is read. */
+    support_gate_shut(count_late);
+    struct lade_engine *e = start_placed(dir, 0);
+    ask(e, "go on", 40);
+    wait_for(e, &plain, &plain.done);
+    lade_engine_stop(e);
+    assert_int_equal(atomic_load(&lazy.asked), 0);
+
+    support_gate_shut(hold_last);
+    e = start_placed(dir, UINT64_MAX / 2);
+    ask(e, "go on", 40);
+    wait_for(e, &s, &s.texts);
+    assert_int_equal(s.usable, 1);
+    assert_int_equal(s.ready, 0);
+    lade_engine_stats(e, &stats);
+    assert_true(stats.loading && stats.load_done < stats.load_bytes);
+    support_gate_open();
+    wait_for(e, &s, &s.ready);
+    assert_int_equal(s.done_bytes, stats.load_bytes);
+    if (!s.done)
+        wait_for(e, &s, &s.done);
+    assert_int_equal(s.result.tokens, plain.result.tokens);
+    assert_string_equal(s.text, plain.text);
+    lade_engine_stats(e, &stats);
+    assert_false(stats.loading);
+    assert_int_equal(stats.load_done, stats.load_bytes);
+    assert_int_equal(stats.in_ram.experts, stats.in_ram.room);
+
+    uint64_t reads = stats.traffic.disk_reads;
+    s.text[0] = '\0';
+    ask(e, "go on", 40);
+    wait_for(e, &s, &s.done);
+    assert_string_equal(s.text, plain.text);
+    lade_engine_stats(e, &stats);
+    assert_int_equal(stats.traffic.disk_reads, reads);
+    assert_int_equal(s.ready, 1);
+    assert_int_equal(s.failed, 0);
+    lade_engine_stop(e);
+    lade_catalog_close(lazy.cat);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0); /* NOLINT(cert-env33-c) */
+}
+
 /* The drive is pulled in a conversation: that answer fails with the file's name, the conversation
  * stays, and when the drive is back it goes on. */
 static void test_drive_is_pulled(void **state)
@@ -281,6 +415,7 @@ int main(void)
         cmocka_unit_test(test_prompt_too_long),
         cmocka_unit_test(test_change_of_strategy),
         cmocka_unit_test(test_change_to_gpu),
+        cmocka_unit_test(test_answer_while_loading),
         cmocka_unit_test(test_drive_is_pulled),
         cmocka_unit_test(test_stop_any_time),
     };
