@@ -23,7 +23,7 @@ static bool read_line(const char *path, char *buf, int size)
     return ok;
 }
 
-/* A byte count; "max" and v1's huge "no limit" are UINT64_MAX. */
+/* A byte count; "max" is UINT64_MAX. Where there is none *out stays as it was. */
 static bool read_bytes(const char *dir, const char *name, uint64_t *out)
 {
     char path[PATH_MAX + 64], line[64];
@@ -35,8 +35,11 @@ static bool read_bytes(const char *dir, const char *name, uint64_t *out)
         return true;
     }
     char *end;
-    *out = strtoull(line, &end, 10);
-    return end != line;
+    uint64_t bytes = strtoull(line, &end, 10);
+    if (end == line)
+        return false;
+    *out = bytes;
+    return true;
 }
 
 /* One line of memory.stat. */
@@ -55,17 +58,26 @@ static uint64_t read_stat(const char *dir, const char *key)
     return found;
 }
 
+/* The files of a control group by version. Beyond `high` programs are not killed but made to wait. */
+static const struct group_files {
+    const char *mount, *limit, *high, *usage, *cache_key;
+} group_v1 = {"/sys/fs/cgroup/memory", "memory.limit_in_bytes", NULL, "memory.usage_in_bytes",
+              "total_inactive_file"},
+  group_v2 = {"/sys/fs/cgroup", "memory.max", "memory.high", "memory.current", "inactive_file"};
+
 /* Lowers *out to what one control group directory allows: its limit, if that is below the machine's
  * RAM, and what is left of it, which may be less than a narrower group below has left. Page cache of
  * the group can be taken back, so inactive file pages count as free. */
 static void apply_limit(struct lade_memory *out, uint64_t machine, const char *dir,
-                        const char *limit_name, const char *usage_name, const char *cache_key)
+                        const struct group_files *files)
 {
-    uint64_t limit, usage;
-    if (!read_bytes(dir, limit_name, &limit) || !read_bytes(dir, usage_name, &usage) ||
-        limit >= machine)
+    uint64_t limit = UINT64_MAX, high = UINT64_MAX, usage;
+    read_bytes(dir, files->limit, &limit);
+    if (files->high && read_bytes(dir, files->high, &high) && high < limit)
+        limit = high;
+    if (limit >= machine || !read_bytes(dir, files->usage, &usage))
         return;
-    uint64_t cache = read_stat(dir, cache_key);
+    uint64_t cache = read_stat(dir, files->cache_key);
     usage = usage > cache ? usage - cache : 0;
     uint64_t left = limit > usage ? limit - usage : 0;
     if (limit < out->total)
@@ -75,15 +87,14 @@ static void apply_limit(struct lade_memory *out, uint64_t machine, const char *d
 }
 
 /* Walks from this process's group up to the root: any ancestor may hold the limit. */
-static void walk_group(struct lade_memory *out, const char *mount, char *group, bool v2)
+static void walk_group(struct lade_memory *out, const char *root, char *group,
+                       const struct group_files *files)
 {
     const uint64_t machine = out->total;
     for (;;) {
         char dir[PATH_MAX];
-        if (snprintf(dir, sizeof dir, "%s%s", mount, group) < (int)sizeof dir)
-            apply_limit(out, machine, dir, v2 ? "memory.max" : "memory.limit_in_bytes",
-                        v2 ? "memory.current" : "memory.usage_in_bytes",
-                        v2 ? "inactive_file" : "total_inactive_file");
+        if (snprintf(dir, sizeof dir, "%s%s%s", root, files->mount, group) < (int)sizeof dir)
+            apply_limit(out, machine, dir, files);
         char *slash = strrchr(group, '/');
         if (!slash || !group[1])
             return;
@@ -91,10 +102,22 @@ static void walk_group(struct lade_memory *out, const char *mount, char *group, 
     }
 }
 
+static FILE *open_below(const char *root, const char *name)
+{
+    char path[PATH_MAX];
+    return snprintf(path, sizeof path, "%s%s", root, name) < (int)sizeof path ? fopen(path, "re")
+                                                                              : NULL;
+}
+
 void lade_machine_memory(struct lade_memory *out)
 {
+    lade_machine_memory_at(out, "");
+}
+
+void lade_machine_memory_at(struct lade_memory *out, const char *root)
+{
     *out = (struct lade_memory){0};
-    FILE *f = fopen("/proc/meminfo", "re");
+    FILE *f = open_below(root, "/proc/meminfo");
     if (f) {
         char line[256];
         unsigned long long kib;
@@ -106,7 +129,7 @@ void lade_machine_memory(struct lade_memory *out)
         }
         fclose(f);
     }
-    f = fopen("/proc/self/cgroup", "re");
+    f = open_below(root, "/proc/self/cgroup");
     if (!f)
         return;
     char line[PATH_MAX + 64];
@@ -119,9 +142,9 @@ void lade_machine_memory(struct lade_memory *out)
         *controllers++ = '\0';
         *group++ = '\0';
         if (!*controllers)
-            walk_group(out, "/sys/fs/cgroup", group, true);
+            walk_group(out, root, group, &group_v2);
         else if (strstr(controllers, "memory"))
-            walk_group(out, "/sys/fs/cgroup/memory", group, false);
+            walk_group(out, root, group, &group_v1);
     }
     fclose(f);
 }

@@ -9,9 +9,11 @@ struct lade_memory {
     uint64_t available; /* bytes that can still be taken without swapping, under the same limit */
 };
 
-/* Reads /proc/meminfo and the control group (v2, else v1) of this process. Unknown values are 0.
- * Any thread. */
+/* Reads /proc/meminfo and the limits (v2: memory.max and memory.high; v1) of this process's control
+ * group and of those above it. Unknown values are 0. Any thread. */
 void lade_machine_memory(struct lade_memory *out);
+/* The same where all these files are below a directory `root`: for tests. */
+void lade_machine_memory_at(struct lade_memory *out, const char *root);
 
 /* Resident bytes of this process, now and at most so far. Any thread. */
 void lade_machine_rss(uint64_t *now, uint64_t *peak);

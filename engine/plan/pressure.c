@@ -20,6 +20,7 @@ static const uint64_t LOOKS_AHEAD = 4;
 static const char trigger[] = "some 150000 2000000";
 
 struct lade_watch {
+    const char *root;        /* of the files; "" = the system's */
     int psi;                 /* readable with POLLPRI after stalls; -1: none */
     char events[PATH_MAX];   /* of the control group, memory.events or memory.failcnt; "" = none */
     unsigned long long hits; /* its counters, added up */
@@ -64,18 +65,26 @@ static const char *group_of(char *line, bool v2)
     return (v2 ? controllers[1] == '\0' : named) ? path : NULL;
 }
 
+/* A file below a root; "" where the name is too long. */
+static void join(char out[PATH_MAX], const char *root, const char *name)
+{
+    if (snprintf(out, PATH_MAX, "%s%s", root, name) >= PATH_MAX)
+        *out = '\0';
+}
+
 /* A file of this process's control group: "" where it is not there. */
-static void find_file(char out[PATH_MAX], const char *name, bool v2)
+static void find_file(char out[PATH_MAX], const char *root, const char *name, bool v2)
 {
     char line[PATH_MAX];
+    join(line, root, "/proc/self/cgroup");
     *out = '\0';
-    FILE *f = fopen("/proc/self/cgroup", "re");
+    FILE *f = fopen(line, "re");
     while (f && !*out && fgets(line, sizeof line, f)) {
         line[strcspn(line, "\n")] = '\0';
         const char *group = group_of(line, v2);
         int n = !group ? 0
-                       : snprintf(out, PATH_MAX, "/sys/fs/cgroup%s%s/%s", v2 ? "" : "/memory",
-                                  group, name);
+                       : snprintf(out, PATH_MAX, "%s/sys/fs/cgroup%s%s/%s", root,
+                                  v2 ? "" : "/memory", group, name);
         if (n >= PATH_MAX || (n && access(out, R_OK)))
             *out = '\0';
     }
@@ -111,17 +120,24 @@ static unsigned long long count_hits(const char *path)
 
 struct lade_watch *lade_watch_open(void)
 {
+    return lade_watch_open_at("");
+}
+
+struct lade_watch *lade_watch_open_at(const char *root)
+{
     char path[PATH_MAX];
     struct lade_watch *w = calloc(1, sizeof *w);
     if (!w)
         return NULL;
-    find_file(path, "memory.pressure", true);
+    w->root = root;
+    find_file(path, root, "memory.pressure", true);
     w->psi = open_trigger(path);
+    join(path, root, "/proc/pressure/memory");
     if (w->psi < 0)
-        w->psi = open_trigger("/proc/pressure/memory");
-    find_file(w->events, "memory.events", true);
+        w->psi = open_trigger(path);
+    find_file(w->events, root, "memory.events", true);
     if (!*w->events)
-        find_file(w->events, "memory.failcnt", false);
+        find_file(w->events, root, "memory.failcnt", false);
     w->hits = count_hits(w->events);
     return w;
 }
@@ -145,7 +161,7 @@ bool lade_watch_look(void *watch, struct lade_pressure *out)
         return false;
     unsigned long long hits = count_hits(w->events);
     struct lade_memory memory;
-    lade_machine_memory(&memory);
+    lade_machine_memory_at(&memory, w->root);
     *out = (struct lade_pressure){.seconds = now,
                                   .ram_total = memory.total,
                                   .ram_left = memory.available,

@@ -35,6 +35,8 @@ typedef bool lade_pressure_fn(void *user, struct lade_pressure *out);
 /* The system's. Looks at most 50 times a second, and at once when programs stall. */
 struct lade_watch;
 struct lade_watch *lade_watch_open(void); /* NULL without memory, which is allowed below */
+/* The same where the system's files are below a directory `root`, borrowed: for tests. */
+struct lade_watch *lade_watch_open_at(const char *root);
 void lade_watch_close(struct lade_watch *w);
 bool lade_watch_look(void *watch, struct lade_pressure *out); /* a lade_pressure_fn; RAM alone */
 
@@ -43,10 +45,10 @@ uint64_t lade_memory_reserve(uint64_t bytes);
 
 /* Experts in one memory, bytes. */
 struct lade_experts_room {
-    uint64_t plan; /* room that the plan gives them */
-    uint64_t room; /* that they have now */
-    uint64_t held; /* of this, what is really taken */
-    double since;  /* seconds since the room changed */
+    uint64_t plan;    /* room that the plan gives them */
+    uint64_t room;    /* that they have now */
+    uint64_t held;    /* of this, what is really taken */
+    double since;     /* seconds since the room changed */
     uint64_t claimed; /* that others have taken since the last look */
 };
 
