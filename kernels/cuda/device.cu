@@ -254,9 +254,12 @@ static int open_fixed(struct lade_device *dev, char *err)
     return upload_books(dev, err) || gpu_queues_open(dev, err) ? -1 : 0;
 }
 
-static int open_reserve(struct lade_device *dev, size_t reserve, char *err)
+static int open_reserve(struct lade_device *dev, size_t wanted, char *err)
 {
-    size_t need, free, total;
+    size_t need, free, total, reserve;
+    if (__builtin_add_overflow(wanted, LADE_GPU_ALIGN - 1, &reserve))
+        reserve = SIZE_MAX;
+    reserve = reserve / LADE_GPU_ALIGN * LADE_GPU_ALIGN;
     if (gpu_check(dev, "reading its memory", cudaMemGetInfo(&free, &total), err))
         return -1;
     if (__builtin_add_overflow(dev->fixed, reserve, &need) || (dev->cap && need > dev->cap))
@@ -317,8 +320,7 @@ int gpu_open(struct lade_device **out, const struct lade_device_config *cfg, cha
             after - before < 2 * usual_context;
     size_t used = total - free;
     dev->fixed = known ? after - before : used < usual_context ? used : usual_context;
-    if (open_reserve(dev, cfg->reserve > SIZE_MAX - 255 ? SIZE_MAX : (cfg->reserve + 255) / 256 * 256,
-                     err)) {
+    if (open_reserve(dev, cfg->reserve, err)) {
         gpu_close(dev);
         return -1;
     }

@@ -3,9 +3,9 @@
  * cut otherwise without a hole that nothing fits, and so that a part of it can be given back.
  *
  * Pieces (arena.cu) lie in a run of addresses much longer than the reserve. A page is under it
- * where a piece is, and spare where none is. As long as
- * pieces fit, only open() and reserve() ask the driver for memory; one that does not fit takes
- * pages beyond the reserve, under the cap, until it is freed.
+ * where a piece is, and spare where none is. As long as pieces fit, only open() and reserve() ask
+ * the driver for memory; one that does not fit takes pages beyond the reserve, under the cap, until
+ * it is freed.
  *
  * Counted is what was asked for: the driver's pages make it up to one page more. */
 #include <cuda.h>
@@ -289,9 +289,9 @@ int gpu_reserve(struct lade_device *dev, size_t bytes, char *err)
     pthread_mutex_lock(&dev->lock);
     const size_t others = dev->held - p->beyond;
     CUresult code = CUDA_SUCCESS;
-    bool fits = !__builtin_add_overflow(bytes, 255, &rounded) &&
-                !__builtin_add_overflow(dev->fixed + others, rounded, &need) && need <= dev->cap;
-    rounded = rounded / 256 * 256;
+    bool fits = !__builtin_add_overflow(bytes, LADE_GPU_ALIGN - 1, &rounded);
+    rounded = rounded / LADE_GPU_ALIGN * LADE_GPU_ALIGN;
+    fits = fits && !__builtin_add_overflow(dev->fixed + others, rounded, &need) && need <= dev->cap;
     if (fits)
         code = own(p, pages_of(p, rounded));
     if (fits && code == CUDA_SUCCESS) {

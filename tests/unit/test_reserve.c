@@ -136,8 +136,12 @@ static void test_gives_way(void **state)
     (void)state;
     const uint64_t experts = experts_of_model();
     struct lade_placement p = place_on(&rows[1], experts, 1);
+    struct lade_options opt = options(&p);
     struct lade_model *m = open_there(&p);
     struct lade_session *s;
+    opt.vram_cap[0] = memory_of(m).used; /* not a byte more than it takes */
+    lade_model_close(m);
+    assert_int_equal(lade_model_open(&m, &opt, NULL, NULL, NULL, err), 0);
     assert_int_equal(lade_session_open(&s, m, err), 0);
     go_on(s, "before");
     const struct lade_card_memory before = memory_of(m);
