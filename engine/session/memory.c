@@ -122,7 +122,7 @@ void lade_worker_watch(void *engine)
     struct lade_engine *e = engine;
     struct lade_model *m = e->model;
     struct lade_pressure p = {0};
-    uint64_t want_vram[LADE_CARDS], given = 0;
+    uint64_t want_vram[LADE_CARDS] = {0}, given = 0;
     if (!look(e, &p))
         return;
     double since = p.seconds - e->resized;
