@@ -189,6 +189,14 @@ static int import_root(struct history *h, const json_t *root, const char *name, 
     return 0;
 }
 
+static int import_once(struct history *h, const json_t *root, const char *name, int *n,
+                       int64_t *first, char *err)
+{
+    if (history_begin(h, err))
+        return -1;
+    return history_end(h, import_root(h, root, name, n, first, err), err);
+}
+
 int history_import(struct history *h, const char *text, size_t len, const char *name, int *n,
                    int64_t *first, char *err)
 {
@@ -197,9 +205,9 @@ int history_import(struct history *h, const char *text, size_t len, const char *
     if (!root)
         return history_fail(err, "%s: is not JSON: line %d: %s; export it again", name, e.line,
                             e.text);
-    int rc = history_begin(h, err);
-    if (rc == 0)
-        rc = history_end(h, import_root(h, root, name, n, first, err), err);
+    int rc = import_once(h, root, name, n, first, err);
+    if (rc && history_index_mend(h))
+        rc = import_once(h, root, name, n, first, err);
     json_decref(root);
     return rc;
 }

@@ -12,6 +12,7 @@ struct history {
     int lock_fd;    /* writer.c */
     int64_t writer; /* this handle's number among the living */
     bool indexed;   /* search.c */
+    int failure; /* what SQLite last failed with in a transaction or a search; SQLITE_OK = nothing */
 };
 
 void history_set_error(char *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -109,6 +110,11 @@ int history_index(struct history *h, char *err);
 /* Empties the index, if there is one, and fills it from the messages: nothing of those that were
  * deleted is left. Inside the caller's transaction. */
 int history_index_anew(struct history *h, char *err);
+
+/* After a call that failed: true if that may be the index's fault, which is made anew, so that another
+ * try may work. The messages are the truth, and no damage to what is derived of them may cost one. Outside of
+ * a transaction. */
+bool history_index_mend(struct history *h);
 
 /* store.c: inserts a message as it is; used by import too. */
 int history_insert(struct history *h, int64_t conversation, const struct history_message *m,

@@ -74,6 +74,37 @@ int history_index(struct history *h, char *err)
     return history_end(h, rc, err);
 }
 
+/* Whether what SQLite said last may come from a damaged index: it is not always called corrupt. */
+static bool may_be_damaged(const struct history *h)
+{
+    return h->failure == SQLITE_CORRUPT || h->failure == SQLITE_CONSTRAINT ||
+           h->failure == SQLITE_ERROR;
+}
+
+/* The tables of an index that cannot be opened cannot be dropped with it, either: first its entry in
+ * the schema goes, then they are tables as others are. */
+static const char *const drop_damaged =
+    "PRAGMA writable_schema = ON;"
+    "DELETE FROM sqlite_schema WHERE type = 'table' AND name = 'search';"
+    "PRAGMA writable_schema = RESET;"
+    "DROP TABLE IF EXISTS search_data; DROP TABLE IF EXISTS search_idx;"
+    "DROP TABLE IF EXISTS search_docsize; DROP TABLE IF EXISTS search_config;";
+
+bool history_index_mend(struct history *h)
+{
+    const char *const steps[] = {drop_triggers, drop_damaged, make_index, fill_index};
+    int rc = 0;
+    if (!h->indexed || !may_be_damaged(h) || history_begin(h, NULL))
+        return false;
+    sqlite3_db_config(h->db, SQLITE_DBCONFIG_DEFENSIVE, 0, NULL);
+    for (size_t i = 0; i < sizeof(steps) / sizeof(*steps) && rc == 0; i++)
+        rc = sqlite3_exec(h->db, steps[i], NULL, NULL, NULL) == SQLITE_OK ? 0 : -1;
+    rc = history_end(h, rc, NULL);
+    sqlite3_exec(h->db, "PRAGMA writable_schema = RESET", NULL, NULL, NULL);
+    sqlite3_db_config(h->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    return rc == 0;
+}
+
 /* ---- queries --------------------------------------------------------------------------------- */
 
 /* Words of the query, cut at blanks. */
@@ -237,6 +268,23 @@ static const char *const index_sql =
     " JOIN messages m ON m.id = search.rowid JOIN conversations c ON c.id = m.conversation"
     " WHERE search MATCH ? ORDER BY search.rowid DESC";
 
+static int search(struct history *h, const struct words *w, int limit, struct history_hits *out,
+                  char *err)
+{
+    int rc = collect(h, titles_sql, NULL, w, true, limit, out, err);
+    if (rc == 0 && h->indexed && !w->short_word) {
+        char *expression = match_expression(w);
+        rc = expression ? collect(h, index_sql, BINDS(TEXT(expression)), w, false, limit, out, err)
+                        : history_fail_memory(err);
+        free(expression);
+    } else if (rc == 0) {
+        rc = collect(h, scan_sql, NULL, w, true, limit, out, err);
+    }
+    if (rc)
+        history_hits_clear(out);
+    return rc;
+}
+
 int history_search(struct history *h, const char *query, int limit, struct history_hits *out,
                    char *err)
 {
@@ -244,22 +292,11 @@ int history_search(struct history *h, const char *query, int limit, struct histo
     *out = (struct history_hits){0};
     if (words_split(&w, query, err))
         return -1;
-    int rc = 0;
-    if (w.n > 0) {
-        rc = collect(h, titles_sql, NULL, &w, true, limit, out, err);
-        if (rc == 0 && h->indexed && !w.short_word) {
-            char *expression = match_expression(&w);
-            rc = expression
-                     ? collect(h, index_sql, BINDS(TEXT(expression)), &w, false, limit, out, err)
-                     : history_fail_memory(err);
-            free(expression);
-        } else if (rc == 0) {
-            rc = collect(h, scan_sql, NULL, &w, true, limit, out, err);
-        }
-    }
+    h->failure = SQLITE_OK;
+    int rc = w.n ? search(h, &w, limit, out, err) : 0;
+    if (rc && history_index_mend(h))
+        rc = search(h, &w, limit, out, err);
     words_clear(&w);
-    if (rc)
-        history_hits_clear(out);
     return rc;
 }
 

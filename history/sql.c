@@ -44,6 +44,7 @@ static const char *remedy(int code)
 
 void history_set_db_error(struct history *h, char *err)
 {
+    h->failure = sqlite3_errcode(h->db) & 0xff;
     history_set_error(err, "%s: %s; %s", h->path, sqlite3_errmsg(h->db),
                       remedy(sqlite3_extended_errcode(h->db)));
 }
@@ -117,6 +118,7 @@ int history_value(struct history *h, const char *sql, const struct history_bind 
 
 int history_begin(struct history *h, char *err)
 {
+    h->failure = SQLITE_OK;
     return history_run(h, "BEGIN IMMEDIATE", NULL, err);
 }
 

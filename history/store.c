@@ -119,7 +119,7 @@ int history_conversation_setup(struct history *h, int64_t id, const struct histo
                   err);
 }
 
-int history_conversation_delete(struct history *h, int64_t id, char *err)
+static int delete_once(struct history *h, int64_t id, char *err)
 {
     if (history_begin(h, err))
         return -1;
@@ -127,7 +127,15 @@ int history_conversation_delete(struct history *h, int64_t id, char *err)
     /* Deleted words would stay in the index: newer SQLite keeps them through an optimize too. */
     if (rc == 0)
         rc = history_index_anew(h, err);
-    if (history_end(h, rc, err))
+    return history_end(h, rc, err);
+}
+
+int history_conversation_delete(struct history *h, int64_t id, char *err)
+{
+    int rc = delete_once(h, id, err);
+    if (rc && history_index_mend(h))
+        rc = delete_once(h, id, err);
+    if (rc)
         return -1;
     /* Nor may they stay in the log; if somebody else reads it now, a later checkpoint does it. */
     history_run(h, "PRAGMA wal_checkpoint(TRUNCATE)", NULL, NULL);
@@ -240,22 +248,31 @@ static int touch(struct history *h, int64_t conversation, int64_t leaf, char *er
 }
 
 /* One transaction: the message, the leaf, the title. */
-static int append(struct history *h, int64_t conversation, struct history_message *m,
-                  int64_t writer, int64_t *id, char *err)
+static int append_once(struct history *h, int64_t conversation, struct history_message *m,
+                       int64_t writer, int64_t *id, char *err)
 {
-    int64_t made = 0;
+    int64_t parent = m->parent;
     if (history_begin(h, err))
         return -1;
     int rc = find_parent(h, conversation, &m->parent, err);
     if (rc == 0)
-        rc = history_insert(h, conversation, m, writer, &made, err);
+        rc = history_insert(h, conversation, m, writer, id, err);
     if (rc == 0)
-        rc = touch(h, conversation, made, err);
-    if (history_end(h, rc, err))
-        return -1;
-    if (id)
+        rc = touch(h, conversation, *id, err);
+    m->parent = parent;
+    return history_end(h, rc, err);
+}
+
+static int append(struct history *h, int64_t conversation, struct history_message *m,
+                  int64_t writer, int64_t *id, char *err)
+{
+    int64_t made = 0;
+    int rc = append_once(h, conversation, m, writer, &made, err);
+    if (rc && history_index_mend(h))
+        rc = append_once(h, conversation, m, writer, &made, err);
+    if (rc == 0 && id)
         *id = made;
-    return 0;
+    return rc;
 }
 
 int history_message_add(struct history *h, int64_t conversation, int64_t parent,
@@ -326,6 +343,20 @@ int history_message_update(struct history *h, int64_t id, const char *content,
     return write_text(h, id, HISTORY_STREAMING, content, reasoning, &HISTORY_COST_UNKNOWN, err);
 }
 
+static int finish_once(struct history *h, int64_t id, enum history_state state, const char *content,
+                       const char *reasoning, const struct history_cost *cost, char *err)
+{
+    if (history_begin(h, err))
+        return -1;
+    int rc = write_text(h, id, state, content, reasoning, cost, err);
+    if (rc == 0)
+        rc = history_run(h,
+                         "UPDATE conversations SET updated = ?"
+                         " WHERE id = (SELECT conversation FROM messages WHERE id = ?)",
+                         BINDS(INT(history_now()), INT(id)), err);
+    return history_end(h, rc, err);
+}
+
 int history_message_finish(struct history *h, int64_t id, enum history_state state,
                            const char *content, const char *reasoning,
                            const struct history_cost *cost, char *err)
@@ -333,15 +364,13 @@ int history_message_finish(struct history *h, int64_t id, enum history_state sta
     if (state == HISTORY_STREAMING)
         return history_fail(err, "message %lld: cannot end in state streaming; please report this",
                             (long long)id);
-    if (history_begin(h, err))
-        return -1;
-    int rc = write_text(h, id, state, content, reasoning, cost ? cost : &HISTORY_COST_UNKNOWN, err);
-    if (rc == 0)
-        rc = history_run(h,
-                         "UPDATE conversations SET updated = ?"
-                         " WHERE id = (SELECT conversation FROM messages WHERE id = ?)",
-                         BINDS(INT(history_now()), INT(id)), err);
-    return history_end(h, rc, err);
+    const struct history_cost unknown = HISTORY_COST_UNKNOWN;
+    if (!cost)
+        cost = &unknown;
+    int rc = finish_once(h, id, state, content, reasoning, cost, err);
+    if (rc && history_index_mend(h))
+        rc = finish_once(h, id, state, content, reasoning, cost, err);
+    return rc;
 }
 
 int history_leaf_set(struct history *h, int64_t conversation, int64_t message, char *err)

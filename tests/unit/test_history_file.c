@@ -218,6 +218,67 @@ static void test_index_is_rebuilt(void **state)
     execute(p->path, "INSERT INTO search(search) VALUES ('integrity-check')");
 }
 
+/* Ways to damage the index, and what is done then: it is made anew, and nothing is lost. */
+static void test_damaged_index(void **state)
+{
+    struct place *p = *state;
+    static const char *const damages[] = {
+        "UPDATE search_data SET block = x'00'",
+        "DELETE FROM search_data",
+        "UPDATE search_data SET block = x'ffffffff' WHERE id > 1",
+        "DROP TABLE search_idx",
+        "UPDATE search_config SET v = 99 WHERE k = 'version'",
+    };
+    struct history *h = open_or_die(p);
+    struct history_facts facts;
+    OK(history_check(h, &facts, err));
+    history_close(h);
+    if (!facts.indexed) {
+        print_message("skipped: this SQLite has no FTS5\n");
+        skip();
+    }
+    for (size_t i = 0; i < sizeof damages / sizeof *damages; i++)
+        for (int way = 0; way < 4; way++) {
+            h = open_or_die(p);
+            int64_t c = new_conversation(h), doomed = new_conversation(h), answer;
+            add(h, c, HISTORY_USER, "the heron waits");
+            add(h, doomed, HISTORY_USER, "a bittern booms");
+            OK(history_message_begin(h, c, HISTORY_ACTIVE, "tiny", NULL, &answer, err));
+            execute(p->path, damages[i]);
+            struct history_hits hits;
+            if (way == 0)
+                OK(history_message_finish(h, answer, HISTORY_COMPLETE, "for fish", NULL, NULL,
+                                          err));
+            else if (way == 1)
+                add(h, c, HISTORY_USER, "the kingfisher dives");
+            else if (way == 2)
+                OK(history_conversation_delete(h, doomed, err));
+            else if (history_search(h, "heron", 10, &hits, err) == 0)
+                history_hits_clear(&hits); /* it may find too little without noticing */
+            if (way != 0)
+                OK(history_message_finish(h, answer, HISTORY_COMPLETE, "for fish", NULL, NULL,
+                                          err));
+            if (way != 2)
+                OK(history_conversation_delete(h, doomed, err));
+            history_close(h);
+
+            execute(p->path, "INSERT INTO search(search) VALUES ('integrity-check')");
+            h = open_or_die(p); /* defended again, as it was before */
+            struct history_messages m;
+            OK(history_messages_path(h, c, HISTORY_ACTIVE, &m, err));
+            assert_int_equal(m.n, way == 1 ? 3 : 2);
+            history_messages_clear(&m);
+            OK(history_search(h, "bittern", 10, &hits, err));
+            assert_int_equal(hits.n, 0);
+            history_hits_clear(&hits);
+            OK(history_search(h, "for fish", 10, &hits, err));
+            assert_int_equal(hits.n, 1);
+            history_hits_clear(&hits);
+            OK(history_conversation_delete(h, c, err));
+            history_close(h);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -226,6 +287,7 @@ int main(void)
         TEST(test_not_a_database),  TEST(test_truncated),
         TEST(test_damaged_message), TEST(test_damaged_page),
         TEST(test_unwritable),      TEST(test_index_is_rebuilt),
+        TEST(test_damaged_index),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
