@@ -234,6 +234,10 @@ json "bench --json" model strategy threads depth n_prompt n_gen prefill_tps deco
 fails "bench beyond the context" 1 'context' "$lade" bench -m "$tiny" -p 100000
 expect "doctor" 0 "$lade" doctor
 says "doctor names the processor" '^ok +processor'
+expect "doctor, a model that is none" 1 "$lade" doctor -m /nowhere
+says "doctor names the model" '^bad +model +/nowhere: '
+expect "bench of nothing" 0 "$lade" bench -m "$tiny" -p 0 -n 0
+says "what was not measured is no number" ' 0 +- +0 +- +[0-9.]+ +- +-$'
 json "doctor --json" ok checks -- "$lade" doctor --json
 json "plan --json" chosen rows -- "$lade" plan --json
 

@@ -186,6 +186,34 @@ static void thinking_folds(void **state)
     assert_row(7, "The answer.");
 }
 
+/* Parts of the line below an answer are there as a whole or not at all; what is a sentence is wrapped. */
+static void no_line_is_cut(void **state)
+{
+    (void)state;
+    struct entry *e = answer(0);
+    buf_puts(&e->text, "Yes.");
+    e->state = ENTRY_DONE;
+    e->has_cost = true;
+    e->cost = (struct lade_result){.tokens = 1, .decode_tps = 12.34, .ttft_s = 0.25};
+    transcript_size(&t, 10, 60);
+    assert_row(1, "1 token · 12.3 tokens/s · first after 250 ms");
+    transcript_size(&t, 10, 46); /* just not: the gutter and a column are not the text's */
+    assert_row(1, "1 token · 12.3 tokens/s");
+    transcript_size(&t, 10, 47);
+    assert_row(1, "1 token · 12.3 tokens/s · first after 250 ms");
+    e->state = ENTRY_ELSEWHERE;
+    entry_changed(e);
+    transcript_size(&t, 10, 40);
+    assert_row(1, "another lade is still writing this;");
+    assert_row(2, "/resume shows more");
+    assert_row(3, "");
+    e = transcript_add(&t, ENTRY_USER, "And?");
+    e->state = ENTRY_WAITING;
+    transcript_size(&t, 10, 40);
+    assert_row(5, "will be sent when ready; Esc takes it");
+    assert_row(6, "back");
+}
+
 /* A row is never made twice, whatever the order of pieces and drawings. */
 static void streaming_adds_up(void **state)
 {
@@ -219,6 +247,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(keeps_its_place_on_resize, begin, end),
         cmocka_unit_test_setup_teardown(removing, begin, end),
         cmocka_unit_test_setup_teardown(thinking_folds, begin, end),
+        cmocka_unit_test_setup_teardown(no_line_is_cut, begin, end),
         cmocka_unit_test_setup_teardown(streaming_adds_up, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -222,10 +222,13 @@ static void print_head(const struct bench *b)
 static void print_row(const struct bench *b, const struct row *row)
 {
     char prefill[UNITS_MAX], decode[UNITS_MAX];
-    printf("%8d %8d %10s %8d %10s %10.2f %8.2f %7.0f%%\n", row->depth, b->o->prefill,
+    printf("%8d %8d %10s %8d %10s %10.2f ", row->depth, b->o->prefill,
            b->o->prefill ? units_speed(prefill, row->prefill_tps) : "-", b->o->tokens,
-           b->o->tokens ? units_speed(decode, row->decode_tps) : "-", row->bytes_per_token / 1e6,
-           row->gbps, 100 * row->of_peak);
+           b->o->tokens ? units_speed(decode, row->decode_tps) : "-", row->bytes_per_token / 1e6);
+    if (b->o->tokens)
+        printf("%8.2f %7.0f%%\n", row->gbps, 100 * row->of_peak);
+    else
+        printf("%8s %8s\n", "-", "-");
     fflush(stdout);
 }
 

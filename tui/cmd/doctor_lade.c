@@ -109,7 +109,7 @@ static void look_model(struct doctor_finding *f, const struct doctor *d)
 {
     char size[UNITS_MAX];
     if (!d->model) {
-        f->state = DOCTOR_NOTE;
+        f->state = d->options->model ? DOCTOR_BAD : DOCTOR_NOTE;
         snprintf(f->value, sizeof(f->value), "%.*s", DOCTOR_TEXT - 1, d->model_error);
         return;
     }

@@ -32,8 +32,8 @@ static void thinking_head(struct entry *e, int width, bool fold)
         n += snprintf(text + n, sizeof text - (size_t)n, " %s%s", e->thinking ? "" : "for ",
                       units_seconds(time, e->think_s));
     if (e->think_tokens > 0)
-        n += snprintf(text + n, sizeof text - (size_t)n, "%sabout %d token%s", dot,
-                      e->think_tokens, units_s(e->think_tokens));
+        n += snprintf(text + n, sizeof text - (size_t)n, "%sabout %d token%s", dot, e->think_tokens,
+                      units_s(e->think_tokens));
     if (fold && width > 60)
         snprintf(text + n, sizeof text - (size_t)n, "%sCtrl-T shows it", dot);
     lines_add(&e->rows, THEME_DIM, text, width);
@@ -70,6 +70,18 @@ static void thinking(struct entry *e, int width, bool fold)
     lines_free(&all);
 }
 
+/* Adds what still fits as a whole. */
+static void add_part(struct buf *text, const char *part, int width)
+{
+    const char *dot = text->n ? sign(" · ", ", ") : "";
+    if (width_of(buf_text(text), text->n) + width_of(dot, strlen(dot)) +
+            width_of(part, strlen(part)) <=
+        width) {
+        buf_puts(text, dot);
+        buf_puts(text, part);
+    }
+}
+
 static void footer(struct entry *e, int width)
 {
     static const struct {
@@ -83,27 +95,27 @@ static void footer(struct entry *e, int width)
         {ENTRY_AT_LIMIT, THEME_WARNING, "ended at the token limit; /set max-tokens raises it"},
         {ENTRY_FULL, THEME_WARNING, "the context is full; /new begins another conversation"},
     };
-    const char *dot = sign(" · ", ", ");
-    char text[192] = "", a[UNITS_MAX];
+    struct buf text = {0};
+    char part[64], a[UNITS_MAX];
     enum theme_role role = THEME_DIM;
-    int n = 0;
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (ends[i].state == e->state) {
-            n = snprintf(text, sizeof text, "%s", ends[i].text);
+            buf_puts(&text, ends[i].text);
             role = ends[i].role;
         }
     if (e->has_cost && e->cost.tokens > 0) {
-        n += snprintf(text + n, sizeof text - (size_t)n, "%s%d token%s", n ? dot : "",
-                      e->cost.tokens, units_s(e->cost.tokens));
+        snprintf(part, sizeof part, "%d token%s", e->cost.tokens, units_s(e->cost.tokens));
+        add_part(&text, part, width);
+        snprintf(part, sizeof part, "%s tokens/s", units_speed(a, e->cost.decode_tps));
         if (e->cost.decode_tps > 0)
-            n += snprintf(text + n, sizeof text - (size_t)n, "%s%s tokens/s", dot,
-                          units_speed(a, e->cost.decode_tps));
+            add_part(&text, part, width);
+        snprintf(part, sizeof part, "first after %s", units_seconds(a, e->cost.ttft_s));
         if (e->cost.ttft_s > 0)
-            snprintf(text + n, sizeof text - (size_t)n, "%sfirst after %s", dot,
-                     units_seconds(a, e->cost.ttft_s));
+            add_part(&text, part, width);
     }
-    if (*text)
-        lines_add(&e->rows, role, text, width);
+    if (text.n)
+        plain(&e->rows, role, text.at, text.n, width);
+    buf_free(&text);
 }
 
 static void answer(struct entry *e, int width, bool fold, bool again)
@@ -115,7 +127,7 @@ static void answer(struct entry *e, int width, bool fold, bool again)
     if (n > skip) {
         if (!e->md.begun && e->rows.n) {
             lines_new(&e->rows);
-            }
+        }
         markdown_update(&e->md, &e->rows, text + skip, n - skip, width);
     } else if (e->state == ENTRY_WAITING && !e->rows.n) {
         lines_add(&e->rows, THEME_DIM, *e->progress ? e->progress : "...", width);
@@ -126,6 +138,7 @@ static void answer(struct entry *e, int width, bool fold, bool again)
 
 void entry_layout(struct entry *e, int cols, bool fold)
 {
+    static const char waits[] = "will be sent when ready; Esc takes it back";
     int width = cols - ENTRY_GUTTER - 1;
     if (width > LAYOUT_TEXT_COLS)
         width = LAYOUT_TEXT_COLS;
@@ -153,7 +166,7 @@ void entry_layout(struct entry *e, int cols, bool fold)
     case ENTRY_USER:
         plain(&e->rows, THEME_INPUT, buf_text(&e->text), e->text.n, width);
         if (e->state == ENTRY_WAITING)
-            lines_add(&e->rows, THEME_DIM, "will be sent when ready; Esc takes it back", width);
+            plain(&e->rows, THEME_DIM, waits, strlen(waits), width);
         break;
     default:
         plain(&e->rows, e->kind == ENTRY_ERROR ? THEME_ERROR : THEME_DIM, buf_text(&e->text),
