@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "tui/chat.h"
+#include "tui/slash/slash.h"
 
 /* Seconds. The loop ticks this often while an answer runs (tui/app.c); nothing older than LOST may
  * be unsaved. */
@@ -215,6 +216,26 @@ static void resumes_with_its_own_settings(void **state)
     assert_true(chat.settings.sampling.temperature == 0.5f);
 }
 
+/* A shell would know what ~ is; a file that is there is not written over. */
+static void exports_to_the_home_directory(void **state)
+{
+    (void)state;
+    char file[64], text[512] = "";
+    start_answer();
+    setenv("HOME", dir, 1);
+    slash_run(&chat, "/export ~/why.md");
+    snprintf(file, sizeof file, "%s/why.md", dir);
+    FILE *f = fopen(file, "r");
+    assert_non_null(f);
+    assert_true(fread(text, 1, sizeof text - 1, f) > 0);
+    fclose(f);
+    assert_non_null(strstr(text, "# Why?"));
+    slash_run(&chat, "/export ~/why.md");
+    const struct entry *last = chat.transcript.items[chat.transcript.n - 1];
+    assert_int_equal(last->kind, ENTRY_ERROR);
+    assert_non_null(strstr(buf_text(&last->text), "why.md: File exists; "));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -222,6 +243,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(nothing_old_is_lost, begin, end),
         cmocka_unit_test_setup_teardown(resumes_what_is_being_written, begin, end),
         cmocka_unit_test_setup_teardown(resumes_with_its_own_settings, begin, end),
+        cmocka_unit_test_setup_teardown(exports_to_the_home_directory, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "tui/meters/units.h"
+#include "tui/paths.h"
 #include "tui/theme.h"
 
 int slash_new(struct chat *c, const char *args, char *err)
@@ -146,15 +147,15 @@ static int write_new_file(const char *path, const char *text, char *err)
     if (fd < 0)
         return lade_fail(err, "/export %.200s: %s; name a file that can be made", path,
                          strerror(errno));
-    size_t n = strlen(text);
-    FILE *f = fdopen(fd, "w");
-    bool written = f && fwrite(text, 1, n, f) == n;
-    if (f ? fclose(f) != 0 || !written : close(fd) != 0) {
-        lade_fail(err, "/export %.200s: %s; free some space", path, strerror(errno));
-        unlink(path);
-        return -1;
-    }
-    return 0;
+    size_t n = strlen(text), done = 0;
+    for (ssize_t k = 0; k >= 0 && done<n; done += k> 0 ? (size_t)k : 0)
+        k = write(fd, text + done, n - done);
+    int why = done < n ? errno : 0;
+    if (close(fd) == 0 && !why)
+        return 0;
+    lade_fail(err, "/export %.200s: %s; free some space", path, strerror(why ? why : errno));
+    unlink(path);
+    return -1;
 }
 
 int slash_export(struct chat *c, const char *args, char *err)
@@ -162,11 +163,12 @@ int slash_export(struct chat *c, const char *args, char *err)
     char path[PATH_MAX];
     if (!c->history || !c->conversation)
         return lade_fail(err, "/export: nothing is saved yet; send a message first");
-    if (strlen(args) >= sizeof path)
+    const char *home = strncmp(args, "~/", 2) == 0 ? paths_home() : NULL;
+    int n =
+        *args ? snprintf(path, sizeof path, "%s%s", home ? home : "", home ? args + 1 : args) : 0;
+    if (n < 0 || (size_t)n >= sizeof path)
         return lade_fail(err, "/export: the name is too long; choose a shorter one");
-    if (*args)
-        snprintf(path, sizeof path, "%s", args);
-    else
+    if (!*args)
         snprintf(path, sizeof path, "lade-%lld.md", (long long)c->conversation);
     const char *ending = strrchr(path, '.');
     bool json = ending && strcmp(ending, ".json") == 0;
