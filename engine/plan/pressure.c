@@ -22,8 +22,8 @@ static const char trigger[] = "some 150000 2000000";
 struct lade_watch {
     const char *root;        /* of the files; "" = the system's */
     int psi;                 /* readable with POLLPRI after stalls; -1: none */
-    char events[PATH_MAX];   /* of the control group, memory.events or memory.failcnt; "" = none */
-    unsigned long long hits; /* its counters, added up */
+    char events[PATH_MAX];   /* of the control group; "" = none */
+    unsigned long long hits; /* its counters and those of groups above, added up */
     double looked;
 };
 
@@ -102,19 +102,39 @@ static int open_trigger(const char *path)
     return -1;
 }
 
-/* How often the group ran into its limits so far: lines of a key and a number, or a number alone. */
-static unsigned long long count_hits(const char *path)
+/* The numbers of a file: lines of a key and a number, or a number alone. False where it is not there. */
+static bool add_hits(const char *path, unsigned long long *sum)
 {
     char key[32];
-    unsigned long long value, sum = 0;
-    FILE *f = *path ? fopen(path, "re") : NULL;
-    if (f && fscanf(f, "%llu", &value) == 1)
-        sum = value;
-    while (f && fscanf(f, "%31s %llu", key, &value) == 2)
+    unsigned long long value;
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return false;
+    if (fscanf(f, "%llu", &value) == 1)
+        *sum += value;
+    while (fscanf(f, "%31s %llu", key, &value) == 2)
         if (!strcmp(key, "high") || !strcmp(key, "max"))
-            sum += value;
-    if (f)
-        fclose(f);
+            *sum += value;
+    fclose(f);
+    return true;
+}
+
+/* How often the group and those above it ran into their limits so far. Above the last one there is no
+ * such file. */
+static unsigned long long count_hits(const char *events)
+{
+    char path[PATH_MAX];
+    unsigned long long sum = 0;
+    snprintf(path, sizeof path, "%s", events);
+    while (*path && add_hits(path, &sum)) {
+        char *name = strrchr(path, '/');
+        *name = '\0';
+        char *group = strrchr(path, '/');
+        if (!group)
+            break;
+        *name = '/';
+        memmove(group, name, strlen(name) + 1);
+    }
     return sum;
 }
 
@@ -135,7 +155,9 @@ struct lade_watch *lade_watch_open_at(const char *root)
     join(path, root, "/proc/pressure/memory");
     if (w->psi < 0)
         w->psi = open_trigger(path);
-    find_file(w->events, root, "memory.events", true);
+    find_file(w->events, root, "memory.events.local", true);
+    if (!*w->events) /* before Linux 5.2; counts groups below, too */
+        find_file(w->events, root, "memory.events", true);
     if (!*w->events)
         find_file(w->events, root, "memory.failcnt", false);
     w->hits = count_hits(w->events);

@@ -9,8 +9,9 @@
  *
  * Watched are MemAvailable and the limits of the control groups (machine.h), and for the moments
  * between two looks the kernel's pressure stall information: a trigger on the group's
- * memory.pressure or on /proc/pressure/memory, and how often the group ran into its limits (`high` and
- * `max` of memory.events; memory.failcnt of version 1). None of these need be there. */
+ * memory.pressure or on /proc/pressure/memory, and how often the group and those above it ran into their
+ * limits (`high` and `max` of memory.events.local; memory.failcnt of version 1). None of these need be
+ * there. */
 #ifndef LADE_PLAN_PRESSURE_H
 #define LADE_PLAN_PRESSURE_H
 

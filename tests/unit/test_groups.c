@@ -220,7 +220,7 @@ static void test_watch(void **state)
     put(V2 "/a/b/memory.current", "1024000\n");
     put(V2 "/a/b/memory.pressure", "");
     snprintf(text, sizeof text, events, 3, 5);
-    put(V2 "/a/b/memory.events", text);
+    put(V2 "/a/b/memory.events.local", text);
     struct lade_watch *w = lade_watch_open_at(root);
     assert_non_null(w);
     struct lade_pressure p = look(w);
@@ -236,14 +236,31 @@ static void test_watch(void **state)
     assert_string_equal(text, "some 150000 2000000");
 
     snprintf(text, sizeof text, events, 4, 5);
-    put(V2 "/a/b/memory.events", text);
+    put(V2 "/a/b/memory.events.local", text);
     put(V2 "/a/b/memory.current", "4000000\n");
     p = look(w);
     assert_true(p.stalled);
     assert_int_equal(p.ram_left, 96000);
     assert_false(look(w).stalled); /* it is told once */
     snprintf(text, sizeof text, events, 4, 6);
-    put(V2 "/a/b/memory.events", text);
+    put(V2 "/a/b/memory.events.local", text);
+    assert_true(look(w).stalled);
+    put(V2 "/a/memory.events.local", "low 0\nhigh 0\nmax 2\n"); /* it was not there before */
+    assert_true(look(w).stalled);
+    assert_false(look(w).stalled);
+    put(V2 "/a/memory.events.local", "low 9\nhigh 1\nmax 2\n");
+    assert_true(look(w).stalled);
+    put(V2 "/a/memory.events.local", "low 10\nhigh 1\nmax 2\noom 5\n");
+    assert_false(look(w).stalled);
+    lade_watch_close(w);
+
+    clear(); /* an older kernel */
+    put(MEMINFO);
+    put(IN_V2);
+    put(V2 "/a/b/memory.events", "high 1\nmax 1\n");
+    w = lade_watch_open_at(root);
+    assert_false(look(w).stalled);
+    put(V2 "/a/b/memory.events", "high 1\nmax 2\n");
     assert_true(look(w).stalled);
     lade_watch_close(w);
 
