@@ -307,6 +307,11 @@ struct lade_ops {
 
     /* ---- ops ---- */
 
+    /* The products that are asked for after the op that is called next: while that one ends, and until
+     * they are asked for, threads that wait fetch what they will read first. Changes no result; for
+     * tokens that go one by one. NULL on a GPU. */
+    void (*soon)(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs);
+
     /* y[n][table.cols] = rows `ids` (host array, each < table.rows) of the table */
     int (*embed)(struct lade_device *dev, float *y, const struct lade_matrix *table,
                  const int32_t *ids, int n, char *err);

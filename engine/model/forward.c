@@ -143,6 +143,40 @@ void lade_forward_close(struct lade_forward *f)
     *f = (struct lade_forward){0};
 }
 
+/* For one token: the products after the op that is called next. */
+static void soon(struct lade_forward *f, int n, const struct lade_matmul *jobs, int n_jobs)
+{
+    if (n == 1 && f->ops->soon)
+        f->ops->soon(f->dev, jobs, n_jobs);
+}
+
+static void soon_one(struct lade_forward *f, int n, const struct lade_matrix *w)
+{
+    soon(f, n, &(struct lade_matmul){.w = w}, 1);
+}
+
+/* The products of a layer's norm, at most 3; how many. */
+static int mixer_jobs(const struct lade_forward *f, const struct lade_layer *layer,
+                      struct lade_matmul jobs[3])
+{
+    const struct lade_attention_weights *a = &layer->attention;
+    const struct lade_delta_weights *d = &layer->delta;
+    jobs[0] = (struct lade_matmul){f->a, f->h, layer->full_attention ? &a->q : &d->qkvz};
+    jobs[1] = (struct lade_matmul){f->b, f->h, layer->full_attention ? &a->k : &d->ba};
+    jobs[2] = (struct lade_matmul){f->c, f->h, layer->full_attention ? &a->v : &d->z};
+    return jobs[2].w->rows > 0 ? 3 : 2;
+}
+
+/* What comes after a layer's experts. */
+static void soon_after_layer(struct lade_forward *f, int n, int index)
+{
+    struct lade_matmul jobs[3];
+    if (index + 1 < f->part->end)
+        soon(f, n, jobs, mixer_jobs(f, &f->weights->layers[index + 1], jobs));
+    else
+        soon_one(f, n, &f->weights->head);
+}
+
 /* Products of the norm of x; their inputs are f->h. */
 static int project(struct lade_forward *f, const float *x, const float *norm,
                    const struct lade_matmul *jobs, int n_jobs, int n, char *err)
@@ -161,8 +195,10 @@ static int run_attention(struct lade_forward *f, const struct lade_layer *layer,
 {
     const struct lade_shape *s = f->shape;
     const struct lade_attention_weights *w = &layer->attention;
-    struct lade_matmul in[] = {{f->a, f->h, &w->q}, {f->b, f->h, &w->k}, {f->c, f->h, &w->v}};
-    if (project(f, f->x, layer->in_norm, in, 3, n, err))
+    struct lade_matmul in[3];
+    const int n_in = mixer_jobs(f, layer, in);
+    soon_one(f, n, &w->o);
+    if (project(f, f->x, layer->in_norm, in, n_in, n, err))
         return -1;
     struct lade_attention op = {
         .n = n,
@@ -188,6 +224,7 @@ static int run_attention(struct lade_forward *f, const struct lade_layer *layer,
     };
     if (f->ops->attention(f->dev, &op, err))
         return -1;
+    soon_one(f, n, &layer->router);
     struct lade_matmul out = {f->y, f->mixed, &w->o};
     return f->ops->matmul(f->dev, &out, 1, n, err);
 }
@@ -197,19 +234,21 @@ static int run_delta(struct lade_forward *f, const struct lade_layer *layer,
 {
     const struct lade_shape *s = f->shape;
     const struct lade_delta_weights *w = &layer->delta;
-    const bool z_apart = w->z.rows > 0;
-    struct lade_matmul in[] = {{f->a, f->h, &w->qkvz}, {f->b, f->h, &w->ba}, {f->c, f->h, &w->z}};
-    if (project(f, f->x, layer->in_norm, in, z_apart ? 3 : 2, n, err))
+    struct lade_matmul in[3];
+    const int n_in = mixer_jobs(f, layer, in);
+    soon_one(f, n, &w->out);
+    if (project(f, f->x, layer->in_norm, in, n_in, n, err))
         return -1;
     struct lade_deltanet op = {
         .n = n, .key_heads = s->key_heads, .value_heads = s->value_heads,
         .key_dim = s->key_dim, .value_dim = s->value_dim, .kernel = s->conv_kernel,
-        .qkvz = f->a, .z = z_apart ? f->c : NULL, .ba = f->b, .conv = w->conv, .decay = w->decay, .dt_bias = w->dt_bias,
+        .qkvz = f->a, .z = n_in == 3 ? f->c : NULL, .ba = f->b, .conv = w->conv, .decay = w->decay, .dt_bias = w->dt_bias,
         .norm = w->norm, .eps = s->norm_eps,
         .conv_state = ls->conv, .state = ls->delta, .out = f->mixed,
     };
     if (f->ops->deltanet(f->dev, &op, err))
         return -1;
+    soon_one(f, n, &layer->router);
     struct lade_matmul out = {f->y, f->mixed, &w->out};
     return f->ops->matmul(f->dev, &out, 1, n, err);
 }
@@ -255,8 +294,11 @@ static int run_experts(struct lade_forward *f, int index, int n, char *err)
         .shared = s->shared_ff ? &layer->shared : NULL,
         .shared_gate = layer->shared_gate, .y = f->x,
     };
+    if (moe.shared)
+        soon_one(f, n, &layer->shared.gate);
     if (f->ops->router(f->dev, &router, err))
         return -1;
+    soon_after_layer(f, n, index);
     bool guesses = n == 1 && index + 1 < f->part->end;
     struct lade_router next = guesses ? guess_of(f, index + 1) : (struct lade_router){0};
     return lade_experts_run(&f->experts, index, &moe, guesses ? &next : NULL, err);
@@ -329,7 +371,8 @@ int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_
 
 int lade_forward_head(struct lade_forward *f, int row, char *err)
 {
-    struct lade_matmul head = {f->logits, f->h, &f->weights->head};
+    struct lade_matmul head = {f->logits, f->h, &f->weights->head}, first[3];
+    soon(f, 1, first, mixer_jobs(f, &f->weights->layers[f->part->first], first));
     return project(f, f->x + (size_t)row * (size_t)f->shape->hidden, f->weights->final_norm, &head,
                    1, 1, err);
 }

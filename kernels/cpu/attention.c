@@ -231,6 +231,7 @@ int cpu_attention(struct lade_device *dev, const struct lade_attention *op, char
     if (cpu_carve_commit(dev, &c, err))
         return -1;
     cpu_pool_run(dev->pool, a->n * a->kv_heads, prepare_unit, &r);
+    cpu_soon_now(dev);
     if (in_parts) {
         cpu_pool_run(dev->pool, a->n * a->kv_heads * r.parts, part_unit, &r);
         cpu_pool_run(dev->pool, a->n * a->heads, join_unit, &r);

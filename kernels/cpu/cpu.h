@@ -111,6 +111,8 @@ const struct cpu_isa *cpu_isa_find(const char *name, char *err);
 size_t cpu_delta_chunk_floats(int key_dim, int value_dim);
 size_t cpu_attend_block_floats(int rows, int head_dim);
 
+enum { CPU_SOON = 3 };
+
 struct lade_device {
     const struct cpu_isa *isa;
     struct cpu_pool *pool;
@@ -118,8 +120,17 @@ struct lade_device {
     int threads;
     void *scratch; /* grows to what the largest op needs, then stays */
     size_t scratch_bytes;
+    struct lade_matrix soon[CPU_SOON]; /* what ops->soon() said for the op that comes */
+    int n_soon;
     char title[80];
 };
+
+/* ops->soon(): remembered; an op hands it to the pool when it begins its last run. */
+void cpu_soon(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs);
+void cpu_soon_now(struct lade_device *dev);
+
+/* Tiles [first, ...) of a matrix, as a thread will read them. */
+void cpu_soon_tiles(struct lade_device *dev, int thread, const struct lade_matrix *w, int first);
 
 /* Cuts pieces out of the device's scratch memory. Describe the pieces first, then commit: the
  * pointers are set there. More may be added and committed; earlier pieces then move and keep what

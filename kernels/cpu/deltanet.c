@@ -224,6 +224,7 @@ int cpu_deltanet(struct lade_device *dev, const struct lade_deltanet *d, char *e
     cpu_carve_add(&c, (void **)&r.work, (size_t)dev->threads, r.work_size * sizeof(float));
     if (cpu_carve_commit(dev, &c, err))
         return -1;
+    cpu_soon_now(dev);
     cpu_pool_run(dev->pool, d->key_heads, head_unit, &r);
     return 0;
 }

@@ -212,6 +212,7 @@ const struct lade_ops *lade_cpu_ops(void)
         .wait = cpu_wait,
         .reached = cpu_reached,
         .finish = cpu_wait,
+        .soon = cpu_soon,
         .embed = cpu_embed,
         .embed_at = cpu_embed,
         .rmsnorm = cpu_rmsnorm,

@@ -192,6 +192,50 @@ static int prepare_inputs(struct lade_device *dev, struct run *r, char *err)
     return 0;
 }
 
+/* ---- what comes next ------------------------------------------------------------------------- */
+
+void cpu_soon(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs)
+{
+    dev->n_soon = cpu_min(n_jobs, CPU_SOON);
+    for (int i = 0; i < dev->n_soon; i++)
+        dev->soon[i] = *jobs[i].w;
+}
+
+void cpu_soon_tiles(struct lade_device *dev, int thread, const struct lade_matrix *w, int first)
+{
+    struct lade_matrix_layout l;
+    if (!w->data || lade_matrix_layout(w, &l))
+        return;
+    const size_t tiles = (size_t)row_tiles(w), at = (size_t)first;
+    const size_t words = l.scales ? l.scales : l.bytes; /* in front of everything else */
+    const size_t rest = l.scales ? (l.zeros ? l.zeros : l.bytes) - l.scales : 0;
+    const char *data = w->data;
+    cpu_pool_soon(dev->pool, thread,
+                  (struct cpu_stretch[CPU_STRETCHES]){
+                      {data + words / tiles * at, words / tiles * (tiles - at)},
+                      {data + l.scales + rest / tiles * at, rest / tiles * (tiles - at)}});
+}
+
+/* Each thread begins where pool.h deals it its first unit. */
+void cpu_soon_now(struct lade_device *dev)
+{
+    size_t all = 0;
+    for (int i = 0; i < dev->n_soon; i++)
+        all += (size_t)row_tiles(&dev->soon[i]);
+    for (int t = 0; t < dev->threads; t++) {
+        size_t tile = all * (size_t)t / (size_t)dev->threads;
+        for (int i = 0; i < dev->n_soon; i++) {
+            const size_t tiles = (size_t)row_tiles(&dev->soon[i]);
+            if (tile < tiles) {
+                cpu_soon_tiles(dev, t, &dev->soon[i], (int)tile);
+                break;
+            }
+            tile -= tiles;
+        }
+    }
+    dev->n_soon = 0;
+}
+
 int cpu_matmul(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n,
                char *err)
 {
@@ -203,6 +247,7 @@ int cpu_matmul(struct lade_device *dev, const struct lade_matmul *jobs, int n_jo
     struct run r = {.isa = dev->isa, .n_jobs = n_jobs, .n = n};
     if (plan(dev, &r, jobs, err) || (r.n_inputs && prepare_inputs(dev, &r, err)))
         return -1;
+    cpu_soon_now(dev);
     if (n <= CPU_DIRECT_N)
         cpu_pool_run_ranges(dev->pool, r.units, product_range, &r);
     else

@@ -440,6 +440,27 @@ static int prepare(struct lade_device *dev, struct run *r, char *err)
     return 0;
 }
 
+/* Few tokens: where each thread begins in the run of gate and up, and in that of down. */
+static void soon_hidden(struct lade_device *dev, const struct run *r)
+{
+    for (int t = 0; t < dev->threads; t++) {
+        const int unit = (int)((int64_t)r->units * t / dev->threads);
+        const struct group *g = r->group + r->n_groups - 1;
+        while (g->first_unit > unit)
+            g--;
+        const int at = unit - g->first_unit, per = hidden_units(g);
+        cpu_soon_tiles(dev, t, at < per ? &g->e->gate : &g->e->up, at % per * HIDDEN_TILES);
+    }
+}
+
+static void soon_out(struct lade_device *dev, const struct run *r, int per)
+{
+    for (int t = 0; t < dev->threads; t++) {
+        const int unit = (int)((int64_t)(r->n_groups * per) * t / dev->threads);
+        cpu_soon_tiles(dev, t, &r->group[unit / per].e->down, unit % per * OUT_TILES);
+    }
+}
+
 int cpu_moe(struct lade_device *dev, const struct lade_moe *m, char *err)
 {
     if (m->n < 1)
@@ -448,8 +469,13 @@ int cpu_moe(struct lade_device *dev, const struct lade_moe *m, char *err)
     if (check_ids(m, err) || prepare(dev, &r, err))
         return -1;
     bool fast = is_fast(&r);
+    const int per = (tiles(m->dim) - 1) / OUT_TILES + 1; /* few tokens: units of a group's down */
+    if (r.few && r.n_groups)
+        soon_hidden(dev, &r);
     if (fast)
         cpu_pool_run(dev->pool, (m->n - 1) / QUANTIZE_ROWS + 1, quantize_inputs, &r);
+    if (r.few && r.n_groups)
+        soon_out(dev, &r, per);
     if (r.few)
         cpu_pool_run_ranges(dev->pool, r.units, hidden_range, &r);
     else
@@ -457,7 +483,7 @@ int cpu_moe(struct lade_device *dev, const struct lade_moe *m, char *err)
     if (fast || r.few)
         cpu_pool_run(dev->pool, r.n_groups, finish_hidden, &r);
     if (r.few) {
-        const int per = (tiles(m->dim) - 1) / OUT_TILES + 1;
+        cpu_soon_now(dev);
         cpu_pool_run_ranges(dev->pool, r.n_groups * per, out_range, &r);
         cpu_pool_run(dev->pool, r.n_groups ? (m->dim - 1) / JOIN_ROWS + 1 : 0, join_few, &r);
     } else {

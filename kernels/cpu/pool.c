@@ -38,6 +38,22 @@ struct share {
     _Alignas(64) _Atomic uint64_t units;
 };
 
+/* How far a thread has come with what it was told to fetch. */
+struct fetched {
+    unsigned turn;
+    int stretch;
+    const char *at, *end;
+};
+
+/* What cpu_pool_soon() said. Read while it is written: what is fetched may then be of two turns, which
+ * costs a little time and nothing else. */
+struct soon {
+    _Alignas(64) atomic_uint turn;
+    _Atomic(const char *) begin[CPU_STRETCHES];
+    atomic_size_t bytes[CPU_STRETCHES];
+    _Alignas(64) struct fetched fetched; /* the thread's own */
+};
+
 struct cpu_pool {
     _Alignas(64) _Atomic uint64_t state;
     _Alignas(64) cpu_pool_fn fn; /* fn, range, ctx and shares change only while nobody is inside */
@@ -45,6 +61,7 @@ struct cpu_pool {
     void *ctx;
     int threads;
     struct share *shares; /* [threads] */
+    struct soon *soon;    /* [threads] */
 
     _Alignas(64) atomic_bool stop;
     atomic_int parked; /* workers asleep or about to be */
@@ -125,6 +142,44 @@ static void deal(struct cpu_pool *p, int units)
     }
 }
 
+/* ---- waiting --------------------------------------------------------------------------------- */
+
+/* A core has so many lines on their way at most, and drops what it is asked for beyond. */
+enum { LINE = 64, LINES = 16, FETCH_MOST = 512 << 10 };
+
+/* Asks for the next few lines, or rests where all have been asked for. */
+static void wait_a_little(struct cpu_pool *p, int thread)
+{
+    struct soon *s = &p->soon[thread];
+    struct fetched *f = &s->fetched;
+    const unsigned turn = atomic_load_explicit(&s->turn, memory_order_acquire);
+    if (f->turn != turn)
+        *f = (struct fetched){.turn = turn};
+    while (f->at == f->end && f->stretch < CPU_STRETCHES) {
+        f->at = atomic_load_explicit(&s->begin[f->stretch], memory_order_relaxed);
+        f->end = f->at + atomic_load_explicit(&s->bytes[f->stretch], memory_order_relaxed);
+        f->stretch++;
+    }
+    for (int i = 0; i < LINES && f->at < f->end; i++, f->at += LINE)
+        __builtin_prefetch(f->at);
+    if (f->at > f->end)
+        f->at = f->end;
+    cpu_relax();
+}
+
+void cpu_pool_soon(struct cpu_pool *p, int thread, const struct cpu_stretch s[CPU_STRETCHES])
+{
+    struct soon *to = &p->soon[thread];
+    if (atomic_load_explicit(&to->begin[0], memory_order_relaxed) == s[0].begin)
+        return;
+    for (int i = 0; i < CPU_STRETCHES; i++) {
+        const size_t bytes = s[i].bytes < FETCH_MOST ? s[i].bytes : FETCH_MOST;
+        atomic_store_explicit(&to->begin[i], s[i].begin, memory_order_relaxed);
+        atomic_store_explicit(&to->bytes[i], bytes, memory_order_relaxed);
+    }
+    atomic_fetch_add_explicit(&to->turn, 1, memory_order_release);
+}
+
 /* True when a run later than `seen` is open. */
 static bool has_work(struct cpu_pool *p, uint64_t seen)
 {
@@ -132,14 +187,14 @@ static bool has_work(struct cpu_pool *p, uint64_t seen)
     return (s & OPEN) && s / GENERATION != seen;
 }
 
-static bool wait_for_work(struct cpu_pool *p, uint64_t seen)
+static bool wait_for_work(struct cpu_pool *p, int thread, uint64_t seen)
 {
     for (int i = 0; i < SPINS; i++) {
         if (atomic_load_explicit(&p->stop, memory_order_relaxed))
             return false;
         if (has_work(p, seen))
             return true;
-        cpu_relax();
+        wait_a_little(p, thread);
     }
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->parked, 1);
@@ -156,7 +211,7 @@ static void *worker_main(void *arg)
     free(arg);
     struct cpu_pool *p = w.pool;
     uint64_t seen = 0;
-    while (wait_for_work(p, seen)) {
+    while (wait_for_work(p, w.thread, seen)) {
         uint64_t s = atomic_load(&p->state);
         if (!(s & OPEN) || !atomic_compare_exchange_strong(&p->state, &s, s + INSIDE))
             continue;
@@ -193,7 +248,7 @@ static void run_all(struct cpu_pool *p, int units)
     for (int i = 0; i < SPINS; i++) {
         if (!somebody_inside(p))
             return;
-        cpu_relax();
+        wait_a_little(p, 0);
     }
     pthread_mutex_lock(&p->lock);
     atomic_store(&p->caller_parked, true);
@@ -313,7 +368,10 @@ int cpu_pool_open(struct cpu_pool **out, int threads, char *err)
     pthread_cond_init(&p->done, NULL);
     p->ids = calloc((size_t)threads, sizeof(*p->ids));
     p->shares = aligned_alloc(_Alignof(struct share), (size_t)threads * sizeof(*p->shares));
-    if (!p->ids || !p->shares) {
+    p->soon = aligned_alloc(_Alignof(struct soon), (size_t)threads * sizeof(*p->soon));
+    if (p->soon)
+        memset(p->soon, 0, (size_t)threads * sizeof(*p->soon));
+    if (!p->ids || !p->shares || !p->soon) {
         cpu_pool_close(p);
         return lade_fail(err, "threads: out of memory; close other programs");
     }
@@ -340,6 +398,7 @@ void cpu_pool_close(struct cpu_pool *p)
     pthread_mutex_destroy(&p->lock);
     free(p->ids);
     free(p->shares);
+    free(p->soon);
     free(p);
 }
 

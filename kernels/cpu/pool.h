@@ -8,6 +8,8 @@
 #ifndef LADE_KERNELS_CPU_POOL_H
 #define LADE_KERNELS_CPU_POOL_H
 
+#include <stddef.h>
+
 struct cpu_pool;
 
 /* One unit of work. `thread` is below cpu_pool_threads() and no two units that run at the same
@@ -33,5 +35,18 @@ typedef void (*cpu_pool_range_fn)(void *ctx, int first, int last, int thread);
 /* The same for units that are neighbours in memory and only read it: a thread takes many at once,
  * and fewer and fewer towards the end. Memory idles whenever a thread turns to the next piece. */
 void cpu_pool_run_ranges(struct cpu_pool *pool, int units, cpu_pool_range_fn fn, void *ctx);
+
+/* Bytes that lie one after the other. */
+struct cpu_stretch {
+    const char *begin;
+    size_t bytes;
+};
+
+enum { CPU_STRETCHES = 2 };
+
+/* What a thread will read first in the next run: it fetches that into its caches while it waits, so
+ * that memory does not idle while a single thread works. Where it is told the same again it goes on.
+ * Only the caller of cpu_pool_run() tells, also while it runs. */
+void cpu_pool_soon(struct cpu_pool *pool, int thread, const struct cpu_stretch s[CPU_STRETCHES]);
 
 #endif
