@@ -116,8 +116,8 @@ static int run_wave(struct lade_experts *x, int layer, const struct lade_wave *w
     for (int i = 0; i < wave->n; i++)
         point(x, x->table, layer, wave->experts[i], wave->data[i]);
     int rc = ops->moe(dev, &op, err);
-    for (int i = 0; i < wave->n; i++)
-        point(x, x->table, layer, wave->experts[i], NULL);
+    for (int i = 0; i < wave->n; i++) /* all that an op looks at */
+        x->table[wave->experts[i]].gate.data = NULL;
     return rc;
 }
 

@@ -59,7 +59,8 @@ void lade_tiers_end(struct lade_tiers *t)
     if (t->ask.tokens == 1)
         t->token = lade_traffic_between(&t->before, &t->traffic);
     t->ask.tokens = 0;
-    pthread_cond_broadcast(&t->work); /* the load may go at full speed again */
+    if (!t->load.ended)
+        pthread_cond_broadcast(&t->work); /* the load may go at full speed again */
     pthread_mutex_unlock(&t->lock);
     if (t->habit_tokens >= LADE_HABITS_EVERY)
         lade_tiers_keep_habits(t);
@@ -165,6 +166,8 @@ void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n)
             take_slot(t, &a->wants[i]);
     if (a->n && a->wants[a->n - 1].at >= IN_FILES)
         pthread_cond_broadcast(&t->work);
+    else
+        a->next_demand = a->n; /* nothing is to be read: the movers may sleep on */
     pthread_mutex_unlock(&t->lock);
 }
 
@@ -266,7 +269,7 @@ static void give_up(struct lade_tiers *t, int from, int to)
         freed |= w->slot >= 0;
         w->slot = w->vslot = -1;
     }
-    if (freed && t->ask.next_demand < t->ask.n)
+    if (freed && (t->ask.next_demand < t->ask.n || !t->load.ended))
         pthread_cond_broadcast(&t->work);
 }
 

@@ -44,8 +44,17 @@ static void sift_down(struct lade_cache *c, struct lade_cache_kind *k, int at)
     put(c, k, at, slot);
 }
 
+/* With a slot for every expert nobody ever has to go, and there is no heap: it would be some cache
+ * misses for each expert of a token. */
+static bool has_heap(const struct lade_cache_kind *k)
+{
+    return k->room < k->count;
+}
+
 static void heap_add(struct lade_cache *c, struct lade_cache_kind *k, int slot)
 {
+    if (!has_heap(k))
+        return;
     put(c, k, k->n_heap, slot);
     sift_up(c, k, k->n_heap++);
 }
@@ -150,6 +159,21 @@ void lade_cache_close(struct lade_cache *c)
 }
 
 /* ---- slots ----------------------------------------------------------------------------------- */
+
+/* Of all slots of a kind that might go. */
+static void heap_build(struct lade_cache *c, struct lade_cache_kind *k, int last)
+{
+    for (int slot = k->first; slot < last; slot++)
+        if (c->state[slot] == LADE_SLOT_HERE && !c->pins[slot])
+            heap_add(c, k, slot);
+}
+
+static void heap_forget(struct lade_cache *c, struct lade_cache_kind *k)
+{
+    for (int i = 0; i < k->n_heap; i++)
+        c->heap_at[k->heap[i]] = -1;
+    k->n_heap = 0;
+}
 
 static struct lade_cache_kind *kind_of(struct lade_cache *c, int slot)
 {
@@ -285,16 +309,23 @@ int lade_cache_resize(struct lade_cache *c, int kind, int room, lade_cache_move 
         room = k->count;
     if (room >= k->room) {
         k->room = room;
+        if (!has_heap(k))
+            heap_forget(c, k);
         list_free(c, k);
         return room;
     }
     while (k->room > room) {
         int last = k->first + k->room - 1;
+        bool first = !has_heap(k);
         k->room--;
+        if (first)
+            heap_build(c, k, last + 1);
         if (c->state[last] == LADE_SLOT_FREE)
             list_free(c, k); /* it is in the list somewhere */
         if (!vacate(c, k, last, move, user)) {
             k->room++;
+            if (!has_heap(k))
+                heap_forget(c, k);
             break;
         }
     }

@@ -27,7 +27,8 @@ enum lade_take {
 
 struct lade_cache_kind {
     int first, count, room; /* slots [first, first + room) exist, of count */
-    int *heap, n_heap;      /* evictable slots, coldest first; into the cache's array */
+    int *heap, n_heap;      /* evictable slots, coldest first; into the cache's array; empty
+                               where room is count */
     int *free, n_free;      /* free ones, the lowest last; into the cache's array */
 };
 
