@@ -70,7 +70,9 @@ static void check(const struct fixture *f)
         if (c->expert_in[slot] >= 0)
             assert_int_equal(c->slot_of[c->expert_in[slot]], slot);
         bool rests = c->state[slot] == LADE_SLOT_HERE && !c->pins[slot];
-        assert_int_equal(c->heap_at[slot] >= 0, rests && !lade_cache_is_stage(c, slot));
+        int e = c->expert_in[slot];
+        bool may_go = e >= 0 && c->kind[f->of[e]].room < c->kind[f->of[e]].count;
+        assert_int_equal(c->heap_at[slot] >= 0, rests && may_go && !lade_cache_is_stage(c, slot));
     }
     int of = 0;
     for (int e = 0; e < EXPERTS; e++)
