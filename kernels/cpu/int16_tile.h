@@ -1,8 +1,15 @@
 /* int16_tile.h - the walk over a tile's blocks, and its product with one token; included by
  * int16_impl.h. Codes go from memory to registers and into the products. */
 
-/* Memory answers so late that what is read must be asked for this many bytes before. */
-enum { WORDS_AHEAD = 12 << 10, REST_AHEAD = 512 };
+enum { REST_AHEAD = 512 };
+
+/* Memory answers so late that what is read must be asked for this many bytes before. Codes of 8 bits
+ * are through soonest: asked for as early as the others they read at 0.85 of memory's speed, not
+ * 0.97. */
+ALWAYS_INLINE size_t words_ahead(const enum kind kind)
+{
+    return kind == KIND_Q8 || kind == KIND_Q8_ZEROS ? 6 << 10 : 12 << 10;
+}
 
 /* Tiles that are read in one go, and what is read after them. */
 struct stretch {
@@ -29,7 +36,7 @@ ALWAYS_INLINE struct source source_at(const enum kind kind, const struct lade_ma
     const bool tiled = kind <= KIND_Q8_ZEROS;
     const char *words = cpu_int16_words(m, l, tile);
     const size_t rest = tiled ? sizeof(uint16_t) : (size_t)l->rest;
-    const char *ahead = words + WORDS_AHEAD;
+    const char *ahead = words + words_ahead(kind);
     return (struct source){
         .ahead = in->next && ahead >= in->end ? in->next + (ahead - in->end) : ahead,
         .words = (const uint32_t *)(const void *)words,
