@@ -119,8 +119,8 @@ static void answer(struct text *t, const struct lade_result *r)
     }
     row(t, "Last answer", "%d token%s, %s", r->tokens, units_s(r->tokens),
         (unsigned)r->stop < sizeof stop / sizeof *stop ? stop[r->stop] : UNITS_UNKNOWN);
-    row(t, "Prompt", "%d token%s, %d of them reused", r->prompt_tokens,
-        units_s(r->prompt_tokens), r->kept_tokens);
+    row(t, "Prompt", "%d token%s, %d of them reused", r->prompt_tokens, units_s(r->prompt_tokens),
+        r->kept_tokens);
     row(t, "First token", "after %s", units_seconds(a, positive(r->ttft_s)));
     row(t, "Prefill", "%s tokens/s, %s", units_speed(a, positive(r->prefill_tps)),
         units_seconds(b, positive(r->prefill_s)));
