@@ -8,11 +8,12 @@
 
 #include "engine/checkpoint/file.h"
 #include "engine/checkpoint/packed.h"
+#include "engine/plan/hits.h"
 
-enum { VERSION = 1, MOST_BYTES = 64 << 20 };
+enum { VERSION = 2, MOST_BYTES = 64 << 20 };
 static const uint32_t ONE = 1; /* tells the order of bytes */
 
-/* The file: this, then a float for each expert. */
+/* The file: this, then a float for each number. */
 struct head {
     char magic[8];
     uint32_t one, version, layers, experts;
@@ -42,16 +43,16 @@ static struct head head_of(const struct lade_catalog *cat)
     return h;
 }
 
-static size_t count(const struct lade_catalog *cat)
+size_t lade_habits_count(const struct lade_catalog *cat)
 {
-    return (size_t)cat->shape.layers * (size_t)cat->shape.experts;
+    return (size_t)cat->shape.layers * (size_t)cat->shape.experts + 2 * (size_t)LADE_AGES;
 }
 
 /* Takes the numbers of a whole file, all or none. */
-static bool take(const char *data, size_t len, const struct lade_catalog *cat, double *uses)
+static bool take(const char *data, size_t len, const struct lade_catalog *cat, double *habits)
 {
     struct head want = head_of(cat), have;
-    size_t n = count(cat), bytes = n * sizeof(float);
+    size_t n = lade_habits_count(cat), bytes = n * sizeof(float);
     if (len != sizeof have + bytes)
         return false;
     memcpy(&have, data, sizeof have);
@@ -65,31 +66,31 @@ static bool take(const char *data, size_t len, const struct lade_catalog *cat, d
             if (!isfinite(value) || value < 0)
                 return false; /* in the first pass */
             if (pass)
-                uses[i] = (double)value;
+                habits[i] = (double)value;
         }
     return true;
 }
 
-bool lade_habits_read(const char *path, const struct lade_catalog *cat, double *uses)
+bool lade_habits_read(const char *path, const struct lade_catalog *cat, double *habits)
 {
     char *data, err[LADE_ERR];
     size_t len;
     if (lade_file_read(path, MOST_BYTES, &data, &len, err))
         return false;
-    bool good = take(data, len, cat, uses);
+    bool good = take(data, len, cat, habits);
     free(data);
     return good;
 }
 
-bool lade_habits_write(const char *path, const struct lade_catalog *cat, const double *uses)
+bool lade_habits_write(const char *path, const struct lade_catalog *cat, const double *habits)
 {
     struct head head = head_of(cat);
-    size_t n = count(cat), bytes = n * sizeof(float);
+    size_t n = lade_habits_count(cat), bytes = n * sizeof(float);
     char *file = malloc(sizeof head + bytes);
     if (!file)
         return false;
     for (size_t i = 0; i < n; i++) {
-        float value = (float)uses[i];
+        float value = (float)habits[i];
         memcpy(file + sizeof head + i * sizeof value, &value, sizeof value);
     }
     head.check = lade_packed_check(file + sizeof head, bytes);

@@ -49,6 +49,9 @@ struct lade_plan_model {
     /* What part of all visits the most used i / LADE_SERVED of the experts served in earlier runs
      * (habits.h); all 0 where too little is known. */
     double served[LADE_SERVED + 1];
+    /* And what part of all visits a cache for i / LADE_SERVED of the experts that keeps the recently
+     * used would have found (hits.h). */
+    double kept[LADE_SERVED + 1];
 };
 
 enum lade_storage {

@@ -19,22 +19,20 @@ static double visited(const struct lade_plan_model *m, int n)
     return 1 - pow(1 - fmin(per_token, 1), n);
 }
 
-/* How often an expert that a token needs is found in a memory that holds this share of all. What is
- * known of this model's own routing counts: what stays is chosen by it, and a cache of the recently
- * used does about as well or better (tests/bench/LEDGER.md, cache policies). Of other models: a
- * cache of 12.5% was seen to serve 67% and one of 25% 81% (512 experts, 10 a token; llama.cpp
- * #27861), which share^0.17 meets within 3 points; the hottest 6.2% alone, chosen once, served 10%:
- * share^0.83. */
+/* How often an expert that a token needs is found in a memory that holds this share of all: as this
+ * model's own routing has been in earlier runs. Where nothing is known of it, as another's was: a
+ * cache of 12.5% served 67% and one of 25% 81% (512 experts, 10 a token; llama.cpp #27861), which
+ * share^0.17 meets within 3 points; the hottest 6.2% alone, chosen once, served 10%: share^0.83. */
 static double found(const struct lade_plan_model *m, double share, bool is_cache)
 {
     if (share <= 0 || share >= 1)
         return share <= 0 ? 0 : 1;
+    const double *seen = is_cache ? m->kept : m->served;
     int at = (int)(share * LADE_SERVED);
-    double part = share * LADE_SERVED - at, known = m->served[LADE_SERVED];
-    double seen = m->served[at] + part * (m->served[at + 1] - m->served[at]);
-    if (is_cache)
-        return fmax(seen, pow(share, 0.17));
-    return known > 0 ? seen : pow(share, 0.83);
+    double part = share * LADE_SERVED - at;
+    if (seen[LADE_SERVED] > 0)
+        return seen[at] + part * (seen[at + 1] - seen[at]);
+    return pow(share, is_cache ? 0.17 : 0.83);
 }
 
 /* GB/s of VRAM, or of the link to it, as layers are spread over the cards: these work one after the

@@ -5,6 +5,7 @@
 #include "engine/model/forward.h"
 #include "engine/model/state.h"
 #include "engine/plan/habits.h"
+#include "engine/plan/hits.h"
 #include "engine/plan/plan.h"
 #include "kernels/plugin.h"
 
@@ -36,13 +37,19 @@ static int by_size(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* What the most used experts have served, from the uses of all n. */
-static void tell_served(struct lade_plan_model *out, double *uses, int n)
+static double sum_of(const double *values, int n)
 {
-    double all = 0, sum = 0;
+    double sum = 0;
     for (int i = 0; i < n; i++)
-        all += uses[i];
-    if (all < ENOUGH * (double)out->experts_read / (double)(out->largest ? out->largest : 1))
+        sum += values[i];
+    return sum;
+}
+
+/* What the most used experts have served, from the uses of all n. */
+static void tell_served(struct lade_plan_model *out, double *uses, int n, double per_token)
+{
+    double all = sum_of(uses, n), sum = 0;
+    if (all < ENOUGH * per_token)
         return;
     qsort(uses, (size_t)n, sizeof *uses, by_size);
     for (int i = 0, at = 0; i <= LADE_SERVED; i++) {
@@ -56,11 +63,18 @@ static void ask_habits(struct lade_plan_model *out, const struct lade_catalog *c
                        const char *cache_dir)
 {
     char *path = lade_habits_path(cache_dir, cat);
-    double *uses = calloc(out->n_experts > 0 ? (size_t)out->n_experts : 1, sizeof *uses);
-    if (path && uses && lade_habits_read(path, cat, uses))
-        tell_served(out, uses, out->n_experts);
+    double *habits = calloc(lade_habits_count(cat), sizeof *habits);
+    if (path && habits && lade_habits_read(path, cat, habits)) {
+        double per_token = (double)cat->shape.experts_used * cat->shape.layers;
+        double *ages = habits + out->n_experts;
+        tell_served(out, habits, out->n_experts, per_token);
+        if (sum_of(ages, 2 * LADE_AGES) >= ENOUGH * per_token)
+            lade_hits_curve(out->kept, LADE_SERVED,
+                            &(struct lade_hits_ages){ages, ages + LADE_AGES}, per_token,
+                            out->n_experts);
+    }
     free(path);
-    free(uses);
+    free(habits);
 }
 
 /* Sums of the pieces: all, and by layer. */

@@ -6,6 +6,7 @@
  * where the waves are parted, which depends on time, no bit of a token does, once the load is over. */
 #include <stdlib.h>
 
+#include "engine/plan/hits.h"
 #include "engine/tiers/internal.h"
 
 /* More tokens than this are a prompt: it visits most experts once, and would only push out what
@@ -135,6 +136,16 @@ static void take_slot(struct lade_tiers *t, struct lade_want *w)
     w->begun = false;
 }
 
+/* Counts an expert's age for the habits. Prompts do not count: they leave the caches as they are. */
+static void note_age(struct lade_tiers *t, int e)
+{
+    uint64_t last = t->asked_at[e], age = t->decoded - last;
+    int first = t->kinds.n_experts + (last ? 0 : LADE_AGES);
+    if (last ? age > 0 : age > 1)
+        lade_heat_use(&t->habit, first + lade_hits_class((double)(last ? age : age - 1)), 1);
+    t->asked_at[e] = t->decoded;
+}
+
 void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n)
 {
     struct lade_ask *a = &t->ask;
@@ -146,6 +157,7 @@ void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n)
     if (layer == 0) {
         lade_heat_tick(&t->habit, a->tokens);
         t->habit_tokens += a->tokens;
+        t->decoded += a->tokens <= PROMPT ? (uint64_t)a->tokens : 0;
     }
     for (int i = 0; i < n; i++)
         a->uses[ids[i]]++;
@@ -156,6 +168,8 @@ void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n)
         want(t, e);
         lade_heat_use(&t->heat, e, a->uses[i]);
         lade_heat_use(&t->habit, e, a->uses[i]);
+        if (a->tokens <= PROMPT)
+            note_age(t, e);
         a->uses[i] = 0;
     }
     qsort(a->wants, (size_t)a->n, sizeof *a->wants, by_place);

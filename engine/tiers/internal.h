@@ -280,8 +280,10 @@ struct lade_tiers {
     unsigned char **vram_base; /* [n_pieces] addresses, where the base has its home in VRAM */
     unsigned char *tied;       /* the embedding on the last card, where it is the head, too */
     char *habits_path;         /* owned; NULL: habits are not kept */
-    struct lade_heat habit;    /* the engine's thread alone, as the next */
+    struct lade_heat habit;    /* habits.h; the engine's thread alone, as the next three */
     int habit_tokens;          /* asked for since it was written */
+    uint64_t decoded;          /* tokens, but for prompts */
+    uint64_t *asked_at;        /* [n_experts] decoded when a token last asked for it; 0: none did */
 
     struct lade_mover movers[LADE_MOVERS];
     int n_movers, most_movers; /* there are, and may be: as many as this machine has cores for */

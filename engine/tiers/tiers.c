@@ -59,8 +59,11 @@ static int open_habits(struct lade_tiers *t, const char *cache_dir, char *err)
 {
     int n = t->kinds.n_experts;
     if (lade_heat_open(&t->heat, n, LADE_HEAT_CACHE, err) ||
-        lade_heat_open(&t->habit, n, LADE_HEAT_HABIT, err))
+        lade_heat_open(&t->habit, (int)lade_habits_count(t->cat), LADE_HEAT_HABIT, err))
         return -1;
+    t->asked_at = calloc(n ? (size_t)n : 1, sizeof *t->asked_at);
+    if (!t->asked_at)
+        return lade_fail(err, "%s: out of memory; close other programs", t->cat->path);
     t->habits_path = lade_habits_path(cache_dir, t->cat);
     if (!t->habits_path || !lade_habits_read(t->habits_path, t->cat, t->habit.score))
         return 0;
@@ -197,6 +200,7 @@ void lade_tiers_close(struct lade_tiers *t)
     lade_heat_close(&t->heat);
     lade_heat_close(&t->habit);
     free(t->habits_path);
+    free(t->asked_at);
     lade_kinds_close(&t->kinds);
     pthread_cond_destroy(&t->work);
     pthread_cond_destroy(&t->ready);

@@ -6,12 +6,14 @@
 For each model and each row that this machine can run it measures the machine (`lade doctor`), asks
 for the plan under the row's cap of RAM, loads the model and decodes, and prints both numbers. Rows
 with a cache are tried with room for several shares of the experts. The error of a number is
-|predicted / measured - 1|; the last line has the medians, and the exit status is 1 where one is
+|predicted / measured - 1|; the last lines have the medians, and the exit status is 1 where one is
 above 25%.
 
-The measurements of one round are taken right after each other, because other programs and other
-virtual machines change the speed of memory and drives from minute to minute; with --rounds each
-number is the median of the rounds.
+The model runs once before, all in RAM where it fits, so that its routing is known, as from a
+person's second start on; the tokens are others than those that are measured. The measurements of
+one row are taken right after each other, because other programs and other virtual machines change
+the speed of memory and drives from minute to minute; with --rounds all rows are tried in turn that
+often, and each number is the median of the rounds.
 """
 import argparse
 import json
@@ -22,6 +24,7 @@ import sys
 import tempfile
 
 BOUND = 0.25
+OTHER, ROUTED = 512, 200  # tokens: where those begin that tell the routing, and how many
 GIB = 1 << 30
 
 
@@ -64,11 +67,21 @@ def forget(model):
         os.close(fd)
 
 
+def bench(program, model, cap, *args):
+    rows = lade(program, "bench", "-m", model, "--cpu", "--cpu-memory", f"{cap:.3f}", "-p", "0",
+                "--json", *args)
+    return rows[0]
+
+
 def measure(program, model, strategy, cap, tokens):
     forget(model)
-    rows = lade(program, "bench", "-m", model, "--strategy", strategy, "--cpu", "--cpu-memory",
-                f"{cap:.3f}", "-p", "0", "-n", str(tokens), "-r", "3", "--json")
-    return rows[0]
+    return bench(program, model, cap, "--strategy", strategy, "-n", str(tokens), "-r", "3")
+
+
+def hits(row):
+    """The part of the experts asked for that was in RAM."""
+    e = row["experts"]
+    return e["ram_hits"] / max(e["ram_hits"] + e["disk_reads"], 1)
 
 
 def main():
@@ -80,31 +93,30 @@ def main():
     o = parser.parse_args()
     errors = {"load": [], "decode": []}
     print(f"{'model':24} {'strategy':14} {'cap GiB':>7} {'load s':>8} {'seen':>8} {'':>5} "
-          f"{'decode':>8} {'seen':>8}")
+          f"{'decode':>8} {'seen':>8} {'':>5} {'hits':>5}")
     with tempfile.TemporaryDirectory() as home:
         os.environ["LADE_HOME"] = home
         for model in o.models:
-            for strategy, cap in list(cases(o.lade, model)):
-                seen = {"load": [], "decode": []}
-                said = {"load": [], "decode": []}
-                for _ in range(o.rounds):
+            bench(o.lade, model, 0.0, "--depth", str(OTHER), "-n", str(ROUTED), "-r", "1")
+            rows = list(cases(o.lade, model))
+            runs = {row: [] for row in rows}
+            for _ in range(o.rounds):
+                for strategy, cap in rows:
                     lade(o.lade, "doctor", "-m", model, "--json")
-                    row = plan(o.lade, model, strategy, cap)
-                    if not row:
-                        continue
-                    real = measure(o.lade, model, strategy, cap, o.tokens)
-                    said["load"].append(row["load_s"])
-                    said["decode"].append(row["decode_tps"])
-                    seen["load"].append(real["load_s"])
-                    seen["decode"].append(real["decode_tps"])
-                if not seen["load"]:
+                    said = plan(o.lade, model, strategy, cap)
+                    if said:
+                        seen = measure(o.lade, model, strategy, cap, o.tokens)
+                        runs[strategy, cap].append((said, seen))
+            for (strategy, cap), pairs in runs.items():
+                if not pairs:
                     continue
                 line = f"{os.path.basename(model)[:24]:24} {strategy:14} {cap:7.2f}"
-                for key in ("load", "decode"):
-                    a, b = statistics.median(said[key]), statistics.median(seen[key])
+                for key, name in (("load", "load_s"), ("decode", "decode_tps")):
+                    a, b = (statistics.median(side[name] for side in sides) for sides in zip(*pairs))
                     errors[key].append(abs(a / b - 1))
                     line += f" {a:8.2f} {b:8.2f} {100 * (a / b - 1):+4.0f}%"
-                print(line, flush=True)
+                print(line + f" {100 * statistics.median(hits(s) for _, s in pairs):4.0f}%",
+                      flush=True)
     bad = False
     for key, values in errors.items():
         median = statistics.median(values)

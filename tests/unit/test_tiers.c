@@ -303,8 +303,8 @@ static int *load_order(const char *dir, int *n, double *habits)
     *n = t->load.n_order;
     int *order = malloc((size_t)*n * sizeof *order);
     memcpy(order, t->load.order, (size_t)*n * sizeof *order);
-    for (int e = 0; habits && e < t->kinds.n_experts; e++)
-        habits[e] = t->habit.score[e];
+    for (int i = 0; habits && i < t->habit.n; i++)
+        habits[i] = t->habit.score[i];
     lade_model_close(m);
     return order;
 }
@@ -321,7 +321,7 @@ static void test_habits(void **state)
     struct lade_model *m = open_with_habits(dir);
     const struct lade_catalog *cat = lade_model_catalog(m);
     int experts = cat->shape.layers * cat->shape.experts;
-    double *uses = calloc((size_t)experts, sizeof *uses);
+    double *uses = calloc(lade_habits_count(cat), sizeof *uses);
     char *kept = lade_habits_path(dir, cat);
     snprintf(path, sizeof path, "%s", kept);
     assert_false(lade_habits_read(path, cat, uses)); /* nothing was asked for */
