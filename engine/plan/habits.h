@@ -1,9 +1,10 @@
 /* habits.h - which experts a model's conversations use, kept between runs.
  *
  * A small file of the cache directory for each model, so that the next start brings home first what
- * was used most, and the plan knows how often a cache will find what is asked for. It is written whole and then renamed; one that is missing, damaged, of another
- * version or of another model is as if there were none, and one that cannot be written is left
- * alone: nothing but speed depends on it. */
+ * was used most, and the plan knows how often a cache will find what is asked for. It is written
+ * whole and then renamed; one that is missing, damaged, of another version or of another model is as
+ * if there were none, and one that cannot be written is left alone: nothing but speed depends on
+ * it. */
 #ifndef LADE_PLAN_HABITS_H
 #define LADE_PLAN_HABITS_H
 

@@ -6,7 +6,7 @@
 enum { SINGLE = 16, OCTAVE = 6 };
 
 /* The oldest age of the classes before i. */
-static double youngest(int i)
+static double oldest_before(int i)
 {
     return i <= SINGLE ? i : SINGLE * exp2((double)(i - SINGLE) / OCTAVE);
 }
@@ -26,7 +26,7 @@ struct window {
 static struct window grow(const struct window *w, int i, const struct lade_hits_ages *a,
                           double per_token, double left)
 {
-    double tokens = youngest(i + 1) - youngest(i);
+    double tokens = oldest_before(i + 1) - oldest_before(i);
     double known = left - a->first[i] * (tokens - 1) / (2 * tokens);
     double stay = known > a->again[i] ? 1 - a->again[i] / known : 0;
     double older = left > 0 ? w->older * stay : w->older;
@@ -39,17 +39,17 @@ void lade_hits_curve(double *out, int points, const struct lade_hits_ages *a, do
 {
     struct window before = {0, 1}, w = {0, 1};
     double left = 0;
-    int class = 0;
+    int at = 0;
     for (int i = 0; i < LADE_AGES; i++)
         left += a->again[i] + a->first[i];
     bool known = left > 0 && per_token > 0;
     for (int i = 0; i <= points; i++) {
         double room = n_experts * i / points;
-        while (known && w.experts < room && class < LADE_AGES && left > 0) {
+        while (known && w.experts < room && at < LADE_AGES && left > 0) {
             before = w;
-            w = grow(&before, class, a, per_token, left);
-            left -= a->again[class] + a->first[class];
-            class ++;
+            w = grow(&before, at, a, per_token, left);
+            left -= a->again[at] + a->first[at];
+            at++;
         }
         if (w.experts >= room) { /* between the two */
             double part = (room - before.experts) / fmax(w.experts - before.experts, 1e-9);
