@@ -157,13 +157,14 @@ char *settings_json(struct settings *s)
     json_t *all = json_object(), *by_user = json_array();
     for (int i = 0; i < settings_count; i++) {
         const struct settings_row *r = &settings_rows[i];
+        char seed[24];
         json_t *v;
         if (r->type == SETTINGS_FLOAT)
             v = json_real(round((double)*(float *)field(s, i) * 1e6) / 1e6);
         else if (r->type == SETTINGS_INT)
             v = json_integer(*(int *)field(s, i));
-        else if (r->type == SETTINGS_SEED)
-            v = json_integer((json_int_t)(*(uint64_t *)field(s, i) & INT64_MAX));
+        else if (r->type == SETTINGS_SEED) /* JSON's numbers end at 2^63 */
+            v = json_string(settings_value(s, i, seed, sizeof seed));
         else
             v = json_string(*(char **)field(s, i) ? *(char **)field(s, i) : "");
         json_object_set_new(all, r->name, v);

@@ -203,10 +203,16 @@ static void copy_of_code(void **state)
                    "Text\n```c\nint a;\n```\nmore\n  ```\n  two\n  ```\n```\nopen");
     assert_non_null(strstr(said("/copy 1"), "7 bytes"));
     assert_non_null(strstr(said("/copy 2"), "6 bytes"));
-    assert_non_null(strstr(said("/copy code"), "6 bytes"));
-    assert_non_null(strstr(said("/copy 3"), "has 2 code blocks"));
+    assert_non_null(strstr(said("/copy 3"), "4 bytes")); /* a fence ends with the text, too */
+    assert_non_null(strstr(said("/copy code"), "4 bytes"));
+    assert_non_null(strstr(said("/copy 4"), "has 3 code blocks"));
     assert_non_null(strstr(said("/copy 0"), "cannot be copied"));
     assert_non_null(strstr(said("/copy 1000"), "cannot be copied"));
+    transcript_add(&chat.transcript, ENTRY_ANSWER,
+                   "```a```\n~~~ md\n```c\nint b;\n```\n~~~\nand\n````\n```\n````");
+    assert_non_null(strstr(said("/copy 1"), "16 bytes")); /* the other mark does not end it */
+    assert_non_null(strstr(said("/copy 2"), "4 bytes"));  /* nor do fewer */
+    assert_non_null(strstr(said("/copy 3"), "has 2 code blocks"));
     transcript_add(&chat.transcript, ENTRY_ANSWER, "No code.");
     assert_non_null(strstr(said("/copy 1"), "no code block"));
 }
@@ -340,15 +346,19 @@ static void defaults_and_json(void **state)
     struct lade_sampling model = {0.7f, 20, 0.8f, 0.05f, 1.1f, 0};
     assert_true(settings_set(&a, "top-p", "0.5", NULL) >= 0);
     assert_true(settings_set(&a, "system", "a \"quoted\"\nline", NULL) >= 0);
+    assert_true(settings_set(&a, "seed", "18446744073709551615", NULL) >= 0);
     settings_defaults(&a, &model);
     assert_true(a.sampling.top_p == 0.5f && a.sampling.top_k == 20);
     char *json = settings_json(&a);
     settings_from_json(&b, json);
     assert_int_equal(a.set, b.set);
     assert_true(b.sampling.top_p == 0.5f);
+    assert_true(b.sampling.seed == UINT64_MAX);
     assert_int_equal(b.sampling.top_k, 0); /* not set by the user: the model's own */
     assert_string_equal(b.system, a.system);
     settings_from_json(&b, "not json");
+    settings_from_json(&b, "{\"set\":[\"seed\"],\"seed\":7}"); /* as it was written before */
+    assert_true(b.sampling.seed == 7);
     settings_from_json(&b, "{\"set\":[1,\"nothing\",\"top-p\"],\"top-p\":99}");
     assert_true(b.sampling.top_p == 0.5f);
     assert_true(settings_set(&a, "top-p", "default", NULL) >= 0);

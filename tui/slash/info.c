@@ -84,30 +84,49 @@ int slash_stats(struct chat *c, const char *args, char *err)
     return 0;
 }
 
+/* A fence that a line of Markdown begins with: its mark, how many of them (0: none), and whether
+ * nothing follows. */
+struct fence {
+    char mark;
+    size_t n;
+    bool bare;
+};
+
+static struct fence fence_at(const char *line)
+{
+    const char *at = line + strspn(line, " ");
+    size_t n = strspn(at, *at == '~' ? "~" : "`");
+    const char *rest = at + n + strspn(at + n, " \t\r");
+    if (n < 3 || (*at == '`' && at[n + strcspn(at + n, "`\n")] == '`')) /* or a line with code */
+        return (struct fence){0};
+    return (struct fence){*at, n, !*rest || *rest == '\n'};
+}
+
 /* Fenced block number `wanted` of an answer, 0 = the last, without its fences; malloc'ed, NULL if
- * there is none. *blocks gets their number. */
+ * there is none. A fence ends at one of the same mark that is as long and has nothing after it, or
+ * with the text. *blocks gets their number. */
 static char *code_block(const char *text, int wanted, int *blocks)
 {
-    const char *best = NULL, *open = NULL;
-    size_t best_n = 0;
+    const char *best = NULL, *open = NULL, *best_end = NULL;
+    struct fence begin = {0};
     *blocks = 0;
-    for (const char *line = text; line && *line;) {
-        const char *end = strchr(line, '\n');
-        if (strncmp(line + strspn(line, " "), "```", 3) == 0) {
-            if (!open) {
-                open = end ? end + 1 : NULL;
-            } else {
-                ++*blocks;
-                if (!wanted || *blocks == wanted) {
-                    best = open;
-                    best_n = (size_t)(line - open);
-                }
-                open = NULL;
-            }
+    for (const char *line = text, *next; *line; line = next) {
+        const struct fence f = fence_at(line);
+        next = line + strcspn(line, "\n");
+        next += *next == '\n';
+        if (f.n && !open) {
+            open = next;
+            begin = f;
+            if (++*blocks == wanted || !wanted)
+                best = open;
+        } else if (open && f.bare && f.mark == begin.mark && f.n >= begin.n) {
+            best_end = best == open ? line : best_end;
+            open = NULL;
         }
-        line = end ? end + 1 : NULL;
     }
-    return best ? buf_strndup(best, best_n) : NULL;
+    if (best && best == open)
+        best_end = best + strlen(best);
+    return best ? buf_strndup(best, (size_t)(best_end - best)) : NULL;
 }
 
 static int copy_code(const struct entry *answer, int wanted, struct buf *out, char *err)
