@@ -145,9 +145,6 @@ $(BUILD)/tests/unit/test_history%: $(BUILD)/tests/unit/test_history%.o $(BUILD)/
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libsupport.a $(BUILD)/libview.a $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
 
-# It looks at the routers' choices.
-$(BUILD)/tests/golden/test_golden_models: LDFLAGS += -Wl,--wrap=lade_cpu_ops
-
 # The simulated GPU: the CPU's ops behind the rules of a GPU. tests/support/sim_gpu/sim_gpu.h
 SIM := $(call src,tests/support/sim_gpu)
 $(BUILD)/tests/lade-sim.so: $(call obj,$(KERNELS) $(SIM))

@@ -43,8 +43,7 @@ struct lade_device_config {
     const char *isa;    /* CPU: "portable", "neon", "avx2", "avxvnni", "avx512"; NULL = the best
                            this machine has */
     bool exact;         /* fp32 activations everywhere; false allows 16-bit activations where
-                           faster (relative L2 error of a product about 4e-5), and of 8 bits with a
-                           scale per 32 for what several tokens of a batch ask of an expert (5e-3) */
+                           faster (relative L2 error of a product about 4e-5) */
     int gpu;            /* GPU: which one, as numbered by list() */
     size_t memory_cap;  /* GPU: most bytes of the card this device may ever hold, all included
                            (lade_device_memory.used); 0 = what the card has free */

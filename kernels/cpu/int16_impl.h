@@ -1,4 +1,4 @@
-/* int16_impl.h - products with inputs of 16 and 8 bits; included once by each isa_*.c that has dot4().
+/* int16_impl.h - products with inputs of 16 bits; included once by each isa_*.c that has dot4().
  * int16_rows.h rounds inputs, int16_codes.h knows the types, int16_tile.h multiplies one
  * token, int16_product.h several; here each type gets its functions and a call is cut into them. */
 #include "kernels/cpu/int16.h"
@@ -13,19 +13,19 @@
 
 struct kind_ops {
     void (*gemv)(float *out, const struct lade_matrix *m, const struct lade_matrix_layout *l,
-                 int tile, const struct stretch *in, const char *x);
+                 int tile, const struct stretch *in, const struct row *x);
     struct source (*source)(const struct lade_matrix *m, const struct lade_matrix_layout *l,
                             int tile, const struct stretch *in);
     void (*unpack)(struct panel *p, struct source *s, int blocks);
-    const product_table *panel, *direct; /* [bits]: with unpacked codes; with codes as they lie */
-    product_table whole;                 /* 16 bits: with those of whole groups of 128 */
+    product_table panel;         /* product with unpacked codes */
+    product_table direct, whole; /* with codes as they lie; with those of whole groups of 128 */
     int words, span, zero;
 };
 
 #define KIND(name)                                                                                 \
     static void gemv_##name(float *out, const struct lade_matrix *m,                               \
                             const struct lade_matrix_layout *l, int tile,                          \
-                            const struct stretch *in, const char *x)                               \
+                            const struct stretch *in, const struct row *x)                         \
     {                                                                                              \
         gemv_tile(out, KIND_##name, m, l, tile, in, x);                                            \
     }                                                                                              \
@@ -106,7 +106,6 @@ struct call {
     const struct lade_matrix *m;
     const struct lade_matrix_layout *l;
     struct kind_ops ops;
-    enum cpu_bits bits;
     const void *const *rows;
     int n, first, last;
     float *y;
@@ -119,40 +118,43 @@ static void call_gemv(const struct call *c)
 {
     for (int t = c->first; t < c->last; t++)
         for (int i = 0; i < c->n; i++) {
+            struct row x = row_at(c->rows[i], cpu_int16_blocks(c->m->cols));
             _Alignas(64) float out[LADE_TILE];
-            c->ops.gemv(out, c->m, c->l, t, &c->in, c->rows[i]);
+            c->ops.gemv(out, c->m, c->l, t, &c->in, &x);
             copy_rows(c->y + (size_t)i * c->ldy + (size_t)(t - c->first) * LADE_TILE, out, c->m, t);
         }
 }
 
-/* All tokens times the blocks from b0 on of the tiles [t, t + tiles). The first tokens bring in what
- * comes after. */
-static void call_product(const struct call *c, struct product *p, product_table table, int b0,
-                         int t, int tiles)
+/* All tokens times some blocks of the tiles [t, t + tiles). The first tokens bring in what comes
+ * after. */
+static void call_product(const struct call *c, struct product *p, product_table table, int t,
+                         int tiles)
 {
-    const int fewest = c->bits == CPU_BITS_8 ? GEMM_FEWEST_8 : GEMM_FEWEST_16;
-    const int most = c->bits == CPU_BITS_8 ? GEMM_MOST_8 : GEMM_MOST_16;
+    const size_t all = cpu_int16_blocks(c->m->cols);
     for (int i = tiles; i < GEMM_TILES; i++) { /* computed again, for nobody */
         p->w[i] = p->w[0];
         p->ahead[i] = p->ahead[0];
     }
-    const int turns = (c->n - 1) / most + 1; /* of about the same size: single tokens are slow */
+    const int turns =
+        (c->n - 1) / GEMM_TOKENS + 1; /* of about the same size: single tokens are slow */
     p->ahead_lines = (p->ahead_lines - 1) / turns + 1;
     for (int turn = 0; turn < turns; turn++) {
         const int at = c->n * turn / turns, tokens = c->n * (turn + 1) / turns - at;
-        const int m = tokens > fewest ? tokens : fewest;
-        _Alignas(64) float sums[GEMM_TILES * GEMM_MOST_8 * LADE_TILE] = {0};
+        const int m = tokens > 2 ? tokens : 2;
+        _Alignas(64) float sums[GEMM_TILES * GEMM_TOKENS * LADE_TILE] = {0};
+        struct row x[GEMM_TOKENS];
         float *y = c->y + (size_t)at * c->ldy + (size_t)(t - c->first) * LADE_TILE;
         for (int j = 0; j < m; j++) {
-            const char *row = c->rows[at + (j < tokens ? j : 0)];
-            p->x[j] = row + (size_t)b0 * cpu_int16_block(c->bits);
+            const void *row = c->rows[at + (j < tokens ? j : 0)];
+            x[j] = row_at(row, all);
         }
-        for (int i = 0; b0 && i < tiles; i++)
+        for (int i = 0; p->b0 && i < tiles; i++)
             for (int j = 0; j < tokens; j++)
                 copy_rows(sums + (i * m + j) * LADE_TILE,
                           y + (size_t)j * c->ldy + (size_t)i * LADE_TILE, c->m, t + i);
+        p->x = x;
         p->sums = sums;
-        table[m](p);
+        table[m - 2](p);
         for (int i = 0; i < GEMM_TILES; i++)
             p->ahead[i] += (size_t)(p->ahead_lines * p->blocks) * 64;
         for (int i = 0; i < tiles; i++)
@@ -186,7 +188,7 @@ static void call_direct(const struct call *c, product_table table, int step)
                                       .zeros = s.zeros};
             p.ahead[i] = words_after(c, t + GEMM_TILES, i);
         }
-        call_product(c, &p, table, 0, t, tiles);
+        call_product(c, &p, table, t, tiles);
     }
 }
 
@@ -200,18 +202,18 @@ static void call_panels(const struct call *c)
         for (int i = 0; i < tiles; i++)
             s[i] = c->ops.source(c->m, c->l, t + i, &c->in);
         for (int b = 0; b < all; b += PANEL_BLOCKS) {
-            struct product p = {.blocks = cpu_min(PANEL_BLOCKS, all - b),
+            struct product p = {.b0 = b,
+                                .blocks = cpu_min(PANEL_BLOCKS, all - b),
                                 .zero = c->ops.zero,
                                 .ahead_lines = (c->ops.words - 1) / c->ops.span + 1};
             for (int i = 0; i < tiles; i++) {
-
                 c->ops.unpack(&panels[i], &s[i], p.blocks);
                 p.w[i] = (struct operand){
                     .codes = panels[i].codes[0], .s = panels[i].s[0], .m = panels[i].m[0]};
                 p.ahead[i] = b + PANEL_BLOCKS < all ? (const char *)s[i].words
                                                     : words_after(c, t + GEMM_TILES, i);
             }
-            call_product(c, &p, c->ops.panel[c->bits], b, t, tiles);
+            call_product(c, &p, c->ops.panel, t, tiles);
         }
     }
 }
@@ -228,15 +230,13 @@ static const char *begin_of(struct cpu_int16_next next)
 }
 
 static void int16_gemm(float *y, size_t ldy, const struct lade_matrix *m,
-                       const struct lade_matrix_layout *l, enum cpu_bits bits,
-                       const void *const *rows, int n, int first, int last,
-                       struct cpu_int16_next next)
+                       const struct lade_matrix_layout *l, const void *const *rows, int n,
+                       int first, int last, struct cpu_int16_next next)
 {
     enum { FEW = 2, WHOLE = 4 * CPU_BLOCK };
     const struct call c = {.m = m,
                            .l = l,
                            .ops = kind_ops(m),
-                           .bits = bits,
                            .rows = rows,
                            .n = n,
                            .first = first,
@@ -245,13 +245,12 @@ static void int16_gemm(float *y, size_t ldy, const struct lade_matrix *m,
                            .ldy = ldy,
                            .in = {cpu_int16_words(m, l, last), begin_of(next)}};
     const bool one_group = m->group >= m->cols;
-    if (n <= FEW && bits == CPU_BITS_16)
+    if (n <= FEW)
         call_gemv(&c);
-    else if (c.ops.whole && bits == CPU_BITS_16 && m->cols % WHOLE == 0 &&
-             (one_group || m->group % WHOLE == 0))
+    else if (c.ops.whole && m->cols % WHOLE == 0 && (one_group || m->group % WHOLE == 0))
         call_direct(&c, c.ops.whole, one_group ? INT32_MAX : m->group / CPU_BLOCK);
     else if (c.ops.direct && m->cols % CPU_BLOCK == 0)
-        call_direct(&c, c.ops.direct[bits], one_group ? INT32_MAX : m->group / CPU_BLOCK);
+        call_direct(&c, c.ops.direct, one_group ? INT32_MAX : m->group / CPU_BLOCK);
     else
         call_panels(&c);
 }

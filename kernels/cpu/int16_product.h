@@ -45,14 +45,13 @@ ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *
 }
 /* ---- products -------------------------------------------------------------------------------- */
 
-/* A product is of GEMM_TILES tiles with a few tokens: as many as registers hold sums of, one of
- * floats and one of integers for each half of the inputs. */
+/* A product is of GEMM_TILES tiles with 2 to GEMM_TOKENS tokens. */
 #if defined(SIMD_AVX512)
-enum { GEMM_TILES = 2, GEMM_FEWEST_16 = 2, GEMM_MOST_16 = 4, GEMM_FEWEST_8 = 3, GEMM_MOST_8 = 6 };
+enum { GEMM_TILES = 2, GEMM_TOKENS = 4 };
 #else
-enum { GEMM_TILES = 1, GEMM_FEWEST_16 = 2, GEMM_MOST_16 = 2, GEMM_FEWEST_8 = 2, GEMM_MOST_8 = 3 };
+enum { GEMM_TILES = 1, GEMM_TOKENS = 2 };
 #endif
-enum { GEMM_SUMS = GEMM_TILES * GEMM_MOST_8 * TILE_VECS };
+enum { GEMM_SUMS = GEMM_TILES * GEMM_TOKENS * TILE_VECS };
 
 /* Where codes come from: a panel, or tiles as they lie. */
 enum from { FROM_PANEL, FROM_Q4, FROM_Q8 };
@@ -61,8 +60,7 @@ enum from { FROM_PANEL, FROM_Q4, FROM_Q8 };
 struct form {
     enum from from;
     bool fine, mins, wide;
-    int blocks; /* that share scales: their products are summed as integers; 8 bits: 1 */
-    enum cpu_bits bits;
+    int blocks; /* that share scales: their products are summed as integers */
 };
 
 /* One tile, from the first of some blocks on. */
@@ -76,25 +74,23 @@ struct operand {
 /* A product of GEMM_TILES operands with some tokens. */
 struct product {
     struct operand w[GEMM_TILES];
-    const char *x[GEMM_MOST_8]; /* inputs, from the first of the blocks on */
-    int blocks;                 /* of the inputs */
-    int step;                   /* tiles: blocks of a group */
-    int zero;                   /* binary logarithm, or -1 */
-    float *sums;                /* [GEMM_TILES][tokens][LADE_TILE], added to */
+    const struct row *x;
+    int b0, blocks; /* of the inputs */
+    int step;       /* tiles: blocks of a group */
+    int zero;       /* binary logarithm, or -1 */
+    float *sums;    /* [GEMM_TILES][tokens][LADE_TILE], added to */
     /* Memory that comes next, fetched meanwhile: so many lines for each block of inputs. */
     const char *ahead[GEMM_TILES];
     int ahead_lines;
 };
 
-/* Quad 2 * pair + half of block b. */
-ALWAYS_INLINE vu codes_at(const struct operand *w, const enum from from, int b, int pair,
-                          const int half, const int v)
+ALWAYS_INLINE vu codes_at(const struct operand *w, const enum from from, int b, const int i,
+                          const int v)
 {
-    const uint32_t *c = w->codes + v * VL;
     if (from == FROM_Q4)
-        return nibbles(vu_load(c + (b * 4 + pair) * LADE_TILE), half);
-    vu q = vu_load(c + (b * 8 + 2 * pair + half) * LADE_TILE);
-    return from == FROM_Q8 && SIGNED8 ? q ^ 0x80808080u : q;
+        return nibbles(vu_load(w->codes + (b * 4 + i / 2) * LADE_TILE + v * VL), i % 2);
+    vu c = vu_load(w->codes + (b * 8 + i) * LADE_TILE + v * VL);
+    return from == FROM_Q8 && SIGNED8 ? c ^ 0x80808080u : c;
 }
 
 /* Scales of block b, those of `part` where they are fine. */
@@ -114,80 +110,24 @@ ALWAYS_INLINE void scales_at(vf *s, vf *m, const struct operand *w, const struct
                    (f.from == FROM_Q8 && SIGNED8 ? 128.0f : 0.0f));
 }
 
-/* Four inputs of 8 bits, in each lane. gcc would load those of all tokens first, and run out of
- * registers. */
-ALWAYS_INLINE vi word_now(const int8_t *q)
-{
-#if defined(SIMD_AVX512)
-    vi all;
-    __asm__("vpbroadcastd %1, %0" : "=v"(all) : "m"(*(const int8_t(*)[4])q));
-    return all;
-#else
-    return word_at(q);
-#endif
-}
-
-/* high and low += quad 2 * pair + half of block b times the inputs. */
-ALWAYS_INLINE void quad_times(vi *high, vi *low, const struct product *p, const struct form f,
-                              int b, int pair, const int half, const int M)
-{
-    enum { T = GEMM_TILES };
-    vu c[GEMM_TILES * TILE_VECS];
-    UNROLL(4)
-    for (int t = 0; t < T; t++)
-        EACH_VEC c[t * TILE_VECS + v] = codes_at(&p->w[t], f.from, b, pair, half, v);
-    UNROLL(8)
-    for (int j = 0; j < M; j++) {
-        const int8_t *q = inputs_at(p->x[j], b, f.bits);
-        vi qh = {0}, ql;
-        if (f.bits == CPU_BITS_16) {
-            qh = word_at(q + 8 * (2 * pair + half));
-            ql = word_at(q + 8 * (2 * pair + half) + 4);
-        } else {
-            ql = word_now(q + 4 * (2 * pair + half));
-        }
-        UNROLL(4)
-        for (int t = 0; t < T; t++)
-            EACH_VEC
-            {
-                const int at = (t * M + j) * TILE_VECS + v, w = t * TILE_VECS + v;
-                if (f.bits == CPU_BITS_16)
-                    high[at] = dot4(high[at], c[w], qh, f.wide);
-                low[at] = dot4(low[at], c[w], ql, f.wide);
-            }
-    }
-}
-
-/* Minus the sum of the inputs of blocks [b, b + form.blocks), as mins want it. */
-ALWAYS_INLINE float minus_sum_of(const char *x, const struct form f, int b, const int part)
-{
-    float total = 0;
-    for (int i = 0; i < f.blocks; i++) {
-        const struct cpu_block_end *end = end_at(x, b + i, f.bits);
-        if (!f.fine)
-            total += end->minus_sum;
-        else
-            total += (float)minus_of(end, true, part) * (f.bits == CPU_BITS_8 ? end->scale : 1);
-    }
-    return total;
-}
-
-/* sum += blocks [b, b + form.blocks) of all operands and tokens. */
+/* sum += blocks [b, b + form.blocks) of all operands and tokens, counted from the product's first. */
 ALWAYS_INLINE void operands_times(vf *sum, const struct product *p, const struct form f, int b,
                                   int group, const int M)
 {
     enum { T = GEMM_TILES };
-    const int parts = f.fine ? 2 : 1, pairs = 4 / parts;
+    const int parts = f.fine ? 2 : 1, quads = 8 / parts;
+    const struct row *x = p->x;
     UNROLL(2)
     for (int part = 0; part < parts; part++) {
         vi high[GEMM_SUMS], low[GEMM_SUMS];
-        UNROLL(8)
+        UNROLL(4)
         for (int j = 0; j < M; j++) {
             vi zero = {0};
             if (!f.mins && p->zero >= 0) {
-                int32_t minus = 0;
+                int minus = 0;
                 for (int i = 0; i < f.blocks; i++)
-                    minus += minus_of(end_at(p->x[j], b + i, f.bits), f.fine, part);
+                    minus += f.fine ? x[j].half_minus[2 * (p->b0 + b + i) + part]
+                                    : x[j].minus[p->b0 + b + i];
                 zero = ((vi){0} + minus) << p->zero;
             }
             UNROLL(4)
@@ -199,17 +139,25 @@ ALWAYS_INLINE void operands_times(vf *sum, const struct product *p, const struct
                 }
         }
         for (int n = 0; n < f.blocks; n++) {
-            if (f.bits == CPU_BITS_16) {
+            UNROLL(8)
+            for (int k = 0; k < quads; k++) {
+                const int i = part * quads + k;
+                vu c[GEMM_TILES * TILE_VECS];
                 UNROLL(4)
-                for (int pair = part * pairs; pair < (part + 1) * pairs; pair++) {
-                    quad_times(high, low, p, f, b + n, pair, 0, M);
-                    quad_times(high, low, p, f, b + n, pair, 1, M);
-                }
-            } else {
-                UNROLL(1)
-                for (int pair = part * pairs; pair < (part + 1) * pairs; pair++) {
-                    quad_times(high, low, p, f, b + n, pair, 0, M);
-                    quad_times(high, low, p, f, b + n, pair, 1, M);
+                for (int t = 0; t < T; t++)
+                    EACH_VEC c[t * TILE_VECS + v] = codes_at(&p->w[t], f.from, b + n, i, v);
+                UNROLL(4)
+                for (int j = 0; j < M; j++) {
+                    const int32_t *q = x[j].q + ((size_t)(p->b0 + b + n) * 8 + (size_t)i) * 2;
+                    vi qh = (vi){0} + q[0], ql = (vi){0} + q[1];
+                    UNROLL(4)
+                    for (int t = 0; t < T; t++)
+                        EACH_VEC
+                        {
+                            const int at = (t * M + j) * TILE_VECS + v;
+                            high[at] = dot4(high[at], c[t * TILE_VECS + v], qh, f.wide);
+                            low[at] = dot4(low[at], c[t * TILE_VECS + v], ql, f.wide);
+                        }
                 }
             }
         }
@@ -219,48 +167,32 @@ ALWAYS_INLINE void operands_times(vf *sum, const struct product *p, const struct
             {
                 vf s, m = {0};
                 scales_at(&s, &m, &p->w[t], f, b, group, part, v);
-                UNROLL(8)
+                UNROLL(4)
                 for (int j = 0; j < M; j++) {
                     const int at = (t * M + j) * TILE_VECS + v;
-                    if (f.bits == CPU_BITS_16)
-                        sum[at] = vf_fma(vf_from_int((high[at] << 7) + low[at]), s, sum[at]);
-                    else
-                        sum[at] = vf_fma(vf_from_int(low[at]) * s,
-                                         vf_set1(end_at(p->x[j], b, f.bits)->scale), sum[at]);
-                    if (f.mins)
-                        sum[at] = vf_fma(m, vf_set1(minus_sum_of(p->x[j], f, b, part)), sum[at]);
+                    sum[at] = vf_fma(vf_from_int((high[at] << 7) + low[at]), s, sum[at]);
+                    if (f.mins) {
+                        float total = 0;
+                        for (int i = 0; i < f.blocks; i++)
+                            total += f.fine ? x[j].half_sum[2 * (p->b0 + b + i) + part]
+                                            : x[j].sum[p->b0 + b + i];
+                        sum[at] = vf_fma(m, vf_set1(-total), sum[at]);
+                    }
                 }
             }
     }
 }
 
-/* What was summed up from block b on goes to p->sums. */
-ALWAYS_INLINE void add_sums(const vf *sum, const struct product *p, const struct form f, int b,
-                            const int M)
-{
-    UNROLL(4)
-    for (int t = 0; t < GEMM_TILES; t++)
-        UNROLL(8)
-    for (int j = 0; j < M; j++)
-        EACH_VEC
-        {
-            float *to = p->sums + (t * M + j) * LADE_TILE + v * VL;
-            const vf scale = vf_set1(f.bits == CPU_BITS_16 ? end_at(p->x[j], b, f.bits)->scale : 1);
-            vf_store(to, vf_fma(sum[(t * M + j) * TILE_VECS + v], scale, vf_load(to)));
-        }
-}
-
 ALWAYS_INLINE void product_of(const struct product *p, const struct form f, const int M)
 {
     enum { T = GEMM_TILES };
-    const int stretch = f.bits == CPU_BITS_16 ? BLOCKS : INT32_MAX / 2; /* of blocks in one sum */
     for (int b = 0, group = 0, until = p->step; b < p->blocks;) {
         vf sum[GEMM_SUMS];
         UNROLL(16)
         for (int i = 0; i < T * M * TILE_VECS; i++)
             sum[i] = (vf){0};
         const int first = b;
-        for (int last = cpu_min(b + stretch, p->blocks); b < last; b += f.blocks) {
+        for (int last = cpu_min(b + BLOCKS, p->blocks); b < last; b += f.blocks) {
             for (int i = 0; i < p->ahead_lines * f.blocks; i++)
                 UNROLL(2)
             for (int t = 0; t < T; t++)
@@ -271,12 +203,21 @@ ALWAYS_INLINE void product_of(const struct product *p, const struct form f, cons
                 group++;
             }
         }
-        add_sums(sum, p, f, first, M);
+        UNROLL(4)
+        for (int t = 0; t < T; t++)
+            UNROLL(4)
+        for (int j = 0; j < M; j++)
+            EACH_VEC
+            {
+                float *to = p->sums + (t * M + j) * LADE_TILE + v * VL;
+                vf scale = vf_set1(p->x[j].scale[(p->b0 + first) / BLOCKS]);
+                vf_store(to, vf_fma(sum[(t * M + j) * TILE_VECS + v], scale, vf_load(to)));
+            }
     }
 }
 
 typedef void product_fn(const struct product *p);
-typedef product_fn *const *product_table; /* by tokens */
+typedef product_fn *const *product_table; /* of 2, 3 ... tokens */
 
 #define PRODUCT(name, M, ...)                                                                      \
     static void name##_##M(const struct product *p)                                                \
@@ -284,31 +225,16 @@ typedef product_fn *const *product_table; /* by tokens */
         product_of(p, (struct form){__VA_ARGS__}, M);                                              \
     }
 #if defined(SIMD_AVX512)
-#define PRODUCTS_16(name, ...)                                                                     \
-    PRODUCT(name, 2, __VA_ARGS__, CPU_BITS_16)                                                     \
-    PRODUCT(name, 3, __VA_ARGS__, CPU_BITS_16)                                                     \
-    PRODUCT(name, 4, __VA_ARGS__, CPU_BITS_16)                                                     \
-    static product_fn *const name[] = {[2] = name##_2, name##_3, name##_4};
-#define PRODUCTS_8(name, ...)                                                                      \
-    PRODUCT(name, 3, __VA_ARGS__, CPU_BITS_8)                                                      \
-    PRODUCT(name, 4, __VA_ARGS__, CPU_BITS_8)                                                      \
-    PRODUCT(name, 5, __VA_ARGS__, CPU_BITS_8)                                                      \
-    PRODUCT(name, 6, __VA_ARGS__, CPU_BITS_8)                                                      \
-    static product_fn *const name[] = {[3] = name##_3, name##_4, name##_5, name##_6};
-#else
-#define PRODUCTS_16(name, ...)                                                                     \
-    PRODUCT(name, 2, __VA_ARGS__, CPU_BITS_16)                                                     \
-    static product_fn *const name[] = {[2] = name##_2};
-#define PRODUCTS_8(name, ...)                                                                      \
-    PRODUCT(name, 2, __VA_ARGS__, CPU_BITS_8)                                                      \
-    PRODUCT(name, 3, __VA_ARGS__, CPU_BITS_8)                                                      \
-    static product_fn *const name[] = {[2] = name##_2, name##_3};
-#endif
-/* [bits] */
 #define PRODUCTS(name, ...)                                                                        \
-    PRODUCTS_16(name##_16, __VA_ARGS__)                                                            \
-    PRODUCTS_8(name##_8, __VA_ARGS__)                                                              \
-    static const product_table name[CPU_N_BITS] = {name##_16, name##_8};
+    PRODUCT(name, 2, __VA_ARGS__)                                                                  \
+    PRODUCT(name, 3, __VA_ARGS__)                                                                  \
+    PRODUCT(name, 4, __VA_ARGS__)                                                                  \
+    static product_fn *const name[] = {name##_2, name##_3, name##_4};
+#else
+#define PRODUCTS(name, ...)                                                                        \
+    PRODUCT(name, 2, __VA_ARGS__)                                                                  \
+    static product_fn *const name[] = {name##_2};
+#endif
 #if defined(SIMD_AVX2) && !defined(SIMD_VNNI)
 #define WIDE true
 #else
@@ -323,8 +249,8 @@ PRODUCTS(q4_plain, FROM_Q4, false, false, false, 1)
 PRODUCTS(q4_mins, FROM_Q4, false, true, false, 1)
 PRODUCTS(q8_plain, FROM_Q8, false, false, WIDE, 1)
 PRODUCTS(q8_mins, FROM_Q8, false, true, WIDE, 1)
-PRODUCTS_16(q4_plain_long, FROM_Q4, false, false, false, 4)
-PRODUCTS_16(q8_plain_long, FROM_Q8, false, false, WIDE, 4)
+PRODUCTS(q4_plain_long, FROM_Q4, false, false, false, 4)
+PRODUCTS(q8_plain_long, FROM_Q8, false, false, WIDE, 4)
 #if defined(SIMD_AVX2) && !defined(SIMD_VNNI)
 PRODUCTS(panel_plain_wide, FROM_PANEL, false, false, true, 1)
 PRODUCTS(panel_mins_wide, FROM_PANEL, false, true, true, 1)

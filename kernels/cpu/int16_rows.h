@@ -1,4 +1,4 @@
-/* int16_rows.h - inputs rounded to integers of 16 and of 8 bits; included by int16_impl.h. */
+/* int16_rows.h - inputs rounded to integers of 16 bits; included by int16_impl.h. */
 
 enum { BLOCKS = CPU_ROW_STEP / CPU_BLOCK };
 
@@ -27,31 +27,22 @@ ALWAYS_INLINE vi dot4(vi acc, vu codes, vi x, const bool wide)
     return (vi)vdotq_s32((int32x4_t)acc, (int8x16_t)codes, (int8x16_t)x);
 #endif
 }
+struct row {
+    const int32_t *q; /* high and low halves of four inputs, in turns */
+    const float *scale;
+    const int32_t *minus, *half_minus;
+    const float *sum, *half_sum;
+};
 
-/* A quantized row: its first block. */
-ALWAYS_INLINE const int8_t *inputs_at(const char *row, int b, const enum cpu_bits bits)
+ALWAYS_INLINE struct row row_at(const void *data, size_t blocks)
 {
-    return (const int8_t *)row + (size_t)b * cpu_int16_block(bits);
-}
-
-ALWAYS_INLINE const struct cpu_block_end *end_at(const char *row, int b, const enum cpu_bits bits)
-{
-    row += (size_t)(b + 1) * cpu_int16_block(bits) - sizeof(struct cpu_block_end);
-    return (const struct cpu_block_end *)(const void *)row;
-}
-
-/* Minus the sum of a block's inputs, of one of two parts where scales are fine. */
-ALWAYS_INLINE int32_t minus_of(const struct cpu_block_end *x, const bool fine, const int part)
-{
-    return !fine ? x->minus : part ? x->minus - x->minus_first : x->minus_first;
-}
-
-/* Four inputs, in each lane. */
-ALWAYS_INLINE vi word_at(const int8_t *q)
-{
-    int32_t word;
-    memcpy(&word, q, sizeof(word));
-    return (vi){0} + word;
+    struct row r = {.q = data};
+    r.scale = (const float *)(r.q + blocks * (2 * CPU_BLOCK / 4));
+    r.minus = (const int32_t *)(r.scale + blocks / BLOCKS);
+    r.sum = (const float *)(r.minus + blocks);
+    r.half_minus = (const int32_t *)(r.sum + blocks);
+    r.half_sum = (const float *)(r.half_minus + 2 * blocks);
+    return r;
 }
 
 typedef int8_t vi8 __attribute__((vector_size(VL)));
@@ -87,86 +78,65 @@ ALWAYS_INLINE int32_t vi_sum(vi v)
 #endif
 }
 
-/* One block times `inverse`, rounded. */
-ALWAYS_INLINE void quantize_block(int8_t *q, struct cpu_block_end *end, const float *x, vf inverse,
-                                  float scale, const enum cpu_bits bits, const enum cpu_order order)
+/* One block; sums are those of its two halves. */
+ALWAYS_INLINE void quantize_block(int8_t *q, int32_t sums[2], const float *x, vf inverse,
+                                  const enum cpu_order order)
 {
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
     vi half[2] = {0};
     UNROLL(8)
-    for (int i = 0; i < CPU_BLOCK; i += VL) {
+    for (int i = 0; i < CPU_BLOCK; i += VL, q += 2 * VL) {
         vi v = (vi)(load_ordered(x, i, order) * inverse + magic) - (vi)vf_set1(magic);
-        half[i * 2 / CPU_BLOCK] += v;
-        if (bits == CPU_BITS_8) {
-            vi8 bytes = __builtin_convertvector(v, vi8);
-            memcpy(q + i, &bytes, sizeof(bytes));
-            continue;
-        }
         vi high = (v + 64) >> 7, low = v - (high << 7);
         vi8 h = __builtin_convertvector(high, vi8), l = __builtin_convertvector(low, vi8);
+        half[i * 2 / CPU_BLOCK] += v;
         uint32_t hw[VL / 4], lw[VL / 4];
         memcpy(hw, &h, sizeof(hw));
         memcpy(lw, &l, sizeof(lw));
         UNROLL(4)
         for (int w = 0; w < VL / 4; w++) {
-            memcpy(q + 2 * i + w * 8, &hw[w], 4);
-            memcpy(q + 2 * i + w * 8 + 4, &lw[w], 4);
+            memcpy(q + w * 8, &hw[w], 4);
+            memcpy(q + w * 8 + 4, &lw[w], 4);
         }
     }
-    const int32_t first = vi_sum(half[0]), sum = first + vi_sum(half[1]);
-    end->scale = scale;
-    end->minus_sum = (float)-sum * (bits == CPU_BITS_8 ? scale : 1);
-    end->minus = -sum;
-    end->minus_first = -first;
+    sums[0] = vi_sum(half[0]);
+    sums[1] = vi_sum(half[1]);
 }
 
-ALWAYS_INLINE float largest_of(const float *x, const int n)
+/* CPU_ROW_STEP inputs, the n-th of their row. */
+static void quantize_step(const struct row *r, size_t n, const float *x, enum cpu_order order)
 {
     vf most = {0};
-    UNROLL(16)
-    for (int i = 0; i < n; i += VL)
+    for (int i = 0; i < CPU_ROW_STEP; i += VL)
         most = vf_max((vf)((vu)vf_load(x + i) & 0x7fffffffu), most);
-    return vf_hmax(most);
-}
-
-/* CPU_ROW_STEP inputs, from block b of their row on. */
-ALWAYS_INLINE void quantize_step(char *row, int b, const float *x, const enum cpu_bits bits,
-                                 const enum cpu_order order)
-{
-    const float most = bits == CPU_BITS_8 ? 127.0f : LARGEST;
-    float largest = 0;
-    if (bits == CPU_BITS_16)
-        largest = largest_of(x, CPU_ROW_STEP);
-    for (int i = 0; i < BLOCKS; i++, x += CPU_BLOCK) {
-        if (bits == CPU_BITS_8)
-            largest = largest_of(x, CPU_BLOCK);
-        quantize_block((int8_t *)inputs_at(row, b + i, bits),
-                       (struct cpu_block_end *)end_at(row, b + i, bits), x,
-                       vf_set1(largest > 0 ? most / largest : 0), largest / most, bits, order);
+    const float largest = vf_hmax(most);
+    const vf inverse = vf_set1(largest > 0 ? LARGEST / largest : 0);
+    ((float *)r->scale)[n] = largest / LARGEST;
+    for (size_t b = n * BLOCKS; b < (n + 1) * BLOCKS; b++, x += CPU_BLOCK) {
+        int8_t *q = (int8_t *)r->q + b * 2 * CPU_BLOCK;
+        int32_t sums[2];
+        if (order == CPU_ORDER_Q4)
+            quantize_block(q, sums, x, inverse, CPU_ORDER_Q4);
+        else
+            quantize_block(q, sums, x, inverse, CPU_ORDER_PLAIN);
+        ((int32_t *)r->minus)[b] = -(sums[0] + sums[1]);
+        ((float *)r->sum)[b] = (float)(sums[0] + sums[1]);
+        for (int i = 0; i < 2; i++) {
+            ((int32_t *)r->half_minus)[2 * b + (size_t)i] = -sums[i];
+            ((float *)r->half_sum)[2 * b + (size_t)i] = (float)sums[i];
+        }
     }
 }
 
-ALWAYS_INLINE void quantize_row(char *row, const float *x, int k, const enum cpu_bits bits,
-                                const enum cpu_order order)
+static void quantize(void *data, const float *x, int k, enum cpu_order order)
 {
-    int at = 0;
-    for (; at + CPU_ROW_STEP <= k; at += CPU_ROW_STEP)
-        quantize_step(row, at / CPU_BLOCK, x + at, bits, order);
-    if (at < k) {
+    const struct row r = row_at(data, cpu_int16_blocks(k));
+    const size_t full = (size_t)k / CPU_ROW_STEP, rest = (size_t)k % CPU_ROW_STEP;
+    for (size_t n = 0; n < full; n++)
+        quantize_step(&r, n, x + n * CPU_ROW_STEP, order);
+    if (rest) {
         float part[CPU_ROW_STEP] = {0};
-        memcpy(part, x + at, (size_t)(k - at) * sizeof(float));
-        quantize_step(row, at / CPU_BLOCK, part, bits, order);
+        memcpy(part, x + full * CPU_ROW_STEP, rest * sizeof(float));
+        quantize_step(&r, full, part, order);
     }
-}
-
-static void quantize(void *row, const float *x, int k, enum cpu_bits bits, enum cpu_order order)
-{
-    if (bits == CPU_BITS_8 && order == CPU_ORDER_Q4)
-        quantize_row(row, x, k, CPU_BITS_8, CPU_ORDER_Q4);
-    else if (bits == CPU_BITS_8)
-        quantize_row(row, x, k, CPU_BITS_8, CPU_ORDER_PLAIN);
-    else if (order == CPU_ORDER_Q4)
-        quantize_row(row, x, k, CPU_BITS_16, CPU_ORDER_Q4);
-    else
-        quantize_row(row, x, k, CPU_BITS_16, CPU_ORDER_PLAIN);
 }

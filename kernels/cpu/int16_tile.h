@@ -97,12 +97,10 @@ ALWAYS_INLINE void next_scales(const enum kind kind, struct source *s, const str
 
 /* sum += block b of the inputs times group g of a block. */
 ALWAYS_INLINE void group_times(vf *sum, const enum kind kind, const uint32_t *w,
-                               const struct head *h, const uint8_t *zeros, const char *x, int b,
-                               const int g)
+                               const struct head *h, const uint8_t *zeros, const struct row *x,
+                               int b, const int g)
 {
     const int parts = kind_fine(kind) ? 2 : 1, quads = 8 / parts, zero = kind_zero(kind);
-    const int8_t *q = inputs_at(x, b, CPU_BITS_16);
-    const struct cpu_block_end *end = end_at(x, b, CPU_BITS_16);
     struct scales sc;
     UNROLL(2)
     for (int p = 0; p < parts; p++) {
@@ -111,40 +109,40 @@ ALWAYS_INLINE void group_times(vf *sum, const enum kind kind, const uint32_t *w,
         {
             low[v] = (vi){0};
             if (zero >= 0)
-                low[v] = ((vi){0} + minus_of(end, parts == 2, p)) << zero;
+                low[v] = ((vi){0} + (parts == 2 ? x->half_minus[2 * b + p] : x->minus[b])) << zero;
             read_scale(&sc, kind, h, zeros, g, p, v);
         }
         UNROLL(8)
         for (int j = 0; j < quads; j++) {
             const int i = p * quads + j;
+            const int32_t *q = x->q + (b * 8 + i) * 2;
             EACH_VEC
             {
                 vu c = quad(kind, w + v * VL, g, i);
-                high[v] = dot4(high[v], c, word_at(q + 8 * i), kind_wide(kind));
-                low[v] = dot4(low[v], c, word_at(q + 8 * i + 4), kind_wide(kind));
+                high[v] = dot4(high[v], c, (vi){0} + q[0], kind_wide(kind));
+                low[v] = dot4(low[v], c, (vi){0} + q[1], kind_wide(kind));
             }
         }
         EACH_VEC
         {
             sum[v] = vf_fma(vf_from_int((high[v] << 7) + low[v]), sc.s[p][v], sum[v]);
             if (kind_mins(kind))
-                sum[v] = vf_fma(
-                    sc.m[p][v],
-                    vf_set1(parts == 2 ? (float)minus_of(end, true, p) : end->minus_sum), sum[v]);
+                sum[v] = vf_fma(sc.m[p][v],
+                                vf_set1(parts == 2 ? -x->half_sum[2 * b + p] : -x->sum[b]), sum[v]);
         }
     }
 }
 
 ALWAYS_INLINE void gemv_tile(float *out, const enum kind kind, const struct lade_matrix *m,
                              const struct lade_matrix_layout *l, int tile, const struct stretch *in,
-                             const char *x)
+                             const struct row *x)
 {
     const int span = kind_span(kind), blocks = (m->cols - 1) / CPU_BLOCK + 1;
     struct source s = source_at(kind, m, l, tile, in);
     vf total[TILE_VECS] = {0};
     uint32_t spare[8 * LADE_TILE];
     for (int b = 0; b < blocks;) {
-        const vf scale = vf_set1(end_at(x, b, CPU_BITS_16)->scale);
+        const vf scale = vf_set1(x->scale[b / BLOCKS]);
         vf sum[TILE_VECS] = {0};
         for (int last = cpu_min(b + BLOCKS, blocks); b < last; b += span) {
             struct head h = {0};

@@ -67,9 +67,8 @@ static void prepare_unit(void *ctx, int unit, int thread)
     }
     int first = (unit - in->first_unit) * QUANTIZE_ROWS;
     for (int t = first; t < cpu_min(first + QUANTIZE_ROWS, r->n); t++) {
-        in->rows[t] = in->data + (size_t)t * cpu_int16_bytes(in->cols, CPU_BITS_16);
-        r->isa->int16->quantize((void *)in->rows[t], in->x + (size_t)t * k, in->cols, CPU_BITS_16,
-                                in->order);
+        in->rows[t] = in->data + (size_t)t * cpu_int16_bytes(in->cols);
+        r->isa->int16->quantize((void *)in->rows[t], in->x + (size_t)t * k, in->cols, in->order);
     }
 }
 
@@ -94,7 +93,7 @@ static void product(const struct run *r, const struct job *j, int at, int units,
     if (j->form == GEMV)
         r->isa->gemv(y, rows, w, &j->l, j->m.x, cols, n, first, last);
     else if (j->form == INT16)
-        r->isa->int16->gemm(y, rows, w, &j->l, CPU_BITS_16, in->rows + t, n, first, last,
+        r->isa->int16->gemm(y, rows, w, &j->l, in->rows + t, n, first, last,
                             (struct cpu_int16_next){0});
     else
         r->isa->gemm(y, rows, w, &j->l, first * LADE_TILE,
@@ -181,7 +180,7 @@ static int prepare_inputs(struct lade_device *dev, struct run *r, char *err)
         bool int16 = in->form == INT16;
         int step = int16 ? QUANTIZE_ROWS : PACK_ROWS;
         cpu_carve_add(&c, (void **)&in->data, int16 ? n : packed * sizeof(float),
-                      int16 ? cpu_int16_bytes(in->cols, CPU_BITS_16) : (size_t)in->cols);
+                      int16 ? cpu_int16_bytes(in->cols) : (size_t)in->cols);
         cpu_carve_add(&c, (void **)&in->rows, int16 ? n : 0, sizeof(*in->rows));
         in->first_unit = units;
         units += (r->n - 1) / step + 1;

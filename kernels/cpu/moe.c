@@ -6,10 +6,6 @@
  * so that no sum depends on the threads. Each group takes the form of product that suits it, as
  * in matmul.c; its weights are read once in each run.
  *
- * Where rounding is allowed, hidden values have 16 bits, and so have inputs of single tokens. Inputs of
- * several have 8: they come from a norm, which leaves them alike, while products of silu and up
- * differ much and would lose three times as much.
- *
  * With few tokens only the reading counts, and memory reads long stretches faster: units then
  * follow the weights of each expert, all of gate, all of up, all of down, and what belongs
  * together (gate and up, the outputs of a token) is joined in small runs of its own. */
@@ -34,10 +30,9 @@ struct group {
     const struct lade_expert *e;
     struct lade_matrix_layout gate, up, down;
     enum form form;
-    enum cpu_bits bits; /* INT16: of the inputs */
-    int first, n;       /* its routes: [first, first + n) of the sorted ones */
-    int first_unit;     /* of the first run */
-    size_t hidden;      /* where its hidden values begin, in floats */
+    int first, n;   /* its routes: [first, first + n) of the sorted ones */
+    int first_unit; /* of the first run */
+    size_t hidden;  /* where its hidden values begin, in floats */
 };
 
 struct run {
@@ -52,9 +47,9 @@ struct run {
     float *hidden;          /* rows of each group; PACKED: packed; few tokens: gate */
     float *up, *out;        /* few tokens: rows of each group, [routes][dim] */
     size_t hidden_floats;
-    /* INT16: quantized inputs [n] in the forms that are needed, hidden values [routes] */
-    bool needs[CPU_N_BITS][CPU_N_ORDERS];
-    char *x[CPU_N_BITS][CPU_N_ORDERS], *h;
+    bool needs[CPU_N_ORDERS];      /* INT16: which orders of the inputs */
+    char *x[CPU_N_ORDERS];         /* INT16: [n] quantized inputs */
+    char *h;                       /* INT16: [routes] quantized hidden values */
     size_t h_bytes;                /* of one row of h */
     const void **x_rows, **h_rows; /* [routes] */
     float *work;                   /* [threads][work_size] */
@@ -137,14 +132,11 @@ static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
     bool fast = cpu_fast(dev, &e->gate) && cpu_fast(dev, &e->up) && cpu_fast(dev, &e->down) &&
                 cpu_int16_order(&e->gate) == cpu_int16_order(&e->up);
     g.form = fast ? INT16 : r->count[id] <= CPU_DIRECT_N ? GEMV : PACKED;
-    g.bits = r->few || r->count[id] < CPU_MANY ? CPU_BITS_16 : CPU_BITS_8;
     int most = fast ? INT16_TOKENS : PACKED_TOKENS;
     int nr = g.form == PACKED ? r->isa->nr : 1;
-    const int cuts = (r->count[id] - 1) / most + 1; /* fast: of about the same size */
-    const int each = fast ? (r->count[id] - 1) / cuts + 1 : most;
-    for (int done = 0; done < r->count[id]; done += each) {
+    for (int done = 0; done < r->count[id]; done += most) {
         g.first = r->place[id] - r->count[id] + done;
-        g.n = cpu_min(each, r->count[id] - done);
+        g.n = cpu_min(most, r->count[id] - done);
         g.first_unit = r->units;
         g.hidden = r->hidden_floats;
         r->hidden_floats += (size_t)((g.n + nr - 1) / nr * nr) * ff;
@@ -152,8 +144,8 @@ static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
         r->group[r->n_groups++] = g;
     }
     if (fast) {
-        r->needs[g.bits][cpu_int16_order(&e->gate)] = true;
-        size_t bytes = cpu_int16_bytes(e->gate.rows, CPU_BITS_16);
+        r->needs[cpu_int16_order(&e->gate)] = true;
+        size_t bytes = cpu_int16_bytes(e->gate.rows);
         r->h_bytes = bytes > r->h_bytes ? bytes : r->h_bytes;
         work = (size_t)INT16_TOKENS * HIDDEN_TILES * LADE_TILE;
     } else if (g.form == GEMV) { /* hidden_rows() and copies of tokens */
@@ -183,7 +175,7 @@ static void rows_of(const struct run *r, const struct group *g, bool up, int fir
     const struct lade_matrix_layout *l = up ? &g->up : &g->gate;
     const size_t dim = (size_t)r->m->dim;
     if (g->form == INT16) {
-        r->isa->int16->gemm(y, ldy, w, l, g->bits, r->x_rows + g->first, g->n, first, last, next);
+        r->isa->int16->gemm(y, ldy, w, l, r->x_rows + g->first, g->n, first, last, next);
         return;
     }
     const float *x = r->m->x + (size_t)r->token[g->first] * dim;
@@ -285,8 +277,8 @@ static void out_group(const struct run *r, const struct group *g, int row0, int 
     int first = row0 / LADE_TILE, last = first + tiles(rows);
     size_t ldy = (size_t)rows;
     if (g->form == INT16)
-        r->isa->int16->gemm(out, ldy, down, &g->down, CPU_BITS_16, r->h_rows + g->first, g->n,
-                            first, last, next_down(r, g, first, last));
+        r->isa->int16->gemm(out, ldy, down, &g->down, r->h_rows + g->first, g->n, first, last,
+                            next_down(r, g, first, last));
     else if (g->form == GEMV)
         r->isa->gemv(out, ldy, down, &g->down, h, (size_t)down->cols, g->n, first, last);
     else
@@ -325,8 +317,8 @@ static void out_few(void *ctx, int unit, int thread)
     else if (last == all)
         next.w = NULL;
     if (g->form == INT16)
-        r->isa->int16->gemm(out, (size_t)dim, down, &g->down, CPU_BITS_16, r->h_rows + g->first,
-                            g->n, first, last, next);
+        r->isa->int16->gemm(out, (size_t)dim, down, &g->down, r->h_rows + g->first, g->n, first,
+                            last, next);
     else
         r->isa->gemv(out, (size_t)dim, down, &g->down, r->hidden + g->hidden, (size_t)down->cols,
                      g->n, first, last);
@@ -355,12 +347,13 @@ static void quantize_inputs(void *ctx, int unit, int thread)
     (void)thread;
     const struct run *r = ctx;
     const struct lade_moe *m = r->m;
-    const int first = unit * QUANTIZE_ROWS, last = cpu_min(m->n, first + QUANTIZE_ROWS);
-    for (enum cpu_bits b = 0; b < CPU_N_BITS; b++)
-        for (enum cpu_order o = 0; o < CPU_N_ORDERS; o++)
-            for (int t = first; r->needs[b][o] && t < last; t++)
-                r->isa->int16->quantize(r->x[b][o] + (size_t)t * cpu_int16_bytes(m->dim, b),
-                                        m->x + (size_t)t * (size_t)m->dim, m->dim, b, o);
+    size_t bytes = cpu_int16_bytes(m->dim);
+    for (int t = unit * QUANTIZE_ROWS; t < cpu_min(m->n, (unit + 1) * QUANTIZE_ROWS); t++) {
+        const float *x = m->x + (size_t)t * (size_t)m->dim;
+        for (int o = 0; o < CPU_N_ORDERS; o++)
+            if (r->needs[o])
+                r->isa->int16->quantize(r->x[o] + (size_t)t * bytes, x, m->dim, (enum cpu_order)o);
+    }
 }
 
 /* What the second run needs of a group, where it is not packed. */
@@ -376,7 +369,7 @@ static void finish_hidden(void *ctx, int unit, int thread)
     for (int i = 0; g->form == INT16 && i < g->n; i++) {
         char *row = r->h + (size_t)(g->first + i) * r->h_bytes;
         r->isa->int16->quantize(row, r->hidden + g->hidden + (size_t)i * (size_t)ff, ff,
-                                CPU_BITS_16, cpu_int16_order(&g->e->down));
+                                cpu_int16_order(&g->e->down));
         r->h_rows[g->first + i] = row;
     }
 }
@@ -395,7 +388,7 @@ static int check_ids(const struct lade_moe *m, char *err)
 
 static bool is_fast(const struct run *r)
 {
-    return r->h_bytes > 0;
+    return r->needs[CPU_ORDER_PLAIN] || r->needs[CPU_ORDER_Q4];
 }
 
 static int prepare(struct lade_device *dev, struct run *r, char *err)
@@ -422,10 +415,8 @@ static int prepare(struct lade_device *dev, struct run *r, char *err)
     cpu_carve_add(&c, (void **)&r->up, r->few ? r->hidden_floats : 0, sizeof(float));
     cpu_carve_add(&c, (void **)&r->out, r->few ? routes : 0, (size_t)m->dim * sizeof(float));
     cpu_carve_add(&c, (void **)&r->work, (size_t)dev->threads, r->work_size * sizeof(float));
-    for (enum cpu_bits b = 0; b < CPU_N_BITS; b++)
-        for (enum cpu_order o = 0; o < CPU_N_ORDERS; o++)
-            cpu_carve_add(&c, (void **)&r->x[b][o], r->needs[b][o] ? n : 0,
-                          cpu_int16_bytes(m->dim, b));
+    for (int o = 0; o < CPU_N_ORDERS; o++)
+        cpu_carve_add(&c, (void **)&r->x[o], r->needs[o] ? n : 0, cpu_int16_bytes(m->dim));
     cpu_carve_add(&c, (void **)&r->h, fast ? routes : 0, r->h_bytes);
     cpu_carve_add(&c, (void **)&r->x_rows, fast ? routes : 0, sizeof(*r->x_rows));
     cpu_carve_add(&c, (void **)&r->h_rows, fast ? routes : 0, sizeof(*r->h_rows));
@@ -433,9 +424,9 @@ static int prepare(struct lade_device *dev, struct run *r, char *err)
         return -1;
     for (int i = 0; i < r->n_groups; i++) {
         const struct group *g = &r->group[i];
-        const char *rows = r->x[g->bits][cpu_int16_order(&g->e->gate)];
+        const char *rows = r->x[cpu_int16_order(&g->e->gate)];
         for (int t = g->first; g->form == INT16 && t < g->first + g->n; t++)
-            r->x_rows[t] = rows + (size_t)r->token[t] * cpu_int16_bytes(m->dim, g->bits);
+            r->x_rows[t] = rows + (size_t)r->token[t] * cpu_int16_bytes(m->dim);
     }
     return 0;
 }
