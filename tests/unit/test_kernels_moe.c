@@ -10,8 +10,10 @@ struct layer {
     float *shared_gate;
 };
 
-static struct test_matrix matrix(int rows, int cols)
+static struct test_matrix matrix(int rows, int cols, enum lade_type only)
 {
+    if (only != LADE_N_TYPES)
+        return random_matrix(only, rows, cols, 32, only != LADE_BLOCKS && rng_int(0, 1));
     enum lade_type type = (enum lade_type)rng_int(0, LADE_N_TYPES - 1);
     const bool tiled = lade_types[type].per_word > 0;
     struct test_matrix t = random_matrix(type, rows, cols, 32, rng_int(0, 1) && tiled);
@@ -20,7 +22,8 @@ static struct test_matrix matrix(int rows, int cols)
     return t;
 }
 
-static struct layer *make_layer(int dim, int n_experts, int k, int ff)
+/* `only`: the type of all matrices, or LADE_N_TYPES for any. */
+static struct layer *make_layer(int dim, int n_experts, int k, int ff, enum lade_type only)
 {
     struct layer *l = calloc(1, sizeof(*l));
     assert_non_null(l);
@@ -29,9 +32,9 @@ static struct layer *make_layer(int dim, int n_experts, int k, int ff)
     l->k = k;
     for (int e = 0; e <= n_experts; e++) {
         int width = e == n_experts ? ff + 8 : ff;
-        l->gate[e] = matrix(width, dim);
-        l->up[e] = matrix(width, dim);
-        l->down[e] = matrix(dim, width);
+        l->gate[e] = matrix(width, dim, only);
+        l->up[e] = matrix(width, dim, only);
+        l->down[e] = matrix(dim, width, only);
         l->experts[e] = (struct lade_expert){l->gate[e].m, l->up[e].m, l->down[e].m};
         if (e < n_experts && e % 5 == 3)
             l->experts[e].gate.data = l->experts[e].up.data = l->experts[e].down.data = NULL;
@@ -128,7 +131,8 @@ static void batches(const char *device, bool exact, double limit)
         int dim, experts, k, ff;
     } sizes[] = {{64, 8, 2, 32}, {70, 40, 10, 21}, {33, 1, 1, 300}, {160, 12, 4, 64}};
     for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
-        struct layer *l = make_layer(sizes[s].dim, sizes[s].experts, sizes[s].k, sizes[s].ff);
+        struct layer *l =
+            make_layer(sizes[s].dim, sizes[s].experts, sizes[s].k, sizes[s].ff, LADE_N_TYPES);
         for (int threads = 1; threads <= most_threads(device); threads++) {
             struct lade_device *dev = open_device(device, threads, exact);
             for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++)
@@ -150,12 +154,27 @@ static void fast(void **state)
     batches(*state, false, is_cuda(*state) ? 2e-3 : 5e-4);
 }
 
+/* The same where all experts are of types with integer products. */
+static void fast_types(void **state)
+{
+    static const int tokens[] = {4, 5, 30, 200};
+    static const enum lade_type types[] = {LADE_Q4, LADE_Q8, LADE_BLOCKS};
+    for (int i = 0; i < 12; i++) {
+        struct layer *l = make_layer(96 + 37 * (i % 4), 6, 2, 16 + 24 * (i % 3), types[i % 3]);
+        struct lade_device *dev = open_device(*state, 2, false);
+        for (size_t j = 0; j < sizeof(tokens) / sizeof(tokens[0]); j++)
+            check(dev, l, tokens[j], true, true, 5e-4);
+        close_device(dev);
+        free_layer(l);
+    }
+}
+
 /* An answer must not depend on what else is in the batch. */
 static void batch_equals_single(void **state)
 {
     enum { N = 20 };
     struct lade_device *dev = open_device(*state, 2, true);
-    struct layer *l = make_layer(96, 12, 3, 40);
+    struct layer *l = make_layer(96, 12, 3, 40, LADE_N_TYPES);
     float *x = random_floats(N * 96, 1), *all = random_floats(N * 96, 0),
           *one = random_floats(N * 96, 0);
     float weights[N * 3];
@@ -198,7 +217,7 @@ static void batch_equals_single(void **state)
 static void bad_route(void **state)
 {
     struct lade_device *dev = open_device(*state, 1, true);
-    struct layer *l = make_layer(16, 2, 1, 8);
+    struct layer *l = make_layer(16, 2, 1, 8, LADE_N_TYPES);
     float x[16] = {0}, y[16] = {0}, weight = 1;
     int32_t id = 2;
     char err[LADE_ERR] = "";
@@ -225,6 +244,7 @@ int main(int argc, char **argv)
 {
     rng_start(argc, argv);
     const struct CMUnitTest tests[] = {EACH_DEVICE(each_batch), EACH_DEVICE(fast),
-                                       EACH_DEVICE(batch_equals_single), EACH_ISA(bad_route)};
+                                       EACH_BUT_CUDA(fast_types), EACH_DEVICE(batch_equals_single),
+                                       EACH_ISA(bad_route)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
