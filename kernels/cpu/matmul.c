@@ -215,18 +215,17 @@ void cpu_soon_tiles(struct lade_device *dev, int thread, const struct lade_matri
                       {data + l.scales + rest / tiles * at, rest / tiles * (tiles - at)}});
 }
 
-/* Each thread begins where pool.h deals it its first unit. */
 void cpu_soon_now(struct lade_device *dev)
 {
-    size_t all = 0;
+    int all = 0;
     for (int i = 0; i < dev->n_soon; i++)
-        all += (size_t)row_tiles(&dev->soon[i]);
+        all += row_tiles(&dev->soon[i]);
     for (int t = 0; t < dev->threads; t++) {
-        size_t tile = all * (size_t)t / (size_t)dev->threads;
+        int tile = cpu_pool_begins(all, dev->threads, t);
         for (int i = 0; i < dev->n_soon; i++) {
-            const size_t tiles = (size_t)row_tiles(&dev->soon[i]);
+            const int tiles = row_tiles(&dev->soon[i]);
             if (tile < tiles) {
-                cpu_soon_tiles(dev, t, &dev->soon[i], (int)tile);
+                cpu_soon_tiles(dev, t, &dev->soon[i], tile);
                 break;
             }
             tile -= tiles;

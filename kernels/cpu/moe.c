@@ -435,7 +435,7 @@ static int prepare(struct lade_device *dev, struct run *r, char *err)
 static void soon_hidden(struct lade_device *dev, const struct run *r)
 {
     for (int t = 0; t < dev->threads; t++) {
-        const int unit = (int)((int64_t)r->units * t / dev->threads);
+        const int unit = cpu_pool_begins(r->units, dev->threads, t);
         const struct group *g = r->group + r->n_groups - 1;
         while (g->first_unit > unit)
             g--;
@@ -447,7 +447,7 @@ static void soon_hidden(struct lade_device *dev, const struct run *r)
 static void soon_out(struct lade_device *dev, const struct run *r, int per)
 {
     for (int t = 0; t < dev->threads; t++) {
-        const int unit = (int)((int64_t)(r->n_groups * per) * t / dev->threads);
+        const int unit = cpu_pool_begins(r->n_groups * per, dev->threads, t);
         cpu_soon_tiles(dev, t, &r->group[unit / per].e->down, unit % per * OUT_TILES);
     }
 }

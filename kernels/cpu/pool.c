@@ -134,11 +134,11 @@ static void claim_units(struct cpu_pool *p, int thread)
 
 static void deal(struct cpu_pool *p, int units)
 {
-    for (int64_t t = 0, first = 0; t < p->threads; t++) {
-        int64_t end = units * (t + 1) / p->threads;
+    for (int t = 0; t < p->threads; t++) {
+        const int first = cpu_pool_begins(units, p->threads, t);
+        const int end = cpu_pool_begins(units, p->threads, t + 1);
         atomic_store_explicit(&p->shares[t].units, (uint64_t)first | (uint64_t)end << 32,
                               memory_order_relaxed);
-        first = end;
     }
 }
 

@@ -9,6 +9,7 @@
 #define LADE_KERNELS_CPU_POOL_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 struct cpu_pool;
 
@@ -35,6 +36,12 @@ typedef void (*cpu_pool_range_fn)(void *ctx, int first, int last, int thread);
 /* The same for units that are neighbours in memory and only read it: a thread takes many at once,
  * and fewer and fewer towards the end. Memory idles whenever a thread turns to the next piece. */
 void cpu_pool_run_ranges(struct cpu_pool *pool, int units, cpu_pool_range_fn fn, void *ctx);
+
+/* The unit that a thread begins with; of thread `threads`: their number. */
+static inline int cpu_pool_begins(int units, int threads, int thread)
+{
+    return (int)((int64_t)units * thread / threads);
+}
 
 /* Bytes that lie one after the other. */
 struct cpu_stretch {

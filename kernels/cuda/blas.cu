@@ -49,10 +49,7 @@ static void close_library(void *library)
 
 static bool find_functions(struct gpu_blas *b)
 {
-    struct {
-        const char *name;
-        void *place;
-    } const symbols[] = {
+    const struct gpu_symbol symbols[] = {
         {"cublasCreate_v2", &b->create},
         {"cublasDestroy_v2", &b->destroy},
         {"cublasGetVersion_v2", &b->get_version},
@@ -61,13 +58,7 @@ static bool find_functions(struct gpu_blas *b)
         {"cublasSetPointerMode_v2", &b->set_pointer_mode},
         {"cublasGemmEx", &b->gemm},
     };
-    for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
-        void *f = find(b->library, symbols[i].name);
-        if (!f)
-            return false;
-        memcpy(symbols[i].place, &f, sizeof f);
-    }
-    return true;
+    return gpu_find_symbols(symbols, sizeof symbols / sizeof *symbols, find, b->library);
 }
 
 static void close_blas(struct gpu_blas *b)

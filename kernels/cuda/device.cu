@@ -78,16 +78,25 @@ struct nvml {
     int (*width)(void *card, unsigned *out);
 };
 
+bool gpu_find_symbols(const struct gpu_symbol *symbols, size_t n,
+                      void *(*find)(void *library, const char *name), void *library)
+{
+    for (size_t i = 0; i < n; i++) {
+        void *f = find(library, symbols[i].name);
+        if (!f)
+            return false;
+        memcpy(symbols[i].place, &f, sizeof f);
+    }
+    return true;
+}
+
 static bool nvml_open(struct nvml *n)
 {
     *n = (struct nvml){};
     n->lib = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
     if (!n->lib)
         return false;
-    struct {
-        const char *name;
-        void *place;
-    } const symbols[] = {
+    const struct gpu_symbol symbols[] = {
         {"nvmlInit_v2", &n->init},
         {"nvmlShutdown", &n->shutdown},
         {"nvmlDeviceGetHandleByPciBusId_v2", &n->find},
@@ -95,15 +104,8 @@ static bool nvml_open(struct nvml *n)
         {"nvmlDeviceGetMaxPcieLinkGeneration", &n->generation},
         {"nvmlDeviceGetMaxPcieLinkWidth", &n->width},
     };
-    for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
-        void *f = dlsym(n->lib, symbols[i].name);
-        if (!f) {
-            dlclose(n->lib);
-            return false;
-        }
-        memcpy(symbols[i].place, &f, sizeof f);
-    }
-    if (n->init() == 0)
+    if (gpu_find_symbols(symbols, sizeof symbols / sizeof *symbols, dlsym, n->lib) &&
+        n->init() == 0)
         return true;
     dlclose(n->lib);
     return false;

@@ -55,13 +55,26 @@ static int check(struct lade_device *dev, const char *what, CUresult code, char 
 
 /* ---- pages of the driver; all under the device's lock ----------------------------------------- */
 
-/* The functions are the driver's, which the program is not linked to. */
+/* A function of the driver, which the program is not linked to. */
+static void *find(void *library, const char *name)
+{
+    void *f = NULL;
+    (void)library;
+#if CUDART_VERSION >= 12050
+    cudaError_t code =
+        cudaGetDriverEntryPointByVersion(name, &f, DRIVER_VERSION, cudaEnableDefault);
+#else
+    cudaError_t code = cudaGetDriverEntryPoint(name, &f, cudaEnableDefault);
+#endif
+    if (code == cudaSuccess)
+        return f;
+    cudaGetLastError();
+    return NULL;
+}
+
 static bool find_functions(struct gpu_pages *p)
 {
-    struct {
-        const char *name;
-        void *place;
-    } const symbols[] = {
+    const struct gpu_symbol symbols[] = {
         {"cuMemGetAllocationGranularity", &p->granularity},
         {"cuMemAddressReserve", &p->reserve},
         {"cuMemAddressFree", &p->unreserve},
@@ -71,21 +84,7 @@ static bool find_functions(struct gpu_pages *p)
         {"cuMemUnmap", &p->unmap},
         {"cuMemSetAccess", &p->access},
     };
-    for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
-        void *f = NULL;
-#if CUDART_VERSION >= 12050
-        cudaError_t code = cudaGetDriverEntryPointByVersion(symbols[i].name, &f, DRIVER_VERSION,
-                                                            cudaEnableDefault);
-#else
-        cudaError_t code = cudaGetDriverEntryPoint(symbols[i].name, &f, cudaEnableDefault);
-#endif
-        if (code != cudaSuccess || !f) {
-            cudaGetLastError();
-            return false;
-        }
-        memcpy(symbols[i].place, &f, sizeof f);
-    }
-    return true;
+    return gpu_find_symbols(symbols, sizeof symbols / sizeof *symbols, find, NULL);
 }
 
 static size_t pages_of(const struct gpu_pages *p, size_t bytes)
