@@ -101,15 +101,21 @@ __device__ static inline void few_block(const struct few_jobs &jobs, const struc
     }
 }
 
+/* The job that this block works for. */
+__device__ static inline const struct few_job &find_job(const struct few_jobs &jobs)
+{
+    int j = jobs.n_jobs - 1;
+    while (jobs.job[j].first_block > (int)blockIdx.x)
+        j--;
+    return jobs.job[j];
+}
+
 /* One token, and the norm before the products. */
 __global__ static void __launch_bounds__(MOST_WARPS *GPU_WARP)
     normed_products(struct few_jobs jobs, const uint16_t *books)
 {
     LADE_DYNAMIC_SHARED(char, areas);
-    int j = jobs.n_jobs - 1;
-    while (jobs.job[j].first_block > (int)blockIdx.x)
-        j--;
-    few_block<GPU_WIDE, 1, true>(jobs, jobs.job[j], books, areas);
+    few_block<GPU_WIDE, 1, true>(jobs, find_job(jobs), books, areas);
 }
 
 template <int SETS, bool WIDE>
@@ -117,10 +123,7 @@ __global__ static void __launch_bounds__(MOST_WARPS *GPU_WARP)
     few_products(struct few_jobs jobs, const uint16_t *books)
 {
     LADE_DYNAMIC_SHARED(char, areas);
-    int j = jobs.n_jobs - 1;
-    while (jobs.job[j].first_block > (int)blockIdx.x)
-        j--;
-    const struct few_job &job = jobs.job[j];
+    const struct few_job &job = find_job(jobs);
     if (WIDE)
         few_block<GPU_WIDE, SETS>(jobs, job, books, areas);
     else if (job.w.kind == GPU_Q4)

@@ -208,6 +208,20 @@ static struct lade_pressure look(struct lade_watch *w)
     return p;
 }
 
+/* A group whose count of events is in `file`: what was before does not stall, one more does. */
+static void check_counts(const char *file, const char *before, const char *after)
+{
+    put(MEMINFO);
+    put(file, before);
+    struct lade_watch *w = lade_watch_open_at(root);
+    assert_false(look(w).stalled);
+    put(file, after);
+    struct lade_pressure p = look(w);
+    assert_true(p.stalled);
+    assert_int_equal(p.ram_left, 6000 * KIB);
+    lade_watch_close(w);
+}
+
 static void test_watch(void **state)
 {
     (void)state;
@@ -255,26 +269,11 @@ static void test_watch(void **state)
     lade_watch_close(w);
 
     clear(); /* an older kernel */
-    put(MEMINFO);
     put(IN_V2);
-    put(V2 "/a/b/memory.events", "high 1\nmax 1\n");
-    w = lade_watch_open_at(root);
-    assert_false(look(w).stalled);
-    put(V2 "/a/b/memory.events", "high 1\nmax 2\n");
-    assert_true(look(w).stalled);
-    lade_watch_close(w);
-
+    check_counts(V2 "/a/b/memory.events", "high 1\nmax 1\n", "high 1\nmax 2\n");
     clear(); /* version 1 counts in one number; nothing else is there */
-    put(MEMINFO);
     put(IN_V1);
-    put(V1 "/a/b/memory.failcnt", "7\n");
-    w = lade_watch_open_at(root);
-    assert_false(look(w).stalled);
-    put(V1 "/a/b/memory.failcnt", "8\n");
-    p = look(w);
-    assert_true(p.stalled);
-    assert_int_equal(p.ram_left, 6000 * KIB);
-    lade_watch_close(w);
+    check_counts(V1 "/a/b/memory.failcnt", "7\n", "8\n");
 
     clear(); /* no memory known: nothing to see */
     w = lade_watch_open_at(root);
