@@ -156,6 +156,7 @@ int history_check(struct history *h, struct history_facts *out, char *err)
                       err) ||
         history_value(h, "SELECT count(*) FROM messages", NULL, &out->messages, NULL, err))
         return -1;
+    history_index_check(h);
     out->version = (int)version;
     out->bytes = pages * page;
     return 0;

@@ -199,7 +199,8 @@ struct history_facts {
     int64_t conversations, messages, bytes;
 };
 
-/* Counts, and reads every page to see that the database is sound. */
+/* Counts, and reads every page to see that the database is sound. A search index that does not agree
+ * with the messages is made anew. */
 int history_check(struct history *h, struct history_facts *out, char *err);
 
 #endif

@@ -116,6 +116,12 @@ int history_index_anew(struct history *h, char *err);
  * a transaction. */
 bool history_index_mend(struct history *h);
 
+/* Compares the index with the messages, unless one is being written, and makes it anew if it differs. */
+void history_index_check(struct history *h);
+
+/* `call` (0 or -1), and once more if the index was at fault and could be made anew. */
+#define history_mending(h, call) ((call) && (!history_index_mend(h) || (call)) ? -1 : 0)
+
 /* store.c: inserts a message as it is; used by import too. */
 int history_insert(struct history *h, int64_t conversation, const struct history_message *m,
                    int64_t writer, int64_t *id, char *err);

@@ -105,6 +105,21 @@ bool history_index_mend(struct history *h)
     return rc == 0;
 }
 
+void history_index_check(struct history *h)
+{
+    int64_t one;
+    bool streaming;
+    h->failure = SQLITE_OK;
+    if (!h->indexed || history_value(h, "SELECT 1 FROM messages WHERE state = 'streaming' LIMIT 1",
+                                     NULL, &one, &streaming, NULL))
+        return;
+    /* All messages are compared; one that is being written is rightly not in the index. */
+    if (!streaming &&
+        history_run(h, "INSERT INTO search(search, rank) VALUES ('integrity-check', 1)", NULL,
+                    NULL))
+        history_index_mend(h);
+}
+
 /* ---- queries --------------------------------------------------------------------------------- */
 
 /* Words of the query, cut at blanks. */
@@ -221,6 +236,7 @@ static bool holds_all(const char *text, const struct words *w)
 static int add_hit(struct history_hits *out, sqlite3_stmt *st, const struct words *w, char *err)
 {
     const char *text = (const char *)sqlite3_column_text(st, 4);
+    text = text ? text : ""; /* damaged, or without memory */
     int role = history_role_parse((const char *)sqlite3_column_text(st, 2));
     struct history_hit *grown = realloc(out->items, ((size_t)out->n + 1) * sizeof(*grown));
     if (!grown)
@@ -268,17 +284,32 @@ static const char *const index_sql =
     " JOIN messages m ON m.id = search.rowid JOIN conversations c ON c.id = m.conversation"
     " WHERE search MATCH ? ORDER BY search.rowid DESC";
 
+static int ask_index(struct history *h, const struct words *w, int limit, struct history_hits *out,
+                     char *err)
+{
+    char *expression = match_expression(w);
+    if (!expression)
+        return history_fail_memory(err);
+    int rc = collect(h, index_sql, BINDS(TEXT(expression)), w, false, limit, out, err);
+    free(expression);
+    return rc;
+}
+
 static int search(struct history *h, const struct words *w, int limit, struct history_hits *out,
                   char *err)
 {
-    int rc = collect(h, titles_sql, NULL, w, true, limit, out, err);
-    if (rc == 0 && h->indexed && !w->short_word) {
-        char *expression = match_expression(w);
-        rc = expression ? collect(h, index_sql, BINDS(TEXT(expression)), w, false, limit, out, err)
-                        : history_fail_memory(err);
-        free(expression);
-    } else if (rc == 0) {
+    int rc = collect(h, titles_sql, NULL, w, true, limit, out, err), titles = out->n;
+    bool asked = h->indexed && !w->short_word;
+    if (rc == 0 && asked)
+        rc = ask_index(h, w, limit, out, err);
+    /* An index that knows nothing of these words may have lost them. It folds more cases than a
+     * scan does, and so what a scan finds it must know. */
+    if (rc == 0 && out->n == titles) {
         rc = collect(h, scan_sql, NULL, w, true, limit, out, err);
+        if (asked && out->n > titles) {
+            h->failure = SQLITE_CORRUPT;
+            history_index_mend(h);
+        }
     }
     if (rc)
         history_hits_clear(out);

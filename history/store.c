@@ -132,10 +132,7 @@ static int delete_once(struct history *h, int64_t id, char *err)
 
 int history_conversation_delete(struct history *h, int64_t id, char *err)
 {
-    int rc = delete_once(h, id, err);
-    if (rc && history_index_mend(h))
-        rc = delete_once(h, id, err);
-    if (rc)
+    if (history_mending(h, delete_once(h, id, err)))
         return -1;
     /* Nor may they stay in the log; if somebody else reads it now, a later checkpoint does it. */
     history_run(h, "PRAGMA wal_checkpoint(TRUNCATE)", NULL, NULL);
@@ -267,12 +264,11 @@ static int append(struct history *h, int64_t conversation, struct history_messag
                   int64_t writer, int64_t *id, char *err)
 {
     int64_t made = 0;
-    int rc = append_once(h, conversation, m, writer, &made, err);
-    if (rc && history_index_mend(h))
-        rc = append_once(h, conversation, m, writer, &made, err);
-    if (rc == 0 && id)
+    if (history_mending(h, append_once(h, conversation, m, writer, &made, err)))
+        return -1;
+    if (id)
         *id = made;
-    return rc;
+    return 0;
 }
 
 int history_message_add(struct history *h, int64_t conversation, int64_t parent,
@@ -367,10 +363,7 @@ int history_message_finish(struct history *h, int64_t id, enum history_state sta
     const struct history_cost unknown = HISTORY_COST_UNKNOWN;
     if (!cost)
         cost = &unknown;
-    int rc = finish_once(h, id, state, content, reasoning, cost, err);
-    if (rc && history_index_mend(h))
-        rc = finish_once(h, id, state, content, reasoning, cost, err);
-    return rc;
+    return history_mending(h, finish_once(h, id, state, content, reasoning, cost, err));
 }
 
 int history_leaf_set(struct history *h, int64_t conversation, int64_t message, char *err)

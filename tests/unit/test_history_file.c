@@ -279,6 +279,52 @@ static void test_damaged_index(void **state)
         }
 }
 
+static int found(struct history *h, const char *words)
+{
+    struct history_hits hits;
+    OK(history_search(h, words, 10, &hits, err));
+    int n = hits.n;
+    history_hits_clear(&hits);
+    return n;
+}
+
+/* An index that can be read and lacks messages: what it says is not believed where it says
+ * "nothing", and a check makes it anew. Titles are not searched by it. */
+static void test_index_lacks_messages(void **state)
+{
+    struct place *p = *state;
+    struct history *h = open_or_die(p);
+    int64_t c = new_conversation(h);
+    add(h, c, HISTORY_USER, "birds\nthe heron waits");
+    add(h, c, HISTORY_USER, "the kingfisher and the heron");
+    close_indexed(h);
+    static const char all[] = "INSERT INTO search(search) VALUES ('delete-all')";
+    static const char first[] = "INSERT INTO search(search, rowid, content)"
+                                " SELECT 'delete', id, content FROM messages WHERE id = 1";
+    execute(p->path, all);
+    h = open_or_die(p);
+    assert_int_equal(found(h, "waits"), 1);
+    assert_int_equal(found(h, "bittern"), 0);
+    assert_int_equal(found(h, "heron"), 2);
+    history_close(h);
+    execute(p->path, "INSERT INTO search(search, rank) VALUES ('integrity-check', 1)");
+
+    execute(p->path, first);
+    h = open_or_die(p);
+    assert_int_equal(found(h, "heron"), 1); /* it has one, and is believed */
+    struct history_facts facts;
+    OK(history_check(h, &facts, err));
+    assert_int_equal(found(h, "heron"), 2);
+    /* What is being written is not in the index and no damage. */
+    int64_t answer;
+    OK(history_message_begin(h, c, HISTORY_ACTIVE, "tiny", NULL, &answer, err));
+    OK(history_check(h, &facts, err));
+    OK(history_message_finish(h, answer, HISTORY_COMPLETE, "for fish", NULL, NULL, err));
+    assert_int_equal(found(h, "for fish"), 1);
+    history_close(h);
+    execute(p->path, "INSERT INTO search(search, rank) VALUES ('integrity-check', 1)");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -287,7 +333,7 @@ int main(void)
         TEST(test_not_a_database),  TEST(test_truncated),
         TEST(test_damaged_message), TEST(test_damaged_page),
         TEST(test_unwritable),      TEST(test_index_is_rebuilt),
-        TEST(test_damaged_index),
+        TEST(test_damaged_index),   TEST(test_index_lacks_messages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
