@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
@@ -69,7 +70,11 @@ const struct cpu_isa *cpu_isa_find(const char *name, char *err)
             return NULL;
         }
     }
-    lade_fail(err, "cpu: no instruction set '%s'; use portable, neon, avx2, avxvnni or avx512",
-              name);
+    char names[64] = "";
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+        if (table[i].usable())
+            snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s",
+                     *names ? " or " : "", table[i].isa->name);
+    lade_fail(err, "cpu: no instruction set '%s' here; use %s", name, names);
     return NULL;
 }
