@@ -88,7 +88,7 @@ static void take_options(struct chat *c, const struct options *opt)
          opt->greedy || !isnan(opt->temperature)},
         {"top-p", opt->top_p, !isnan(opt->top_p)},
         {"min-p", opt->min_p, !isnan(opt->min_p)},
-        {"repeat-penalty", opt->repetition_penalty, !isnan(opt->repetition_penalty)},
+        {"repetition-penalty", opt->repetition_penalty, !isnan(opt->repetition_penalty)},
         {"top-k", opt->top_k, opt->top_k >= 0},
         {"max-tokens", opt->tokens, opt->tokens > 0},
     };

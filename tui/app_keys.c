@@ -117,7 +117,7 @@ static void interrupt(struct chat *c, struct screen *s)
     else if (!input_is_empty())
         input_set("");
     else
-        s->hint = "Ctrl-D or /quit leaves; everything is saved";
+        s->hint = "Ctrl-D or /quit leaves; all is saved";
 }
 
 static void end(struct chat *c)
@@ -181,35 +181,9 @@ static void start_editor(struct chat *c)
         chat_say(c, ENTRY_ERROR, "%s", err);
 }
 
-void app_key(struct chat *c, struct screen *s, const struct keys_event *ev)
+/* A key for the input line or the transcript. */
+static void key(struct chat *c, struct screen *s, const struct keys_event *ev)
 {
-    c->dirty = true;
-    s->hint = NULL;
-    if (s->layout.too_small) {
-        c->quit = ev->kind == KEYS_CTRL_C || ev->kind == KEYS_CTRL_D;
-        return;
-    }
-    if (ev->kind == KEYS_CTRL_Z) {
-        term_suspend();
-        c->repaint = true;
-        return;
-    }
-    if (ev->kind == KEYS_CTRL_G && !c->picker.open && !c->strategies.open && !input_is_busy()) {
-        start_editor(c);
-        return;
-    }
-    if (c->strategies.open) {
-        slash_strategies_key(c, ev);
-        return;
-    }
-    if (c->picker.open) {
-        slash_picker_key(c, ev, screen_page(s) - 3);
-        return;
-    }
-    if (input_is_busy()) {
-        raw(ev);
-        return;
-    }
     switch (ev->kind) {
     case KEYS_BYTES:
     case KEYS_PASTE:
@@ -278,4 +252,35 @@ void app_key(struct chat *c, struct screen *s, const struct keys_event *ev)
     case KEYS_FOCUS:
         break;
     }
+}
+
+void app_key(struct chat *c, struct screen *s, const struct keys_event *ev)
+{
+    c->dirty = true;
+    s->hint = NULL;
+    if (s->layout.too_small) {
+        c->quit = ev->kind == KEYS_CTRL_C || ev->kind == KEYS_CTRL_D;
+        return;
+    }
+    if (ev->kind == KEYS_CTRL_Z) {
+        term_suspend();
+        c->repaint = true;
+        return;
+    }
+    if (ev->kind == KEYS_CTRL_G && !c->picker.open && !c->strategies.open && !input_is_busy()) {
+        start_editor(c);
+        return;
+    }
+    if (c->strategies.open) {
+        slash_strategies_key(c, ev);
+        return;
+    }
+    if (c->picker.open) {
+        slash_picker_key(c, ev, screen_page(s) - 3);
+        return;
+    }
+    if (input_is_busy())
+        raw(ev);
+    else
+        key(c, s, ev);
 }

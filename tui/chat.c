@@ -219,7 +219,7 @@ static void done(struct chat *c, const struct lade_event *ev)
 }
 
 /* Tokens of the reasoning, from what the context grew by: about right, because the engine may be a
- * token ahead of what we were told. */
+ * token ahead of what we were told. The first piece starts the clock; if all came at once, nothing is known. */
 static void think_clock(struct chat *c, struct entry *e, double now)
 {
     struct lade_stats stats;
@@ -227,6 +227,7 @@ static void think_clock(struct chat *c, struct entry *e, double now)
     if (c->answer.think_base < 0) {
         c->answer.think_base = stats.context_used;
         c->answer.think_began = now;
+        return;
     }
     e->think_s = now - c->answer.think_began;
     e->think_tokens = stats.context_used - c->answer.think_base + 1;

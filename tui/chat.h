@@ -34,21 +34,21 @@ enum chat_pick { CHAT_PICK_CONVERSATION, CHAT_PICK_THEME };
 struct chat {
     struct lade_engine *engine; /* NULL when it could not be started */
     bool have_info, failed;
-    bool usable;                /* answers are given */
-    bool ready;                 /* every piece is home */
-    bool greeted;               /* the greeting was said */
-    bool asked;                 /* a question has been sent: the board keeps to a line */
-    bool in_context;            /* a question of this conversation: the engine's context is its own */
-    bool moving;                /* pieces change homes after /strategy */
-    double board_until;         /* monotonic seconds: the finished board stays until then; 0 = not */
+    bool usable;        /* answers are given */
+    bool ready;         /* every piece is home */
+    bool greeted;       /* the greeting was said */
+    bool asked;         /* a question has been sent: the board keeps to a line */
+    bool in_context;    /* a question of this conversation: the engine's context is its own */
+    bool moving;        /* pieces change homes after /strategy */
+    double board_until; /* monotonic seconds: the finished board stays until then; 0 = not */
     struct lade_model_info info;
-    bool bundled;               /* no model was named: it is the one that comes with lade */
-    struct lade_result last;    /* of the last finished answer */
+    bool bundled;            /* no model was named: it is the one that comes with lade */
+    struct lade_result last; /* of the last finished answer */
     bool have_last;
 
-    struct history *history;    /* NULL = nothing is saved */
-    bool history_failed;        /* said so already */
-    int64_t conversation;       /* 0 = begins with the next message */
+    struct history *history; /* NULL = nothing is saved */
+    bool history_failed;     /* said so already */
+    int64_t conversation;    /* 0 = begins with the next message */
     char title[160];
 
     struct settings settings;
@@ -57,21 +57,22 @@ struct chat {
     struct board board;
     struct status status;
 
-    struct pull_job *pull;      /* a download that runs; NULL = none */
-    struct entry *pull_entry;   /* its bars; in the transcript or gone with it */
+    struct pull_job *pull;    /* a download that runs; NULL = none */
+    struct entry *pull_entry; /* its bars; in the transcript or gone with it */
 
-    struct menu menu;           /* completions of what is typed */
-    char *menu_for;             /* the text they are for; owned */
+    struct menu menu; /* completions of what is typed */
+    char *menu_for;   /* the text they are for; owned */
     struct picker picker;
     enum chat_pick picking;
     struct strategies strategies; /* /plan */
-    bool anatomy;               /* /anatomy: the drawer is open */
-    char theme_before[64];      /* to go back to from the theme picker */
+    bool anatomy;                 /* /anatomy: the drawer is open */
+    int rows;                     /* of the screen when it was last drawn; 0 = not yet */
+    char theme_before[64];        /* to go back to from the theme picker */
 
-    bool dirty;                 /* the screen must be drawn */
-    bool repaint;               /* from nothing: the theme changed, or garbage is on the screen */
+    bool dirty;   /* the screen must be drawn */
+    bool repaint; /* from nothing: the theme changed, or garbage is on the screen */
     bool quit;
-    bool tick_now;              /* the engine began or ended something: the gauges are old */
+    bool tick_now; /* the engine began or ended something: the gauges are old */
 };
 
 /* Takes the handles over (either may be NULL). */

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tui/options_table.h"
 #include "tui/paths.h"
@@ -40,13 +41,15 @@ static int distance(const char *a, const char *b)
     return d[n][m];
 }
 
-/* Keeps the nearer of two names; a third of the letters may be wrong. */
+/* Keeps the nearer of two names; a third of the letters of the shorter may be wrong. */
 static void consider(const char *typed, const char *name, const char **nearest, int *best)
 {
-    int d = distance(typed, name);
-    if (strncmp(typed, name, strlen(typed)) == 0 && strlen(typed) > 1)
+    int d = distance(typed, name), letters = (int)strlen(typed);
+    if (strncmp(typed, name, strlen(typed)) == 0 && letters > 1)
         d = 1; /* cut short */
-    if (d < *best && d <= (int)strlen(name) / 3 + 1) {
+    if ((int)strlen(name) < letters)
+        letters = (int)strlen(name);
+    if (d < *best && d <= letters / 3 + 1) {
         *best = d;
         *nearest = name;
     }
@@ -57,7 +60,7 @@ const char *options_command_name(enum command command)
     return options_commands[command].name;
 }
 
-int options_find_command(const char *name, const char **nearest)
+int options_find_command(const char *name, char *err)
 {
     const char *near = NULL;
     int best = NAME_MAX_LEN;
@@ -66,9 +69,8 @@ int options_find_command(const char *name, const char **nearest)
             return i;
         consider(name, options_commands[i].name, &near, &best);
     }
-    if (nearest)
-        *nearest = near;
-    return -1;
+    return near ? lade_fail(err, "%s: there is no such command; did you mean %s?", name, near)
+                : lade_fail(err, "%s: there is no such command; see lade help", name);
 }
 
 static int fail_unknown(enum command command, const char *typed, char *err)
@@ -93,8 +95,8 @@ static int fail_unknown(enum command command, const char *typed, char *err)
 
 static int fail_range(const struct option_row *row, const char *text, char *err)
 {
-    return lade_fail(err, "--%s %s: is not a number from %.10g to %.10g; see --help", row->name, text,
-                     row->low, row->high);
+    return lade_fail(err, "--%s %s: is not a number from %.10g to %.10g; see --help", row->name,
+                     text, row->low, row->high);
 }
 
 static int parse_number(const struct option_row *row, const char *text, double *out, char *err)
@@ -324,14 +326,11 @@ static void set_defaults(struct options *o)
 
 static int choose_command(struct options *o, struct line *l, char *err)
 {
-    const char *near = NULL;
     if (l->argc < 2 || l->argv[1][0] == '-')
         return 0;
-    int found = options_find_command(l->argv[1], &near);
-    if (found < 0 && near)
-        return lade_fail(err, "%s: there is no such command; did you mean %s?", l->argv[1], near);
+    int found = options_find_command(l->argv[1], err);
     if (found < 0)
-        return lade_fail(err, "%s: there is no such command; see lade help", l->argv[1]);
+        return -1;
     l->command = o->command = (enum command)found;
     l->at++;
     return 0;
@@ -362,6 +361,9 @@ static int parse(struct options *o, int argc, char **argv, char *err)
         if (rc)
             return -1;
     }
+    if (o->plugin && access(o->plugin, R_OK))
+        return lade_fail(err, "--gpu-plugin %s: %s; give the path of lade-cuda.so", o->plugin,
+                         strerror(errno));
     if (o->help && l.command == COMMAND_CHAT && (argc < 2 || strcmp(argv[1], "chat") != 0))
         o->command = COMMAND_HELP; /* lade --help: the overview */
     return 0;

@@ -49,16 +49,16 @@ struct options_cards {
 struct options {
     enum command command;
 
-    const char *model;             /* as typed, NULL = the default; see model_path.h */
-    const char *strategy;          /* NULL = auto */
+    const char *model;               /* as typed, NULL = the default; see model_path.h */
+    const char *strategy;            /* NULL = auto */
     struct options_cards gpu_memory; /* 0 = what the machine has */
     double cpu_memory;               /* GiB, 0 = what the machine has */
     bool cpu, no_lookahead;
     int context, threads, batch; /* 0 = default */
     bool kv_q8;
-    const char *isa;             /* NULL = best */
-    const char *plugin;          /* NULL = the one that is installed, if there is one */
-    int precision;               /* enum options_precision */
+    const char *isa;    /* NULL = best */
+    const char *plugin; /* NULL = the one that is installed, if there is one */
+    int precision;      /* enum options_precision */
 
     /* Sampling; NAN and -1 = the model's own. */
     double temperature, top_p, min_p, repetition_penalty;
@@ -81,7 +81,7 @@ struct options {
 
     struct options_cards vram; /* plan; a single 0 = no GPU */
     double ram;                /* plan: GiB, NAN = what this machine has */
-    const char *storage; /* plan: nvme, ssd, hdd, raid0; NULL = nvme */
+    const char *storage;       /* plan: nvme, ssd, hdd, raid0; NULL = nvme */
 
     int prefill, repeat; /* bench */
     const char *depths;  /* bench: "0,4096" */
@@ -116,9 +116,8 @@ void options_bash(FILE *out);
 
 const char *options_command_name(enum command command);
 
-/* The command called `name`, or -1; *nearest (may be NULL) gets a name that was perhaps meant, or
- * NULL. */
-int options_find_command(const char *name, const char **nearest);
+/* The command called `name`, or -1 with what was perhaps meant in err (may be NULL). */
+int options_find_command(const char *name, char *err);
 
 /* What the engine is to open: `model` is a directory that outlives the call. Exact arithmetic is
  * used if asked for, or unasked if `exact_default`. */

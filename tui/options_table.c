@@ -151,7 +151,7 @@ const struct option_row options_rows[] = {
      "keys and values of a conversation in 8 bits instead of 16; CPU only", 0, 0, 0, 0},
     {"no-lookahead", 0, OPTION_FLAG, LOADS, FIELD(no_lookahead), NULL,
      "read experts only when they are needed", 0, 0, 0, 0},
-    {"threads", 0, OPTION_INT, PLANS, FIELD(threads), "N", "default: the physical cores", 0, 4096,
+    {"threads", 0, OPTION_INT, PLANS, FIELD(threads), "N", "default: the physical cores", 0, 1024,
      0, 0},
     {"batch", 0, OPTION_INT, PLANS, FIELD(batch), "N", "tokens of a prompt computed at once", 0,
      1e6, 0, 0},
@@ -171,6 +171,7 @@ const struct option_row options_rows[] = {
 
     /* Other spellings, so that command lines of other programs for this model work. */
     {"max-tokens", 0, OPTION_INT, ASKS, FIELD(tokens), "N", NULL, 0, 1e9, 0, 0},
+    {"repeat-penalty", 0, OPTION_REAL, ASKS, FIELD(repetition_penalty), "R", NULL, 0.1, 10, NAN, 0},
     {"thinking", 0, OPTION_SET, ASKS, FIELD(think), NULL, NULL, 0, 0, 0, THINK_YES},
     {"load-strategy", 0, OPTION_LOAD_STRATEGY, PLANS, FIELD(strategy), "no-gpu|min-gpu|max-gpu",
      NULL, 0, 0, 0, 0},

@@ -96,9 +96,10 @@ int output_file(const char *path, const void *data, size_t len, char *err)
 
 int output_end(char *err)
 {
+    errno = 0; /* an earlier write that failed left only its mark */
     if (fflush(stdout) || ferror(stdout))
-        return lade_fail(err, "standard output: cannot be written: %s; free some space",
-                         strerror(errno));
+        return lade_fail(err, "standard output: cannot be written%s%s; free some space",
+                         errno ? ": " : "", errno ? strerror(errno) : "");
     return 0;
 }
 

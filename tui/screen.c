@@ -56,11 +56,11 @@ static void too_small(void)
     getmaxyx(stdscr, rows, cols);
     bkgdset(' ' | theme_attr(THEME_TEXT));
     erase();
-    snprintf(text, sizeof text, "terminal too small: %dx%d", cols, rows);
+    snprintf(text, sizeof text, "%dx%d is too small", cols, rows);
     attrset((int)theme_attr(THEME_WARNING));
     mvaddnstr(rows / 2 - (rows > 2), 0, text, cols);
     attrset((int)theme_attr(THEME_DIM));
-    snprintf(text, sizeof text, "needs %dx%d; make it larger", LAYOUT_MIN_COLS, LAYOUT_MIN_ROWS);
+    snprintf(text, sizeof text, "needs %dx%d", LAYOUT_MIN_COLS, LAYOUT_MIN_ROWS);
     if (rows > 1)
         mvaddnstr(rows / 2 + (rows <= 2), 0, text, cols);
     attrset((int)theme_attr(THEME_TEXT));
@@ -117,18 +117,19 @@ static bool covered(const struct chat *c)
     return c->picker.open || c->strategies.open;
 }
 
+/* Fits the narrowest screen beside the mark of the input: at most 38 columns. */
 static const char *hint(const struct screen *s, const struct chat *c)
 {
     if (s->hint)
         return s->hint;
     if (c->strategies.open)
-        return "Up and Down choose, Enter changes to it, Esc closes";
+        return "Up and Down, Enter changes, Esc closes";
     if (c->failed)
         return "/ for commands";
     if (!c->usable)
-        return "Type now: it is sent when the model is ready";
+        return "Type now: sent when the model is ready";
     if (!c->ready && !c->asked)
-        return "Ask now: answers get faster while the rest arrives";
+        return "Ask now: answers will still get faster";
     return c->answer.entry ? "Esc stops the answer" : "Message, or / for commands";
 }
 
@@ -136,6 +137,7 @@ static void make_layout(struct screen *s, struct chat *c)
 {
     struct layout_wants want = {0};
     getmaxyx(stdscr, want.rows, want.cols);
+    c->rows = want.rows;
     status_wants(want.rows, want.cols, &want.status, &want.panel);
     for (int turn = 0; turn < 2; turn++) {
         /* The panel's place decides the width, and the width the rows of everything else. */

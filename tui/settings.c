@@ -14,22 +14,22 @@
 #define AT(field) (unsigned)offsetof(struct settings, field)
 
 const struct settings_row settings_rows[] = {
-    {"temperature", "randomness; 0 always takes the likeliest token", SETTINGS_FLOAT, 0, 100,
+    {"temperature", NULL, "randomness; 0 always takes the likeliest token", SETTINGS_FLOAT, 0, 100,
      AT(sampling.temperature)},
-    {"top-p", "keep the likeliest tokens up to this share; 1 = off", SETTINGS_FLOAT, 0, 1,
+    {"top-p", NULL, "keep the likeliest tokens up to this share; 1 = off", SETTINGS_FLOAT, 0, 1,
      AT(sampling.top_p)},
-    {"top-k", "keep this many of the likeliest tokens; 0 = off", SETTINGS_INT, 0, 1e9,
+    {"top-k", NULL, "keep this many of the likeliest tokens; 0 = off", SETTINGS_INT, 0, 1e9,
      AT(sampling.top_k)},
-    {"min-p", "drop tokens below this share of the likeliest; 0 = off", SETTINGS_FLOAT, 0, 1,
+    {"min-p", NULL, "drop tokens below this share of the likeliest; 0 = off", SETTINGS_FLOAT, 0, 1,
      AT(sampling.min_p)},
-    {"repeat-penalty", "make repetitions less likely; 1 = off", SETTINGS_FLOAT, 0.1, 10,
-     AT(sampling.repetition_penalty)},
-    {"seed", "the same seed gives the same answer; 0 = from the clock", SETTINGS_SEED, 0,
+    {"repetition-penalty", "repeat-penalty", "make repetitions less likely; 1 = off",
+     SETTINGS_FLOAT, 0.1, 10, AT(sampling.repetition_penalty)},
+    {"seed", NULL, "the same seed gives the same answer; 0 = from the clock", SETTINGS_SEED, 0,
      1.8446744073709552e19, AT(sampling.seed)},
-    {"max-tokens", "end an answer after so many tokens; 0 = no limit", SETTINGS_INT, 0, 1e9,
-     AT(max_tokens)},
-    {"system", "text the model reads before the conversation; none removes it", SETTINGS_TEXT, 0, 0,
-     AT(system)},
+    {"max-tokens", "tokens", "end an answer after so many tokens; 0 = no limit", SETTINGS_INT, 0,
+     1e9, AT(max_tokens)},
+    {"system", NULL, "text the model reads before the conversation; none removes it", SETTINGS_TEXT,
+     0, 0, AT(system)},
 };
 const int settings_count = sizeof settings_rows / sizeof *settings_rows;
 
@@ -60,15 +60,21 @@ void settings_defaults(struct settings *s, const struct lade_sampling *of_model)
     }
 }
 
-static int find(const char *name)
+/* '_' stands for '-'. */
+static bool same_name(const char *name, const char *typed)
+{
+    while (*name && (*name == *typed || (*name == '-' && *typed == '_'))) {
+        name++;
+        typed++;
+    }
+    return !*name && !*typed;
+}
+
+static int find(const char *typed)
 {
     for (int i = 0; i < settings_count; i++) {
-        const char *a = settings_rows[i].name, *b = name;
-        while (*a && (*a == *b || (*a == '-' && *b == '_'))) {
-            a++;
-            b++;
-        }
-        if (!*a && !*b)
+        const struct settings_row *r = &settings_rows[i];
+        if (same_name(r->name, typed) || (r->also && same_name(r->also, typed)))
             return i;
     }
     return -1;
@@ -76,6 +82,11 @@ static int find(const char *name)
 
 static int out_of_range(const struct settings_row *r, const char *value, char *err)
 {
+    if (r->type == SETTINGS_SEED)
+        return lade_fail(err,
+                         "%s: '%.40s' is not a whole number from 0 to %llu; /help set explains "
+                         "it",
+                         r->name, value, (unsigned long long)UINT64_MAX);
     return lade_fail(err, "%s: '%.40s' is not a number from %.10g to %.10g; /help set explains it",
                      r->name, value, r->min, r->max);
 }

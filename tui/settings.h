@@ -17,7 +17,8 @@ struct settings {
 enum settings_type { SETTINGS_FLOAT, SETTINGS_INT, SETTINGS_SEED, SETTINGS_TEXT };
 
 struct settings_row {
-    const char *name, *help;
+    const char *name, *also; /* also: another name that is understood; NULL = none */
+    const char *help;
     enum settings_type type;
     double min, max;
     unsigned offset; /* in struct settings */

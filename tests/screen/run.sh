@@ -354,9 +354,9 @@ test_resize_storm() {
 test_too_small_and_back() {
     fresh
     start chat 80 24 && see 'Thinking is ready' && keys 'typed before' && see 'typed before' &&
-        tmux_ resize-window -x 39 -y 9 && see 'too small: 39x9' && see 'needs 40x10' &&
+        tmux_ resize-window -x 39 -y 9 && see '39x9 is too small' && see 'needs 40x10' &&
         tmux_ resize-window -x 3 -y 2 && settle && tmux_ resize-window -x 80 -y 24 &&
-        see '❯ typed before' && lacks 'too small'
+        see '❯ typed before' && lacks 'is too small'
 }
 
 test_no_color() {

@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include "tui/view/status.h"
+
 static const struct layout_wants usual = {
     .rows = 24, .cols = 80, .input = 1, .status = 2, .transcript = 100};
 
@@ -55,8 +57,8 @@ static void every_size(void **state)
                 for (int board = 0; board <= 30; board += 10)
                     for (int panel = 0; panel <= 40; panel += 34)
                         for (int text = 0; text <= 40; text += 20) {
-                            struct layout_wants w = {rows, cols, input, 1 + (rows > 20),
-                                                     panel, board, text, input - 1, text / 4};
+                            struct layout_wants w = {rows,  cols, input,     1 + (rows > 20), panel,
+                                                     board, text, input - 1, text / 4};
                             check(&w);
                         }
 }
@@ -125,6 +127,12 @@ static void drawer_only_where_there_is_room(void **state)
     assert_int_equal(l.anatomy.rows, 5);
     assert_int_equal(l.anatomy.y + 5, l.rule.y);
     assert_int_equal(l.transcript.rows, 15);
+    w.rows = STATUS_ANATOMY_FROM; /* from here on it comes, with two lines of status, too */
+    w.status = 2;
+    layout_make(&l, &w);
+    assert_int_equal(l.anatomy.rows, 5);
+    w = usual;
+    w.anatomy = 5;
     w.rows = LAYOUT_MIN_ROWS;
     layout_make(&l, &w);
     assert_int_equal(l.anatomy.rows, 0);

@@ -98,7 +98,10 @@ static void test_other_spellings(void **state)
 {
     (void)state;
     struct options o;
-    assert_int_equal(parse(&o, "--load-strategy no-gpu --use-gptq --thinking --max-tokens 9"), 0);
+    assert_int_equal(parse(&o, "--load-strategy no-gpu --use-gptq --thinking --max-tokens 9 "
+                               "--repeat-penalty 1.25"),
+                     0);
+    assert_true(o.repetition_penalty == 1.25);
     assert_true(o.cpu);
     assert_int_equal(o.think, THINK_YES);
     assert_int_equal(o.tokens, 9);
@@ -157,6 +160,9 @@ static void test_errors(void **state)
         {"rnu", "did you mean run?"},
         {"tokenise", "did you mean tokenize?"},
         {"zebra", "there is no such command"},
+        {"bogus", "there is no such command; see lade help"},
+        {"--gpu-plugin /no/such.so", "No such file or directory; give the path"},
+        {"run --threads 1025", "from 0 to 1024"},
         {"--modle x", "did you mean --model?"},
         {"run --temprature 1", "did you mean --temperature?"},
         {"run --gredy", "did you mean --greedy?"},
@@ -244,11 +250,11 @@ static void test_engine(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),  cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_resume),    cmocka_unit_test(test_other_spellings),
-        cmocka_unit_test(test_arguments), cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_errors_in_json),
-        cmocka_unit_test(test_help),      cmocka_unit_test(test_engine),
+        cmocka_unit_test(test_defaults),       cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_resume),         cmocka_unit_test(test_other_spellings),
+        cmocka_unit_test(test_arguments),      cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_errors_in_json), cmocka_unit_test(test_help),
+        cmocka_unit_test(test_engine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

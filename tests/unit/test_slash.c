@@ -112,6 +112,12 @@ static void strategies_without_a_model(void **state)
     assert_true(chat.anatomy);
     slash_run(&chat, "/anatomy off");
     assert_false(chat.anatomy);
+    chat.rows = 12;
+    slash_run(&chat, "/anatomy");
+    assert_true(chat.anatomy);
+    assert_non_null(
+        strstr(buf_text(&last()->text), "when the terminal has 16 rows; now it has 12"));
+    chat.rows = 0;
     slash_run(&chat, "/anatomy maybe");
     assert_non_null(strstr(buf_text(&last()->text), "choose on or off"));
     struct menu menu = {0};
@@ -333,6 +339,12 @@ static void settings(void **state)
         assert_int_equal(last()->kind, ENTRY_ERROR);
     }
     assert_true(chat.settings.sampling.temperature == 0.25f);
+    slash_run(&chat, "/set seed -3");
+    assert_non_null(strstr(buf_text(&last()->text), "whole number from 0 to 18446744073709551615"));
+    slash_run(&chat, "/set repeat-penalty 1.25"); /* other names of two */
+    assert_non_null(strstr(buf_text(&last()->text), "repetition-penalty is 1.25"));
+    slash_run(&chat, "/set tokens 5");
+    assert_int_equal(chat.settings.max_tokens, 5);
     slash_run(&chat, "/set system Answer in verse.");
     assert_string_equal(chat.settings.system, "Answer in verse.");
     slash_run(&chat, "/set seed 18446744073709551615");
@@ -359,6 +371,8 @@ static void defaults_and_json(void **state)
     settings_from_json(&b, "not json");
     settings_from_json(&b, "{\"set\":[\"seed\"],\"seed\":7}"); /* as it was written before */
     assert_true(b.sampling.seed == 7);
+    settings_from_json(&b, "{\"set\":[\"repeat-penalty\"],\"repeat-penalty\":1.5}");
+    assert_true(b.sampling.repetition_penalty == 1.5f);
     settings_from_json(&b, "{\"set\":[1,\"nothing\",\"top-p\"],\"top-p\":99}");
     assert_true(b.sampling.top_p == 0.5f);
     assert_true(settings_set(&a, "top-p", "default", NULL) >= 0);

@@ -87,9 +87,18 @@ static void test_widths(void **state)
     says(decoding, false);
     has(line(80, 2, 1), "VRAM none");
     has(line(80, 2, 1), "cpu-standard");
+    /* A long name has what the line leaves over: part of it beside all numbers, all on a wide one. */
+    snprintf(status.model, sizeof status.model, "%s",
+             "Qwen3-Next-80B-A3B-Instruct-int4-mixed-AutoRound");
+    has(line(80, 2, 0), "Qwen3-Next-80B-A3B-Instruct-i");
+    has(line(120, 2, 0), "Qwen3-Next-80B-A3B-Instruct-int4-mixed-AutoRound");
+    has(line(120, 2, 0), "12.3 tok/s");
     for (int cols = 0; cols < 220; cols++)
         for (int rows = 0; rows < 3; rows++)
             line(cols, rows, 0);
+    int lines, panel;
+    status_wants(40, 120, &lines, &panel);
+    assert_true(lines == 2 && panel == 0);
     status.panel = true;
     assert_null(strstr(line(200, 1, 0), "RAM"));
     has(line(200, 1, 0), "cpu-standard");
@@ -269,7 +278,8 @@ static const char *anatomy(int rows, int cols, int y)
     return out;
 }
 
-static void test_anatomy(void **state)
+/* A prompt of 500 tokens, then 30 of an answer, the last ten of them in one sample. */
+static void test_traffic(void **state)
 {
     (void)state;
     fresh();
@@ -296,31 +306,6 @@ static void test_anatomy(void **state)
     assert_true(status_has_shares(&status));
     has(line(200, 1, 0), "hits");
     has(line(200, 1, 0), "90%");
-    has(anatomy(5, 100, 0), "A token in 80 ms");
-    has(anatomy(5, 100, 0), "VRAM 2048/2048, RAM 9812/12000, reading ahead off");
-    has(anatomy(5, 66, 0), "VRAM 2048/2048, RAM 9812/12000");
-    assert_null(strstr(anatomy(5, 66, 0), "ahead"));
-    status.sample.recent.ahead = 90;
-    status.sample.recent.ahead_right = 80;
-    has(anatomy(5, 100, 0), "RAM 9812/12000, reading ahead 9 (8 right)");
-    status.sample.engine.ram_given = (uint64_t)3 << 30;
-    has(anatomy(5, 100, 0), "RAM 9812/12000, 3.0 GiB of RAM given to others");
-    has(anatomy(5, 100, 1), "25% 120 experts   120 MB");
-    has(anatomy(5, 100, 2), "65% 312 experts   312 MB");
-    has(anatomy(5, 100, 3), "10%  48 experts    48 MB");
-    has(anatomy(5, 100, 4), "compute 60 ms, wait 20 ms");
-    struct lade_traffic whole = status.sample.recent;
-    status.sample.recent = (struct lade_traffic){.tokens = 1, .ram_hits = 107, .disk_reads = 23};
-    has(anatomy(5, 100, 2), "82% 107 experts"); /* 82.3 */
-    has(anatomy(5, 100, 3), "18%  23 experts"); /* 17.7 */
-    status.sample.recent.ram_hits = 299;
-    status.sample.recent.disk_reads = 1;
-    has(anatomy(5, 100, 2), "99% 299 experts");
-    has(anatomy(5, 100, 3), "0%    1 expert ");
-    status.sample.recent = whole;
-    for (int cols = 1; cols < 220; cols += 3)
-        for (int rows = 1; rows < 8; rows++)
-            anatomy(rows, cols, 0);
 
     /* A token that takes longer than a sample counts whole, when it is done. */
     struct lade_stats half = e;
@@ -355,6 +340,42 @@ static void test_anatomy(void **state)
     has(all, "90% at home");
     has(all, "312");
     has(all, "waiting for experts");
+    status_close(&status);
+}
+
+static void test_anatomy(void **state)
+{
+    (void)state;
+    fresh();
+    struct lade_stats e = answering(520);
+    status_tick(&status, &e, 100);
+    e = answering(530);
+    status_tick(&status, &e, 100.3);
+    has(anatomy(5, 100, 0), "A token in 80 ms");
+    has(anatomy(5, 100, 0), "VRAM 2048/2048, RAM 9812/12000, reading ahead off");
+    has(anatomy(5, 66, 0), "VRAM 2048/2048, RAM 9812/12000");
+    assert_null(strstr(anatomy(5, 66, 0), "ahead"));
+    status.sample.recent.ahead = 90;
+    status.sample.recent.ahead_right = 80;
+    has(anatomy(5, 100, 0), "RAM 9812/12000, reading ahead 9 (8 right)");
+    status.sample.engine.ram_given = (uint64_t)3 << 30;
+    has(anatomy(5, 100, 0), "RAM 9812/12000, 3.0 GiB of RAM given to others");
+    has(anatomy(5, 100, 1), "25% 120 experts   120 MB");
+    has(anatomy(5, 100, 2), "65% 312 experts   312 MB");
+    has(anatomy(5, 100, 3), "10%  48 experts    48 MB");
+    has(anatomy(5, 100, 4), "compute 60 ms, wait 20 ms");
+    struct lade_traffic whole = status.sample.recent;
+    status.sample.recent = (struct lade_traffic){.tokens = 1, .ram_hits = 107, .disk_reads = 23};
+    has(anatomy(5, 100, 2), "82% 107 experts"); /* 82.3 */
+    has(anatomy(5, 100, 3), "18%  23 experts"); /* 17.7 */
+    status.sample.recent.ram_hits = 299;
+    status.sample.recent.disk_reads = 1;
+    has(anatomy(5, 100, 2), "99% 299 experts");
+    has(anatomy(5, 100, 3), "0%    1 expert ");
+    status.sample.recent = whole;
+    for (int cols = 1; cols < 220; cols += 3)
+        for (int rows = 1; rows < 8; rows++)
+            anatomy(rows, cols, 0);
     status_close(&status);
 }
 
@@ -426,7 +447,7 @@ int main(void)
         cmocka_unit_test(test_unknown), cmocka_unit_test(test_no_jitter),
         cmocka_unit_test(test_tick),    cmocka_unit_test(test_panel),
         cmocka_unit_test(test_wants),   cmocka_unit_test(test_stats),
-        cmocka_unit_test(test_anatomy),
+        cmocka_unit_test(test_traffic), cmocka_unit_test(test_anatomy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,7 +7,6 @@
 int cmd_help(const struct options *o)
 {
     char err[LADE_ERR];
-    const char *near = NULL;
     if (o->help_as != HELP_TEXT) {
         (o->help_as == HELP_MAN ? options_man : options_bash)(stdout);
         return EXIT_DONE;
@@ -17,12 +16,9 @@ int cmd_help(const struct options *o)
         options_help(stdout, o->command);
         return EXIT_DONE;
     }
-    int command = options_find_command(o->args[0], &near);
-    if (command < 0) {
-        lade_fail(err, "%s: there is no such command; %s%s", o->args[0],
-                  near ? "did you mean " : "see lade help", near ? near : "");
+    int command = options_find_command(o->args[0], err);
+    if (command < 0)
         return report_usage(false, err);
-    }
     options_help(stdout, (enum command)command);
     return EXIT_DONE;
 }

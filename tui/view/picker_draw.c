@@ -50,8 +50,8 @@ static int columns(const struct picker *p, int cols, int *width)
     return left;
 }
 
-static void row(WINDOW *w, int y, const struct picker *p, const struct picker_item *it,
-                bool chosen, int title, const int *width)
+static void row(WINDOW *w, int y, const struct picker *p, const struct picker_item *it, bool chosen,
+                int title, const int *width)
 {
     int cols = getmaxx(w), x = GAP + title;
     if (chosen) {
@@ -73,22 +73,26 @@ static void row(WINDOW *w, int y, const struct picker *p, const struct picker_it
         if (!width[c])
             continue;
         int own = width_of(it->cell[c], strlen(it->cell[c]));
-        put(w, y, x + GAP + width[c] - own, own, chosen ? THEME_SELECTION : THEME_DIM,
-            it->cell[c]);
+        put(w, y, x + GAP + width[c] - own, own, chosen ? THEME_SELECTION : THEME_DIM, it->cell[c]);
         x += GAP + width[c];
     }
 }
 
 static void foot(WINDOW *w, int y, const struct picker *p)
 {
-    int cols = getmaxx(w);
-    if (p->confirm)
-        put(w, y, GAP, cols - GAP, THEME_WARNING,
-            "Delete this conversation for good? y or Enter deletes, any other key keeps it");
-    else
-        put(w, y, GAP, cols - GAP, THEME_DIM,
-            p->deletes ? "type to filter   ↑↓ choose   Enter open   d delete   Esc back"
-                       : "type to filter   ↑↓ choose   Enter take   Esc back");
+    /* Each of what there is to do, and in less room the keys that nobody guesses. */
+    static const char *const texts[3][2] = {
+        {"type to filter   ↑↓ choose   Enter take   Esc back",
+         "type to filter, Enter take, Esc back"},
+        {"type to filter   ↑↓ choose   Enter open   d delete   Esc back",
+         "Enter open, d delete, Esc back"},
+        {"Delete this conversation for good? y or Enter deletes, any other key keeps it",
+         "Delete for good? y yes, Esc no"},
+    };
+    int cols = getmaxx(w) - GAP, what = p->confirm ? 2 : p->deletes;
+    const char *const *text = texts[what];
+    put(w, y, GAP, cols, p->confirm ? THEME_WARNING : THEME_DIM,
+        text[width_of(text[0], strlen(text[0])) > cols]);
 }
 
 void picker_draw(struct picker *p, void *window)

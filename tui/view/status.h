@@ -48,6 +48,7 @@ bool status_tick(struct status *s, const struct lade_stats *stats, double now);
 void status_wants(int rows, int cols, int *lines, int *panel_cols);
 
 /* Rows that the anatomy of a token takes on a screen of so many; 0 where it does not fit. */
+enum { STATUS_ANATOMY_FROM = 16 };
 int status_anatomy_rows(int rows);
 
 /* The pure half. All take the canvas as it is and clear it. */

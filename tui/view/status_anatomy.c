@@ -124,7 +124,7 @@ static void ahead(char out[64], const struct lade_traffic *t)
 
 int status_anatomy_rows(int rows)
 {
-    return rows >= 20 ? 5 : 0;
+    return rows >= STATUS_ANATOMY_FROM ? 5 : 0;
 }
 
 void status_anatomy_cells(const struct status *s, struct cells *c)

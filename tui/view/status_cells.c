@@ -6,7 +6,7 @@
 
 #include "tui/view/cells.h"
 
-enum { GAP = 2, BAR = 8, SPARK = 10, PHASE = 17 };
+enum { GAP = 2, BAR = 8, SPARK = 10, PHASE = 17, NAME = 16 };
 
 enum segment {
     SEG_MODEL,
@@ -89,6 +89,16 @@ static int meter_columns(const struct meter *m, enum form form)
     return form == FORM_FULL && m->now.total > 0 ? w + BAR + 1 : w;
 }
 
+static const char *name(const struct status *s)
+{
+    return *s->model ? s->model : "no model";
+}
+
+static int name_columns(const struct status *s)
+{
+    return cells_width(name(s));
+}
+
 /* Columns of a segment. Phases and speeds get the same room whatever they say, so that the line
  * does not move while they change. */
 static int width_of(const struct status *s, enum segment seg, enum form form)
@@ -97,10 +107,8 @@ static int width_of(const struct status *s, enum segment seg, enum form form)
     if (form == FORM_NONE)
         return 0;
     switch (seg) {
-    case SEG_MODEL: {
-        int w = cells_width(*s->model ? s->model : "no model");
-        return form == FORM_SHORT && w > 16 ? 16 : w > 40 ? 40 : w;
-    }
+    case SEG_MODEL:
+        return form == FORM_SHORT && name_columns(s) > NAME ? NAME : name_columns(s);
     case SEG_STRATEGY:
         return cells_width(s->strategy);
     case SEG_PHASE:
@@ -133,7 +141,7 @@ static void draw_segment(const struct status *s, enum segment seg, enum form for
     char text[UNITS_MAX];
     switch (seg) {
     case SEG_MODEL:
-        cells_put(c, y, x, w, THEME_STATUS, *s->model ? s->model : "no model");
+        cells_put(c, y, x, w, THEME_STATUS, name(s));
         break;
     case SEG_STRATEGY:
         cells_put(c, y, x, w, THEME_STATUS_LABEL, s->strategy);
@@ -167,8 +175,8 @@ static int total(const struct status *s, const enum form *form)
     return w;
 }
 
-/* Names stand left, numbers right, and what is left over lies between; without names it is spread
- * between all. */
+/* Names stand left, numbers right, and what is left over lies between, once the model's name has all
+ * that it can use of it; without names it is spread between all. */
 static void draw_line(const struct status *s, struct cells *c, int y, const enum form *form,
                       int slack)
 {
@@ -186,6 +194,11 @@ static void draw_line(const struct status *s, struct cells *c, int y, const enum
         x += extra;
         slack -= extra;
         int w = width_of(s, i, form[i]);
+        if (i == SEG_MODEL) {
+            int more = name_columns(s) - w < slack ? name_columns(s) - w : slack;
+            w += more;
+            slack -= more;
+        }
         draw_segment(s, i, form[i], c, y, x, w);
         x += w;
         shown++;
@@ -232,5 +245,5 @@ void status_cells(const struct status *s, struct cells *c)
 void status_wants(int rows, int cols, int *lines, int *panel_cols)
 {
     *panel_cols = cols >= 132 && rows >= 24 ? 34 : 0;
-    *lines = cols < 120 && rows >= (cols < 80 ? 16 : 24) ? 2 : 1;
+    *lines = !*panel_cols && rows >= (cols < 80 ? 16 : 24) ? 2 : 1;
 }
