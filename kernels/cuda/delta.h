@@ -1,7 +1,8 @@
 /* delta.h - the parts of Gated DeltaNet.
  *
  *     deltanet.cu   checks; few tokens, in one launch
- *     scan.cu       many tokens: the convolution of all, then the recurrence column by column */
+ *     scan.cu       many tokens: the convolution of all, then the recurrence column by column
+ *     chunks.cu     the same in products of matrices, on tensor cores */
 #ifndef LADE_CUDA_DELTA_H
 #define LADE_CUDA_DELTA_H
 
@@ -14,6 +15,7 @@ enum {
     DELTA_DIM = 256,   /* most dimensions of a key or value */
     DELTA_KERNEL = 16, /* most taps */
     DELTA_FEW = 8,     /* tokens that deltanet.cu takes */
+    DELTA_PASS = 1024, /* most tokens of one pass of scan.cu or chunks.cu: bounds the work space */
 };
 
 /* struct lade_deltanet for kernels. */
@@ -28,7 +30,23 @@ struct gpu_delta {
     bool early;         /* the kernel ahead writes no state: it may be read before launch_wait() */
 };
 
-int gpu_delta_scan(struct lade_device *dev, const struct gpu_delta *a, char *err);
+/* More than DELTA_FEW tokens. */
+int gpu_delta_many(struct lade_device *dev, const struct gpu_delta *a, char *err);
+
+/* chunks.cu. Work space of a pass; columns are the values' dimensions, padded. */
+struct chunk_work {
+    int columns;
+    struct chunk_keys *keys;  /* [chunks][key_heads] */
+    struct chunk_rule *rules; /* [chunks][value_heads] */
+    float *v;                 /* [chunks][value_heads][columns][tokens of a chunk] */
+};
+
+/* Whether they take it and are faster. */
+bool gpu_chunks_win(const struct lade_device *dev, const struct gpu_delta *a);
+void gpu_chunks_carve(struct gpu_carve *c, struct chunk_work *w, const struct gpu_delta *a);
+/* Tokens [first, first + n): outputs before the norm, and the state. */
+int gpu_chunks_pass(struct lade_device *dev, const struct gpu_delta *a, const struct chunk_work *w,
+                    int first, int n, char *err);
 
 __device__ static inline int delta_channels(const struct gpu_delta &a)
 {
@@ -44,14 +62,31 @@ __device__ static inline float delta_input(const struct gpu_delta &a, int t, int
     return a.qkvz[(size_t)t * a.qkvz_row + (size_t)channel];
 }
 
+/* The convolution of a channel for TOKENS tokens from t on; zero for those that are not there. */
+template <int TOKENS>
+__device__ static inline void delta_conv_run(const struct gpu_delta &a, int t, int channel,
+                                             float y[TOKENS])
+{
+    for (int i = 0; i < TOKENS; i++)
+        y[i] = 0;
+#pragma unroll 4
+    for (int j = 0; j < a.kernel; j++) {
+        const float tap = a.conv[(size_t)channel * (size_t)a.kernel + (size_t)j];
+#pragma unroll
+        for (int i = 0; i < TOKENS; i++)
+            if (t + i < a.n)
+                y[i] += delta_input(a, t + i - (a.kernel - 1) + j, channel) * tap;
+    }
+#pragma unroll
+    for (int i = 0; i < TOKENS; i++)
+        y[i] = y[i] / (1.0f + expf(-y[i]));
+}
+
 __device__ static inline float delta_conv(const struct gpu_delta &a, int t, int channel)
 {
-    float sum = 0;
-#pragma unroll 4
-    for (int j = 0; j < a.kernel; j++)
-        sum += delta_input(a, t - (a.kernel - 1) + j, channel) *
-               a.conv[(size_t)channel * (size_t)a.kernel + (size_t)j];
-    return sum / (1.0f + expf(-sum));
+    float y[1];
+    delta_conv_run<1>(a, t, channel, y);
+    return y[0];
 }
 
 /* The last kernel - 1 inputs of a channel become its state. */

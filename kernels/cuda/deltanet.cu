@@ -202,7 +202,7 @@ int gpu_deltanet(struct lade_device *dev, const struct lade_deltanet *d, char *e
     a.counters = dev->counters;
     a.early = dev->launches > dev->last_delta && a.value_dim % 4 == 0;
     if (d->n > DELTA_FEW) {
-        int failed = gpu_delta_scan(dev, &a, err);
+        int failed = gpu_delta_many(dev, &a, err);
         dev->last_delta = dev->launches;
         return failed;
     }

@@ -1,5 +1,5 @@
 /* Gated DeltaNet of many tokens: convolution and norms of all tokens at once, the recurrence token
- * by token, the gated norms at once.
+ * by token (or in chunks, chunks.cu), the gated norms at once.
  *
  * A column of a head's state needs nothing from other columns. Eight lanes share one: each holds
  * an eighth of its keys in registers for all tokens, so the state is read and written once. The
@@ -12,7 +12,6 @@ enum {
     SCAN_THREADS = 256,
     SCAN_LANES = 8, /* of a column */
     SCAN_COLUMNS = SCAN_THREADS / SCAN_LANES,
-    PASS_TOKENS = 1024, /* bounds the work space */
 };
 
 /* Inputs of the recurrence, tokens of one pass. Keys are padded with zeros to `keys` floats,
@@ -212,7 +211,7 @@ __global__ static void scan_shift(struct gpu_delta a)
 
 static void carve_scan(struct gpu_carve *c, struct scan_work *w, const struct gpu_delta *a)
 {
-    size_t n = (size_t)gpu_min(a->n, PASS_TOKENS);
+    size_t n = (size_t)gpu_min(a->n, DELTA_PASS);
     w->keys = a->key_dim <= DELTA_DIM / 2 ? DELTA_DIM / 2 : DELTA_DIM;
     w->values = gpu_up(a->value_dim, SCAN_COLUMNS) * SCAN_COLUMNS;
     gpu_carve_add(c, &w->qk, n * (size_t)a->key_heads, 2 * (size_t)w->keys * sizeof(float));
@@ -222,21 +221,25 @@ static void carve_scan(struct gpu_carve *c, struct scan_work *w, const struct gp
 
 size_t gpu_deltanet_work(const struct lade_limits *l)
 {
-    struct gpu_carve c = {};
+    struct gpu_carve scan = {}, chunks = {};
     struct scan_work w;
+    struct chunk_work in_chunks;
     struct gpu_delta a = {};
     a.n = l->batch;
     a.key_heads = l->key_heads;
     a.value_heads = l->value_heads;
     a.key_dim = l->key_dim;
     a.value_dim = l->value_dim;
-    if (l->key_heads > 0 && l->value_dim > 0)
-        carve_scan(&c, &w, &a);
-    return gpu_carve_bytes(&c);
+    if (l->batch < 1 || l->key_heads < 1 || l->value_dim < 1)
+        return 0;
+    carve_scan(&scan, &w, &a);
+    gpu_chunks_carve(&chunks, &in_chunks, &a);
+    const size_t one = gpu_carve_bytes(&scan), other = gpu_carve_bytes(&chunks);
+    return one > other ? one : other;
 }
 
-static cudaError_t launch_pass(struct lade_device *dev, const struct gpu_delta *a,
-                               const struct scan_work *w, int first, int n)
+static cudaError_t scan_pass(struct lade_device *dev, const struct gpu_delta *a,
+                             const struct scan_work *w, int first, int n)
 {
     dim3 rows((unsigned)n, (unsigned)gpu_up(a->key_heads + a->value_heads, PREPARE_WARPS));
     dim3 columns((unsigned)(w->values / SCAN_COLUMNS), (unsigned)a->value_heads);
@@ -251,19 +254,26 @@ static cudaError_t launch_pass(struct lade_device *dev, const struct gpu_delta *
                        n);
 }
 
-int gpu_delta_scan(struct lade_device *dev, const struct gpu_delta *a, char *err)
+int gpu_delta_many(struct lade_device *dev, const struct gpu_delta *a, char *err)
 {
-    struct scan_work w = {};
+    const bool in_chunks = gpu_chunks_win(dev, a);
+    struct scan_work scan = {};
+    struct chunk_work chunks = {};
     struct gpu_carve c = {};
-    carve_scan(&c, &w, a);
+    if (in_chunks)
+        gpu_chunks_carve(&c, &chunks, a);
+    else
+        carve_scan(&c, &scan, a);
     if (gpu_carve_commit(dev, &c, err))
         return -1;
-    cudaError_t code = cudaSuccess;
-    for (int first = 0; first < a->n && code == cudaSuccess; first += PASS_TOKENS)
-        code = launch_pass(dev, a, &w, first, gpu_min(PASS_TOKENS, a->n - first));
+    for (int first = 0; first < a->n; first += DELTA_PASS) {
+        const int n = gpu_min(DELTA_PASS, a->n - first);
+        if (in_chunks ? gpu_chunks_pass(dev, a, &chunks, first, n, err)
+                      : gpu_check(dev, "deltanet", scan_pass(dev, a, &scan, first, n), err))
+            return -1;
+    }
     dim3 heads((unsigned)a->n, (unsigned)gpu_up(a->value_heads, PREPARE_WARPS));
-    if (code == cudaSuccess)
-        code = LADE_LAUNCH(scan_norm, heads, PREPARE_WARPS * GPU_WARP, 0, dev, *a);
+    cudaError_t code = LADE_LAUNCH(scan_norm, heads, PREPARE_WARPS * GPU_WARP, 0, dev, *a);
     int channels = 2 * a->key_heads * a->key_dim + a->value_heads * a->value_dim;
     if (code == cudaSuccess)
         code = LADE_LAUNCH(scan_shift, gpu_up(channels, 256), 256, 0, dev, *a);

@@ -206,27 +206,44 @@ static void each_block(void)
     ops->free(dev, p);
 }
 
+/* ---- two ways beside each other ---- */
+
+/* What a card is asked for, again and again. */
+typedef void call_fn(struct lade_device *on, const void *what, int n);
+
+static void c_product(struct lade_device *on, const void *job, int n)
+{
+    DO(matmul(on, job, 1, n, err));
+}
+static void c_delta(struct lade_device *on, const void *l, int n)
+{
+    struct lade_device *usual = dev;
+    dev = on;
+    do_delta((struct layer *)l, n);
+    dev = usual;
+}
+
+/* Seconds of one call: the median of five rounds after one that warms up. */
+static double time_calls(struct lade_device *on, call_fn *call, const void *what, int n)
+{
+    enum { ROUNDS = 5, CALLS = 8 };
+    double seconds[ROUNDS];
+    for (int round = once ? 0 : -1; round < times(ROUNDS); round++) {
+        DO(sync(on, err));
+        double begin = now();
+        for (int i = 0; i < times(CALLS); i++)
+            call(on, what, n);
+        DO(sync(on, err));
+        if (round >= 0)
+            seconds[round] = (now() - begin) / times(CALLS);
+    }
+    qsort(seconds, (size_t)times(ROUNDS), sizeof *seconds, by_value);
+    return seconds[times(ROUNDS) / 2];
+}
+
 /* ---- large products: cuBLAS beside the plug-in's own ---- */
 
 static struct lade_device *plain; /* never prepared, so that it has no cuBLAS */
-
-/* Seconds of one product: the median of five rounds after one that warms up. */
-static double time_product(struct lade_device *on, const struct lade_matmul *job, int n)
-{
-    enum { ROUNDS = 5, PRODUCTS = 8 };
-    double seconds[ROUNDS];
-    for (int round = -1; round < ROUNDS; round++) {
-        DO(sync(on, err));
-        double begin = now();
-        for (int i = 0; i < PRODUCTS; i++)
-            DO(matmul(on, job, 1, n, err));
-        DO(sync(on, err));
-        if (round >= 0)
-            seconds[round] = (now() - begin) / PRODUCTS;
-    }
-    qsort(seconds, ROUNDS, sizeof *seconds, by_value);
-    return seconds[ROUNDS / 2];
-}
 
 static void compare_product(const char *name, const struct lade_matrix *w, int n)
 {
@@ -234,7 +251,8 @@ static void compare_product(const char *name, const struct lade_matrix *w, int n
     const bool wide = w->cols > HIDDEN; /* out: from a buffer that has room for such inputs */
     const struct lade_matmul job = {wide ? x : a, wide ? a : x, w};
     const double work = 2.0 * w->rows * w->cols * n;
-    const double own = time_product(plain, &job, n), with = time_product(dev, &job, n);
+    const double own = time_calls(plain, c_product, &job, n);
+    const double with = time_calls(dev, c_product, &job, n);
     snprintf(title, sizeof title, "%d x %s, own", n, name);
     report(title, n, own, 0);
     snprintf(title, sizeof title, "%d x %s, cuBLAS", n, name);
@@ -269,6 +287,28 @@ static void each_dense(void)
             compare_product(shapes[i].name, &w, n);
         }
     ops->close(plain);
+}
+
+/* ---- the delta rule of prompts: in chunks on tensor cores, and token by token ---- */
+
+/* An exact device does it token by token. What is faster belongs to the table in
+ * kernels/cuda/chunks.cu. */
+static void each_delta(void)
+{
+    char title[64];
+    struct lade_device *exact;
+    struct lade_device_config cfg = {.exact = true};
+    DO(open(&exact, &cfg, err));
+    for (int n = 64; n <= batch; n *= 2) {
+        const double steps = time_calls(exact, c_delta, &layer[0], n);
+        const double chunks = time_calls(dev, c_delta, &layer[0], n);
+        snprintf(title, sizeof title, "%d x delta-net, by token", n);
+        report(title, n, steps, 0);
+        snprintf(title, sizeof title, "%d x delta-net, in chunks", n);
+        report(title, n, chunks, 0);
+        printf("    %s is faster\n", steps < chunks ? "by token" : "in chunks");
+    }
+    ops->close(exact);
 }
 
 /* ---- */
@@ -454,6 +494,7 @@ int main(int argc, char **argv)
         host_ids[i] = (int32_t)(rng() % (uint32_t)vocab);
     pass(host_ids, 1, 0, false);
     each_op();
+    each_delta();
     if (batch >= 512)
         each_dense();
     each_block();
