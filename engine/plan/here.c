@@ -114,6 +114,8 @@ void lade_plan_machine_of(struct lade_plan_machine *out, const struct lade_machi
     set(&out->load_gbps, p->packing.fresh_gbps);
     set(&out->pack_gbps, p->packing.again_gbps);
     add_drives(out, p);
+    out->to_ram = p->to_ram;
+    out->to_vram = p->to_vram;
     out->measured = p->ram_gbps > 0 && p->kernels.experts_gbps > 0;
     for (int i = 0; i < p->n_drives; i++)
         out->measured &= p->drive[i].one_gbps > 0;

@@ -28,19 +28,19 @@ struct lade_plan_layer {
 };
 
 struct lade_plan_model {
-    uint64_t base;         /* embedding, head, and all of the layers but routed experts */
-    uint64_t base_read;    /* of these, read for every token (the embedding is not) */
-    uint64_t experts;      /* all routed experts */
-    uint64_t experts_read; /* of these, asked for by every token */
-    uint64_t largest;      /* the largest expert */
-    uint64_t state;        /* recurrent state */
-    uint64_t kv_token;     /* KV cache of one token */
-    bool kv_on_cpu;        /* which only the CPU can compute with: lade_plan_caps.kv_q8 */
-    uint64_t buffers;      /* activations of a prefill batch */
+    uint64_t base;          /* embedding, head, and all of the layers but routed experts */
+    uint64_t base_read;     /* of these, read for every token (the embedding is not) */
+    uint64_t experts;       /* all routed experts */
+    uint64_t experts_read;  /* of these, asked for by every token */
+    uint64_t largest;       /* the largest expert */
+    uint64_t state;         /* recurrent state */
+    uint64_t kv_token;      /* KV cache of one token */
+    bool kv_on_cpu;         /* which only the CPU can compute with: lade_plan_caps.kv_q8 */
+    uint64_t buffers;       /* activations of a prefill batch */
     uint64_t token_buffers; /* of one token: in VRAM even where the others are in RAM */
-    uint64_t workspace;    /* VRAM that the GPU's kernels need */
-    uint64_t process;      /* RAM of this program beside all that: tables, tokenizer, snapshots */
-    uint64_t files;        /* bytes of the checkpoint that are read to load it */
+    uint64_t workspace;     /* VRAM that the GPU's kernels need */
+    uint64_t process;       /* RAM of this program beside all that: tables, tokenizer, snapshots */
+    uint64_t files;         /* bytes of the checkpoint that are read to load it */
     double base_flops, experts_flops; /* multiplications and additions of one token */
     int layers, n_experts, max_context, batch;
     uint64_t embed, head; /* of the base, what is in no layer; together with layer[] it is all */
@@ -90,7 +90,8 @@ struct lade_plan_machine {
     double disk_one_gbps, disk_random_gbps; /* experts at random: one, eight in flight */
     double load_gbps, pack_gbps; /* bytes of files into weights, the drive left aside: new memory,
                                     memory used before */
-    bool measured;               /* speeds are this machine's, not typical ones */
+    struct lade_loads to_ram, to_vram; /* loads that were seen, of the base's home */
+    bool measured;                     /* speeds are this machine's, not typical ones */
 };
 
 /* ---- what comes out ---- */
@@ -108,13 +109,13 @@ struct lade_card {
 /* What the tiers must do. Bytes are promises: a tier never holds more of the kind. A size that is
  * all of the model's experts means that nothing is ever evicted there. */
 struct lade_placement {
-    enum lade_tier base;          /* embedding, head and every layer's base, computed where it is;
+    enum lade_tier base;    /* embedding, head and every layer's base, computed where it is;
                                     the recurrent state lies there too */
-    enum lade_tier kv;            /* KV caches; attention is computed beside them */
-    enum lade_tier buffers;       /* activations of a prefill batch */
+    enum lade_tier kv;      /* KV caches; attention is computed beside them */
+    enum lade_tier buffers; /* activations of a prefill batch */
     struct lade_card card[LADE_CARDS]; /* that take part, in the order of their layers */
     int n_cards;                       /* 0: nothing is in VRAM */
-    uint64_t ram_experts;         /* bytes of experts in RAM */
+    uint64_t ram_experts;              /* bytes of experts in RAM */
     bool vram_is_cache;           /* experts in VRAM come and go with use; else the hottest stay */
     bool ram_backs_vram;          /* RAM also keeps what VRAM holds, pinned for transfer */
     enum lade_experts_by rest_by; /* who computes an expert that is not in VRAM */

@@ -49,6 +49,28 @@ static double card_gbps(const struct lade_placement *p, const struct lade_plan_m
     return time > 0 ? 1 / time : 0;
 }
 
+/* Seconds in which a token waits for the drive, where this share of what it asks for lies there alone. A
+ * layer asks for its experts together: the first takes as long as one read alone, the others come at the
+ * speed of many at a time. What is read is packed meanwhile: the slower of the two counts. */
+static double waiting(const struct lade_plan_model *m, const struct lade_plan_machine *pc,
+                      double share)
+{
+    double reading = fmin(pc->disk_random_gbps, pc->pack_gbps), layers = (double)m->layers;
+    double largest = (double)m->largest,
+           routes = (double)m->experts_read / fmax(layers * largest, 1);
+    double first = 1 - pow(1 - share, routes), others = routes * share - first;
+    return layers * (moving(first * largest, fmin(pc->disk_one_gbps, reading)) +
+                     moving(others * largest, reading));
+}
+
+/* GB/s of a load: as those that were seen; before the first, the drive's, or that of packing into memory
+ * that is new. */
+static double loading(const struct lade_plan_machine *pc, enum lade_tier home, double bytes)
+{
+    double seen = lade_loads_speed(home == LADE_VRAM ? &pc->to_vram : &pc->to_ram, bytes);
+    return seen > 0 ? seen : fmin(pc->disk_gbps, pc->load_gbps);
+}
+
 /* Bytes over speed, for every tier that a token or a load touches. */
 void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *m,
                        const struct lade_plan_machine *pc)
@@ -72,10 +94,8 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
                   moving(2 * (double)m->state, gpu ? vram_gbps : pc->ram_gbps);
     double gpu_part = moving(read * from_vram, vram_gbps);
     double ram_part = moving(read * from_ram, gpu_rest ? link_gbps : pc->experts_gbps);
-    /* What is read is packed meanwhile: the slower of the two counts. */
     double reading = fmin(pc->disk_random_gbps, pc->pack_gbps);
-    double loading = fmin(pc->disk_gbps, pc->load_gbps);
-    double drive_part = moving(read * from_drive, reading);
+    double drive_part = waiting(m, pc, from_drive);
     /* What the drive has brought must still be computed, or carried to the GPU; the CPU works on
      * its experts while the GPU works on its own. */
     ram_part += moving(read * from_drive, gpu_rest ? link_gbps : pc->experts_gbps);
@@ -100,8 +120,9 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
     double vram = (double)lade_vram_experts(p), ram = (double)p->ram_experts;
     double home = (double)m->base + (p->ram_backs_vram ? fmax(vram, ram) : vram + ram);
     double source = (double)m->files / fmax((double)m->base + all, 1);
-    row->load_s = moving(home * source, loading);
+    double load_gbps = loading(pc, p->base, home * source);
+    row->load_s = moving(home * source, load_gbps);
     /* The base, then the experts of a short prompt, read where they lie. */
-    row->first_s = moving((double)m->base * source, loading) +
+    row->first_s = moving((double)m->base * source, load_gbps) +
                    moving(all * visited(m, SHORT_PROMPT) * source, reading) + token;
 }

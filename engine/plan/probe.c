@@ -44,17 +44,21 @@ static uint64_t read_kib(const char *key)
     return kib * 1024;
 }
 
+static void name_cpu(struct lade_machine *p)
+{
+    p->cores = lade_machine_cores();
+    p->processors = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    if (!read_key("/proc/cpuinfo", "model name", p->cpu, sizeof p->cpu) &&
+        !read_key("/proc/cpuinfo", "Hardware", p->cpu, sizeof p->cpu))
+        snprintf(p->cpu, sizeof p->cpu, "unknown processor");
+}
+
 /* Asks the device itself, so that what is said is what is used. */
 static void ask_cpu(struct lade_machine *p, const struct lade_probe_wish *wish)
 {
     struct lade_device_config config = {
         .threads = wish->threads, .isa = wish->isa, .exact = wish->exact};
     struct lade_device *dev = NULL;
-    p->cores = lade_machine_cores();
-    p->processors = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    if (!read_key("/proc/cpuinfo", "model name", p->cpu, sizeof p->cpu) &&
-        !read_key("/proc/cpuinfo", "Hardware", p->cpu, sizeof p->cpu))
-        snprintf(p->cpu, sizeof p->cpu, "unknown processor");
     if (lade_cpu_ops()->open(&dev, &config, NULL))
         return;
     snprintf(p->isa, sizeof p->isa, "%s%s", lade_cpu_ops()->describe(dev),
@@ -120,23 +124,43 @@ static void measure(struct lade_machine *p, const struct lade_probe_wish *wish)
         lade_probe_gpus(p, wish->plugin, true);
 }
 
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (double)t.tv_sec;
+}
+
+void lade_machine_note_load(const struct lade_catalog *cat, const char *cache_dir, bool to_vram,
+                            double bytes, double seconds)
+{
+    struct lade_machine p = {0};
+    if (!cache_dir || lade_loads_class(bytes) < 0)
+        return;
+    name_cpu(&p);
+    find_drives(&p, cat);
+    lade_probe_types(&p.kernels, cat);
+    lade_speeds_recall(&p, cat->format, cache_dir, now());
+    lade_loads_note(to_vram ? &p.to_vram : &p.to_ram, bytes, seconds);
+    lade_speeds_keep(&p, cat->format, cache_dir, now());
+}
+
 void lade_machine_probe(struct lade_machine *out, const struct lade_probe_wish *wish)
 {
     const char *format = wish->catalog ? wish->catalog->format : "";
-    struct timespec t;
     *out = (struct lade_machine){0};
     lade_machine_memory(&out->memory);
     out->swap_total = read_kib("SwapTotal");
     out->swap_free = read_kib("SwapFree");
     out->nodes = lade_probe_nodes("/sys");
+    name_cpu(out);
     ask_cpu(out, wish);
     find_drives(out, wish->catalog);
     lade_probe_gpus(out, wish->plugin, false);
     lade_probe_types(&out->kernels, wish->catalog);
-    clock_gettime(CLOCK_REALTIME, &t);
-    lade_speeds_recall(out, format, wish->cache_dir, (double)t.tv_sec);
+    lade_speeds_recall(out, format, wish->cache_dir, now());
     if (wish->measure == LADE_MEASURE_NOTHING)
         return;
     measure(out, wish);
-    lade_speeds_keep(out, format, wish->cache_dir, (double)t.tv_sec);
+    lade_speeds_keep(out, format, wish->cache_dir, now());
 }

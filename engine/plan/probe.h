@@ -3,7 +3,8 @@
  * Facts (sizes, devices, cores) are read from the system each time. Speeds are measured, which
  * takes about two seconds in all, and kept in a file of the cache directory for a month, so that a
  * plan can use them at once; a measurement is only made where the caller asks for one. Everything
- * unknown is 0 or empty: a probe never fails, it knows less.
+ * unknown is 0 or empty: a probe never fails, it knows less. The speeds of whole loads are not
+ * measured by a probe but noted when one has ended.
  *
  * Speeds are GB/s (10^9 bytes) and GFLOP/s; sizes are bytes. */
 #ifndef LADE_PLAN_PROBE_H
@@ -13,6 +14,7 @@
 #include <stdint.h>
 
 #include "engine/checkpoint/catalog.h"
+#include "engine/plan/loads.h"
 #include "engine/plan/machine.h"
 #include "kernels/error.h"
 
@@ -65,6 +67,7 @@ struct lade_machine {
     double ram_gbps;       /* read by all cores */
     struct lade_machine_kernels kernels;
     struct lade_machine_packing packing;
+    struct lade_loads to_ram, to_vram; /* where the base has its home: loads that were seen here */
     struct lade_machine_gpu gpu[LADE_MACHINE_GPUS];
     int n_gpus;
     char gpu_missing[LADE_ERR];                           /* why no GPU can be used; "" = one can */
@@ -90,6 +93,12 @@ struct lade_probe_wish {
 
 /* Fills *out. Any thread, but measuring disturbs what else runs. */
 void lade_machine_probe(struct lade_machine *out, const struct lade_probe_wish *wish);
+
+/* A load of this catalog has brought so many bytes of its files home, with the base to VRAM or to RAM,
+ * in so many seconds from when it was opened: kept for later plans. Nothing happens where cache_dir is NULL
+ * or the load was too small to tell anything. Any thread. */
+void lade_machine_note_load(const struct lade_catalog *cat, const char *cache_dir, bool to_vram,
+                            double bytes, double seconds);
 
 /* ---- parts, for the probe itself and for tests ---- */
 

@@ -1,10 +1,10 @@
 /* speeds.c - measured speeds, kept between runs in one small JSON file:
  *
  *     {"version": 1, "ram": {KEY: {"at": SECONDS, "ram_gbps": N}}, "kernels": {...},
- *      "packing": {...}, "gpus": {...}, "drives": {...}}
+ *      "packing": {...}, "gpus": {...}, "drives": {...}, "loads": {...}}
  *
  * KEY names what was measured: the processor and its threads, the types of weights, a GPU's bus, a
- * drive. A number that makes no sense is no number. */
+ * drive, the size of a load. A number that makes no sense is no number. */
 #include <jansson.h>
 #include <limits.h>
 #include <math.h>
@@ -47,6 +47,7 @@ static const struct number drive_numbers[] = {NUMBER(lade_machine_drive, sequent
                                               NUMBER(lade_machine_drive, eight_gbps),
                                               {0}};
 static const struct number ram_numbers[] = {NUMBER(lade_machine, ram_gbps), {0}};
+static const struct number load_numbers[] = {{"gbps", 0}, {0}}; /* of one size */
 #undef NUMBER
 
 static double *field(const void *base, const struct number *n)
@@ -72,11 +73,23 @@ static bool recall(void *base, const struct number *numbers, json_t *section, co
     return true;
 }
 
+/* Whether an entry has just these numbers: it was not measured again, and is as old as before. */
+static bool has_all(const void *base, const struct number *numbers, json_t *entry)
+{
+    for (const struct number *n = numbers; entry && n->name; n++)
+        if (json_number_value(json_object_get(entry, n->name)) != *field(base, n))
+            return false;
+    return entry != NULL;
+}
+
 /* Writes an entry, unless something of it is not known. */
 static void keep(const void *base, const struct number *numbers, json_t *file, const char *name,
                  const char *key, double now)
 {
-    json_t *section = json_object_get(file, name), *entry = json_object();
+    json_t *section = json_object_get(file, name), *entry;
+    if (has_all(base, numbers, json_object_get(section, key)))
+        return;
+    entry = json_object();
     for (const struct number *n = numbers; n->name; n++) {
         if (!(*field(base, n) > 0)) {
             json_decref(entry);
@@ -120,6 +133,17 @@ static const char *gpu_key(char out[KEY], const struct lade_machine_gpu *g)
     return out;
 }
 
+/* The drives together: which of them is read last decides. */
+static const char *load_key(char out[KEY], const struct lade_machine *p, const char *format,
+                            const char *home, int size)
+{
+    int n = snprintf(out, KEY, "%s, %d cores, %s, %s, 2^%.2f bytes to %s from", p->cpu, p->cores,
+                     format, p->kernels.experts, lade_loads_exponent(size), home);
+    for (int i = 0; i < p->n_drives && n < KEY; i++)
+        n += snprintf(out + n, (size_t)(KEY - n), " %s", p->drive[i].name);
+    return out;
+}
+
 /* ---- the file ---- */
 
 static bool file_path(char out[PATH_MAX], const char *cache_dir)
@@ -140,6 +164,23 @@ static json_t *read_file(const char *path)
     return json_pack("{s:i}", "version", VERSION);
 }
 
+static void recall_loads(struct lade_loads *loads, const struct lade_machine *p, const char *format,
+                         const char *home, json_t *file, double now)
+{
+    char key[KEY];
+    for (int i = 0; i < LADE_LOADS; i++)
+        recall(&loads->gbps[i], load_numbers, json_object_get(file, "loads"),
+               load_key(key, p, format, home, i), now);
+}
+
+static void keep_loads(const struct lade_loads *loads, const struct lade_machine *p,
+                       const char *format, const char *home, json_t *file, double now)
+{
+    char key[KEY];
+    for (int i = 0; i < LADE_LOADS; i++)
+        keep(&loads->gbps[i], load_numbers, file, "loads", load_key(key, p, format, home, i), now);
+}
+
 void lade_speeds_recall(struct lade_machine *probe, const char *format, const char *cache_dir,
                         double now)
 {
@@ -158,6 +199,8 @@ void lade_speeds_recall(struct lade_machine *probe, const char *format, const ch
     for (int i = 0; i < probe->n_drives; i++)
         recall(&probe->drive[i], drive_numbers, json_object_get(file, "drives"),
                probe->drive[i].name, now);
+    recall_loads(&probe->to_ram, probe, format, "RAM", file, now);
+    recall_loads(&probe->to_vram, probe, format, "VRAM", file, now);
     json_decref(file);
 }
 
@@ -176,6 +219,8 @@ void lade_speeds_keep(const struct lade_machine *probe, const char *format, cons
             keep(&probe->gpu[i], gpu_numbers, file, "gpus", gpu_key(key, &probe->gpu[i]), now);
     for (int i = 0; i < probe->n_drives; i++)
         keep(&probe->drive[i], drive_numbers, file, "drives", probe->drive[i].name, now);
+    keep_loads(&probe->to_ram, probe, format, "RAM", file, now);
+    keep_loads(&probe->to_vram, probe, format, "VRAM", file, now);
     char *text = json_dumps(file, JSON_INDENT(1));
     if (text)
         lade_file_replace(path, text, strlen(text), NULL);

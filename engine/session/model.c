@@ -1,3 +1,4 @@
+#include "engine/clock.h"
 #include "engine/session/model.h"
 
 #include <stdio.h>
@@ -248,6 +249,7 @@ static int open_devices(struct lade_model *m, const struct lade_options *opt, ch
 int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, char *err)
 {
     struct lade_model *m = calloc(1, sizeof *m);
+    double began = lade_now();
     *out = m;
     if (!m)
         return lade_fail(err, "%s: out of memory; close other programs", opt->model);
@@ -268,6 +270,7 @@ int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, 
     struct lade_tiers_config config = {.cat = m->cat,
                                        .place = m->place,
                                        .cache_dir = opt->cache_dir,
+                                       .began = began,
                                        .io = opt->io,
                                        .lookahead = !opt->no_lookahead,
                                        .devices = &m->devices};

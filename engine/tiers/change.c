@@ -322,6 +322,7 @@ static int start_load(struct lade_tiers *t, char *err)
     lade_load_close(t);
     t->base_is_home = true;
     t->end_reported = false;
+    t->began = 0;
     memset(t->reported, 0, (size_t)t->cat->n_shards * sizeof *t->reported);
     if (lade_load_open(t, err))
         return -1;

@@ -31,6 +31,7 @@ struct lade_file {
 struct lade_files {
     struct lade_file *file; /* [n], by shard */
     int n;
+    atomic_uint_fast64_t from_cache; /* bytes that were asked of the page cache, not of the drive */
 };
 
 int lade_files_open(struct lade_files *f, const struct lade_catalog *cat, char *err);

@@ -207,6 +207,8 @@ static int add_chunks(struct lade_haul *f, struct lade_run *r, unsigned char *to
     struct lade_copy *copy = &file->copy[which];
     bool cached = copy->direct < 0 || lade_copy_is_cached(copy, r->offset, (size_t)r->bytes);
     uint64_t end = r->offset + r->bytes;
+    if (cached)
+        atomic_fetch_add_explicit(&f->files->from_cache, r->bytes, memory_order_relaxed);
     r->data = to + (r->offset - from);
     for (size_t done = 0; done < bytes;) {
         if (grow((void **)&f->chunks, f->n_chunks, &f->cap_chunks, sizeof *f->chunks, err))

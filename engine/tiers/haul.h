@@ -46,7 +46,7 @@ struct lade_chunk {        /* of a run; one read */
 
 struct lade_haul {
     const struct lade_catalog *cat; /* borrowed, as files */
-    const struct lade_files *files;
+    struct lade_files *files;
     struct lade_item *items; /* owned, as the two below; they grow and stay */
     struct lade_run *runs;
     struct lade_chunk *chunks;

@@ -87,6 +87,7 @@ struct lade_load {
     uint64_t done, bytes;
     const atomic_bool *cancel; /* may be NULL */
     bool ended;                /* nothing more will be started, nothing is on its way */
+    double seconds;            /* then: since tiers.began */
     bool failed;
     char err[LADE_ERR]; /* if failed */
 };
@@ -279,6 +280,8 @@ struct lade_tiers {
     int n_vram;                /* 0: there is no GPU, or the placement does not use it */
     unsigned char **vram_base; /* [n_pieces] addresses, where the base has its home in VRAM */
     unsigned char *tied;       /* the embedding on the last card, where it is the head, too */
+    char *cache_dir;           /* owned; NULL: nothing is kept */
+    double began;              /* of the first load; 0 once it was noted, under report_lock */
     char *habits_path;         /* owned; NULL: habits are not kept */
     struct lade_heat habit;    /* habits.h; the engine's thread alone, as the next three */
     int habit_tokens;          /* asked for since it was written */

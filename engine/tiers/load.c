@@ -14,6 +14,8 @@ enum {
                          so that the drive reads while it packs */
     NEAR = 128 << 10, /* items of one job are at most this far apart */
     HOT_PART = 4,     /* the hottest quarter comes first */
+    CACHED_PART =
+        16, /* of a load that tells how fast loads are, no more is read from the page cache */
 };
 
 static const struct lade_span *first_span(const struct lade_tiers *t, int e)
@@ -367,9 +369,28 @@ void lade_load_check_end(struct lade_tiers *t)
 {
     struct lade_load *l = &t->load;
     bool all = l->next_base == l->n_base && l->next_expert == l->n_order && !l->n_planned;
+    bool before = l->ended;
     l->ended = !l->flying && (all || l->failed);
+    if (l->ended && !before)
+        l->seconds = lade_now() - t->began;
     if (l->ended)
         pthread_cond_broadcast(&t->ready);
+}
+
+/* Keeps what the first load took, for the next plan: where it was whole, nobody had an answer meanwhile,
+ * and the drive was read, not the page cache. */
+static void note_speed(struct lade_tiers *t)
+{
+    pthread_mutex_lock(&t->lock);
+    const struct lade_load *l = &t->load;
+    uint64_t bytes = l->bytes, cached = atomic_load(&t->files.from_cache);
+    bool tells = !l->failed && !t->ask.tokens && !t->traffic.tokens && cached < bytes / CACHED_PART;
+    double seconds = l->seconds;
+    pthread_mutex_unlock(&t->lock);
+    if (tells && t->began > 0)
+        lade_machine_note_load(t->cat, t->cache_dir, t->place.base == LADE_VRAM, (double)bytes,
+                               seconds);
+    t->began = 0;
 }
 
 void lade_load_report(struct lade_tiers *t)
@@ -379,6 +400,8 @@ void lade_load_report(struct lade_tiers *t)
     pthread_mutex_lock(&t->lock);
     bool ended = t->load.ended; /* then all shards below are as they will stay */
     pthread_mutex_unlock(&t->lock);
+    if (ended)
+        note_speed(t);
     for (int shard = 0; t->progress && !t->end_reported && shard < n; shard++) {
         pthread_mutex_lock(&t->lock);
         const struct lade_load *l = &t->load;

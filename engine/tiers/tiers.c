@@ -162,6 +162,8 @@ int lade_tiers_open(struct lade_tiers **out, const struct lade_tiers_config *con
     t->cat = config->cat;
     t->place = config->place;
     t->lookahead = config->lookahead;
+    t->cache_dir = config->cache_dir ? strdup(config->cache_dir) : NULL;
+    t->began = config->began;
     t->io = config->io ? config->io : lade_io_best();
     init_locks(t);
     t->reported = calloc((size_t)t->cat->n_shards, sizeof *t->reported);
@@ -199,6 +201,7 @@ void lade_tiers_close(struct lade_tiers *t)
     lade_cache_close(&t->ram);
     lade_heat_close(&t->heat);
     lade_heat_close(&t->habit);
+    free(t->cache_dir);
     free(t->habits_path);
     free(t->asked_at);
     lade_kinds_close(&t->kinds);

@@ -29,7 +29,9 @@ struct lade_tiers_config {
     const struct lade_catalog *cat; /* borrowed; must outlive the tiers */
     struct lade_placement
         place;             /* what to hold where; its context, batch and buffers are others' */
-    const char *cache_dir; /* where habits (engine/plan/habits.h) are kept; NULL: nowhere */
+    const char *cache_dir; /* where habits (engine/plan/habits.h) and speeds of loads
+                              (engine/plan/loads.h) are kept; NULL: nowhere */
+    double began; /* lade_now() when the opening of the model began: loads are timed from then */
     const struct lade_io_ops *io;       /* NULL: the best this system has */
     const struct lade_devices *devices; /* of the placement; copied, they stay open until close */
     bool lookahead;                     /* read experts ahead where that pays */

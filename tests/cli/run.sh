@@ -232,7 +232,8 @@ json "bench --json" model strategy threads depth n_prompt n_gen prefill_tps deco
     bytes_per_token gbps peak_gbps rss_peak_bytes -- \
     "$lade" bench -m "$tiny" -p 16 -n 4 -r 1 --json
 fails "bench beyond the context" 1 'context' "$lade" bench -m "$tiny" -p 100000
-expect "doctor" 0 "$lade" doctor
+expect "doctor" 0 "$lade" doctor -m bundled
+says "doctor tells how fast files become weights" '^ok +loading +packs at [0-9.]+ [GM]B/s'
 says "doctor names the processor" '^ok +processor'
 expect "doctor, a model that is none" 1 "$lade" doctor -m /nowhere
 says "doctor names the model" '^bad +model +/nowhere: '

@@ -302,6 +302,78 @@ static void test_predictions(void **state)
     }
 }
 
+/* The seconds of a token beside those of one whose experts are all in RAM: what the drive adds. */
+static double drive_adds(const struct lade_plan_model *m, struct lade_plan_machine *pc)
+{
+    struct lade_plan p;
+    assert_int_equal(lade_plan(&p, m, pc, "mmap", 0, err), 0);
+    return 1 / p.rows[p.chosen].decode_tps;
+}
+
+/* A layer's first miss waits for one read alone, the others for one of many: by hand for a model that
+ * reads all of its experts from the drive, and by what each speed changes. */
+static void test_misses(void **state)
+{
+    (void)state;
+    struct lade_plan_model m;
+    struct lade_plan_machine pc, twice;
+    lade_plan_model_80b(&m);
+    for (int i = 0; i <= LADE_SERVED; i++)
+        m.kept[i] = i == LADE_SERVED; /* a cache finds nothing unless it has all */
+    lade_plan_machine_typical(&pc, 0, (uint64_t)24 << 30, LADE_STORAGE_NVME);
+    pc.disk_one_gbps = 1;
+    pc.disk_random_gbps = 4;
+    pc.pack_gbps = 100;
+    double token = drive_adds(&m, &pc), expert = (double)m.largest / 1e9;
+    twice = pc;
+    twice.disk_one_gbps = 2; /* one expert of each of 48 layers */
+    assert_float_equal(token - drive_adds(&m, &twice), 48 * expert * (1 - 1.0 / 2), 1e-3);
+    twice = pc;
+    twice.disk_random_gbps = 8; /* nine of each */
+    assert_float_equal(token - drive_adds(&m, &twice), 48 * 9 * expert * (1.0 / 4 - 1.0 / 8), 1e-3);
+}
+
+/* Loads are told as those of about the same size were, where the base has the same home; others as the
+ * drive and packing allow. */
+static void test_loads_seen(void **state)
+{
+    (void)state;
+    struct lade_plan_model m;
+    struct lade_plan_machine pc;
+    struct lade_plan before, after;
+    lade_plan_model_80b(&m);
+    lade_plan_machine_typical(&pc, (uint64_t)24 << 30, (uint64_t)64 << 30, LADE_STORAGE_NVME);
+    assert_int_equal(lade_plan(&before, &m, &pc, NULL, 0, err), 0);
+    lade_loads_note(&pc.to_ram, (double)m.files, (double)m.files / 1e9);
+    assert_int_equal(lade_plan(&after, &m, &pc, NULL, 0, err), 0);
+    double gb = (double)m.files / 1e9;
+    assert_float_equal(row_of(&before, "cpu-tight")->load_s, gb / pc.disk_gbps, 0.01);
+    assert_float_equal(row_of(&after, "cpu-tight")->load_s, gb, 0.01);
+    assert_true(row_of(&after, "cpu-tight")->first_s > row_of(&before, "cpu-tight")->first_s);
+    assert_float_equal(row_of(&after, "hybrid-balanced")->load_s,
+                       row_of(&before, "hybrid-balanced")->load_s, 1e-9);
+
+    /* Of one size later ones count more; others count where none is nearer. */
+    struct lade_loads seen = {0};
+    assert_true(lade_loads_speed(&seen, 8e9) == 0);
+    lade_loads_note(&seen, 8e9, 8);
+    lade_loads_note(&seen, 8e9, 2);
+    assert_float_equal(lade_loads_speed(&seen, 8e9), 8 / 5.0, 1e-9);
+    assert_float_equal(lade_loads_speed(&seen, 5e9), 8 / 5.0, 1e-9);
+    assert_float_equal(lade_loads_speed(&seen, 14e9), 8 / 5.0, 1e-9);
+    assert_true(lade_loads_speed(&seen, 2e9) == 0 && lade_loads_speed(&seen, 40e9) == 0);
+    lade_loads_note(&seen, 4e9, 1);
+    assert_float_equal(lade_loads_speed(&seen, 4.1e9), 4, 1e-9);
+    assert_float_equal(lade_loads_speed(&seen, 5.7e9), 2 / (1 / 4.0 + 5 / 8.0), 1e-9);
+    lade_loads_note(&seen, 1e5, 1); /* too small, no time, none at all, more than anybody has */
+    lade_loads_note(&seen, 4e9, 0);
+    lade_loads_note(&seen, 0, 1);
+    assert_float_equal(lade_loads_speed(&seen, 4.1e9), 4, 1e-9);
+    assert_true(lade_loads_speed(&seen, 1e5) == 0 && lade_loads_speed(&seen, 0) == 0);
+    lade_loads_note(&seen, 1e16, 1e7);
+    assert_float_equal(lade_loads_speed(&seen, 1e16), 1, 1e-9);
+}
+
 /* More RAM, more VRAM, a faster drive: never slower. */
 static void test_more_is_never_slower(void **state)
 {
@@ -523,6 +595,8 @@ int main(void)
         cmocka_unit_test(test_every_machine_has_an_answer),
         cmocka_unit_test(test_forced_strategy),
         cmocka_unit_test(test_predictions),
+        cmocka_unit_test(test_misses),
+        cmocka_unit_test(test_loads_seen),
         cmocka_unit_test(test_more_is_never_slower),
         cmocka_unit_test(test_placements),
         cmocka_unit_test(test_context),

@@ -1,6 +1,7 @@
 /* The probe: drives and nodes of made-up systems, the file of speeds, what the plan is told; and
  * the measurements themselves, of which a test can only ask that they say something. */
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,7 +15,9 @@
 
 #include <cmocka.h>
 
+#include "engine/clock.h"
 #include "engine/plan/plan.h"
+#include "engine/tiers/tiers.h"
 
 static char dir[64], err[LADE_ERR];
 
@@ -226,6 +229,119 @@ static void test_speeds_are_kept(void **state)
     assert_true(found.ram_gbps > 0 && found.drive[0].one_gbps > 0);
 }
 
+/* Loads are kept by size and home, for the drive and the kind of weights; what is not measured again
+ * stays as old as it was. */
+static void test_loads_are_kept(void **state)
+{
+    (void)state;
+    const char *cache = under("loads");
+    const double now = 1.7e9, month = 30 * 86400.0;
+    struct lade_machine m = machine(), found;
+    lade_speeds_keep(&m, "gguf", cache, now);
+    lade_loads_note(&m.to_ram, 8e9, 4);
+    lade_loads_note(&m.to_vram, 40e9, 10);
+    lade_speeds_keep(&m, "gguf", cache, now + 10);
+
+    found = blank();
+    lade_speeds_recall(&found, "gguf", cache, now + month);
+    assert_float_equal(lade_loads_speed(&found.to_ram, 8e9), 2, 1e-9);
+    assert_float_equal(lade_loads_speed(&found.to_vram, 40e9), 4, 1e-9);
+    assert_true(lade_loads_speed(&found.to_ram, 40e9) == 0);
+    assert_true(found.ram_gbps > 0);
+    found = blank();
+    lade_speeds_recall(&found, "gguf", cache, now + month + 5);
+    assert_true(lade_loads_speed(&found.to_ram, 8e9) > 0);
+    assert_true(found.ram_gbps == 0); /* was written twice, but not measured */
+
+    found = blank();
+    lade_speeds_recall(&found, "safetensors", cache, now + 20);
+    assert_true(lade_loads_speed(&found.to_ram, 8e9) == 0);
+    found = blank();
+    snprintf(found.drive[1].name, sizeof found.drive[1].name, "sdb");
+    lade_speeds_recall(&found, "gguf", cache, now + 20);
+    assert_true(lade_loads_speed(&found.to_ram, 8e9) == 0);
+
+    /* As the tiers note one; the plan has it then. */
+    struct lade_catalog *cat;
+    struct lade_machine here;
+    struct lade_probe_wish wish = {.cache_dir = under("noted")};
+    assert_int_equal(lade_catalog_open(&cat, "tests/fixtures/tiny8-int4-mixed", err), 0);
+    wish.catalog = cat;
+    lade_machine_note_load(cat, wish.cache_dir, false, 8e9, 4);
+    lade_machine_note_load(cat, NULL, false, 8e9, 1);
+    lade_machine_probe(&here, &wish);
+    struct lade_plan_machine pc;
+    lade_plan_machine_of(&pc, &here, &(struct lade_plan_caps){0});
+    assert_float_equal(lade_loads_speed(&pc.to_ram, 8e9), 2, 1e-9);
+    assert_true(lade_loads_speed(&pc.to_vram, 8e9) == 0);
+    lade_catalog_close(cat);
+}
+
+/* The bundled model, copied to where its files can be taken out of the page cache. */
+static const char *copy_model(void)
+{
+    char command[256];
+    snprintf(command, sizeof command, "cp -r engine/bundled '%s/model'", dir);
+    assert_int_equal(system(command), 0);
+    return under("model");
+}
+
+/* Takes the weights out of the page cache, or brings them there. */
+static void set_cached(const char *model, bool cached)
+{
+    static unsigned char bytes[1 << 20];
+    for (int i = 1; i <= 4; i++) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/model-0000%d-of-00004.safetensors", model, i);
+        int fd = open(path, O_RDONLY);
+        assert_true(fd >= 0);
+        fsync(fd);
+        if (!cached)
+            posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+        while (cached && read(fd, bytes, sizeof bytes) > 0)
+            continue;
+        close(fd);
+    }
+}
+
+/* GB/s that the next plan would be told, after a load. The page cache is set once the headers have been
+ * read, with which the system may read more. */
+static double speed_after_load(const char *model, const char *cache_dir, bool cached)
+{
+    struct lade_plan_caps caps = {.cpu_only = true, .cache_dir = cache_dir};
+    struct lade_plan plan;
+    struct lade_catalog *cat;
+    struct lade_tiers *tiers;
+    struct lade_machine here;
+    if (lade_catalog_open(&cat, model, err) || lade_plan_here(&plan, cat, &caps, err))
+        fail_msg("%s", err);
+    struct lade_tiers_config config = {.cat = cat,
+                                       .place = plan.rows[plan.chosen].place,
+                                       .cache_dir = cache_dir,
+                                       .began = lade_now()};
+    set_cached(model, cached);
+    if (lade_tiers_open(&tiers, &config, err) || lade_tiers_load(tiers, NULL, NULL, NULL, err) ||
+        lade_tiers_wait(tiers, true, err))
+        fail_msg("%s", err);
+    lade_tiers_close(tiers);
+    lade_machine_probe(&here, &(struct lade_probe_wish){.catalog = cat, .cache_dir = cache_dir});
+    double bytes = (double)cat->source_bytes;
+    lade_catalog_close(cat);
+    return lade_loads_speed(&here.to_ram, bytes);
+}
+
+/* A load from the drive is noted, one from the page cache is not. */
+static void test_a_load_is_noted(void **state)
+{
+    (void)state;
+    const char *model = copy_model(), *cache = under("cold");
+    assert_true(speed_after_load(model, under("warm"), true) == 0);
+    double seen = speed_after_load(model, cache, false);
+    if (seen == 0)
+        skip(); /* a file system that is all page cache */
+    assert_true(speed_after_load(model, cache, true) == seen);
+}
+
 static void test_damaged_speeds_say_nothing(void **state)
 {
     (void)state;
@@ -235,7 +351,7 @@ static void test_damaged_speeds_say_nothing(void **state)
         "[]",
         "{\"version\": 2, \"ram\": {}}",
         ("{\"version\": 1, \"ram\": {\"Some \\\"CPU\\\" 9000, 8 cores\": {\"at\": 1.7e9, "
-        "\"ram_gbps\": -3}}}"),
+         "\"ram_gbps\": -3}}}"),
         "{\"version\": 1, \"drives\": {\"nvme0n1\": {\"at\": 1.7e9, \"one_gbps\": 1}}}",
         "{\"version\": 1, \"drives\": {\"nvme0n1\": 7}, \"ram\": \"x\", \"kernels\": []}",
     };
@@ -346,7 +462,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_drives),          cmocka_unit_test(test_nodes),
-        cmocka_unit_test(test_speeds_are_kept), cmocka_unit_test(test_damaged_speeds_say_nothing),
+        cmocka_unit_test(test_speeds_are_kept), cmocka_unit_test(test_loads_are_kept),
+        cmocka_unit_test(test_a_load_is_noted), cmocka_unit_test(test_damaged_speeds_say_nothing),
         cmocka_unit_test(test_measuring),       cmocka_unit_test(test_machine_for_the_plan),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

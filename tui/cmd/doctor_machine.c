@@ -214,6 +214,43 @@ static void look_drives(struct doctor_finding *f, const struct doctor *d)
     json_object_set_new(f->data, "drives", list);
 }
 
+/* Adds the loads that were seen to a list; returns the class of the largest, or -1. */
+static int add_loads(json_t *list, const struct lade_loads *loads, const char *home)
+{
+    int largest = -1;
+    for (int i = 0; i < LADE_LOADS; i++) {
+        if (!(loads->gbps[i] > 0))
+            continue;
+        largest = i;
+        json_array_append_new(list, json_pack("{s:s, s:I, s:f}", "home", home, "bytes",
+                                              (json_int_t)exp2(lade_loads_exponent(i)), "gbps",
+                                              loads->gbps[i]));
+    }
+    return largest;
+}
+
+/* How fast files become weights, the drive left aside, and how fast loads came in all. */
+static void look_loading(struct doctor_finding *f, const struct doctor *d)
+{
+    const struct lade_machine *m = &d->machine;
+    const struct lade_machine_packing *p = &m->packing;
+    char fresh[UNITS_MAX], again[UNITS_MAX], size[UNITS_MAX], rate[UNITS_MAX];
+    json_t *list = json_array();
+    int ram = add_loads(list, &m->to_ram, "RAM"), vram = add_loads(list, &m->to_vram, "VRAM");
+    int largest = ram > vram ? ram : vram;
+    int n = snprintf(f->value, sizeof(f->value),
+                     p->fresh_gbps > 0 ? "packs at %s, at %s where memory was used before"
+                                       : "not known without a model; see -m",
+                     speed(fresh, p->fresh_gbps), speed(again, p->again_gbps));
+    if (largest >= 0)
+        snprintf(f->value + n, sizeof(f->value) - (size_t)n, "; %s or more came at %s",
+                 units_file(size, exp2(lade_loads_exponent(largest))),
+                 speed(rate, ram > vram ? m->to_ram.gbps[ram] : m->to_vram.gbps[vram]));
+    json_object_set_new(f->data, "fresh_gbps", speed_json(p->fresh_gbps));
+    json_object_set_new(f->data, "again_gbps", speed_json(p->again_gbps));
+    json_object_set_new(f->data, "loads", list);
+}
+
 /* Free space where `kind` lies or, while it is not there, where it will be made. */
 static void look_disk(struct doctor_finding *f, enum paths_kind kind)
 {
@@ -251,7 +288,7 @@ static void look_cache(struct doctor_finding *f, const struct doctor *d)
 const struct doctor_check doctor_machine_checks[] = {
     {"system", look_system},   {"processor", look_processor}, {"instructions", look_instructions},
     {"kernels", look_kernels}, {"memory", look_memory},       {"swap", look_swap},
-    {"gpu", look_gpu},         {"drives", look_drives},       {"data", look_data},
-    {"cache", look_cache},
+    {"gpu", look_gpu},         {"drives", look_drives},       {"loading", look_loading},
+    {"data", look_data},       {"cache", look_cache},
 };
 const int doctor_n_machine_checks = sizeof(doctor_machine_checks) / sizeof(*doctor_machine_checks);
