@@ -10,25 +10,26 @@
 
 #include "kernels/kernels.h"
 
-/* First line of a small file, without its newline. */
-static bool read_line(const char *path, char *buf, int size)
+bool lade_machine_line(const char *dir, const char *name, char *out, size_t size)
 {
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
+        return false;
     FILE *f = fopen(path, "re");
     if (!f)
         return false;
-    bool ok = fgets(buf, size, f) != NULL;
+    bool ok = fgets(out, (int)size, f) != NULL;
     fclose(f);
     if (ok)
-        buf[strcspn(buf, "\n")] = '\0';
+        out[strcspn(out, "\n")] = '\0';
     return ok;
 }
 
 /* A byte count; "max" is UINT64_MAX. Where there is none *out stays as it was. */
 static bool read_bytes(const char *dir, const char *name, uint64_t *out)
 {
-    char path[PATH_MAX + 64], line[64];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    if (!read_line(path, line, sizeof line))
+    char line[64];
+    if (!lade_machine_line(dir, name, line, sizeof line))
         return false;
     if (!strcmp(line, "max")) {
         *out = UINT64_MAX;
@@ -102,6 +103,18 @@ static void walk_group(struct lade_memory *out, const char *root, char *group,
     }
 }
 
+char *lade_machine_group(char *line, bool *v2)
+{
+    char *controllers = strchr(line, ':');
+    char *path = controllers ? strchr(controllers + 1, ':') : NULL;
+    if (!path)
+        return NULL;
+    *path++ = '\0';
+    path[strcspn(path, "\n")] = '\0';
+    *v2 = !controllers[1];
+    return *v2 || strstr(controllers, "memory") ? path : NULL;
+}
+
 static FILE *open_below(const char *root, const char *name)
 {
     char path[PATH_MAX];
@@ -134,17 +147,10 @@ void lade_machine_memory_at(struct lade_memory *out, const char *root)
         return;
     char line[PATH_MAX + 64];
     while (fgets(line, sizeof line, f)) {
-        line[strcspn(line, "\n")] = '\0';
-        char *controllers = strchr(line, ':');
-        char *group = controllers ? strchr(controllers + 1, ':') : NULL;
-        if (!group)
-            continue;
-        *controllers++ = '\0';
-        *group++ = '\0';
-        if (!*controllers)
-            walk_group(out, root, group, &group_v2);
-        else if (strstr(controllers, "memory"))
-            walk_group(out, root, group, &group_v1);
+        bool v2;
+        char *group = lade_machine_group(line, &v2);
+        if (group)
+            walk_group(out, root, group, v2 ? &group_v2 : &group_v1);
     }
     fclose(f);
 }

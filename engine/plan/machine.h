@@ -2,6 +2,8 @@
 #ifndef LADE_PLAN_MACHINE_H
 #define LADE_PLAN_MACHINE_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct lade_memory {
@@ -14,6 +16,13 @@ struct lade_memory {
 void lade_machine_memory(struct lade_memory *out);
 /* The same where all these files are below a directory `root`: for tests. */
 void lade_machine_memory_at(struct lade_memory *out, const char *root);
+
+/* The path of the control group that counts memory, in a line NUMBER:CONTROLLERS:PATH of
+ * /proc/self/cgroup, which is cut there; NULL where the line names another. *v2: of which version. */
+char *lade_machine_group(char *line, bool *v2);
+
+/* First line of DIR/NAME, a file of /proc or /sys, without its newline; false where there is none. */
+bool lade_machine_line(const char *dir, const char *name, char *out, size_t size);
 
 /* Resident bytes of this process, now and at most so far. Any thread. */
 void lade_machine_rss(uint64_t *now, uint64_t *peak);

@@ -52,19 +52,6 @@ uint64_t lade_pressure_room(const struct lade_experts_room *now, uint64_t left, 
 
 /* ---- the system's numbers -------------------------------------------------------------------- */
 
-/* Whether a line of /proc/self/cgroup, NUMBER:CONTROLLERS:PATH, names the group that counts memory
- * in version 2 (no controllers) or 1. */
-static const char *group_of(char *line, bool v2)
-{
-    char *controllers = strchr(line, ':'),
-         *path = controllers ? strchr(controllers + 1, ':') : NULL;
-    if (!path)
-        return NULL;
-    *path++ = '\0';
-    bool named = strstr(controllers, "memory");
-    return (v2 ? controllers[1] == '\0' : named) ? path : NULL;
-}
-
 /* A file below a root; "" where the name is too long. */
 static void join(char out[PATH_MAX], const char *root, const char *name)
 {
@@ -80,12 +67,13 @@ static void find_file(char out[PATH_MAX], const char *root, const char *name, bo
     *out = '\0';
     FILE *f = fopen(line, "re");
     while (f && !*out && fgets(line, sizeof line, f)) {
-        line[strcspn(line, "\n")] = '\0';
-        const char *group = group_of(line, v2);
-        int n = !group ? 0
-                       : snprintf(out, PATH_MAX, "%s/sys/fs/cgroup%s%s/%s", root,
-                                  v2 ? "" : "/memory", group, name);
-        if (n >= PATH_MAX || (n && access(out, R_OK)))
+        bool of_v2;
+        const char *group = lade_machine_group(line, &of_v2);
+        if (!group || of_v2 != v2)
+            continue;
+        int n = snprintf(out, PATH_MAX, "%s/sys/fs/cgroup%s%s/%s", root, v2 ? "" : "/memory", group,
+                         name);
+        if (n >= PATH_MAX || access(out, R_OK))
             *out = '\0';
     }
     if (f)

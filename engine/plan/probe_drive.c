@@ -19,22 +19,6 @@
 
 /* ---- which drive ---- */
 
-/* First line of DIR/NAME without its newline. */
-static bool read_line(const char *dir, const char *name, char *out, size_t size)
-{
-    char path[PATH_MAX];
-    if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
-        return false;
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return false;
-    bool ok = fgets(out, (int)size, f) != NULL;
-    fclose(f);
-    if (ok)
-        out[strcspn(out, "\n")] = '\0';
-    return ok;
-}
-
 /* The directory of a whole block device in sysfs: of a partition, the drive it is on. */
 static bool block_directory(const char *sys, unsigned major, unsigned minor, char out[PATH_MAX])
 {
@@ -42,7 +26,7 @@ static bool block_directory(const char *sys, unsigned major, unsigned minor, cha
     if (snprintf(link, sizeof link, "%s/dev/block/%u:%u", sys, major, minor) >= (int)sizeof link ||
         !realpath(link, out))
         return false;
-    if (read_line(out, "partition", text, sizeof text))
+    if (lade_machine_line(out, "partition", text, sizeof text))
         *strrchr(out, '/') = '\0';
     return true;
 }
@@ -52,7 +36,8 @@ static bool block_directory(const char *sys, unsigned major, unsigned minor, cha
 static int count_disks(const char *directory)
 {
     char path[PATH_MAX + 8], level[32];
-    if (!read_line(directory, "md/level", level, sizeof level) || (strncmp(level, "raid", 4) != 0))
+    if (!lade_machine_line(directory, "md/level", level, sizeof level) ||
+        (strncmp(level, "raid", 4) != 0))
         return 1;
     snprintf(path, sizeof path, "%s/slaves", directory);
     DIR *d = opendir(path);
@@ -99,7 +84,7 @@ void lade_probe_drive_of(struct lade_machine_drive *out, const char *sys, const 
         return;
     const char *base = strrchr(directory, '/');
     snprintf(out->name, sizeof out->name, "%.60s", base ? base + 1 : directory);
-    read_line(directory, "queue/rotational", text, sizeof text);
+    lade_machine_line(directory, "queue/rotational", text, sizeof text);
     /* Virtual disks claim to rotate whatever is below them. */
     bool is_virtual = !strncmp(out->name, "vd", 2) || !strncmp(out->name, "xvd", 3);
     out->rotational = !is_virtual && text[0] == '1';
