@@ -83,7 +83,7 @@ int history_begin(struct history *h, char *err);
 /* Commits if rc is 0, else rolls back; returns rc, or -1 if the commit fails. */
 int history_end(struct history *h, int rc, char *err);
 
-/* malloc'ed copy of a text column; "" for NULL. */
+/* malloc'ed copy of a text column, UTF-8 whatever it holds; "" for NULL. */
 char *history_column(sqlite3_stmt *st, int column);
 
 int64_t history_now(void);

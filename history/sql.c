@@ -135,7 +135,7 @@ int history_end(struct history *h, int rc, char *err)
 char *history_column(sqlite3_stmt *st, int column)
 {
     const char *text = (const char *)sqlite3_column_text(st, column);
-    return strdup(text ? text : "");
+    return history_utf8(text ? text : ""); /* what damage or another hand left there may not be */
 }
 
 int64_t history_now(void)

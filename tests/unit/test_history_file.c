@@ -279,6 +279,28 @@ static void test_damaged_index(void **state)
         }
 }
 
+/* Bytes that are no UTF-8 came there by damage: all that reads them says U+FFFD instead. */
+static void test_bytes_that_are_no_text(void **state)
+{
+    struct place *p = *state;
+    struct history *h = open_or_die(p);
+    int64_t c = new_conversation(h);
+    add(h, c, HISTORY_USER, "a question");
+    history_close(h);
+    execute(p->path, "UPDATE messages SET content = CAST(x'61ff62' AS TEXT)");
+    h = open_or_die(p);
+    struct history_messages m;
+    OK(history_messages_path(h, c, HISTORY_ACTIVE, &m, err));
+    assert_string_equal(m.items[0].content, "a\xEF\xBF\xBD"
+                                            "b");
+    history_messages_clear(&m);
+    char *text = history_export(h, 0, HISTORY_JSON, err);
+    if (!text)
+        fail_msg("%s", err);
+    free(text);
+    history_close(h);
+}
+
 static int found(struct history *h, const char *words)
 {
     struct history_hits hits;
@@ -328,12 +350,19 @@ static void test_index_lacks_messages(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_modes),           TEST(test_newer),
-        TEST(test_newer_with_log),  TEST(test_another_program),
-        TEST(test_not_a_database),  TEST(test_truncated),
-        TEST(test_damaged_message), TEST(test_damaged_page),
-        TEST(test_unwritable),      TEST(test_index_is_rebuilt),
-        TEST(test_damaged_index),   TEST(test_index_lacks_messages),
+        TEST(test_modes),
+        TEST(test_newer),
+        TEST(test_newer_with_log),
+        TEST(test_another_program),
+        TEST(test_not_a_database),
+        TEST(test_truncated),
+        TEST(test_damaged_message),
+        TEST(test_damaged_page),
+        TEST(test_unwritable),
+        TEST(test_index_is_rebuilt),
+        TEST(test_damaged_index),
+        TEST(test_index_lacks_messages),
+        TEST(test_bytes_that_are_no_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
