@@ -219,7 +219,7 @@ static void done(struct chat *c, const struct lade_event *ev)
 }
 
 /* Tokens of the reasoning, from what the context grew by: about right, because the engine may be a
- * token ahead of what we were told. The first piece starts the clock; if all came at once, nothing is known. */
+ * token ahead of what we were told. The first piece starts the clock; what came at once has no time of its own. */
 static void think_clock(struct chat *c, struct entry *e, double now)
 {
     struct lade_stats stats;
@@ -227,8 +227,9 @@ static void think_clock(struct chat *c, struct entry *e, double now)
     if (c->answer.think_base < 0) {
         c->answer.think_base = stats.context_used;
         c->answer.think_began = now;
-        return;
     }
+    if (now - c->answer.think_began < 1e-3)
+        return;
     e->think_s = now - c->answer.think_began;
     e->think_tokens = stats.context_used - c->answer.think_base + 1;
     entry_changed(e);

@@ -1,6 +1,7 @@
 /* Another try: the last question taken back, asked again, or asked in a copy of the conversation. */
 #include "tui/chat.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -77,6 +78,14 @@ int chat_retry(struct chat *c, char *err)
     return 0;
 }
 
+/* So that lists tell it from the original. */
+static int name_copy(struct chat *c, int64_t copy, char *err)
+{
+    char title[sizeof c->title + 16];
+    snprintf(title, sizeof title, "%s (copy)", c->title);
+    return *c->title ? history_conversation_rename(c->history, copy, title, err) : 0;
+}
+
 int chat_fork(struct chat *c, char *err)
 {
     int64_t copy;
@@ -89,5 +98,5 @@ int chat_fork(struct chat *c, char *err)
         return -1;
     int failed = history_import(c->history, text, strlen(text), "/fork", NULL, &copy, err);
     free(text);
-    return failed ? -1 : chat_resume(c, copy, err);
+    return failed || name_copy(c, copy, err) ? -1 : chat_resume(c, copy, err);
 }

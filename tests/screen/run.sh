@@ -331,9 +331,9 @@ test_picker_chooses_and_deletes() {
     three_conversations && start chat 80 24 && see 'Thinking is ready' && keys '/resume' Enter &&
         see 'type to filter' && keys 'sea' && see '1 of 3' && keys Enter && gone 'filter' &&
         see '❯ About the sea' && see 'interrupted here' && keys '/resume' Enter &&
-        see 'type to filter' && keys Up Up d && see 'for good?' && keys n && gone 'for good?' &&
-        see 'A rather long' && keys d && see 'for good?' && keys y && gone 'A rather long' &&
-        keys Escape && see '❯ About the sea'
+        see 'type to filter' && keys Up Up DC && see 'for good?' && keys n && gone 'for good?' &&
+        see 'A rather long' && keys DC && see 'for good?' && keys y && gone 'A rather long' &&
+        keys 'dy' && see 'filter: dy' && keys Escape && see '❯ About the sea'
     status=$?
     rm -f "$work/three"
     return $status

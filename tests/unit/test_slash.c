@@ -251,6 +251,7 @@ static void another_try(void **state)
 
     assert_non_null(strstr(said("/fork"), "conversation 2"));
     assert_int_equal(chat.conversation, 2);
+    assert_string_equal(chat.title, "question (copy)");
     assert_int_equal(chat.transcript.n, 3);
     slash_run(&chat, "/edit");
     assert_string_equal(input_text(), "question");

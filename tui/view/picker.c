@@ -106,8 +106,7 @@ static enum picker_answer typed(struct picker *p, const char *text, size_t n)
 static enum picker_answer confirmed(struct picker *p, const struct keys_event *ev)
 {
     p->confirm = false;
-    bool yes = ev->kind == KEYS_ENTER ||
-               (ev->kind == KEYS_BYTES && ev->n == 1 && (*ev->at == 'y' || *ev->at == 'd'));
+    bool yes = ev->kind == KEYS_ENTER || (ev->kind == KEYS_BYTES && ev->n == 1 && *ev->at == 'y');
     return yes ? PICKER_DELETE : PICKER_MOVED;
 }
 
@@ -126,16 +125,11 @@ enum picker_answer picker_key(struct picker *p, const struct keys_event *ev, int
         p->confirm = p->deletes && p->chosen >= 0;
         return PICKER_MOVED;
     case KEYS_SEQUENCE:
-        /* The Delete key; `d` deletes while nothing is typed. */
+        /* The Delete key. No letter: whoever types "dynamic" wants to find it. */
         if (ev->n == 4 && memcmp(ev->at, "\033[3~", 4) == 0)
             p->confirm = p->deletes && p->chosen >= 0;
         return PICKER_MOVED;
     case KEYS_BYTES:
-        if (p->deletes && p->chosen >= 0 && !p->filter.n && ev->n == 1 && *ev->at == 'd') {
-            p->confirm = true;
-            return PICKER_MOVED;
-        }
-        return typed(p, ev->at, ev->n);
     case KEYS_PASTE:
         return typed(p, ev->at, ev->n);
     case KEYS_UP:

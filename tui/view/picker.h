@@ -1,6 +1,6 @@
 /* picker.h - a list that fills the screen's main area: choose a conversation, a theme.
  *
- * Typing filters, arrows move, Enter takes, Esc leaves; an item can be deleted where the owner
+ * Typing filters, arrows move, Enter takes, Esc leaves; Del or Ctrl-D deletes an item where the owner
  * allows it, after a second key. What happens then is the owner's business: picker_key only says
  * what was asked for. UI thread only. */
 #ifndef LADE_TUI_VIEW_PICKER_H
@@ -17,10 +17,10 @@ enum { PICKER_COLUMNS = 4, PICKER_CELL = 64 };
 /* The first column takes the place the others leave. */
 struct picker_item {
     int64_t id;
-    char *title;                              /* owned; what typing filters by */
+    char *title; /* owned; what typing filters by */
     char cell[PICKER_COLUMNS - 1][PICKER_CELL];
-    bool filled;                              /* the owner's mark for cells made on demand */
-    bool hidden;                              /* private: filtered out */
+    bool filled; /* the owner's mark for cells made on demand */
+    bool hidden; /* private: filtered out */
 };
 
 struct picker {
@@ -29,8 +29,8 @@ struct picker {
     bool deletes;
     struct picker_item *items;
     int n, cap;
-    int chosen;   /* index into items; -1 = none */
-    int top;      /* first shown, counted in items that are not hidden */
+    int chosen; /* index into items; -1 = none */
+    int top;    /* first shown, counted in items that are not hidden */
     struct buf filter;
     bool confirm; /* asks whether to delete the chosen one */
     /* Fills the cells of an item that comes into view; may be NULL. */

@@ -84,8 +84,8 @@ static void foot(WINDOW *w, int y, const struct picker *p)
     static const char *const texts[3][2] = {
         {"type to filter   ↑↓ choose   Enter take   Esc back",
          "type to filter, Enter take, Esc back"},
-        {"type to filter   ↑↓ choose   Enter open   d delete   Esc back",
-         "Enter open, d delete, Esc back"},
+        {"type to filter   ↑↓ choose   Enter open   Del delete   Esc back",
+         "Enter open, Del delete, Esc back"},
         {"Delete this conversation for good? y or Enter deletes, any other key keeps it",
          "Delete for good? y yes, Esc no"},
     };
