@@ -9,8 +9,9 @@ with a cache are tried with room for several shares of the experts. The error of
 |predicted / measured - 1|; the last lines have the medians, and the exit status is 1 where one is
 above 25%.
 
-The model runs once before, all in RAM where it fits, so that its routing is known, as from a
-person's second start on; the tokens are others than those that are measured. The measurements of
+The model runs once before, all in RAM where it fits, so that its routing and what a load takes are
+known, as from a person's second start on; the tokens are others than those that are measured. What is
+kept of loads is what earlier ones took, never the one that is told. The measurements of
 one row are taken right after each other, because other programs and other virtual machines change
 the speed of memory and drives from minute to minute; with --rounds all rows are tried in turn that
 often, and each number is the median of the rounds.
