@@ -14,6 +14,7 @@
 #include "engine/engine.h"
 #include "tests/support/support_packed.h"
 #include "tests/support/support_packing.h"
+#include "tests/support/support_tensor.h"
 
 enum { VOCAB = 1024, HIDDEN = 128, FF = 64, TOKENS = 40, MAX_MODULES = 64 };
 #define TOLERANCE 1e-4
@@ -71,15 +72,8 @@ static void unpack(struct support_checkpoint *from, const struct lade_catalog *c
                    const struct module *m, struct support_checkpoint *to)
 {
     const struct lade_tensor *t = lade_catalog_find(cat, m->piece, m->role);
-    unsigned char *packed = aligned_alloc(LADE_ALIGN, (t->bytes + 63) / 64 * 64);
-    char err[LADE_ERR] = "", name[256];
-    assert_non_null(packed);
-    memset(packed, 0, (t->bytes + 63) / 64 * 64);
-    for (int part = 0; part < t->n_parts; part++) {
-        lade_catalog_tensor_name(cat, t, part, name, sizeof name);
-        if (lade_pack(cat, t, part, support_find(from, name)->data, packed, err))
-            fail_msg("%s", err);
-    }
+    unsigned char *packed = support_tensor_packed(from, cat, t);
+    char name[256];
     snprintf(name, sizeof name, "%.120s.weight", m->name);
     support_drop(to, name);
     const size_t rows = (size_t)t->packed.rows, cols = (size_t)t->packed.cols;

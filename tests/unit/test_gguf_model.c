@@ -14,24 +14,16 @@
 #include "engine/checkpoint/pack.h"
 #include "kernels/blocks.h"
 #include "tests/support/support_gguf.h"
+#include "tests/support/support_tensor.h"
 
 /* ---- models ---------------------------------------------------------------------------------- */
 
 static unsigned char *packed(const struct lade_catalog *cat, const struct lade_tensor *t)
 {
     char err[LADE_ERR] = "";
-    unsigned char *dst = aligned_alloc(LADE_ALIGN, (t->bytes + 63) / 64 * 64);
-    assert_non_null(dst);
-    memset(dst, 0, t->bytes);
+    unsigned char *dst = support_tensor_room(t);
     for (int i = t->n_parts - 1; i >= 0; i--) {
-        const struct lade_span *span = &t->parts[i];
-        unsigned char *src = malloc(span->bytes + 1);
-        FILE *f = fopen(cat->shards[span->shard].path, "rb");
-        assert_non_null(src);
-        assert_non_null(f);
-        assert_int_equal(fseek(f, (long)span->offset, SEEK_SET), 0);
-        assert_int_equal(fread(src, 1, span->bytes, f), span->bytes);
-        fclose(f);
+        unsigned char *src = support_tensor_part(cat, t, i);
         if (lade_pack(cat, t, i, src, dst, err))
             fail_msg("%s", err);
         free(src);

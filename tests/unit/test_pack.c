@@ -14,21 +14,9 @@
 #include "tests/support/support_checkpoint.h"
 #include "tests/support/support_packed.h"
 #include "tests/support/support_packing.h"
+#include "tests/support/support_tensor.h"
 
 /* ---- the file's side ------------------------------------------------------------------------- */
-
-static unsigned char *read_part(const struct lade_catalog *cat, const struct lade_tensor *t, int i)
-{
-    const struct lade_span *span = &t->parts[i];
-    unsigned char *bytes = malloc(span->bytes + 1);
-    FILE *f = fopen(cat->shards[span->shard].path, "rb");
-    assert_non_null(bytes);
-    assert_non_null(f);
-    assert_int_equal(fseek(f, (long)span->offset, SEEK_SET), 0);
-    assert_int_equal(fread(bytes, 1, span->bytes, f), span->bytes);
-    fclose(f);
-    return bytes;
-}
 
 static const unsigned char *part_of(const struct lade_tensor *t, unsigned char *const *parts,
                                     enum lade_part kind)
@@ -214,13 +202,11 @@ static void check_rows(const struct lade_catalog *cat, const struct lade_tensor 
 static void check_tensor(const struct lade_catalog *cat, const struct lade_tensor *t)
 {
     unsigned char *parts[LADE_MAX_PARTS] = {0};
-    unsigned char *packed = aligned_alloc(LADE_ALIGN, (t->bytes + 63) / 64 * 64);
+    unsigned char *packed = support_tensor_room(t);
     char err[LADE_ERR] = "", name[256];
-    assert_non_null(packed);
-    memset(packed, 0, (t->bytes + 63) / 64 * 64);
     lade_catalog_tensor_name(cat, t, 0, name, sizeof name);
     for (int i = t->n_parts - 1; i >= 0; i--) {
-        parts[i] = read_part(cat, t, i);
+        parts[i] = support_tensor_part(cat, t, i);
         unsigned char *odd = malloc(t->parts[i].bytes + 1); /* any alignment */
         assert_non_null(odd);
         memcpy(odd + 1, parts[i], t->parts[i].bytes);
@@ -457,11 +443,9 @@ static const char *pack_all(struct support_checkpoint *c)
         fail_msg("%s", err);
     for (int i = 0; i < cat->n_tensors && !rc; i++) {
         const struct lade_tensor *t = &cat->tensors[i];
-        unsigned char *packed = aligned_alloc(LADE_ALIGN, (t->bytes + 63) / 64 * 64);
-        assert_non_null(packed);
-        memset(packed, 0, t->bytes);
+        unsigned char *packed = support_tensor_room(t);
         for (int part = 0; part < t->n_parts && !rc; part++) {
-            unsigned char *bytes = read_part(cat, t, part);
+            unsigned char *bytes = support_tensor_part(cat, t, part);
             rc = lade_pack(cat, t, part, bytes, packed, err);
             free(bytes);
         }

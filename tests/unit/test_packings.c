@@ -14,24 +14,10 @@
 #include "tests/support/support_checkpoint.h"
 #include "tests/support/support_packed.h"
 #include "tests/support/support_packing.h"
+#include "tests/support/support_tensor.h"
 
 enum { ROWS = 64, COLS = 256 };
 #define MODULE "model.layers.0.mlp.experts.1.up_proj"
-
-static unsigned char *packed_bytes(struct support_checkpoint *c, const struct lade_catalog *cat,
-                                   const struct lade_tensor *t)
-{
-    unsigned char *packed = aligned_alloc(LADE_ALIGN, (t->bytes + 63) / 64 * 64);
-    char err[LADE_ERR] = "", name[256];
-    assert_non_null(packed);
-    memset(packed, 0, (t->bytes + 63) / 64 * 64);
-    for (int part = 0; part < t->n_parts; part++) {
-        lade_catalog_tensor_name(cat, t, part, name, sizeof name);
-        if (lade_pack(cat, t, part, support_find(c, name)->data, packed, err))
-            fail_msg("%s", err);
-    }
-    return packed;
-}
 
 static void check(const struct support_packing *p, const char *want)
 {
@@ -53,7 +39,7 @@ static void check(const struct support_packing *p, const char *want)
     const struct lade_tensor *t =
         lade_catalog_find(cat, lade_catalog_expert(cat, 0, 1), LADE_EXPERT_UP);
     assert_int_equal(t->packed.has_order, p->order);
-    unsigned char *packed = packed_bytes(&c, cat, t);
+    unsigned char *packed = support_tensor_packed(&c, cat, t);
     lade_digest_start(&digest, LADE_DIGEST_SHA256, sizeof(float) * ROWS * COLS);
     for (size_t row = 0; row < ROWS; row++)
         for (size_t col = 0; col < COLS; col++) {
