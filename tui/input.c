@@ -241,11 +241,10 @@ bool input_changed(void)
 
 /* A walk over the glyphs of the line as they lie on rows of `cols` columns. */
 struct walk {
-    size_t at, n;    /* bytes */
-    int y, x;        /* where glyph `g` goes */
+    size_t at, n; /* bytes */
+    int y, x;     /* where glyph `g` goes */
     int next_y, next_x;
     struct width_glyph g;
-    bool before_cursor;
 };
 
 static const char *mark(void)

@@ -10,7 +10,8 @@ static int max(int a, int b)
     return a > b ? a : b;
 }
 
-int layout_input_max(int rows)
+/* Rows the input may take at most on a screen of so many rows. */
+static int input_max(int rows)
 {
     return max(1, min(rows / 3, 12));
 }
@@ -26,7 +27,7 @@ void layout_make(struct layout *l, const struct layout_wants *w)
     int panel = w->panel > 0 && w->cols - w->panel >= 2 * LAYOUT_MIN_COLS ? w->panel : 0;
     int left = w->cols - panel;
     int status = max(0, min(w->status, 3));
-    int input = max(1, min(w->input, layout_input_max(w->rows)));
+    int input = max(1, min(w->input, input_max(w->rows)));
     int main_rows = w->rows - status - input - 1; /* the rule */
     /* The drawer comes only where as much is left for the text. */
     int anatomy = w->anatomy > 0 && main_rows >= 2 * w->anatomy ? w->anatomy : 0;

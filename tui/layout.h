@@ -30,7 +30,4 @@ struct layout {
 
 void layout_make(struct layout *l, const struct layout_wants *w);
 
-/* Rows the input may take at most on a screen of so many rows. */
-int layout_input_max(int rows);
-
 #endif

@@ -1,5 +1,6 @@
 #include "tui/model_path.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,7 @@ static bool is_model(const char *dir)
     return snprintf(config, sizeof(config), "%s/config.json", dir) < PATH_MAX && exists(config);
 }
 
-bool model_path_bundled(char out[PATH_MAX])
+static bool find_bundled(char out[PATH_MAX])
 {
     for (size_t i = 0; i < sizeof(bundled) / sizeof(*bundled); i++) {
         if (paths_expand(bundled[i], out) && is_model(out)) {
@@ -60,7 +61,7 @@ int model_path_resolve(const char *name, char out[PATH_MAX], char *err)
 {
     char models[PATH_MAX];
     if (!name || (strcmp(name, "bundled") == 0 && !exists(name))) {
-        if (model_path_bundled(out))
+        if (find_bundled(out))
             return 0;
         return lade_fail(err, "the bundled model: is not installed; give a model with -m");
     }

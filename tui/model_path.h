@@ -3,7 +3,6 @@
 #define LADE_TUI_MODEL_PATH_H
 
 #include <limits.h>
-#include <stdbool.h>
 
 #include "kernels/error.h"
 
@@ -11,8 +10,5 @@
  * that `lade models` lists (engine/hub/find.h: exact, or the only beginning of one), or NULL for
  * the bundled model. What it finds exists; whether it is a model the engine says. */
 int model_path_resolve(const char *name, char out[PATH_MAX], char *err);
-
-/* Where the bundled model lies; false if there is none. */
-bool model_path_bundled(char out[PATH_MAX]);
 
 #endif

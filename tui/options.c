@@ -55,11 +55,6 @@ static void consider(const char *typed, const char *name, const char **nearest, 
     }
 }
 
-const char *options_command_name(enum command command)
-{
-    return options_commands[command].name;
-}
-
 int options_find_command(const char *name, char *err)
 {
     const char *near = NULL;

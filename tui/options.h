@@ -114,8 +114,6 @@ void options_help(FILE *out, enum command command);
 void options_man(FILE *out);
 void options_bash(FILE *out);
 
-const char *options_command_name(enum command command);
-
 /* The command called `name`, or -1 with what was perhaps meant in err (may be NULL). */
 int options_find_command(const char *name, char *err);
 

@@ -28,7 +28,6 @@ struct lade_nvml {
     void *library;
     int n;
     device_handle device[MAX_GPUS];
-    char driver[80];
     /* required */
     int (*init)(void);
     int (*shutdown)(void);
@@ -39,7 +38,6 @@ struct lade_nvml {
     int (*name)(device_handle d, char *out, unsigned size);
     int (*busy)(device_handle d, struct utilization *out);
     int (*processes)(device_handle d, unsigned *n, struct process_info *out);
-    int (*driver_version)(char *out, unsigned size);
 };
 
 /* dlsym gives an object pointer; copying its bytes is the way to a function pointer that C allows. */
@@ -55,7 +53,6 @@ static bool bind_symbols(struct lade_nvml *n)
     symbol(n, "nvmlDeviceGetName", &n->name);
     symbol(n, "nvmlDeviceGetUtilizationRates", &n->busy);
     symbol(n, "nvmlDeviceGetComputeRunningProcesses_v3", &n->processes);
-    symbol(n, "nvmlSystemGetDriverVersion", &n->driver_version);
     return symbol(n, "nvmlInit_v2", &n->init) && symbol(n, "nvmlShutdown", &n->shutdown) &&
            symbol(n, "nvmlDeviceGetCount_v2", &n->count) &&
            symbol(n, "nvmlDeviceGetHandleByIndex_v2", &n->by_index) &&
@@ -90,8 +87,6 @@ static int start(struct lade_nvml *n, char *reason)
                          "libnvidia-ml.so.1: none of %u GPUs can be opened; check the "
                          "permissions of /dev/nvidia*",
                          count);
-    if (!n->driver_version || n->driver_version(n->driver, sizeof n->driver) != NVML_OK)
-        n->driver[0] = '\0';
     return 0;
 }
 
@@ -123,11 +118,6 @@ void lade_nvml_close(struct lade_nvml *n)
 int lade_nvml_count(const struct lade_nvml *n)
 {
     return n ? n->n : 0;
-}
-
-const char *lade_nvml_driver(const struct lade_nvml *n)
-{
-    return n ? n->driver : "";
 }
 
 static uint64_t own_memory(struct lade_nvml *n, device_handle d)

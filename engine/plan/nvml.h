@@ -26,7 +26,6 @@ struct lade_nvml *lade_nvml_open(char *reason);
 void lade_nvml_close(struct lade_nvml *n);
 
 int lade_nvml_count(const struct lade_nvml *n);
-const char *lade_nvml_driver(const struct lade_nvml *n); /* "550.54.15"; "" unknown */
 
 /* Samples GPU i. -1 if there is no such GPU or it no longer answers. */
 int lade_nvml_sample(struct lade_nvml *n, int i, struct lade_nvml_gpu *out);

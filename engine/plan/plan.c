@@ -9,17 +9,12 @@
 
 static const double GIB = 1024.0 * 1024 * 1024;
 
-/* Tokens: what a long chat needs; the least that is of use; what contexts are multiples of. */
-enum { CHAT_CONTEXT = 32768, LEAST_CONTEXT = 2048, CONTEXT_STEP = 256 };
+/* Tokens: what a long chat needs; the least that is of use. */
+enum { CHAT_CONTEXT = 32768, LEAST_CONTEXT = 2048 };
 
 const char *lade_strategy_name(const struct lade_strategy *s)
 {
     return s->name;
-}
-
-const char *lade_strategy_summary(const struct lade_strategy *s)
-{
-    return s->summary;
 }
 
 /* ---- one row ---- */

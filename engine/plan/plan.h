@@ -214,7 +214,6 @@ int lade_plan(struct lade_plan *out, const struct lade_plan_model *model,
               char *err);
 
 const char *lade_strategy_name(const struct lade_strategy *s);
-const char *lade_strategy_summary(const struct lade_strategy *s);
 const char *lade_storage_name(enum lade_storage storage);
 
 /* The storage of that name, or -1. */

@@ -74,7 +74,7 @@ struct lade_load {
     struct lade_item *items; /* of the base, in file order; owned, as all lists here */
     int n_items, cap_items;
     struct lade_base_job *base;
-    int n_base, cap_base;
+    int n_base;
     int next_base, base_left; /* jobs to be started; jobs not done */
     int *piece_left;          /* [n_pieces] items of the base that are not packed */
     int *order;               /* experts, in the order to be read */

@@ -22,7 +22,7 @@ static char err[LADE_ERR];
 
 /* What came out of an engine, added up. */
 struct seen {
-    int model, usable, ready, strategies, memory, shards_done, prefills, texts, done, failed;
+    int model, usable, ready, strategies, memory, prefills, texts, done, failed;
     uint64_t shard_done[16], shard_bytes[16], done_bytes;
     char text[1 << 16], reasoning[1 << 16], error[LADE_ERR], told[LADE_ERR];
     struct lade_result result;

@@ -8,11 +8,6 @@ void ring_push(struct ring *r, float sample)
         r->n++;
 }
 
-void ring_clear(struct ring *r)
-{
-    r->n = r->next = 0;
-}
-
 int ring_tail(const struct ring *r, float *out, int n)
 {
     if (n > r->n)

@@ -12,7 +12,6 @@ struct ring {
 };
 
 void ring_push(struct ring *r, float sample);
-void ring_clear(struct ring *r);
 
 /* Copies the newest min(n, held) samples to `out`, oldest first, and returns how many. */
 int ring_tail(const struct ring *r, float *out, int n);

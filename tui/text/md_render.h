@@ -48,9 +48,9 @@ struct md {
     int lists;
     bool fresh_quote; /* nothing of the innermost quote was laid out yet */
     int strong, em, code, link, deleted, heading, in_code_block, quotes;
-    size_t link_from;    /* glyph bytes of the paragraph where the link's text begins */
+    size_t link_from; /* glyph bytes of the paragraph where the link's text begins */
     struct md_table table;
-    bool in_cell, in_header;
+    bool in_header;
     struct lines first, rest; /* one row each: prefixes of the block being laid out */
 };
 

@@ -12,7 +12,7 @@ struct wrap_glyph {
     uint8_t len, cols, role, kind;
 };
 
-void wrap_clear(struct wrap *w)
+static void wrap_clear(struct wrap *w)
 {
     buf_cut(&w->text, 0);
     w->n = 0;
@@ -52,7 +52,8 @@ static bool is_opening(unsigned ch)
 
 static bool is_word(const struct wrap_glyph *g)
 {
-    return g->ch >= 0x80 || (g->ch >= '0' && g->ch <= '9') || ((g->ch | 32) >= 'a' && (g->ch | 32) <= 'z');
+    return g->ch >= 0x80 || (g->ch >= '0' && g->ch <= '9') ||
+           ((g->ch | 32) >= 'a' && (g->ch | 32) <= 'z');
 }
 
 /* May a line end between at[i - 1] and at[i]? */
@@ -65,8 +66,8 @@ static bool may_break(const struct wrap *w, size_t i)
         return false;
     if (a->cols == 2 || b->cols == 2)
         return a->ch && b->ch;
-    return (a->ch == '-' || a->ch == '/' || a->ch == 0x2014) && i > 1 &&
-           is_word(&w->at[i - 2]) && is_word(b);
+    return (a->ch == '-' || a->ch == '/' || a->ch == 0x2014) && i > 1 && is_word(&w->at[i - 2]) &&
+           is_word(b);
 }
 
 void wrap_text(struct wrap *w, enum theme_role role, const char *text, size_t n)
@@ -77,8 +78,8 @@ void wrap_text(struct wrap *w, enum theme_role role, const char *text, size_t n)
         if (g.kind == WIDTH_NOTHING)
             continue;
         BUF_GROW(w->at, w->n, w->cap);
-        w->at[w->n++] = (struct wrap_glyph){(uint32_t)w->text.n, g.ch, (uint8_t)g.out_len,
-                                            (uint8_t)g.cols, (uint8_t)role, (uint8_t)g.kind};
+        w->at[w->n++] = (struct wrap_glyph){(uint32_t)w->text.n, g.ch,          (uint8_t)g.out_len,
+                                            (uint8_t)g.cols,     (uint8_t)role, (uint8_t)g.kind};
         buf_add(&w->text, g.out, (size_t)g.out_len);
     }
 }
@@ -99,19 +100,6 @@ int wrap_natural(const struct wrap *w)
     int most = 0, cols = 0;
     for (size_t i = 0; i < w->n; i++) {
         cols = w->at[i].kind == WIDTH_NEWLINE ? 0 : cols + w->at[i].cols;
-        most = cols > most ? cols : most;
-    }
-    return most;
-}
-
-int wrap_longest(const struct wrap *w)
-{
-    int most = 0, cols = 0;
-    for (size_t i = 0; i < w->n; i++) {
-        if (w->at[i].kind != WIDTH_CHAR || (i && may_break(w, i)))
-            cols = 0;
-        if (w->at[i].kind == WIDTH_CHAR)
-            cols += w->at[i].cols;
         most = cols > most ? cols : most;
     }
     return most;

@@ -28,9 +28,6 @@ void wrap_text(struct wrap *w, enum theme_role role, const char *text, size_t n)
 /* Columns of the widest line as it was given, that is without wrapping. */
 int wrap_natural(const struct wrap *w);
 
-/* Columns of the longest word. */
-int wrap_longest(const struct wrap *w);
-
 /* Lays the paragraph out into rows of at most `width` columns, prefix included, and empties it.
  * With `whole` words are not kept together and blanks are kept: for code. An empty paragraph
  * makes one row of prefix. */
@@ -40,7 +37,6 @@ void wrap_out(struct wrap *w, struct lines *out, int width, const struct wrap_pr
 /* Adds the whole of `from`. */
 void wrap_copy(struct wrap *w, const struct wrap *from);
 
-void wrap_clear(struct wrap *w);
 void wrap_free(struct wrap *w);
 
 #endif
