@@ -243,12 +243,12 @@ static bool is_gguf(const char *path)
     return is;
 }
 
-static bool is_packed(const char *dir)
+static bool has_file(const char *dir, const char *name)
 {
-    char *index = lade_path_join(dir, LADE_PACKED_INDEX);
-    bool is = index && !access(index, F_OK);
-    free(index);
-    return is;
+    char *path = lade_path_join(dir, name);
+    bool has = path && !access(path, F_OK);
+    free(path);
+    return has;
 }
 
 static const struct lade_format *format_of(const char *path, char *err)
@@ -259,8 +259,16 @@ static const struct lade_format *format_of(const char *path, char *err)
                   path, strerror(errno));
         return NULL;
     }
-    if (S_ISDIR(st.st_mode))
-        return is_packed(path) ? &lade_format_packed : &lade_format_hf;
+    if (S_ISDIR(st.st_mode)) {
+        if (has_file(path, LADE_PACKED_INDEX))
+            return &lade_format_packed;
+        if (has_file(path, "config.json") || !has_file(path, LADE_PACKED_JOURNAL))
+            return &lade_format_hf;
+        lade_fail(err,
+                  "%s: lade pack was stopped before its end; run it again, it goes on from there",
+                  path);
+        return NULL;
+    }
     if (is_gguf(path))
         return &lade_format_gguf;
     lade_fail(err,

@@ -30,6 +30,8 @@ enum {
 };
 
 #define LADE_PACKED_INDEX "lade.pack"
+/* In its place while it is written, or where that was stopped (engine/tiers/journal.h). */
+#define LADE_PACKED_JOURNAL LADE_PACKED_INDEX ".journal"
 
 /* One file of the source. */
 struct lade_packed_source {

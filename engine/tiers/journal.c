@@ -10,7 +10,6 @@
 #include "engine/checkpoint/packed.h"
 
 enum { MAX_CHECKS = 1 << 16 };
-#define NAME LADE_PACKED_INDEX ".journal"
 
 struct first {
     char magic[8];
@@ -71,7 +70,7 @@ int lade_journal_open(struct lade_journal *j, const char *dir, uint64_t signatur
 {
     struct first want = {"LADEJRNL", signature}, have;
     j->fd = -1;
-    j->path = lade_path_join(dir, NAME);
+    j->path = lade_path_join(dir, LADE_PACKED_JOURNAL);
     if (!j->path)
         return lade_fail(err, "packing: out of memory; close other programs");
     j->fd = open(j->path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
