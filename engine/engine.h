@@ -66,8 +66,8 @@ typedef void lade_load_fn(void *user, const struct lade_load_progress *p);
 
 struct lade_model;
 
-/* Opens a model and loads all that has room. `cancel` (may be NULL) is read often; setting it makes the call fail
- * with "cancelled". On success *out is owned by the caller. */
+/* Opens a model and loads all that has room. `cancel` (may be NULL) is read often; setting it makes
+ * the call fail with "cancelled". On success *out is owned by the caller. */
 int lade_model_open(struct lade_model **out, const struct lade_options *opt, lade_load_fn *progress,
                     void *user, const atomic_bool *cancel, char *err);
 void lade_model_close(struct lade_model *m);

@@ -111,9 +111,9 @@ int history_index(struct history *h, char *err);
  * deleted is left. Inside the caller's transaction. */
 int history_index_anew(struct history *h, char *err);
 
-/* After a call that failed: true if that may be the index's fault, which is made anew, so that another
- * try may work. The messages are the truth, and no damage to what is derived of them may cost one. Outside of
- * a transaction. */
+/* After a call that failed: true if that may be the index's fault, which is made anew, so that
+ * another try may work. The messages are the truth, and no damage to what is derived of them may
+ * cost one. Outside of a transaction. */
 bool history_index_mend(struct history *h);
 
 /* Compares the index with the messages, unless one is being written, and makes it anew if it differs. */

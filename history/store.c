@@ -141,7 +141,8 @@ int history_conversation_delete(struct history *h, int64_t id, char *err)
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
-/* The first line with something on it, blanks and control characters folded, at most 80 characters. malloc'ed. */
+/* The first line with something on it, blanks and control characters folded, at most 80 characters.
+ * malloc'ed. */
 static char *title_of(const char *text)
 {
     enum { LONGEST = 80 };

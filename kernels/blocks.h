@@ -1,8 +1,8 @@
 /* blocks.h - block formats: n values of a row in a fixed run of bytes.
  *
- * All but the last are ggml's. Layouts and formulas are those of ggml (ggml-common.h, ggml-quants.c); d, dmin and m are f16.
- * Values come out as ggml's own dequantization gives them, to the last bit where the formula has
- * one product and to one unit in the last place else.
+ * All but the last are ggml's. Layouts and formulas are those of ggml (ggml-common.h,
+ * ggml-quants.c); d, dmin and m are f16. Values come out as ggml's own dequantization gives them,
+ * to the last bit where the formula has one product and to one unit in the last place else.
  *
  * F8_E4M3 is what FP8 checkpoints become: an f32 scale and 128 8-bit floats (1 sign, 4 exponent, 3
  * mantissa bits, bias 7, no infinities). Their blocks of 128 x 128 weights have one scale, which

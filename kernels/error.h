@@ -13,7 +13,8 @@
 enum { LADE_ERR = 512 };
 
 /* Fills `err` (truncating at LADE_ERR). It stays one line, and a name from a file cannot move the
- * cursor: control characters become question marks. `err` may be NULL: the text is then dropped. Any thread. */
+ * cursor: control characters become question marks. `err` may be NULL: the text is then dropped.
+ * Any thread. */
 void lade_set_error(char *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 static inline int lade_failed(void)

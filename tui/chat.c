@@ -219,7 +219,8 @@ static void done(struct chat *c, const struct lade_event *ev)
 }
 
 /* Tokens of the reasoning, from what the context grew by: about right, because the engine may be a
- * token ahead of what we were told. The first piece starts the clock; what came at once has no time of its own. */
+ * token ahead of what we were told. The first piece starts the clock; what came at once has no time
+ * of its own. */
 static void think_clock(struct chat *c, struct entry *e, double now)
 {
     struct lade_stats stats;

@@ -209,8 +209,9 @@ static int fetch_rows(struct lade_experts *x, const struct lade_moe *moe, lade_f
                : 0;
 }
 
-/* What stays in VRAM goes through the table of the layer, which then mostly is as it was. Of experts that routes name only those of this wave may be in it: the others are computed by
- * other waves. */
+/* What stays in VRAM goes through the table of the layer, which then mostly is as it was. Of
+ * experts that routes name only those of this wave may be in it: the others are computed by other
+ * waves. */
 static int run_kept(struct lade_experts *x, int layer, const struct lade_wave *wave,
                     const struct lade_moe *moe, char *err)
 {

@@ -62,10 +62,10 @@ void lade_forward_close(struct lade_forward *f);
 /* Has x and the other buffers be those of n tokens. */
 void lade_forward_take(struct lade_forward *f, int n);
 
-/* After lade_forward_take: runs n <= batch tokens, the first of them at position `pos`, through the part's layers, between
- * lade_tiers_begin and _end. The first part embeds the ids; the others find the rows of the part
- * before them in f->x. `settled`: whether all experts are in VRAM to stay. After a failure the
- * recurrent part of the state is undefined. */
+/* After lade_forward_take: runs n <= batch tokens, the first of them at position `pos`, through the
+ * part's layers, between lade_tiers_begin and _end. The first part embeds the ids; the others find
+ * the rows of the part before them in f->x. `settled`: whether all experts are in VRAM to stay.
+ * After a failure the recurrent part of the state is undefined. */
 int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
                      int pos, bool settled, char *err);
 

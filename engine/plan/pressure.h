@@ -4,14 +4,14 @@
  * is watched, and experts give way: where less than half of the reserve (lade_memory_reserve) is
  * left, or less than all of it while programs wait for memory or take it so fast that it would soon
  * be gone, as much goes back as the reserve lacks, and as much again as they are likely to take
- * before that helps; where half as much again as the reserve has been free for a while, experts come back, up to
- * the plan.
+ * before that helps; where half as much again as the reserve has been free for a while, experts
+ * come back, up to the plan.
  *
  * Watched are MemAvailable and the limits of the control groups (machine.h), and for the moments
  * between two looks the kernel's pressure stall information: a trigger on the group's
- * memory.pressure or on /proc/pressure/memory, and how often the group and those above it ran into their
- * limits (`high` and `max` of memory.events.local; memory.failcnt of version 1). None of these need be
- * there. */
+ * memory.pressure or on /proc/pressure/memory, and how often the group and those above it ran into
+ * their limits (`high` and `max` of memory.events.local; memory.failcnt of version 1). None of
+ * these need be there. */
 #ifndef LADE_PLAN_PRESSURE_H
 #define LADE_PLAN_PRESSURE_H
 

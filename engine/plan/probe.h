@@ -94,9 +94,9 @@ struct lade_probe_wish {
 /* Fills *out. Any thread, but measuring disturbs what else runs. */
 void lade_machine_probe(struct lade_machine *out, const struct lade_probe_wish *wish);
 
-/* A load of this catalog has brought so many bytes of its files home, with the base to VRAM or to RAM,
- * in so many seconds from when it was opened: kept for later plans. Nothing happens where cache_dir is NULL
- * or the load was too small to tell anything. Any thread. */
+/* A load of this catalog has brought so many bytes of its files home, with the base to VRAM or to
+ * RAM, in so many seconds from when it was opened: kept for later plans. Nothing happens where
+ * cache_dir is NULL or the load was too small to tell anything. Any thread. */
 void lade_machine_note_load(const struct lade_catalog *cat, const char *cache_dir, bool to_vram,
                             double bytes, double seconds);
 
@@ -120,7 +120,8 @@ double lade_probe_ram(int threads);
 /* Names the types of weights that matter in a catalog (NULL: int4 experts, int8 base). */
 void lade_probe_types(struct lade_machine_kernels *out, const struct lade_catalog *cat);
 
-/* Times the CPU's kernels on matrices of these types and the shapes of the 80B model. Leaves zeros where there is no memory for it. */
+/* Times the CPU's kernels on matrices of these types and the shapes of the 80B model. Leaves zeros
+ * where there is no memory for it. */
 void lade_probe_kernels(struct lade_machine_kernels *out, const struct lade_probe_wish *wish);
 
 /* Packs an expert of the catalog over and over with `threads` threads. Leaves zeros where there is

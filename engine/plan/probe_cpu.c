@@ -116,7 +116,8 @@ double lade_probe_ram(int threads)
 
 /* ---- kernels ---- */
 
-/* Shapes of the 80B model: a layer's experts, and its largest projection; as many that no cache has them. */
+/* Shapes of the 80B model: a layer's experts, and its largest projection; as many that no cache has
+ * them. */
 enum { DIM = 2048, FF = 512, WIDE = 12288, TOP = 10, EXPERTS = 96, PROJECTIONS = 12, BATCH = 512 };
 
 /* Seconds that a measurement takes at least, and that one of its windows takes at least. */

@@ -100,8 +100,8 @@ static int count_movers(void)
     return n < 2 ? 2 : n > LADE_MOVERS ? LADE_MOVERS : n;
 }
 
-/* Half of the staging memory are slots and landings, the other half what the movers read to. Where experts are
- * carried to a GPU all slots are memory that it can read. */
+/* Half of the staging memory are slots and landings, the other half what the movers read to. Where
+ * experts are carried to a GPU all slots are memory that it can read. */
 static int open_ram(struct lade_tiers *t, char *err)
 {
     int room[LADE_MAX_KINDS], none[LADE_MAX_KINDS] = {0};

@@ -5,7 +5,10 @@
 
 #include "kernels/cpu/cpu.h"
 
-enum { STEP_TOKENS = 8 }; /* the last tokens of a batch, up to this many, go one by one */
+enum {
+    STEP_TOKENS = 8, /* the last tokens of a batch, up to this many, go one by one */
+    MAX_KERNEL = 16, /* taps of the convolution */
+};
 
 struct run {
     const struct lade_deltanet *d;
@@ -93,7 +96,6 @@ static const float *raw_input(const struct lade_deltanet *d, int t)
 
 static void unit_conv(const struct unit *u, int t0, int n)
 {
-    enum { MAX_KERNEL = 16 };
     const struct lade_deltanet *d = u->r->d;
     for (int t = 0; t < n; t++) {
         for (int p = 0; p < 3; p++) {
@@ -210,7 +212,7 @@ size_t cpu_delta_chunk_floats(int key_dim, int value_dim)
 int cpu_deltanet(struct lade_device *dev, const struct lade_deltanet *d, char *err)
 {
     if (d->key_heads < 1 || d->value_heads % d->key_heads || d->key_dim < 1 || d->value_dim < 1 ||
-        d->kernel < 1 || d->kernel > 16)
+        d->kernel < 1 || d->kernel > MAX_KERNEL)
         return lade_fail(err,
                          "deltanet: %d key heads of %d, %d value heads of %d, kernel %d; "
                          "check the configuration",

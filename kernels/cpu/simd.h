@@ -1,9 +1,10 @@
 /* simd.h - the vectors kernels are written with.
  *
  * An isa_*.c file defines one of SIMD_PORTABLE, SIMD_NEON, SIMD_AVX2 (with SIMD_AVXVNNI where there
- * is that) and SIMD_AVX512 and includes the *_impl.h files; this header gives them vectors of VL floats. Arithmetic uses the compiler's own vector
- * types, so the portable build has vectors on any machine; only what these cannot express is
- * written with intrinsics. Everything is static: each instruction set has its own copy. */
+ * is that) and SIMD_AVX512 and includes the *_impl.h files; this header gives them vectors of VL
+ * floats. Arithmetic uses the compiler's own vector types, so the portable build has vectors on any
+ * machine; only what these cannot express is written with intrinsics. Everything is static: each
+ * instruction set has its own copy. */
 #ifndef LADE_KERNELS_CPU_SIMD_H
 #define LADE_KERNELS_CPU_SIMD_H
 
