@@ -124,11 +124,11 @@ ALWAYS_INLINE void operands_times(vf *sum, const struct product *p, const struct
         for (int j = 0; j < M; j++) {
             vi zero = {0};
             if (!f.mins && p->zero >= 0) {
-                int minus = 0;
+                uint32_t minus = 0;
                 for (int i = 0; i < f.blocks; i++)
-                    minus += f.fine ? x[j].half_minus[2 * (p->b0 + b + i) + part]
-                                    : x[j].minus[p->b0 + b + i];
-                zero = ((vi){0} + minus) << p->zero;
+                    minus += (uint32_t)(f.fine ? x[j].half_minus[2 * (p->b0 + b + i) + part]
+                                               : x[j].minus[p->b0 + b + i]);
+                zero = ((vi){0} + (int32_t)minus) << p->zero;
             }
             UNROLL(4)
             for (int t = 0; t < T; t++)

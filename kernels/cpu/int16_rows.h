@@ -65,12 +65,18 @@ ALWAYS_INLINE vf load_ordered(const float *x, int i, enum cpu_order order)
 #endif
 }
 
-ALWAYS_INLINE int32_t vi_sum(vi v)
+/* Unsigned, because what is no number becomes any code, and sums of such wrap. */
+ALWAYS_INLINE uint32_t vu_sum(vu v)
 {
 #if defined(SIMD_AVX512)
-    return _mm512_reduce_add_epi32((__m512i)v);
+    __m256i e = _mm256_add_epi32(_mm512_castsi512_si256((__m512i)v),
+                                 _mm512_extracti64x4_epi64((__m512i)v, 1));
+    __m128i q = _mm_add_epi32(_mm256_castsi256_si128(e), _mm256_extracti128_si256(e, 1));
+    q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0x4e));
+    q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0xb1));
+    return (uint32_t)_mm_cvtsi128_si32(q);
 #else
-    int32_t t[VL], sum = 0;
+    uint32_t t[VL], sum = 0;
     memcpy(t, &v, sizeof(v));
     for (int i = 0; i < VL; i++)
         sum += t[i];
@@ -79,17 +85,17 @@ ALWAYS_INLINE int32_t vi_sum(vi v)
 }
 
 /* One block; sums are those of its two halves. */
-ALWAYS_INLINE void quantize_block(int8_t *q, int32_t sums[2], const float *x, vf inverse,
+ALWAYS_INLINE void quantize_block(int8_t *q, uint32_t sums[2], const float *x, vf inverse,
                                   const enum cpu_order order)
 {
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-    vi half[2] = {0};
+    vu half[2] = {0};
     UNROLL(8)
     for (int i = 0; i < CPU_BLOCK; i += VL, q += 2 * VL) {
         vi v = (vi)(load_ordered(x, i, order) * inverse + magic) - (vi)vf_set1(magic);
         vi high = (v + 64) >> 7, low = v - (high << 7);
         vi8 h = __builtin_convertvector(high, vi8), l = __builtin_convertvector(low, vi8);
-        half[i * 2 / CPU_BLOCK] += v;
+        half[i * 2 / CPU_BLOCK] += (vu)v;
         uint32_t hw[VL / 4], lw[VL / 4];
         memcpy(hw, &h, sizeof(hw));
         memcpy(lw, &l, sizeof(lw));
@@ -99,8 +105,8 @@ ALWAYS_INLINE void quantize_block(int8_t *q, int32_t sums[2], const float *x, vf
             memcpy(q + w * 8 + 4, &lw[w], 4);
         }
     }
-    sums[0] = vi_sum(half[0]);
-    sums[1] = vi_sum(half[1]);
+    sums[0] = vu_sum(half[0]);
+    sums[1] = vu_sum(half[1]);
 }
 
 /* CPU_ROW_STEP inputs, the n-th of their row. */
@@ -114,16 +120,16 @@ static void quantize_step(const struct row *r, size_t n, const float *x, enum cp
     ((float *)r->scale)[n] = largest / LARGEST;
     for (size_t b = n * BLOCKS; b < (n + 1) * BLOCKS; b++, x += CPU_BLOCK) {
         int8_t *q = (int8_t *)r->q + b * 2 * CPU_BLOCK;
-        int32_t sums[2];
+        uint32_t sums[2];
         if (order == CPU_ORDER_Q4)
             quantize_block(q, sums, x, inverse, CPU_ORDER_Q4);
         else
             quantize_block(q, sums, x, inverse, CPU_ORDER_PLAIN);
-        ((int32_t *)r->minus)[b] = -(sums[0] + sums[1]);
-        ((float *)r->sum)[b] = (float)(sums[0] + sums[1]);
+        ((int32_t *)r->minus)[b] = (int32_t) - (sums[0] + sums[1]);
+        ((float *)r->sum)[b] = (float)(int32_t)(sums[0] + sums[1]);
         for (int i = 0; i < 2; i++) {
-            ((int32_t *)r->half_minus)[2 * b + (size_t)i] = -sums[i];
-            ((float *)r->half_sum)[2 * b + (size_t)i] = (float)sums[i];
+            ((int32_t *)r->half_minus)[2 * b + (size_t)i] = (int32_t)-sums[i];
+            ((float *)r->half_sum)[2 * b + (size_t)i] = (float)(int32_t)sums[i];
         }
     }
 }

@@ -213,6 +213,27 @@ static void same_bits(void **state)
     free_matrix(&t);
 }
 
+/* A token whose inputs are no numbers costs the others nothing, and nothing overflows. */
+static void no_numbers(void **state)
+{
+    enum { N = 3, LONG = 30 };
+    static const float none[] = {NAN, INFINITY, -INFINITY, 3e38f};
+    struct lade_device *dev = open_device(*state, 1, false);
+    struct test_matrix t = random_matrix(LADE_Q8, 64, 384, 128, false);
+    const size_t rows = (size_t)t.m.rows, cols = (size_t)t.m.cols;
+    for (int n = N; n <= LONG; n += LONG - N) {
+        float *x = random_floats((size_t)n * cols, 1), *want = run(dev, &t, x, n);
+        for (size_t k = 0; k < cols; k++)
+            x[cols + k] = none[k % 4];
+        float *y = run(dev, &t, x, n);
+        assert_memory_equal(y, want, rows * sizeof *y);
+        assert_memory_equal(y + 2 * rows, want + 2 * rows, (size_t)(n - 2) * rows * sizeof *y);
+        guard_free(x), guard_free(y), guard_free(want);
+    }
+    free_matrix(&t);
+    close_device(dev);
+}
+
 static void bad_matrix(void **state)
 {
     struct lade_device *dev = open_device(*state, 1, true);
@@ -231,6 +252,6 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {EACH_DEVICE(each_type), EACH_DEVICE(random_shapes),
                                        EACH_DEVICE(ordered),   EACH_DEVICE(fast),
                                        EACH_DEVICE(many_jobs), EACH_ISA(same_bits),
-                                       EACH_DEVICE(bad_matrix)};
+                                       EACH_ISA(no_numbers),   EACH_DEVICE(bad_matrix)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
