@@ -40,7 +40,7 @@ struct lade_options {
     int threads;            /* 0 = physical cores */
     int context;            /* tokens; 0 = the model's own, at most what memory allows */
     const char *isa;        /* "portable", "avx2", ...; NULL = best; for tests and bench */
-    int batch;              /* tokens of a prefill batch; 0 = default */
+    int batch;              /* tokens of a prefill batch; 0 = the plan's choice */
     bool no_lookahead;      /* never read experts from the drive before they are asked for */
     const char *plugin;     /* path of the GPU plug-in; copied; NULL = no GPU */
     const char *cache_dir;  /* for measured speeds and statistics; copied; NULL = none are kept */

@@ -140,6 +140,27 @@ static bool place(struct lade_plan_row *row, const struct lade_plan_model *m,
     return true;
 }
 
+/* Prompts read each expert once a batch, from wherever it lies. So a large batch is worth the room of a
+ * few experts, but not a shorter conversation or another row. Cards that share all layers are
+ * faster with small ones, which go through them one after the other. */
+static void enlarge(struct lade_plan_row *row, const struct lade_plan_model *m,
+                    const struct lade_plan_machine *pc)
+{
+    static const double worth = 1.0 / 16; /* of the experts in VRAM */
+    const struct lade_placement *p = &row->place;
+    struct lade_plan_model large = *m;
+    struct lade_plan_row other = *row;
+    if (p->buffers != LADE_VRAM || m->large_batch <= m->batch || p->context < m->large_batch ||
+        (p->n_cards > 1 && row->experts_in_vram >= 1))
+        return;
+    large.batch = m->large_batch;
+    large.buffers = m->large_buffers;
+    large.workspace = m->large_workspace;
+    if (place(&other, &large, pc, p->context) && other.place.n_cards == p->n_cards &&
+        other.experts_in_vram >= row->experts_in_vram * (1 - worth))
+        *row = other;
+}
+
 static void say_fits(struct lade_plan_row *row)
 {
     double vram = 100 * row->experts_in_vram, ram = 100 * row->experts_in_ram;
@@ -174,6 +195,7 @@ static void judge(struct lade_plan_row *row, const struct lade_plan_model *m,
         fits = place(row, m, pc, wanted /= 2);
     if (!fits)
         return;
+    enlarge(row, m, pc);
     say_fits(row);
     lade_plan_predict(row, m, pc);
 }

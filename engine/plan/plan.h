@@ -43,6 +43,10 @@ struct lade_plan_model {
     uint64_t files;         /* bytes of the checkpoint that are read to load it */
     double base_flops, experts_flops; /* multiplications and additions of one token */
     int layers, n_experts, max_context, batch;
+    /* The same for a large batch, which reads experts for more tokens at once: for cards that have the
+     * room. 0 where nobody may choose, or there is no card. */
+    uint64_t large_buffers, large_workspace;
+    int large_batch;
     uint64_t embed, head; /* of the base, what is in no layer; together with layer[] it is all */
     bool tied;            /* the head is the embedding */
     struct lade_plan_layer layer[LADE_MAX_LAYERS];

@@ -11,6 +11,7 @@
 
 enum {
     DEFAULT_BATCH = 512,
+    LARGE_BATCH = 2048,
     SNAPSHOTS = 4, /* of the recurrent state, kept by a session (session.c) */
     ENOUGH = 100,  /* tokens that routing must have been seen of */
 };
@@ -21,13 +22,13 @@ static const uint64_t PROGRAM = 48u << 20, TENSOR = 512;
 
 /* What the GPU's kernels need beside weights and caches. */
 static uint64_t workspace(const struct lade_catalog *cat, const struct lade_plan_caps *caps,
-                          const struct lade_plan_model *m)
+                          const struct lade_plan_model *m, int batch)
 {
     const struct lade_ops *ops = lade_plugin_open(caps->plugin, NULL);
     if (!ops || !ops->workspace)
         return 0;
     struct lade_limits limits;
-    lade_devices_limits(&limits, cat, m->batch, caps->context ? caps->context : m->max_context);
+    lade_devices_limits(&limits, cat, batch, caps->context ? caps->context : m->max_context);
     return ops->workspace(&limits);
 }
 
@@ -130,7 +131,12 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
     out->buffers = lade_forward_bytes(s, out->batch);
     out->token_buffers = lade_forward_bytes(s, 1);
     if (caps->plugin && !caps->cpu_only)
-        out->workspace = workspace(cat, caps, out);
+        out->workspace = workspace(cat, caps, out, out->batch);
+    if (out->workspace && !caps->batch) {
+        out->large_batch = LARGE_BATCH;
+        out->large_buffers = lade_forward_bytes(s, LARGE_BATCH);
+        out->large_workspace = workspace(cat, caps, out, LARGE_BATCH);
+    }
     out->process = PROGRAM + TENSOR * (uint64_t)cat->n_tensors + SNAPSHOTS * out->state +
                    sizeof(float) * (uint64_t)s->vocab;
     for (int i = 0; i < cat->n_tensors; i++) {

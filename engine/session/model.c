@@ -49,7 +49,7 @@ static int make_plan(struct lade_plan *plan, const struct lade_model *m,
         .cpu_only = opt->cpu_only,
         .strategy = name,
         .context = m->context ? m->context : opt->context,
-        .batch = opt->batch,
+        .batch = m->batch ? m->batch : opt->batch, /* buffers stay what they are */
         .exact = opt->exact,
         .kv_q8 = opt->kv_q8,
         .threads = opt->threads,

@@ -400,6 +400,59 @@ static void test_more_is_never_slower(void **state)
     assert_true(row_of(&slow, "mmap")->load_s > row_of(&fast, "mmap")->load_s);
 }
 
+/* Batches are large where that takes few experts, no conversation and no row away; one that was asked for
+ * is what it is. */
+static void test_batches(void **state)
+{
+    (void)state;
+    static const struct {
+        double vram, ram;
+        const char *row;
+        int context, batch;
+    } cases[] = {
+        {48, 64, "full-gpu", 0, 2048},        {22, 64, "hybrid-balanced", 0, 2048},
+        {10, 56, "stream-cached", 0, 2048},   {48, 64, "full-gpu", 2048, 2048},
+        {48, 64, "full-gpu", 2047, 512},      {48, 64, "full-gpu", 256, 256},
+        {14, 40, "offload-buffers", 0, 512},  {48, 64, "cpu-tight", 0, 512},
+        {7, 64, "stream-aggressive", 0, 512},
+    };
+    struct lade_plan_model m, plain;
+    lade_plan_model_80b(&plain);
+    m = plain;
+    m.large_batch = 2048;
+    m.large_buffers = 4 * m.buffers;
+    m.large_workspace = m.workspace + (42 << 20);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct lade_plan_machine pc;
+        struct lade_plan with, without;
+        lade_plan_machine_typical(&pc, (uint64_t)(cases[i].vram * 0x1p30),
+                                  (uint64_t)(cases[i].ram * 0x1p30), LADE_STORAGE_NVME);
+        assert_int_equal(lade_plan(&with, &m, &pc, NULL, cases[i].context, err), 0);
+        assert_int_equal(lade_plan(&without, &plain, &pc, NULL, cases[i].context, err), 0);
+        const struct lade_plan_row *r = row_of(&with, cases[i].row);
+        const struct lade_plan_row *was = row_of(&without, cases[i].row);
+        if (r->place.batch != cases[i].batch)
+            fail_msg("%s, %g GiB: batch %d", cases[i].row, cases[i].vram, r->place.batch);
+        assert_int_equal(with.chosen, without.chosen);
+        assert_int_equal(r->place.context, was->place.context);
+        assert_true(r->experts_in_vram >= was->experts_in_vram * 15 / 16);
+        assert_true(r->vram_bytes <= pc.gpu[0].bytes - pc.gpu[0].reserve);
+    }
+
+    /* Just enough for all experts: more tokens at a time would cost the row. */
+    struct lade_plan p = plan_of(&plain, 48, 64, LADE_STORAGE_NVME);
+    struct lade_plan_machine pc;
+    const uint64_t enough = row_of(&p, "full-gpu")->vram_bytes;
+    lade_plan_machine_typical(&pc, enough, (uint64_t)64 << 30, LADE_STORAGE_NVME);
+    pc.gpu[0].reserve = 0;
+    for (int more = 0; more < 2; more++) {
+        pc.gpu[0].bytes = enough + (more ? m.large_workspace + m.large_buffers - m.buffers : 0);
+        assert_int_equal(lade_plan(&p, &m, &pc, NULL, 0, err), 0);
+        assert_int_equal(p.chosen, 0);
+        assert_int_equal(p.rows[0].place.batch, more ? 2048 : 512);
+    }
+}
+
 /* What the tiers are told: sizes within the machine, homes as the table says. */
 static void test_placements(void **state)
 {
@@ -598,6 +651,7 @@ int main(void)
         cmocka_unit_test(test_misses),
         cmocka_unit_test(test_loads_seen),
         cmocka_unit_test(test_more_is_never_slower),
+        cmocka_unit_test(test_batches),
         cmocka_unit_test(test_placements),
         cmocka_unit_test(test_context),
         cmocka_unit_test(test_bounds_of_the_80b),
