@@ -295,18 +295,17 @@ static int ask_index(struct history *h, const struct words *w, int limit, struct
     return rc;
 }
 
-static int search(struct history *h, const struct words *w, int limit, struct history_hits *out,
-                  char *err)
+static int search(struct history *h, const struct words *w, bool ask, int limit,
+                  struct history_hits *out, char *err)
 {
     int rc = collect(h, titles_sql, NULL, w, true, limit, out, err), titles = out->n;
-    bool asked = h->indexed && !w->short_word;
-    if (rc == 0 && asked)
+    if (rc == 0 && ask)
         rc = ask_index(h, w, limit, out, err);
     /* An index that knows nothing of these words may have lost them. It folds more cases than a
      * scan does, and so what a scan finds it must know. */
     if (rc == 0 && out->n == titles) {
         rc = collect(h, scan_sql, NULL, w, true, limit, out, err);
-        if (asked && out->n > titles) {
+        if (ask && out->n > titles) {
             h->failure = SQLITE_CORRUPT;
             history_index_mend(h);
         }
@@ -324,9 +323,12 @@ int history_search(struct history *h, const char *query, int limit, struct histo
     if (words_split(&w, query, err))
         return -1;
     h->failure = SQLITE_OK;
-    int rc = w.n ? search(h, &w, limit, out, err) : 0;
-    if (rc && history_index_mend(h))
-        rc = search(h, &w, limit, out, err);
+    bool ask = h->indexed && !w.short_word;
+    int rc = w.n ? search(h, &w, ask, limit, out, err) : 0;
+    if (rc && ask) { /* the messages are there whether the index can be mended or not */
+        history_index_mend(h);
+        rc = search(h, &w, false, limit, out, err);
+    }
     words_clear(&w);
     return rc;
 }

@@ -279,6 +279,46 @@ static void test_damaged_index(void **state)
         }
 }
 
+static int found(struct history *h, const char *words)
+{
+    struct history_hits hits;
+    OK(history_search(h, words, 10, &hits, err));
+    int n = hits.n;
+    history_hits_clear(&hits);
+    return n;
+}
+
+static int keep_number(void *to, int n, char **values, char **names)
+{
+    (void)n, (void)names;
+    *(size_t *)to = (size_t)atol(values[0]);
+    return 0;
+}
+
+/* Pages of the index that are garbage cannot be dropped, either: messages are searched without it. */
+static void test_index_beyond_mending(void **state)
+{
+    struct place *p = *state;
+    struct history *h = open_or_die(p);
+    int64_t c = new_conversation(h);
+    add(h, c, HISTORY_USER, "birds\nthe heron waits");
+    close_indexed(h);
+    sqlite3 *db;
+    size_t page = 0, size = 0;
+    assert_int_equal(sqlite3_open(p->path, &db), SQLITE_OK);
+    sqlite3_exec(db, "SELECT rootpage FROM sqlite_schema WHERE name = 'search_data'", keep_number,
+                 &page, NULL);
+    sqlite3_close(db);
+    char *data = slurp(p->path, &size);
+    assert_true(page > 1 && page * 4096 <= size);
+    memset(data + (page - 1) * 4096, 0x5a, 4096);
+    spill(p->path, data, size);
+    free(data);
+    h = open_or_die(p);
+    assert_int_equal(found(h, "waits"), 1);
+    history_close(h);
+}
+
 /* Bytes that are no UTF-8 came there by damage: all that reads them says U+FFFD instead. */
 static void test_bytes_that_are_no_text(void **state)
 {
@@ -299,15 +339,6 @@ static void test_bytes_that_are_no_text(void **state)
         fail_msg("%s", err);
     free(text);
     history_close(h);
-}
-
-static int found(struct history *h, const char *words)
-{
-    struct history_hits hits;
-    OK(history_search(h, words, 10, &hits, err));
-    int n = hits.n;
-    history_hits_clear(&hits);
-    return n;
 }
 
 /* An index that can be read and lacks messages: what it says is not believed where it says
@@ -363,6 +394,7 @@ int main(void)
         TEST(test_damaged_index),
         TEST(test_index_lacks_messages),
         TEST(test_bytes_that_are_no_text),
+        TEST(test_index_beyond_mending),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
