@@ -1,18 +1,22 @@
 /* int16.h - products with activations rounded to 16 bits, for devices opened with exact = false.
  *
- * Inputs become integers v = 128 high + low of at most 16,256, with one scale for CPU_ROW_STEP of
- * them. Both halves have 8 bits, because instructions multiply codes of 8 bits with inputs of 8
- * bits; low stays within 64, so that AVX2's sums of two products of bytes fit 16 bits. Products
- * and sums of CPU_BLOCK inputs and more are exact. One half alone would be twice as fast and 128
- * times less precise.
+ * Inputs become integers v of at most 16,256, with one scale for CPU_ROW_STEP of them. Products and
+ * sums of CPU_BLOCK inputs are exact.
  *
- * A quantized row of k inputs, kp = k rounded up to a multiple of CPU_ROW_STEP:
+ * For few tokens v = 128 high + low: instructions multiply codes of 8 bits with inputs of 8 bits; low
+ * stays within 64, so that AVX2's sums of two products of bytes fit 16 bits. One half alone would be
+ * twice as fast and 128 times less precise. A quantized row of k inputs, kp = k rounded up to a
+ * multiple of CPU_ROW_STEP:
  *     int8   q[kp / 4][2][4]          high, then low halves of four inputs
  *     float  scale[kp / CPU_ROW_STEP] x = v * scale
  *     int32  minus[kp / CPU_BLOCK]    -sum of v
  *     float  sum[kp / CPU_BLOCK]      sum of v
  *     int32  half_minus[kp / 16]      the same of each 16 inputs
  *     float  half_sum[kp / 16]
+ *
+ * For many tokens there are *packs* of M tokens: record[kp / CPU_BLOCK][M], a record being CPU_BLOCK
+ * inputs of one token with their sums (int16_rows.h). n tokens make cpu_packs() packs.
+ *
  * Past k everything is 0. LADE_Q4 has the codes of eight inputs in the order 0 2 4 6 1 3 5 7, all
  * other types have them as they come, so there are two orders of q. */
 #ifndef LADE_KERNELS_CPU_INT16_H
@@ -24,7 +28,12 @@
 
 #include "kernels/matrix.h"
 
-enum { CPU_BLOCK = 32, CPU_ROW_STEP = 256 };
+enum {
+    CPU_BLOCK = 32,
+    CPU_ROW_STEP = 256,
+    CPU_RECORD = 96, /* bytes */
+    CPU_MANY = 128,  /* most tokens of a product */
+};
 
 enum cpu_order { CPU_ORDER_PLAIN, CPU_ORDER_Q4, CPU_N_ORDERS };
 
@@ -35,16 +44,23 @@ struct cpu_int16_next {
     int tile;
 };
 
-/* The kernels of one instruction set. */
+/* The kernels of one instruction set. Only for matrices cpu_int16_takes(). Products are of the rows
+ * of tiles [first, last); y begins with the first of these rows. `next` is what the thread will read
+ * after this. */
 struct cpu_int16 {
+    int pack; /* most tokens of a pack */
     /* One row of k inputs. */
     void (*quantize)(void *row, const float *x, int k, enum cpu_order order);
-    /* The rows of tiles [first, last) times n tokens, each a quantized row in the matrix's order;
-     * y begins with the first of these rows. Only for matrices cpu_int16_takes(). `next`
-     * is what the thread will read after this. */
-    void (*gemm)(float *y, size_t ldy, const struct lade_matrix *w,
+    /* Few tokens, each a quantized row in the matrix's order. */
+    void (*gemv)(float *y, size_t ldy, const struct lade_matrix *w,
                  const struct lade_matrix_layout *l, const void *const *x, int n, int first,
                  int last, struct cpu_int16_next next);
+    /* One token of a pack: its records, `step` bytes from one to the next. */
+    void (*quantize_packed)(void *x, size_t step, const float *from, int k, enum cpu_order order);
+    /* n <= CPU_MANY tokens, in packs in the matrix's order. */
+    void (*gemm)(float *y, size_t ldy, const struct lade_matrix *w,
+                 const struct lade_matrix_layout *l, const void *x, int n, int first, int last,
+                 struct cpu_int16_next next);
 };
 
 static inline size_t cpu_int16_blocks(int k)
@@ -59,6 +75,33 @@ static inline size_t cpu_int16_bytes(int k)
     size_t bytes = blocks * (2 * CPU_BLOCK + 3 * (sizeof(float) + sizeof(int32_t))) +
                    blocks / (CPU_ROW_STEP / CPU_BLOCK) * sizeof(float);
     return (bytes + LADE_ALIGN - 1) / LADE_ALIGN * LADE_ALIGN;
+}
+
+/* Bytes of k inputs of a token in a pack. */
+static inline size_t cpu_pack_bytes(int k)
+{
+    return cpu_int16_blocks(k) * CPU_RECORD;
+}
+
+/* n tokens are cut into packs of about the same size; pack i begins with token cpu_pack_begin(). Its
+ * records begin where those of the tokens before it end. */
+static inline int cpu_packs(int n, int most)
+{
+    return (n - 1) / most + 1;
+}
+
+static inline int cpu_pack_begin(int n, int packs, int i)
+{
+    return n * i / packs;
+}
+
+/* Where the first record of one of n tokens lies; *step: bytes to the token's next one. */
+static inline char *cpu_pack_token(void *packs, int k, int n, int most, int token, size_t *step)
+{
+    const int all = cpu_packs(n, most), i = ((token + 1) * all - 1) / n;
+    const int begin = cpu_pack_begin(n, all, i);
+    *step = (size_t)(cpu_pack_begin(n, all, i + 1) - begin) * CPU_RECORD;
+    return (char *)packs + (size_t)begin * cpu_pack_bytes(k) + (size_t)(token - begin) * CPU_RECORD;
 }
 
 static inline enum cpu_order cpu_int16_order(const struct lade_matrix *w)

@@ -1,26 +1,243 @@
-/* int16_product.h - products of tiles with several tokens; included by int16_impl.h. Tiles whose
- * codes are dear to get at are unpacked to *panels* first, bytes of codes and floats of scales that
- * stay in the first cache, and one product serves all these types. */
+/* int16_product.h - products of tiles with many tokens; included by int16_impl.h.
+ *
+ * CPU_ROW_STEP inputs of a tile are unpacked to a *panel*, integers of codes and floats of scales that
+ * stay in the first cache, and one product serves all types.
+ *
+ * Where words of 16 bits are multiplied, two inputs x, y and their codes a, b take one
+ * multiplication instead of two (Winograd, "A New Algorithm for Inner Product", 1968):
+ *
+ *     a x + b y = (a + y) (b + x) - a b - x y
+ *
+ * Sums of a b are the panel's, sums of x y the input's, both computed once; all of it modulo 2^32,
+ * which the result of 32 inputs fits (2^14 for an input, 2^8 for a code). Additions go to four ports of a
+ * core, multiplications to two. NEON has no products of words worth it and multiplies bytes: the
+ * inputs' high and low halves. */
 
-/* Up to PANEL_K inputs of one tile, of a type that is not multiplied as it lies. */
-enum { PANEL_K = 1024, PANEL_BLOCKS = PANEL_K / CPU_BLOCK };
+#if defined(SIMD_NEON)
+enum { PER_QUAD = 1 }; /* vectors that hold four codes a lane */
+#else
+enum { PER_QUAD = 2 };
+#endif
+
+/* A product is of GEMM_TILES tiles with 1 to GEMM_TOKENS tokens. */
+#if defined(SIMD_AVX512)
+enum { GEMM_TILES = 2, GEMM_TOKENS = 6 };
+#elif defined(SIMD_AVX2)
+enum { GEMM_TILES = 1, GEMM_TOKENS = 4 };
+#else
+enum { GEMM_TILES = 1, GEMM_TOKENS = 2 };
+#endif
+enum { GEMM_VECS = GEMM_TILES * TILE_VECS, GEMM_SUMS = GEMM_VECS * GEMM_TOKENS };
+
+typedef int8_t vs8 __attribute__((vector_size(SIMD_SIZE)));
+typedef int16_t vs16 __attribute__((vector_size(SIMD_SIZE)));
+typedef uint16_t vus16 __attribute__((vector_size(SIMD_SIZE)));
 
 struct panel {
-    _Alignas(64) uint32_t codes[PANEL_K / 4][LADE_TILE];
-    float s[PANEL_BLOCKS * 2][LADE_TILE], m[PANEL_BLOCKS * 2][LADE_TILE];
+    _Alignas(64) uint32_t codes[BLOCKS * 8][PER_QUAD][LADE_TILE];
+    int32_t minus[2 * BLOCKS][LADE_TILE]; /* added to the products of each part */
+    float s[2 * BLOCKS][LADE_TILE], m[2 * BLOCKS][LADE_TILE]; /* of each part */
 };
 
-/* Unpacks the next `blocks` blocks of inputs. */
-ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *s, int blocks)
+/* What differs between types of weights. */
+struct form {
+    bool fine, mins;
+};
+
+/* ---- sums of products ------------------------------------------------------------------------ */
+
+#if defined(SIMD_NEON)
+struct acc {
+    vi high, low;
+};
+
+ALWAYS_INLINE struct acc acc_begin(vi minus)
 {
-    const int span = kind_span(kind), parts = kind_fine(kind) ? 2 : 1;
+    return (struct acc){.low = minus};
+}
+
+ALWAYS_INLINE void acc_times(struct acc *a, const vu codes[PER_QUAD], vi first, vi second)
+{
+    a->high = dot4(a->high, codes[0], first, false);
+    a->low = dot4(a->low, codes[0], second, false);
+}
+
+#define acc_times_direct acc_times
+
+ALWAYS_INLINE vf acc_sum(struct acc a)
+{
+    return vf_from_int((a.high << 7) + a.low);
+}
+
+/* Four codes without their zero. */
+ALWAYS_INLINE void split(vu out[PER_QUAD], const enum kind kind, const uint32_t *w, const int g,
+                         const int i)
+{
+    const vu q = quad(kind, w, g, i);
+    const int zero = kind_zero(kind);
+    out[0] = zero < 0 ? q : (vu)((vs8)q - (int8_t)(1 << zero));
+}
+
+ALWAYS_INLINE vi codes_times(vi products, const vu codes[PER_QUAD])
+{
+    (void)codes;
+    return products;
+}
+#else
+struct acc {
+    vi sum;
+};
+
+/* acc + the sum of two products of each lane. */
+ALWAYS_INLINE vi dot2(vi acc, vu a, vu b)
+{
+#if defined(SIMD_AVX512)
+    return (vi)_mm512_dpwssd_epi32((__m512i)acc, (__m512i)a, (__m512i)b);
+#elif defined(SIMD_AVXVNNI)
+    return (vi)_mm256_dpwssd_avx_epi32((__m256i)acc, (__m256i)a, (__m256i)b);
+#else
+    return (vi)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16((__m256i)a, (__m256i)b));
+#endif
+}
+
+ALWAYS_INLINE struct acc acc_begin(vi minus)
+{
+    return (struct acc){minus};
+}
+
+ALWAYS_INLINE void acc_times(struct acc *a, const vu codes[PER_QUAD], vi first, vi second)
+{
+    a->sum = dot2(a->sum, (vu)((vs16)codes[0] + (vs16)second), (vu)((vs16)codes[1] + (vs16)first));
+}
+
+/* Without the sums of a panel, multiplied one by one. */
+ALWAYS_INLINE void acc_times_direct(struct acc *a, const vu codes[PER_QUAD], vi first, vi second)
+{
+    a->sum = dot2(dot2(a->sum, codes[0], (vu)first), codes[1], (vu)second);
+}
+
+ALWAYS_INLINE vf acc_sum(struct acc a)
+{
+    return vf_from_int(a.sum);
+}
+
+/* Four codes without their zero as two vectors of words: of the first and the third, of the others. */
+ALWAYS_INLINE void split(vu out[PER_QUAD], const enum kind kind, const uint32_t *w, const int g,
+                         const int i)
+{
+    vs16 even, odd;
+    if (kind == KIND_Q4) { /* with its sign: fewer steps than by way of bytes */
+        const vs16 x = (vs16)(vu_load(w + i / 2 * LADE_TILE) ^ 0x88888888u);
+        even = (vs16)(x << (i % 2 ? 8 : 12)) >> 12;
+        odd = i % 2 ? x >> 12 : (vs16)(x << 4) >> 12;
+    } else {
+        const vu q = quad(kind, w, g, i);
+        const int zero = kind_zero(kind);
+        even = SIGNED8 ? (vs16)((vs16)q << 8) >> 8 : (vs16)(q & 0x00ff00ffu);
+        odd = SIGNED8 ? (vs16)q >> 8 : (vs16)((vus16)q >> 8);
+        if (zero >= 0) {
+            even -= (int16_t)(1 << zero);
+            odd -= (int16_t)(1 << zero);
+        }
+    }
+    out[0] = (vu)even;
+    out[1] = (vu)odd;
+}
+
+/* products + those of the codes of one vector with the others'. */
+ALWAYS_INLINE vi codes_times(vi products, const vu codes[PER_QUAD])
+{
+    return dot2(products, codes[0], codes[1]);
+}
+#endif
+
+/* ---- one or two tokens ----------------------------------------------------------------------- */
+
+/* Most tokens of a product without a panel, which pays for itself from the next one on. */
+enum { DIRECT_TOKENS = 2 };
+
+/* sum += group g of a block of weights times block b of M tokens. */
+ALWAYS_INLINE void direct_times(vf *sum, const enum kind kind, const uint32_t *w,
+                                const struct head *h, const uint8_t *zeros, const struct record *x,
+                                const int g, const int M)
+{
+    const int parts = kind_fine(kind) ? 2 : 1, quads = 8 / parts;
+    UNROLL(2)
+    for (int part = 0; part < parts; part++)
+        EACH_VEC
+        {
+            struct acc acc[DIRECT_TOKENS];
+            struct scales sc;
+            UNROLL(2)
+            for (int j = 0; j < M; j++)
+                acc[j] = acc_begin((vi){0});
+            UNROLL(8)
+            for (int i = part * quads; i < (part + 1) * quads; i++) {
+                vu c[PER_QUAD];
+                split(c, kind, w + v * VL, g, i);
+                UNROLL(2)
+                for (int j = 0; j < M; j++)
+                    acc_times_direct(&acc[j], c, (vi){0} + x[j].q[i][0], (vi){0} + x[j].q[i][1]);
+            }
+            read_scale(&sc, kind, h, zeros, g, part, v);
+            UNROLL(2)
+            for (int j = 0; j < M; j++) {
+                vf *to = &sum[j * TILE_VECS + v];
+                *to = vf_fma(acc_sum(acc[j]), sc.s[part][v], *to);
+                if (kind_mins(kind))
+                    *to = vf_fma(sc.m[part][v], vf_set1(-x[j].sum[parts == 2 ? 1 + part : 0]), *to);
+            }
+        }
+}
+
+/* A tile times a pack of M tokens: out[M][LADE_TILE]. */
+ALWAYS_INLINE void direct_tile(float *out, const enum kind kind, const struct lade_matrix *m,
+                               const struct lade_matrix_layout *l, int tile,
+                               const struct stretch *in, const struct record *x, const int M)
+{
+    const int span = kind_span(kind), blocks = (m->cols - 1) / CPU_BLOCK + 1;
+    struct source s = source_at(kind, m, l, tile, in);
+    vf total[DIRECT_TOKENS * TILE_VECS] = {0};
+    uint32_t spare[8 * LADE_TILE];
+    for (int b = 0; b < blocks;) {
+        const struct record *step = x + (size_t)b * (size_t)M;
+        vf sum[DIRECT_TOKENS * TILE_VECS] = {0};
+        for (int last = cpu_min(b + BLOCKS, blocks); b < last; b += span) {
+            struct head h = {0};
+            const uint32_t *w = next_words(kind, &s, spare);
+            EACH_VEC read_head(&h, kind, w + v * VL, s.rest, v);
+            __builtin_prefetch(s.rest + REST_AHEAD);
+            UNROLL(8)
+            for (int g = 0; g < span; g++) {
+                fetch_ahead(kind, &s, g);
+                direct_times(sum, kind, w, &h, s.zeros, x + (b + g) * M, g, M);
+            }
+            next_scales(kind, &s, in);
+        }
+        UNROLL(2)
+        for (int j = 0; j < M; j++)
+            EACH_VEC total[j * TILE_VECS + v] =
+                vf_fma(sum[j * TILE_VECS + v], vf_set1(step[j].scale), total[j * TILE_VECS + v]);
+    }
+    UNROLL(8)
+    for (int i = 0; i < M * TILE_VECS; i++)
+        vf_store(out + i * VL, total[i]);
+}
+
+/* ---- panels ---------------------------------------------------------------------------------- */
+
+/* Unpacks the next `blocks` blocks of inputs. */
+ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *from, int blocks)
+{
+    struct source s = *from; /* in registers: what is stored cannot change it */
+    const int span = kind_span(kind), parts = kind_fine(kind) ? 2 : 1, quads = 8 / parts;
     const struct stretch none = {0};
     uint32_t spare[8 * LADE_TILE];
     for (int b = 0; b < blocks; b += span) {
         struct head h = {0};
-        const uint32_t *w = next_words(kind, s, spare);
-        EACH_VEC read_head(&h, kind, w + v * VL, s->rest, v);
-        __builtin_prefetch(s->rest + REST_AHEAD);
+        const uint32_t *w = next_words(kind, &s, spare);
+        EACH_VEC read_head(&h, kind, w + v * VL, s.rest, v);
+        __builtin_prefetch(s.rest + REST_AHEAD);
         UNROLL(8)
         for (int g = 0; g < span; g++) {
             EACH_VEC
@@ -28,196 +245,119 @@ ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *
                 struct scales sc;
                 UNROLL(2)
                 for (int part = 0; part < parts; part++) {
-                    read_scale(&sc, kind, &h, s->zeros, g, part, v);
-                    vf_store(p->s[(b + g) * parts + part] + v * VL, sc.s[part][v]);
+                    const int at = (b + g) * parts + part;
+                    vi products[2] = {0};
+                    read_scale(&sc, kind, &h, s.zeros, g, part, v);
+                    vf_store(p->s[at] + v * VL, sc.s[part][v]);
                     if (kind_mins(kind))
-                        vf_store(p->m[(b + g) * parts + part] + v * VL, sc.m[part][v]);
-                }
-                UNROLL(8)
-                for (int i = 0; i < 8; i++) {
-                    vu c = quad(kind, w + v * VL, g, i);
-                    memcpy(p->codes[(b + g) * 8 + i] + v * VL, &c, sizeof(c));
+                        vf_store(p->m[at] + v * VL, sc.m[part][v]);
+                    UNROLL(8)
+                    for (int i = part * quads; i < (part + 1) * quads; i++) {
+                        vu c[PER_QUAD];
+                        split(c, kind, w + v * VL, g, i);
+                        products[i % 2] = codes_times(products[i % 2], c);
+                        UNROLL(2)
+                        for (int k = 0; k < PER_QUAD; k++)
+                            memcpy(p->codes[(b + g) * 8 + i][k] + v * VL, &c[k], sizeof(c[k]));
+                    }
+                    vu minus = -((vu)products[0] + (vu)products[1]);
+                    memcpy(p->minus[at] + v * VL, &minus, sizeof(minus));
                 }
             }
         }
-        next_scales(kind, s, &none);
+        next_scales(kind, &s, &none);
     }
+    *from = s;
 }
+
 /* ---- products -------------------------------------------------------------------------------- */
 
-/* A product is of GEMM_TILES tiles with 2 to GEMM_TOKENS tokens. */
-#if defined(SIMD_AVX512)
-enum { GEMM_TILES = 2, GEMM_TOKENS = 4 };
-#else
-enum { GEMM_TILES = 1, GEMM_TOKENS = 2 };
-#endif
-enum { GEMM_SUMS = GEMM_TILES * GEMM_TOKENS * TILE_VECS };
-
-/* Where codes come from: a panel, or tiles as they lie. */
-enum from { FROM_PANEL, FROM_Q4, FROM_Q8 };
-
-/* What a product does, apart from its size. Constant where it is used. */
-struct form {
-    enum from from;
-    bool fine, mins, wide;
-    int blocks; /* that share scales: their products are summed as integers */
-};
-
-/* One tile, from the first of some blocks on. */
-struct operand {
-    const uint32_t *codes;
-    const float *s, *m;     /* panels: of each block, twice where they are fine */
-    const uint16_t *scales; /* tiles: of each group */
-    const uint8_t *zeros;
-};
-
-/* A product of GEMM_TILES operands with some tokens. */
+/* A product of GEMM_TILES panels with some tokens. */
 struct product {
-    struct operand w[GEMM_TILES];
-    const struct row *x;
-    int b0, blocks; /* of the inputs */
-    int step;       /* tiles: blocks of a group */
-    int zero;       /* binary logarithm, or -1 */
-    float *sums;    /* [GEMM_TILES][tokens][LADE_TILE], added to */
+    const struct panel *w;  /* [GEMM_TILES] */
+    const struct record *x; /* [blocks][tokens] */
+    int blocks;
+    float *sums; /* [tokens][GEMM_TILES][LADE_TILE], added to */
     /* Memory that comes next, fetched meanwhile: so many lines for each block of inputs. */
     const char *ahead[GEMM_TILES];
     int ahead_lines;
 };
 
-ALWAYS_INLINE vu codes_at(const struct operand *w, const enum from from, int b, const int i,
-                          const int v)
+/* sum += part `part` of block b of all panels and M tokens. */
+ALWAYS_INLINE void panels_times(vf *sum, const struct panel *w, const struct record *x,
+                                const struct form f, int b, const int part, const int M)
 {
-    if (from == FROM_Q4)
-        return nibbles(vu_load(w->codes + (b * 4 + i / 2) * LADE_TILE + v * VL), i % 2);
-    vu c = vu_load(w->codes + (b * 8 + i) * LADE_TILE + v * VL);
-    return from == FROM_Q8 && SIGNED8 ? c ^ 0x80808080u : c;
-}
-
-/* Scales of block b, those of `part` where they are fine. */
-ALWAYS_INLINE void scales_at(vf *s, vf *m, const struct operand *w, const struct form f, int b,
-                             int group, const int part, const int v)
-{
-    if (f.from == FROM_PANEL) {
-        const int at = (f.fine ? 2 * b + part : b) * LADE_TILE + v * VL;
-        *s = vf_load(w->s + at);
-        if (f.mins)
-            *m = vf_load(w->m + at);
-        return;
+    const int parts = f.fine ? 2 : 1, quads = 8 / parts, at = b * parts + part;
+    struct acc acc[GEMM_SUMS];
+    UNROLL(16)
+    for (int j = 0; j < M; j++) {
+        const vi minus = (vi){0} + x[j].minus[f.fine ? 1 + part : 0];
+        UNROLL(4)
+        for (int t = 0; t < GEMM_VECS; t++) {
+            const int32_t *of = w[t / TILE_VECS].minus[at] + t % TILE_VECS * VL;
+            acc[j * GEMM_VECS + t] = acc_begin((vi)(vu_load((const uint32_t *)of) + (vu)minus));
+        }
     }
-    *s = vf_load_f16(w->scales + group * LADE_TILE + v * VL);
-    if (f.mins)
-        *m = *s * (vf_load_u8(w->zeros + group * LADE_TILE + v * VL) -
-                   (f.from == FROM_Q8 && SIGNED8 ? 128.0f : 0.0f));
-}
-
-/* sum += blocks [b, b + form.blocks) of all operands and tokens, counted from the product's first. */
-ALWAYS_INLINE void operands_times(vf *sum, const struct product *p, const struct form f, int b,
-                                  int group, const int M)
-{
-    enum { T = GEMM_TILES };
-    const int parts = f.fine ? 2 : 1, quads = 8 / parts;
-    const struct row *x = p->x;
-    UNROLL(2)
-    for (int part = 0; part < parts; part++) {
-        vi high[GEMM_SUMS], low[GEMM_SUMS];
+    for (int i = part * quads; i < (part + 1) * quads; i++) {
+        vu c[GEMM_VECS][PER_QUAD];
         UNROLL(4)
+        for (int t = 0; t < GEMM_VECS; t++)
+            UNROLL(2)
+        for (int k = 0; k < PER_QUAD; k++)
+            c[t][k] = vu_load(w[t / TILE_VECS].codes[b * 8 + i][k] + t % TILE_VECS * VL);
+        UNROLL(16)
         for (int j = 0; j < M; j++) {
-            vi zero = {0};
-            if (!f.mins && p->zero >= 0) {
-                uint32_t minus = 0;
-                for (int i = 0; i < f.blocks; i++)
-                    minus += (uint32_t)(f.fine ? x[j].half_minus[2 * (p->b0 + b + i) + part]
-                                               : x[j].minus[p->b0 + b + i]);
-                zero = ((vi){0} + (int32_t)minus) << p->zero;
-            }
+            const vi first = (vi){0} + x[j].q[i][0], second = (vi){0} + x[j].q[i][1];
             UNROLL(4)
-            for (int t = 0; t < T; t++)
-                EACH_VEC
-                {
-                    high[(t * M + j) * TILE_VECS + v] = (vi){0};
-                    low[(t * M + j) * TILE_VECS + v] = zero;
-                }
+            for (int t = 0; t < GEMM_VECS; t++)
+                acc_times(&acc[j * GEMM_VECS + t], c[t], first, second);
         }
-        for (int n = 0; n < f.blocks; n++) {
-            UNROLL(8)
-            for (int k = 0; k < quads; k++) {
-                const int i = part * quads + k;
-                vu c[GEMM_TILES * TILE_VECS];
-                UNROLL(4)
-                for (int t = 0; t < T; t++)
-                    EACH_VEC c[t * TILE_VECS + v] = codes_at(&p->w[t], f.from, b + n, i, v);
-                UNROLL(4)
-                for (int j = 0; j < M; j++) {
-                    const int32_t *q = x[j].q + ((size_t)(p->b0 + b + n) * 8 + (size_t)i) * 2;
-                    vi qh = (vi){0} + q[0], ql = (vi){0} + q[1];
-                    UNROLL(4)
-                    for (int t = 0; t < T; t++)
-                        EACH_VEC
-                        {
-                            const int at = (t * M + j) * TILE_VECS + v;
-                            high[at] = dot4(high[at], c[t * TILE_VECS + v], qh, f.wide);
-                            low[at] = dot4(low[at], c[t * TILE_VECS + v], ql, f.wide);
-                        }
-                }
-            }
+    }
+    UNROLL(4)
+    for (int t = 0; t < GEMM_VECS; t++) {
+        const vf s = vf_load(w[t / TILE_VECS].s[at] + t % TILE_VECS * VL);
+        vf m = {0};
+        if (f.mins)
+            m = vf_load(w[t / TILE_VECS].m[at] + t % TILE_VECS * VL);
+        UNROLL(16)
+        for (int j = 0; j < M; j++) {
+            vf *to = &sum[j * GEMM_VECS + t];
+            *to = vf_fma(acc_sum(acc[j * GEMM_VECS + t]), s, *to);
+            if (f.mins)
+                *to = vf_fma(m, vf_set1(-x[j].sum[f.fine ? 1 + part : 0]), *to);
         }
-        UNROLL(4)
-        for (int t = 0; t < T; t++)
-            EACH_VEC
-            {
-                vf s, m = {0};
-                scales_at(&s, &m, &p->w[t], f, b, group, part, v);
-                UNROLL(4)
-                for (int j = 0; j < M; j++) {
-                    const int at = (t * M + j) * TILE_VECS + v;
-                    sum[at] = vf_fma(vf_from_int((high[at] << 7) + low[at]), s, sum[at]);
-                    if (f.mins) {
-                        float total = 0;
-                        for (int i = 0; i < f.blocks; i++)
-                            total += f.fine ? x[j].half_sum[2 * (p->b0 + b + i) + part]
-                                            : x[j].sum[p->b0 + b + i];
-                        sum[at] = vf_fma(m, vf_set1(-total), sum[at]);
-                    }
-                }
-            }
     }
 }
 
 ALWAYS_INLINE void product_of(const struct product *p, const struct form f, const int M)
 {
-    enum { T = GEMM_TILES };
-    for (int b = 0, group = 0, until = p->step; b < p->blocks;) {
-        vf sum[GEMM_SUMS];
-        UNROLL(16)
-        for (int i = 0; i < T * M * TILE_VECS; i++)
-            sum[i] = (vf){0};
-        const int first = b;
-        for (int last = cpu_min(b + BLOCKS, p->blocks); b < last; b += f.blocks) {
-            for (int i = 0; i < p->ahead_lines * f.blocks; i++)
-                UNROLL(2)
-            for (int t = 0; t < T; t++)
-                __builtin_prefetch(p->ahead[t] + (size_t)(p->ahead_lines * b + i) * 64, 0, 3);
-            operands_times(sum, p, f, b, group, M);
-            if (f.from != FROM_PANEL && (until -= f.blocks) <= 0) {
-                until = p->step;
-                group++;
-            }
-        }
+    const struct record *x = p->x;
+    vf sum[GEMM_SUMS];
+    UNROLL(32)
+    for (int i = 0; i < M * GEMM_VECS; i++)
+        sum[i] = (vf){0};
+    for (int b = 0; b < p->blocks; b++, x += M) {
+        for (int i = 0; i < p->ahead_lines; i++)
+            UNROLL(2)
+        for (int t = 0; t < GEMM_TILES; t++)
+            __builtin_prefetch(p->ahead[t] + (size_t)(p->ahead_lines * b + i) * 64, 0, 3);
+        panels_times(sum, p->w, x, f, b, 0, M);
+        if (f.fine)
+            panels_times(sum, p->w, x, f, b, 1, M);
+    }
+    UNROLL(16)
+    for (int j = 0; j < M; j++) {
+        const vf scale = vf_set1(p->x[j].scale);
         UNROLL(4)
-        for (int t = 0; t < T; t++)
-            UNROLL(4)
-        for (int j = 0; j < M; j++)
-            EACH_VEC
-            {
-                float *to = p->sums + (t * M + j) * LADE_TILE + v * VL;
-                vf scale = vf_set1(p->x[j].scale[(p->b0 + first) / BLOCKS]);
-                vf_store(to, vf_fma(sum[(t * M + j) * TILE_VECS + v], scale, vf_load(to)));
-            }
+        for (int t = 0; t < GEMM_VECS; t++) {
+            float *to = p->sums + (j * GEMM_VECS + t) * VL;
+            vf_store(to, vf_fma(sum[j * GEMM_VECS + t], scale, vf_load(to)));
+        }
     }
 }
 
 typedef void product_fn(const struct product *p);
-typedef product_fn *const *product_table; /* of 2, 3 ... tokens */
+typedef product_fn *const *product_table; /* of 1, 2, 3 ... tokens */
 
 #define PRODUCT(name, M, ...)                                                                      \
     static void name##_##M(const struct product *p)                                                \
@@ -226,35 +366,28 @@ typedef product_fn *const *product_table; /* of 2, 3 ... tokens */
     }
 #if defined(SIMD_AVX512)
 #define PRODUCTS(name, ...)                                                                        \
+    PRODUCT(name, 1, __VA_ARGS__)                                                                  \
     PRODUCT(name, 2, __VA_ARGS__)                                                                  \
     PRODUCT(name, 3, __VA_ARGS__)                                                                  \
     PRODUCT(name, 4, __VA_ARGS__)                                                                  \
-    static product_fn *const name[] = {name##_2, name##_3, name##_4};
+    PRODUCT(name, 5, __VA_ARGS__)                                                                  \
+    PRODUCT(name, 6, __VA_ARGS__)                                                                  \
+    static product_fn *const name[] = {name##_1, name##_2, name##_3, name##_4, name##_5, name##_6};
+#elif defined(SIMD_AVX2)
+#define PRODUCTS(name, ...)                                                                        \
+    PRODUCT(name, 1, __VA_ARGS__)                                                                  \
+    PRODUCT(name, 2, __VA_ARGS__)                                                                  \
+    PRODUCT(name, 3, __VA_ARGS__)                                                                  \
+    PRODUCT(name, 4, __VA_ARGS__)                                                                  \
+    static product_fn *const name[] = {name##_1, name##_2, name##_3, name##_4};
 #else
 #define PRODUCTS(name, ...)                                                                        \
+    PRODUCT(name, 1, __VA_ARGS__)                                                                  \
     PRODUCT(name, 2, __VA_ARGS__)                                                                  \
-    static product_fn *const name[] = {name##_2};
+    static product_fn *const name[] = {name##_1, name##_2};
 #endif
-#if defined(SIMD_AVX2) && !defined(SIMD_VNNI)
-#define WIDE true
-#else
-#define WIDE false
-#endif
-/* from, fine, mins, wide, blocks */
-PRODUCTS(panel_plain, FROM_PANEL, false, false, false, 1)
-PRODUCTS(panel_mins, FROM_PANEL, false, true, false, 1)
-PRODUCTS(panel_fine, FROM_PANEL, true, false, false, 1)
-PRODUCTS(panel_fine_mins, FROM_PANEL, true, true, false, 1)
-PRODUCTS(q4_plain, FROM_Q4, false, false, false, 1)
-PRODUCTS(q4_mins, FROM_Q4, false, true, false, 1)
-PRODUCTS(q8_plain, FROM_Q8, false, false, WIDE, 1)
-PRODUCTS(q8_mins, FROM_Q8, false, true, WIDE, 1)
-PRODUCTS(q4_plain_long, FROM_Q4, false, false, false, 4)
-PRODUCTS(q8_plain_long, FROM_Q8, false, false, WIDE, 4)
-#if defined(SIMD_AVX2) && !defined(SIMD_VNNI)
-PRODUCTS(panel_plain_wide, FROM_PANEL, false, false, true, 1)
-PRODUCTS(panel_mins_wide, FROM_PANEL, false, true, true, 1)
-#else
-#define panel_plain_wide panel_plain
-#define panel_mins_wide  panel_mins
-#endif
+/* fine, mins */
+PRODUCTS(products_plain, false, false)
+PRODUCTS(products_mins, false, true)
+PRODUCTS(products_fine, true, false)
+PRODUCTS(products_fine_mins, true, true)

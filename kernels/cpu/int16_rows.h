@@ -45,7 +45,18 @@ ALWAYS_INLINE struct row row_at(const void *data, size_t blocks)
     return r;
 }
 
-typedef int8_t vi8 __attribute__((vector_size(VL)));
+/* 32 inputs as products with many tokens want them: packs are made of these (int16.h). */
+struct record {
+    int32_t q[CPU_BLOCK / 4][2]; /* four inputs each, see put_quad() */
+    int32_t minus[3];            /* what is added to the products of all of them, of each half */
+    float sum[3];                /* of all of them, of each half */
+    float scale;                 /* of CPU_ROW_STEP inputs: repeated */
+    int32_t unused;
+};
+_Static_assert(sizeof(struct record) == CPU_RECORD, "int16.h says so");
+
+typedef int16_t vi16 __attribute__((vector_size(2 * VL)));
+typedef uint64_t vu64 __attribute__((vector_size(SIMD_SIZE)));
 
 /* Inputs i .. i + VL in the order of the codes. */
 ALWAYS_INLINE vf load_ordered(const float *x, int i, enum cpu_order order)
@@ -63,6 +74,24 @@ ALWAYS_INLINE vf load_ordered(const float *x, int i, enum cpu_order order)
     return i % 8 ? __builtin_shufflevector(a, b, 1, 3, 5, 7)
                  : __builtin_shufflevector(a, b, 0, 2, 4, 6);
 #endif
+}
+
+/* Those inputs as integers. */
+ALWAYS_INLINE vi rounded(const float *x, int i, vf inverse, enum cpu_order order)
+{
+    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+    return (vi)(load_ordered(x, i, order) * inverse + magic) - (vi)vf_set1(magic);
+}
+
+/* The factor that makes integers of CPU_ROW_STEP inputs; *scale makes them inputs again. */
+ALWAYS_INLINE vf step_inverse(const float *x, float *scale)
+{
+    vf most = {0};
+    for (int i = 0; i < CPU_ROW_STEP; i += VL)
+        most = vf_max((vf)((vu)vf_load(x + i) & 0x7fffffffu), most);
+    const float largest = vf_hmax(most);
+    *scale = largest / LARGEST;
+    return vf_set1(largest > 0 ? LARGEST / largest : 0);
 }
 
 /* Unsigned, because what is no number becomes any code, and sums of such wrap. */
@@ -84,26 +113,31 @@ ALWAYS_INLINE uint32_t vu_sum(vu v)
 #endif
 }
 
+/* VL inputs as their high and low halves, four of each in turns. */
+ALWAYS_INLINE void put_halves(int8_t *q, vi v)
+{
+    vi high = (v + 64) >> 7, low = v - (high << 7);
+    vi8 h = __builtin_convertvector(high, vi8), l = __builtin_convertvector(low, vi8);
+    uint32_t hw[VL / 4], lw[VL / 4];
+    memcpy(hw, &h, sizeof(hw));
+    memcpy(lw, &l, sizeof(lw));
+    UNROLL(4)
+    for (int w = 0; w < VL / 4; w++) {
+        memcpy(q + w * 8, &hw[w], 4);
+        memcpy(q + w * 8 + 4, &lw[w], 4);
+    }
+}
+
 /* One block; sums are those of its two halves. */
 ALWAYS_INLINE void quantize_block(int8_t *q, uint32_t sums[2], const float *x, vf inverse,
                                   const enum cpu_order order)
 {
-    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
     vu half[2] = {0};
     UNROLL(8)
     for (int i = 0; i < CPU_BLOCK; i += VL, q += 2 * VL) {
-        vi v = (vi)(load_ordered(x, i, order) * inverse + magic) - (vi)vf_set1(magic);
-        vi high = (v + 64) >> 7, low = v - (high << 7);
-        vi8 h = __builtin_convertvector(high, vi8), l = __builtin_convertvector(low, vi8);
+        vi v = rounded(x, i, inverse, order);
         half[i * 2 / CPU_BLOCK] += (vu)v;
-        uint32_t hw[VL / 4], lw[VL / 4];
-        memcpy(hw, &h, sizeof(hw));
-        memcpy(lw, &l, sizeof(lw));
-        UNROLL(4)
-        for (int w = 0; w < VL / 4; w++) {
-            memcpy(q + w * 8, &hw[w], 4);
-            memcpy(q + w * 8 + 4, &lw[w], 4);
-        }
+        put_halves(q, v);
     }
     sums[0] = vu_sum(half[0]);
     sums[1] = vu_sum(half[1]);
@@ -112,12 +146,7 @@ ALWAYS_INLINE void quantize_block(int8_t *q, uint32_t sums[2], const float *x, v
 /* CPU_ROW_STEP inputs, the n-th of their row. */
 static void quantize_step(const struct row *r, size_t n, const float *x, enum cpu_order order)
 {
-    vf most = {0};
-    for (int i = 0; i < CPU_ROW_STEP; i += VL)
-        most = vf_max((vf)((vu)vf_load(x + i) & 0x7fffffffu), most);
-    const float largest = vf_hmax(most);
-    const vf inverse = vf_set1(largest > 0 ? LARGEST / largest : 0);
-    ((float *)r->scale)[n] = largest / LARGEST;
+    const vf inverse = step_inverse(x, (float *)r->scale + n);
     for (size_t b = n * BLOCKS; b < (n + 1) * BLOCKS; b++, x += CPU_BLOCK) {
         int8_t *q = (int8_t *)r->q + b * 2 * CPU_BLOCK;
         uint32_t sums[2];
@@ -144,5 +173,78 @@ static void quantize(void *data, const float *x, int k, enum cpu_order order)
         float part[CPU_ROW_STEP] = {0};
         memcpy(part, x + full * CPU_ROW_STEP, rest * sizeof(float));
         quantize_step(&r, full, part, order);
+    }
+}
+
+/* ---- records --------------------------------------------------------------------------------- */
+
+/* VL inputs of a record; returns sums, modulo 2^32, that make up its `minus`. */
+ALWAYS_INLINE vu put_quads(int32_t *q, vi v)
+{
+#if defined(SIMD_NEON)
+    put_halves((int8_t *)q, v);
+    return (vu){0};
+#else
+    vi16 words = __builtin_convertvector(v, vi16);
+#if defined(SIMD_AVX512)
+    words =
+        __builtin_shufflevector(words, words, 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
+#else
+    words = __builtin_shufflevector(words, words, 0, 2, 1, 3, 4, 6, 5, 7);
+#endif
+    memcpy(q, &words, sizeof(words));
+    /* The first of two inputs times the second one. */
+    vu first = (vu)v, second = (vu)((vu64)v >> 32);
+    return first * second & (vu)((vu64){0} + UINT32_MAX);
+#endif
+}
+
+ALWAYS_INLINE void quantize_record(struct record *r, const float *x, vf inverse, float scale,
+                                   const enum cpu_order order)
+{
+    vu sum[2] = {0}, product[2] = {0};
+    UNROLL(8)
+    for (int i = 0; i < CPU_BLOCK; i += VL) {
+        vi v = rounded(x, i, inverse, order);
+        sum[i * 2 / CPU_BLOCK] += (vu)v;
+        product[i * 2 / CPU_BLOCK] += put_quads(r->q[i / 4], v);
+    }
+    uint32_t all = 0;
+    for (int i = 0; i < 2; i++) {
+        const uint32_t products = vu_sum(product[i]);
+        all += products;
+        r->minus[1 + i] = (int32_t)-products;
+        r->sum[1 + i] = (float)(int32_t)vu_sum(sum[i]);
+    }
+    r->minus[0] = (int32_t)-all;
+    r->sum[0] = r->sum[1] + r->sum[2];
+    r->scale = scale;
+    r->unused = 0;
+}
+
+/* CPU_ROW_STEP inputs: record b goes to at + b * step. */
+static void quantize_records(char *at, size_t step, const float *x, enum cpu_order order)
+{
+    float scale;
+    const vf inverse = step_inverse(x, &scale);
+    for (int b = 0; b < BLOCKS; b++, at += step, x += CPU_BLOCK) {
+        struct record *r = (struct record *)(void *)at;
+        if (order == CPU_ORDER_Q4)
+            quantize_record(r, x, inverse, scale, CPU_ORDER_Q4);
+        else
+            quantize_record(r, x, inverse, scale, CPU_ORDER_PLAIN);
+    }
+}
+
+static void quantize_packed(void *data, size_t step, const float *x, int k, enum cpu_order order)
+{
+    char *at = data;
+    const int full = k / CPU_ROW_STEP, rest = k % CPU_ROW_STEP;
+    for (int n = 0; n < full; n++, at += BLOCKS * step)
+        quantize_records(at, step, x + (size_t)n * CPU_ROW_STEP, order);
+    if (rest) {
+        float part[CPU_ROW_STEP] = {0};
+        memcpy(part, x + (size_t)full * CPU_ROW_STEP, (size_t)rest * sizeof(float));
+        quantize_records(at, step, part, order);
     }
 }

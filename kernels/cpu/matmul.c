@@ -13,7 +13,7 @@ enum {
     PACK_ROWS = 48,        /* tokens of one packing unit, a multiple of every nr */
     QUANTIZE_ROWS = 4,
     PANEL_TOKENS = 96,  /* tokens that share one panel where there are few panels */
-    INT16_TOKENS = 128, /* of one unit: their inputs stay in the second cache */
+    INT16_TOKENS = 128, /* most of one unit: their inputs stay in the second cache */
     INT16_TILES = 32,
 };
 
@@ -25,8 +25,8 @@ struct input {
     enum cpu_order order; /* INT16 */
     const float *x;
     int cols, first_unit;
-    char *data;        /* PACKED: packed floats; INT16: quantized rows */
-    const void **rows; /* INT16: each token's row in data */
+    char *data; /* PACKED: packed floats; INT16: quantized rows, or packs of each unit's tokens */
+    const void **rows; /* INT16, few tokens: each one's row in data */
 };
 
 struct job {
@@ -42,6 +42,8 @@ struct run {
     struct job job[MAX_JOBS];
     struct input input[MAX_JOBS];
     int n_jobs, n_inputs, n, units;
+    bool few;     /* tokens */
+    int together; /* INT16, many: tokens of one unit */
     float *panel; /* [threads][panel_size] */
     size_t panel_size;
 };
@@ -49,6 +51,22 @@ struct run {
 static int row_tiles(const struct lade_matrix *w)
 {
     return (w->rows - 1) / LADE_TILE + 1;
+}
+
+static void quantize_token(const struct run *r, const struct input *in, int t)
+{
+    const struct cpu_int16 *int16 = r->isa->int16;
+    const float *x = in->x + (size_t)t * (size_t)in->cols;
+    if (r->few) {
+        in->rows[t] = in->data + (size_t)t * cpu_int16_bytes(in->cols);
+        int16->quantize((void *)in->rows[t], x, in->cols, in->order);
+        return;
+    }
+    const int begin = t / r->together * r->together, n = cpu_min(r->together, r->n - begin);
+    size_t step;
+    char *to = cpu_pack_token(in->data + (size_t)begin * cpu_pack_bytes(in->cols), in->cols, n,
+                              int16->pack, t - begin, &step);
+    int16->quantize_packed(to, step, x, in->cols, in->order);
 }
 
 static void prepare_unit(void *ctx, int unit, int thread)
@@ -66,10 +84,8 @@ static void prepare_unit(void *ctx, int unit, int thread)
         return;
     }
     int first = (unit - in->first_unit) * QUANTIZE_ROWS;
-    for (int t = first; t < cpu_min(first + QUANTIZE_ROWS, r->n); t++) {
-        in->rows[t] = in->data + (size_t)t * cpu_int16_bytes(in->cols);
-        r->isa->int16->quantize((void *)in->rows[t], in->x + (size_t)t * k, in->cols, in->order);
-    }
+    for (int t = first; t < cpu_min(first + QUANTIZE_ROWS, r->n); t++)
+        quantize_token(r, in, t);
 }
 
 static const struct job *job_of(const struct run *r, int unit)
@@ -92,9 +108,12 @@ static void product(const struct run *r, const struct job *j, int at, int units,
     float *y = j->m.y + (size_t)t * rows + (size_t)first * LADE_TILE;
     if (j->form == GEMV)
         r->isa->gemv(y, rows, w, &j->l, j->m.x, cols, n, first, last);
-    else if (j->form == INT16)
-        r->isa->int16->gemm(y, rows, w, &j->l, in->rows + t, n, first, last,
+    else if (j->form == INT16 && r->few)
+        r->isa->int16->gemv(y, rows, w, &j->l, in->rows + t, n, first, last,
                             (struct cpu_int16_next){0});
+    else if (j->form == INT16)
+        r->isa->int16->gemm(y, rows, w, &j->l, in->data + (size_t)t * cpu_pack_bytes(w->cols), n,
+                            first, last, (struct cpu_int16_next){0});
     else
         r->isa->gemm(y, rows, w, &j->l, first * LADE_TILE,
                      (const float *)in->data + (size_t)t * cols, n,
@@ -147,14 +166,13 @@ static int plan(struct lade_device *dev, struct run *r, const struct lade_matmul
         int tiles = row_tiles(j->m.w);
         size_t tile_bytes = j->l.bytes / (size_t)tiles + 1;
         int some = tile_bytes >= GEMV_BYTES / 2 ? 2 : (int)(GEMV_BYTES / tile_bytes) / 2 * 2;
-        bool few = r->n <= CPU_DIRECT_N;
-        j->form = cpu_fast(dev, j->m.w) ? INT16 : few ? GEMV : PACKED;
+        j->form = cpu_fast(dev, j->m.w) ? INT16 : r->few ? GEMV : PACKED;
         j->input = j->form == GEMV ? 0 : input_of(r, j);
         j->tokens = r->n;
         j->tiles = some;
-        if (j->form == INT16 && !few) {
+        if (j->form == INT16 && !r->few) {
             j->tiles = INT16_TILES;
-            j->tokens = cpu_min(r->n, INT16_TOKENS);
+            j->tokens = r->together;
         } else if (j->form == PACKED) {
             int panels = (j->m.w->rows - 1) / r->isa->pw + 1;
             size_t size = (size_t)j->m.w->cols * (size_t)r->isa->pw;
@@ -179,9 +197,10 @@ static int prepare_inputs(struct lade_device *dev, struct run *r, char *err)
         size_t n = (size_t)r->n, packed = n + (size_t)r->isa->nr; /* whole blocks */
         bool int16 = in->form == INT16;
         int step = int16 ? QUANTIZE_ROWS : PACK_ROWS;
+        size_t row = r->few ? cpu_int16_bytes(in->cols) : cpu_pack_bytes(in->cols);
         cpu_carve_add(&c, (void **)&in->data, int16 ? n : packed * sizeof(float),
-                      int16 ? cpu_int16_bytes(in->cols) : (size_t)in->cols);
-        cpu_carve_add(&c, (void **)&in->rows, int16 ? n : 0, sizeof(*in->rows));
+                      int16 ? row : (size_t)in->cols);
+        cpu_carve_add(&c, (void **)&in->rows, int16 && r->few ? n : 0, sizeof(*in->rows));
         in->first_unit = units;
         units += (r->n - 1) / step + 1;
     }
@@ -242,11 +261,13 @@ int cpu_matmul(struct lade_device *dev, const struct lade_matmul *jobs, int n_jo
             return -1;
     if (n_jobs < 1 || n < 1)
         return 0;
-    struct run r = {.isa = dev->isa, .n_jobs = n_jobs, .n = n};
+    struct run r = {.isa = dev->isa, .n_jobs = n_jobs, .n = n, .few = n <= CPU_DIRECT_N};
+    const int turns = (n - 1) / INT16_TOKENS + 1;
+    r.together = (n - 1) / turns + 1;
     if (plan(dev, &r, jobs, err) || (r.n_inputs && prepare_inputs(dev, &r, err)))
         return -1;
     cpu_soon_now(dev);
-    if (n <= CPU_DIRECT_N)
+    if (r.few)
         cpu_pool_run_ranges(dev->pool, r.units, product_range, &r);
     else
         cpu_pool_run(dev->pool, r.units, product_unit, &r);

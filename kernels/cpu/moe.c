@@ -8,7 +8,10 @@
  *
  * With few tokens only the reading counts, and memory reads long stretches faster: units then
  * follow the weights of each expert, all of gate, all of up, all of down, and what belongs
- * together (gate and up, the outputs of a token) is joined in small runs of its own. */
+ * together (gate and up, the outputs of a token) is joined in small runs of its own.
+ *
+ * With many tokens and integer products a unit of the first run is all of a group: its tokens' inputs
+ * are copied to packs once, and what it leaves are packs of hidden values. */
 #include <math.h>
 #include <string.h>
 
@@ -16,7 +19,7 @@
 
 enum {
     PACKED_TOKENS = 48, /* most tokens of a group: a multiple of every nr; the packed inputs stay */
-    INT16_TOKENS = 192, /* in the second cache */
+    INT16_TOKENS = 60,  /* in the second cache; a multiple of most packs */
     HIDDEN_TILES = 8,   /* of gate and up in one unit of the first run; few tokens: of either */
     OUT_TILES = 16,     /* few tokens: of down in one unit */
     JOIN_ROWS = 512,    /* few tokens: output columns of one unit that adds them up */
@@ -49,9 +52,9 @@ struct run {
     size_t hidden_floats;
     bool needs[CPU_N_ORDERS];      /* INT16: which orders of the inputs */
     char *x[CPU_N_ORDERS];         /* INT16: [n] quantized inputs */
-    char *h;                       /* INT16: [routes] quantized hidden values */
+    char *h;                       /* INT16: [routes] quantized hidden values; many: packs */
     size_t h_bytes;                /* of one row of h */
-    const void **x_rows, **h_rows; /* [routes] */
+    const void **x_rows, **h_rows; /* INT16, few tokens: [routes] */
     float *work;                   /* [threads][work_size] */
     size_t work_size;
 };
@@ -132,24 +135,28 @@ static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
     bool fast = cpu_fast(dev, &e->gate) && cpu_fast(dev, &e->up) && cpu_fast(dev, &e->down) &&
                 cpu_int16_order(&e->gate) == cpu_int16_order(&e->up);
     g.form = fast ? INT16 : r->count[id] <= CPU_DIRECT_N ? GEMV : PACKED;
+    const bool whole = g.form == PACKED || (fast && !r->few); /* one unit in the first run */
     int most = fast ? INT16_TOKENS : PACKED_TOKENS;
+    most = (r->count[id] - 1) / ((r->count[id] - 1) / most + 1) + 1; /* of about the same size */
     int nr = g.form == PACKED ? r->isa->nr : 1;
     for (int done = 0; done < r->count[id]; done += most) {
         g.first = r->place[id] - r->count[id] + done;
         g.n = cpu_min(most, r->count[id] - done);
         g.first_unit = r->units;
         g.hidden = r->hidden_floats;
-        r->hidden_floats += (size_t)((g.n + nr - 1) / nr * nr) * ff;
-        r->units += g.form == PACKED ? 1 : hidden_units(&g) << r->few;
+        if (!fast || r->few)
+            r->hidden_floats += (size_t)((g.n + nr - 1) / nr * nr) * ff;
+        r->units += whole ? 1 : hidden_units(&g) << r->few;
         r->group[r->n_groups++] = g;
     }
     if (fast) {
         r->needs[cpu_int16_order(&e->gate)] = true;
-        size_t bytes = cpu_int16_bytes(e->gate.rows);
+        size_t bytes = r->few ? cpu_int16_bytes(e->gate.rows) : cpu_pack_bytes(e->gate.rows);
         r->h_bytes = bytes > r->h_bytes ? bytes : r->h_bytes;
-        work = (size_t)INT16_TOKENS * HIDDEN_TILES * LADE_TILE;
+        work = r->few ? 0
+                      : INT16_TOKENS * (cpu_pack_bytes(m->dim) / sizeof(float) + 2 * ff + OUT_ROWS);
     } else if (g.form == GEMV) { /* hidden_rows() and copies of tokens */
-        work = INT16_TOKENS * HIDDEN_TILES * LADE_TILE + CPU_DIRECT_N * dim;
+        work = CPU_DIRECT_N * (HIDDEN_TILES * LADE_TILE + dim);
     } else { /* hidden_packed() and out_group() */
         size_t n = PACKED_TOKENS, first = n * dim + (dim + 2 * n) * pw + n * ff;
         size_t second = ff * pw + n * OUT_ROWS;
@@ -175,7 +182,7 @@ static void rows_of(const struct run *r, const struct group *g, bool up, int fir
     const struct lade_matrix_layout *l = up ? &g->up : &g->gate;
     const size_t dim = (size_t)r->m->dim;
     if (g->form == INT16) {
-        r->isa->int16->gemm(y, ldy, w, l, r->x_rows + g->first, g->n, first, last, next);
+        r->isa->int16->gemv(y, ldy, w, l, r->x_rows + g->first, g->n, first, last, next);
         return;
     }
     const float *x = r->m->x + (size_t)r->token[g->first] * dim;
@@ -185,21 +192,55 @@ static void rows_of(const struct run *r, const struct group *g, bool up, int fir
     r->isa->gemv(y, ldy, w, l, g->n > 1 ? work : x, dim, g->n, first, last);
 }
 
-/* GEMV or INT16: some rows of gate and up of one group. */
+/* GEMV: some rows of gate and up of one group. */
 static void hidden_rows(const struct run *r, const struct group *g, int unit, float *work)
 {
     const int ff = g->e->gate.rows, first = unit * HIDDEN_TILES;
     const int last = cpu_min(first + HIDDEN_TILES, tiles(ff)), row0 = first * LADE_TILE;
     const int rows = cpu_min(HIDDEN_TILES * LADE_TILE, ff - row0);
     float *gate = r->hidden + g->hidden + row0, *up = work;
-    const struct cpu_int16_next after = {&g->e->gate, &g->gate, last};
-    work += INT16_TOKENS * HIDDEN_TILES * LADE_TILE;
-    rows_of(r, g, false, first, last, gate, (size_t)ff, work,
-            (struct cpu_int16_next){&g->e->up, &g->up, first});
-    rows_of(r, g, true, first, last, up, (size_t)rows, work,
-            last < tiles(ff) ? after : gate_of(r, g + 1));
+    work += CPU_DIRECT_N * HIDDEN_TILES * LADE_TILE;
+    rows_of(r, g, false, first, last, gate, (size_t)ff, work, (struct cpu_int16_next){0});
+    rows_of(r, g, true, first, last, up, (size_t)rows, work, (struct cpu_int16_next){0});
     for (int i = 0; i < g->n; i++, gate += ff, up += rows)
         r->isa->swiglu(gate, gate, up, rows);
+}
+
+/* The inputs of a group's tokens, as packs. */
+static void gather(const struct run *r, const struct group *g, char *packs)
+{
+    const int dim = r->m->dim, most = r->isa->int16->pack;
+    const size_t bytes = cpu_pack_bytes(dim);
+    const char *x = r->x[cpu_int16_order(&g->e->gate)];
+    for (int i = 0; i < g->n; i++) {
+        size_t step;
+        char *to = cpu_pack_token(packs, dim, g->n, most, i, &step);
+        const char *from = x + (size_t)r->token[g->first + i] * bytes;
+        for (size_t at = 0; at < bytes; at += CPU_RECORD, to += step)
+            memcpy(to, from + at, CPU_RECORD);
+    }
+}
+
+/* INT16, many tokens: all hidden values of one group. */
+static void hidden_int16(const struct run *r, const struct group *g, float *work)
+{
+    const struct cpu_int16 *int16 = r->isa->int16;
+    const struct lade_expert *e = g->e;
+    const int ff = e->gate.rows, dim = r->m->dim;
+    char *packs = (char *)work;
+    float *gate = work + INT16_TOKENS * cpu_pack_bytes(dim) / sizeof(*work);
+    float *up = gate + (size_t)g->n * (size_t)ff;
+    gather(r, g, packs);
+    int16->gemm(gate, (size_t)ff, &e->gate, &g->gate, packs, g->n, 0, tiles(ff),
+                (struct cpu_int16_next){&e->up, &g->up, 0});
+    int16->gemm(up, (size_t)ff, &e->up, &g->up, packs, g->n, 0, tiles(ff), gate_of(r, g + 1));
+    for (int i = 0; i < g->n; i++, gate += ff, up += ff) {
+        size_t step;
+        char *to =
+            cpu_pack_token(r->h + (size_t)g->first * r->h_bytes, ff, g->n, int16->pack, i, &step);
+        r->isa->swiglu(gate, gate, up, ff);
+        int16->quantize_packed(to, step, gate, ff, cpu_int16_order(&e->down));
+    }
 }
 
 /* Few tokens: some rows of either gate or up; finish_hidden() joins them. */
@@ -246,6 +287,8 @@ static void hidden_unit(void *ctx, int unit, int thread)
         hidden_few(r, g, unit - g->first_unit, work);
     else if (g->form == PACKED)
         hidden_packed(r, g, work);
+    else if (g->form == INT16)
+        hidden_int16(r, g, work);
     else
         hidden_rows(r, g, unit - g->first_unit, work);
 }
@@ -277,8 +320,8 @@ static void out_group(const struct run *r, const struct group *g, int row0, int 
     int first = row0 / LADE_TILE, last = first + tiles(rows);
     size_t ldy = (size_t)rows;
     if (g->form == INT16)
-        r->isa->int16->gemm(out, ldy, down, &g->down, r->h_rows + g->first, g->n, first, last,
-                            next_down(r, g, first, last));
+        r->isa->int16->gemm(out, ldy, down, &g->down, r->h + (size_t)g->first * r->h_bytes, g->n,
+                            first, last, next_down(r, g, first, last));
     else if (g->form == GEMV)
         r->isa->gemv(out, ldy, down, &g->down, h, (size_t)down->cols, g->n, first, last);
     else
@@ -317,7 +360,7 @@ static void out_few(void *ctx, int unit, int thread)
     else if (last == all)
         next.w = NULL;
     if (g->form == INT16)
-        r->isa->int16->gemm(out, (size_t)dim, down, &g->down, r->h_rows + g->first, g->n, first,
+        r->isa->int16->gemv(out, (size_t)dim, down, &g->down, r->h_rows + g->first, g->n, first,
                             last, next);
     else
         r->isa->gemv(out, (size_t)dim, down, &g->down, r->hidden + g->hidden, (size_t)down->cols,
@@ -347,16 +390,21 @@ static void quantize_inputs(void *ctx, int unit, int thread)
     (void)thread;
     const struct run *r = ctx;
     const struct lade_moe *m = r->m;
-    size_t bytes = cpu_int16_bytes(m->dim);
+    const struct cpu_int16 *int16 = r->isa->int16;
+    const size_t bytes = r->few ? cpu_int16_bytes(m->dim) : cpu_pack_bytes(m->dim);
     for (int t = unit * QUANTIZE_ROWS; t < cpu_min(m->n, (unit + 1) * QUANTIZE_ROWS); t++) {
         const float *x = m->x + (size_t)t * (size_t)m->dim;
-        for (int o = 0; o < CPU_N_ORDERS; o++)
-            if (r->needs[o])
-                r->isa->int16->quantize(r->x[o] + (size_t)t * bytes, x, m->dim, (enum cpu_order)o);
+        for (int o = 0; o < CPU_N_ORDERS; o++) {
+            char *to = r->x[o] + (size_t)t * bytes;
+            if (r->needs[o] && r->few)
+                int16->quantize(to, x, m->dim, (enum cpu_order)o);
+            else if (r->needs[o])
+                int16->quantize_packed(to, CPU_RECORD, x, m->dim, (enum cpu_order)o);
+        }
     }
 }
 
-/* What the second run needs of a group, where it is not packed. */
+/* Few tokens: what the second run needs of a group. */
 static void finish_hidden(void *ctx, int unit, int thread)
 {
     (void)thread;
@@ -364,12 +412,12 @@ static void finish_hidden(void *ctx, int unit, int thread)
     const struct group *g = &r->group[unit];
     int ff = g->e->gate.rows;
     float *gate = r->hidden + g->hidden;
-    for (int i = 0; r->few && i < g->n; i++, gate += ff)
-        r->isa->swiglu(gate, gate, r->up + (gate - r->hidden), ff);
-    for (int i = 0; g->form == INT16 && i < g->n; i++) {
+    for (int i = 0; i < g->n; i++, gate += ff) {
         char *row = r->h + (size_t)(g->first + i) * r->h_bytes;
-        r->isa->int16->quantize(row, r->hidden + g->hidden + (size_t)i * (size_t)ff, ff,
-                                cpu_int16_order(&g->e->down));
+        r->isa->swiglu(gate, gate, r->up + (gate - r->hidden), ff);
+        if (g->form != INT16)
+            continue;
+        r->isa->int16->quantize(row, gate, ff, cpu_int16_order(&g->e->down));
         r->h_rows[g->first + i] = row;
     }
 }
@@ -410,23 +458,24 @@ static int prepare(struct lade_device *dev, struct run *r, char *err)
             return -1;
     /* The second commit keeps what the first one's pieces hold. */
     bool fast = is_fast(r);
+    const size_t x_bytes = r->few ? cpu_int16_bytes(m->dim) : cpu_pack_bytes(m->dim);
     r->work_size = (r->work_size + 15) / 16 * 16;
     cpu_carve_add(&c, (void **)&r->hidden, r->hidden_floats, sizeof(float));
     cpu_carve_add(&c, (void **)&r->up, r->few ? r->hidden_floats : 0, sizeof(float));
     cpu_carve_add(&c, (void **)&r->out, r->few ? routes : 0, (size_t)m->dim * sizeof(float));
     cpu_carve_add(&c, (void **)&r->work, (size_t)dev->threads, r->work_size * sizeof(float));
     for (int o = 0; o < CPU_N_ORDERS; o++)
-        cpu_carve_add(&c, (void **)&r->x[o], r->needs[o] ? n : 0, cpu_int16_bytes(m->dim));
+        cpu_carve_add(&c, (void **)&r->x[o], r->needs[o] ? n : 0, x_bytes);
     cpu_carve_add(&c, (void **)&r->h, fast ? routes : 0, r->h_bytes);
-    cpu_carve_add(&c, (void **)&r->x_rows, fast ? routes : 0, sizeof(*r->x_rows));
-    cpu_carve_add(&c, (void **)&r->h_rows, fast ? routes : 0, sizeof(*r->h_rows));
+    cpu_carve_add(&c, (void **)&r->x_rows, fast && r->few ? routes : 0, sizeof(*r->x_rows));
+    cpu_carve_add(&c, (void **)&r->h_rows, fast && r->few ? routes : 0, sizeof(*r->h_rows));
     if (cpu_carve_commit(dev, &c, err))
         return -1;
-    for (int i = 0; i < r->n_groups; i++) {
+    for (int i = 0; r->few && i < r->n_groups; i++) {
         const struct group *g = &r->group[i];
         const char *rows = r->x[cpu_int16_order(&g->e->gate)];
         for (int t = g->first; g->form == INT16 && t < g->first + g->n; t++)
-            r->x_rows[t] = rows + (size_t)r->token[t] * cpu_int16_bytes(m->dim);
+            r->x_rows[t] = rows + (size_t)r->token[t] * x_bytes;
     }
     return 0;
 }
@@ -471,9 +520,8 @@ int cpu_moe(struct lade_device *dev, const struct lade_moe *m, char *err)
         cpu_pool_run_ranges(dev->pool, r.units, hidden_range, &r);
     else
         cpu_pool_run(dev->pool, r.units, hidden_unit, &r);
-    if (fast || r.few)
-        cpu_pool_run(dev->pool, r.n_groups, finish_hidden, &r);
     if (r.few) {
+        cpu_pool_run(dev->pool, r.n_groups, finish_hidden, &r);
         cpu_soon_now(dev);
         cpu_pool_run_ranges(dev->pool, r.n_groups * per, out_range, &r);
         cpu_pool_run(dev->pool, r.n_groups ? (m->dim - 1) / JOIN_ROWS + 1 : 0, join_few, &r);
