@@ -447,7 +447,7 @@ static int read_header(int fd, struct lade_gguf *g, uint64_t file_bytes, int sha
 {
     char *buf = NULL;
     size_t have = 0;
-    for (uint64_t want = (uint64_t)16 << 20;; want *= 4) {
+    for (uint64_t want = (uint64_t)8 << 20;; want *= 4) {
         size_t len = (size_t)(want < file_bytes ? want : file_bytes);
         char *grown = realloc(buf, len + 1);
         if (!grown || read_more(fd, grown, have, len)) {
