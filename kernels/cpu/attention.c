@@ -213,7 +213,7 @@ int cpu_attention(struct lade_device *dev, const struct lade_attention *op, char
     size_t d = (size_t)a->head_dim, work = (size_t)a->rotary_dim + d;
     if (in_parts) {
         r.parts = (a->pos + a->n - 1) / PART_KEYS + 1;
-        size_t scores = (size_t)r.group * PART_KEYS;
+        size_t scores = (size_t)CPU_SCORES * (PART_KEYS + 1);
         work = scores > work ? scores : work;
     } else {
         r.block = r.group >= BLOCK_ROWS ? 1 : BLOCK_ROWS / r.group;

@@ -6,9 +6,11 @@
 /* ---- few queries ------------------------------------------------------------------------------
  *
  * Lanes are dimensions. HEADS query heads and KEY_STEP keys give VL sums at a time, which
- * sum_lanes() turns into one vector. */
+ * sum_lanes() turns into one vector: their *scores*, lane h * KEY_STEP + j of head h and key j. They
+ * stay in that order, so that the softmax takes whole vectors, and so do the weights of values. */
 enum { HEADS = VL == 16 ? 8 : 4, KEY_STEP = VL / HEADS };
 enum { KEYS_AHEAD = 8 << 10 }; /* bytes of keys fetched in advance */
+_Static_assert((int)HEADS <= (int)CPU_SCORES, "a position's scores fit in the work space");
 
 #if defined(SIMD_AVX512)
 #define FOLD8(a, b)                                                                                \
@@ -83,55 +85,74 @@ ALWAYS_INLINE float row_value(const enum lade_type type, const void *cache, size
     return (float)codes[i] * scales[i / LADE_CACHE_GROUP];
 }
 
-/* scores[h * lds + j] = q_h . key_j for H heads and K keys, the keys starting at row `at` */
-ALWAYS_INLINE void keys_times(float *scores, int lds, const float *q, const void *keys, size_t at,
-                              int head_dim, const enum lade_type type, const int H, const int K)
+/* The last k < VL values of a row of a cache, from i on; the rest 0. */
+ALWAYS_INLINE vf row_load_part(const enum lade_type type, const void *cache, size_t row,
+                               int head_dim, int i)
 {
-    vf acc[VL] = {0};
-    int i = 0;
-    for (; i + VL <= head_dim; i += VL) {
-        vf key[KEY_STEP];
+    float t[VL] = {0};
+    for (int d = i; d < head_dim; d++)
+        t[d - i] = row_value(type, cache, row, head_dim, d);
+    return vf_load(t);
+}
+
+/* Adds q_h * key_j, both from dimension i on, for H heads and K keys from row `at` on. */
+ALWAYS_INLINE void keys_times(vf acc[VL], const float *q, const void *keys, size_t at, int head_dim,
+                              int i, const bool whole, const enum lade_type type, const int H,
+                              const int K)
+{
+    vf key[KEY_STEP];
+    UNROLL(4)
+    for (int j = 0; j < K; j++)
+        key[j] = whole ? row_load(type, keys, at + (size_t)j, head_dim, i)
+                       : row_load_part(type, keys, at + (size_t)j, head_dim, i);
+    UNROLL(8)
+    for (int h = 0; h < H; h++) {
+        const float *from = q + h * head_dim + i;
+        vf query = whole ? vf_load(from) : vf_load_part(from, head_dim - i);
+        KEEP(query);
         UNROLL(4)
         for (int j = 0; j < K; j++)
-            key[j] = row_load(type, keys, at + (size_t)j, head_dim, i);
-        UNROLL(8)
-        for (int h = 0; h < H; h++) {
-            vf query = vf_load(q + h * head_dim + i);
-            UNROLL(4)
-            for (int j = 0; j < K; j++)
-                acc[h * KEY_STEP + j] = vf_fma(key[j], query, acc[h * KEY_STEP + j]);
-        }
-    }
-    float sums[VL];
-    vf_store(sums, sum_lanes(acc));
-    for (int h = 0; h < H; h++) {
-        for (int j = 0; j < K; j++) {
-            float s = sums[h * KEY_STEP + j];
-            for (int d = i; d < head_dim; d++)
-                s += row_value(type, keys, at + (size_t)j, head_dim, d) * q[h * head_dim + d];
-            scores[h * lds + j] = s;
-        }
+            acc[h * KEY_STEP + j] = vf_fma(key[j], query, acc[h * KEY_STEP + j]);
     }
 }
 
-/* acc[h][col ...] = sum of p[h][j] * value_j for H heads and V vectors of columns from `col` on; the
- * values start at row `at` */
-ALWAYS_INLINE void values_times(float *acc, const float *p, int ldp, const void *v, size_t at,
-                                int col, int n, int head_dim, const enum lade_type type,
-                                const int H, const int V)
+/* The scores of H heads and K keys from row `at` on. Keys that are not there score -infinity. */
+ALWAYS_INLINE vf scores_of(const float *q, const void *keys, size_t at, int head_dim,
+                           const enum lade_type type, const int H, const int K)
+{
+    vf acc[VL] = {0};
+    int i = 0;
+    for (; i + VL <= head_dim; i += VL)
+        keys_times(acc, q, keys, at, head_dim, i, true, type, H, K);
+    if (i < head_dim)
+        keys_times(acc, q, keys, at, head_dim, i, false, type, H, K);
+    vf s = sum_lanes(acc);
+    for (int l = 0; K < KEY_STEP && l < VL; l++)
+        if (l % KEY_STEP >= K)
+            s[l] = -INFINITY;
+    return s;
+}
+
+/* acc[h][col ...] = sum of weight * value_j for H heads and V vectors of columns from `col` on; the
+ * n values start at row `at`, their weights lie as scores do */
+ALWAYS_INLINE void values_times(const struct cpu_attend_part *a, float *acc, int col, int n,
+                                const enum lade_type type, const int H, const int V)
 {
     const size_t size = type == LADE_Q8 ? 1 : type == LADE_F16 ? 2 : 4;
-    const char *ahead = (const char *)v + (size_t)(col + V * VL) * size; /* the next columns */
+    const size_t row = lade_cache_row(type, a->head_dim);
+    const char *ahead = (const char *)a->v + (size_t)(col + V * VL) * size; /* the next columns */
+    const float *p = a->scores;
     vf s[HEADS * 2] = {0};
-    for (int j = 0; j < n; j++, at++) {
+    for (int j = 0; j < n; j++) {
+        const size_t at = (size_t)(a->first + j);
         vf x[2];
-        __builtin_prefetch(ahead + at * lade_cache_row(type, head_dim));
+        __builtin_prefetch(ahead + at * row);
         UNROLL(2)
         for (int c = 0; c < V; c++)
-            x[c] = row_load(type, v, at, head_dim, col + c * VL);
+            x[c] = row_load(type, a->v, at, a->head_dim, col + c * VL);
         UNROLL(8)
         for (int h = 0; h < H; h++) {
-            vf weight = vf_set1(p[h * ldp + j]);
+            vf weight = vf_set1(p[j / KEY_STEP * VL + h * KEY_STEP + j % KEY_STEP]);
             UNROLL(2)
             for (int c = 0; c < V; c++)
                 s[h * V + c] = vf_fma(x[c], weight, s[h * V + c]);
@@ -140,62 +161,76 @@ ALWAYS_INLINE void values_times(float *acc, const float *p, int ldp, const void 
     UNROLL(8)
     for (int h = 0; h < H; h++)
         for (int c = 0; c < V; c++)
-            vf_store(acc + h * head_dim + c * VL, s[h * V + c]);
+            vf_store(acc + h * a->head_dim + col + c * VL, s[h * V + c]);
 }
 
-ALWAYS_INLINE float largest(const float *x, int n)
+/* Scores of heads [h0, h0 + H); the largest of each lane. */
+ALWAYS_INLINE vf part_scores(const struct cpu_attend_part *a, int h0, const enum lade_type type,
+                             const int H)
 {
-    vf most = vf_set1(-INFINITY);
-    int i = 0;
-    for (; i + VL <= n; i += VL)
-        most = vf_max(vf_load(x + i), most);
-    float max = vf_hmax(most);
-    for (; i < n; i++)
-        max = x[i] > max ? x[i] : max;
-    return max;
-}
-
-ALWAYS_INLINE void part_scores(const struct cpu_attend_part *a, int h0, const enum lade_type type,
-                               const int H)
-{
-    int n = a->last - a->first, d = a->head_dim, j = 0;
-    float *scores = a->scores + h0 * n;
+    const int n = a->last - a->first, d = a->head_dim;
     const float *q = a->q + h0 * d;
+    float *scores = a->scores;
     size_t at = (size_t)a->first, row = lade_cache_row(type, d);
-    for (; j + KEY_STEP <= n; j += KEY_STEP) {
+    vf most = vf_set1(-INFINITY);
+    int j = 0;
+    for (; j + KEY_STEP <= n; j += KEY_STEP, at += KEY_STEP, scores += VL) {
         /* Keys come in several streams and values later in columns: hardware foresees neither. */
-        size_t from = (at + (size_t)j) * row, to = from + KEY_STEP * row;
-        for (; !h0 && from < to; from += 64) {
+        for (size_t from = at * row; !h0 && from < (at + KEY_STEP) * row; from += 64) {
             __builtin_prefetch((const char *)a->v + from, 0, 2);
             __builtin_prefetch((const char *)a->k + from + KEYS_AHEAD, 0, 3);
         }
-        keys_times(scores + j, n, q, a->k, at + (size_t)j, d, type, H, KEY_STEP);
+        vf s = scores_of(q, a->k, at, d, type, H, KEY_STEP);
+        vf_store(scores, s);
+        most = vf_max(s, most);
     }
-    for (; j < n; j++)
-        keys_times(scores + j, n, q, a->k, at + (size_t)j, d, type, H, 1);
+    for (; j < n; j += KEY_STEP, at++, scores += VL) { /* at most once */
+        vf s = scores_of(q, a->k, at, d, type, H, 1);
+        vf_store(scores, s);
+        most = vf_max(s, most);
+    }
+    return most;
+}
+
+/* Scores to weights: exp(score - largest of the head). */
+ALWAYS_INLINE void part_weights(const struct cpu_attend_part *a, int h0, vf most, const int H)
+{
+    const int n = (a->last - a->first + KEY_STEP - 1) / KEY_STEP * VL;
+    vf max = most, sum = {0};
+    for (int l = 0; l < VL; l++) { /* of all lanes of the head */
+        const int first = l / KEY_STEP * KEY_STEP;
+        for (int j = first; j < first + KEY_STEP; j++)
+            max[l] = most[j] > max[l] ? most[j] : max[l];
+    }
+    for (int i = 0; i < n; i += VL) {
+        vf e = vf_exp(vf_load(a->scores + i) - max);
+        vf_store(a->scores + i, e);
+        sum += e;
+    }
     for (int h = 0; h < H; h++) {
-        float *s = scores + h * n, max = largest(s, n);
-        a->max[h0 + h] = max;
-        a->sum[h0 + h] = exp_sum(s, s, max, n);
+        a->max[h0 + h] = max[h * KEY_STEP];
+        a->sum[h0 + h] = 0;
+        for (int j = 0; j < KEY_STEP; j++)
+            a->sum[h0 + h] += sum[h * KEY_STEP + j];
     }
 }
 
 ALWAYS_INLINE void part_values(const struct cpu_attend_part *a, int h0, const enum lade_type type,
                                const int H)
 {
-    int n = a->last - a->first, d = a->head_dim, c = 0;
-    const float *p = a->scores + h0 * n;
+    const int n = a->last - a->first, d = a->head_dim;
     float *acc = a->acc + h0 * d;
-    size_t at = (size_t)a->first;
+    int c = 0;
     for (; c + 2 * VL <= d; c += 2 * VL)
-        values_times(acc + c, p, n, a->v, at, c, n, d, type, H, 2);
+        values_times(a, acc, c, n, type, H, 2);
     for (; c + VL <= d; c += VL)
-        values_times(acc + c, p, n, a->v, at, c, n, d, type, H, 1);
+        values_times(a, acc, c, n, type, H, 1);
     for (; c < d; c++)
         for (int h = 0; h < H; h++) {
             float s = 0;
             for (int j = 0; j < n; j++)
-                s += p[h * n + j] * row_value(type, a->v, at + (size_t)j, d, c);
+                s += a->scores[j / KEY_STEP * VL + h * KEY_STEP + j % KEY_STEP] *
+                     row_value(type, a->v, (size_t)(a->first + j), d, c);
             acc[h * d + c] = s;
         }
 }
@@ -204,11 +239,11 @@ ALWAYS_INLINE void part_heads(const struct cpu_attend_part *a, const enum lade_t
 {
     int h = 0;
     for (; h + HEADS <= a->heads; h += HEADS) {
-        part_scores(a, h, type, HEADS);
+        part_weights(a, h, part_scores(a, h, type, HEADS), HEADS);
         part_values(a, h, type, HEADS);
     }
     for (; h < a->heads; h++) {
-        part_scores(a, h, type, 1);
+        part_weights(a, h, part_scores(a, h, type, 1), 1);
         part_values(a, h, type, 1);
     }
 }

@@ -14,6 +14,7 @@
 enum {
     CPU_DIRECT_N = 4, /* most tokens gemv() takes */
     CPU_CHUNK = 32,   /* tokens of one step of the chunked delta rule */
+    CPU_SCORES = 8,   /* query heads that attend_part() takes at once, at most */
     CPU_KEYS = 48,    /* positions of one step of flash attention, a multiple of every nr */
     CPU_ROW_PAD = 96, /* query rows are padded to this, a multiple of every nr and pw */
     CPU_MAX_NR = 16,  /* upper bounds of cpu_isa.nr and .pw */
@@ -41,7 +42,7 @@ struct cpu_attend_part {
     const void *k, *v; /* of this key head: [capacity] rows */
     float *max, *sum;  /* [heads] */
     float *acc;        /* [heads][head_dim] */
-    float *scores;     /* work space [heads][last - first] */
+    float *scores;     /* work space [last - first + 1][CPU_SCORES] */
 };
 
 /* Flash attention of `rows` query rows (several tokens times the heads of one key head). Row i

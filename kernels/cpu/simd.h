@@ -61,6 +61,13 @@ typedef uint8_t vu8 __attribute__((vector_size(SIMD_SIZE / 4)));
 #define UNROLL(n) UNROLL_PRAGMA(GCC unroll n)
 #endif
 
+/* A loaded vector stays in a register: gcc else loads it again for every use as an operand. */
+#if defined(SIMD_AVX512) || defined(SIMD_AVX2)
+#define KEEP(v) __asm__("" : "+v"(v))
+#else
+#define KEEP(v) ((void)0)
+#endif
+
 ALWAYS_INLINE vf vf_load(const float *p)
 {
     vf v;
