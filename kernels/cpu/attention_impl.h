@@ -133,35 +133,51 @@ ALWAYS_INLINE vf scores_of(const float *q, const void *keys, size_t at, int head
     return s;
 }
 
-/* acc[h][col ...] = sum of weight * value_j for H heads and V vectors of columns from `col` on; the
- * n values start at row `at`, their weights lie as scores do */
-ALWAYS_INLINE void values_times(const struct cpu_attend_part *a, float *acc, int col, int n,
-                                const enum lade_type type, const int H, const int V)
+/* s[h * V + c] += weight * value for H heads, V vectors of columns from `col` on and K rows of values
+ * from `at` on; `p` are their weights, which lie as scores do */
+ALWAYS_INLINE void value_rows(vf *s, const struct cpu_attend_part *a, const float *p, size_t at,
+                              int col, const enum lade_type type, const int H, const int V,
+                              const int K)
 {
-    const size_t size = type == LADE_Q8 ? 1 : type == LADE_F16 ? 2 : 4;
-    const size_t row = lade_cache_row(type, a->head_dim);
-    const char *ahead = (const char *)a->v + (size_t)(col + V * VL) * size; /* the next columns */
-    const float *p = a->scores;
-    vf s[HEADS * 2] = {0};
-    for (int j = 0; j < n; j++) {
-        const size_t at = (size_t)(a->first + j);
+    UNROLL(4)
+    for (int j = 0; j < K; j++) {
         vf x[2];
-        __builtin_prefetch(ahead + at * row);
         UNROLL(2)
         for (int c = 0; c < V; c++)
-            x[c] = row_load(type, a->v, at, a->head_dim, col + c * VL);
+            x[c] = row_load(type, a->v, at + (size_t)j, a->head_dim, col + c * VL);
         UNROLL(8)
         for (int h = 0; h < H; h++) {
-            vf weight = vf_set1(p[j / KEY_STEP * VL + h * KEY_STEP + j % KEY_STEP]);
+            vf weight = vf_set1(p[h * KEY_STEP + j]);
             UNROLL(2)
             for (int c = 0; c < V; c++)
                 s[h * V + c] = vf_fma(x[c], weight, s[h * V + c]);
         }
     }
+}
+
+/* Columns [col, col + V * VL) of the values, for H heads from h0 on. */
+ALWAYS_INLINE void values_times(const struct cpu_attend_part *a, int h0, int col,
+                                const enum lade_type type, const int H, const int V)
+{
+    const size_t size = type == LADE_Q8 ? 1 : type == LADE_F16 ? 2 : 4;
+    const size_t row = lade_cache_row(type, a->head_dim);
+    const char *next = (const char *)a->v + (size_t)(col + V * VL) * size; /* columns */
+    const float *p = a->scores;
+    vf s[HEADS * 2] = {0};
+    size_t at = (size_t)a->first, end = (size_t)a->last;
+    for (; at + KEY_STEP <= end; at += KEY_STEP, p += VL) {
+        UNROLL(4)
+        for (int j = 0; j < KEY_STEP; j++)
+            __builtin_prefetch(next + (at + (size_t)j) * row);
+        value_rows(s, a, p, at, col, type, H, V, KEY_STEP);
+    }
+    for (; at < end; at += KEY_STEP) /* at most once */
+        value_rows(s, a, p, at, col, type, H, V, 1);
+    float *acc = a->acc + h0 * a->head_dim + col;
     UNROLL(8)
     for (int h = 0; h < H; h++)
         for (int c = 0; c < V; c++)
-            vf_store(acc + h * a->head_dim + col + c * VL, s[h * V + c]);
+            vf_store(acc + h * a->head_dim + c * VL, s[h * V + c]);
 }
 
 /* Scores of heads [h0, h0 + H); the largest of each lane. */
@@ -219,19 +235,18 @@ ALWAYS_INLINE void part_values(const struct cpu_attend_part *a, int h0, const en
                                const int H)
 {
     const int n = a->last - a->first, d = a->head_dim;
-    float *acc = a->acc + h0 * d;
     int c = 0;
     for (; c + 2 * VL <= d; c += 2 * VL)
-        values_times(a, acc, c, n, type, H, 2);
+        values_times(a, h0, c, type, H, 2);
     for (; c + VL <= d; c += VL)
-        values_times(a, acc, c, n, type, H, 1);
+        values_times(a, h0, c, type, H, 1);
     for (; c < d; c++)
         for (int h = 0; h < H; h++) {
             float s = 0;
             for (int j = 0; j < n; j++)
                 s += a->scores[j / KEY_STEP * VL + h * KEY_STEP + j % KEY_STEP] *
                      row_value(type, a->v, (size_t)(a->first + j), d, c);
-            acc[h * d + c] = s;
+            a->acc[(h0 + h) * d + c] = s;
         }
 }
 
