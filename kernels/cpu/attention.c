@@ -105,6 +105,7 @@ static void part_unit(void *ctx, int unit, int thread)
         .cache_type = a->cache_type,
         .k = cache_at(a, a->k_cache, g),
         .v = cache_at(a, a->v_cache, g),
+        .more = first + PART_KEYS < end,
         .max = r->max + out,
         .sum = r->sum + out,
         .acc = r->acc + out * (size_t)a->head_dim,

@@ -161,14 +161,19 @@ ALWAYS_INLINE void values_times(const struct cpu_attend_part *a, int h0, int col
 {
     const size_t size = type == LADE_Q8 ? 1 : type == LADE_F16 ? 2 : 4;
     const size_t row = lade_cache_row(type, a->head_dim);
-    const char *next = (const char *)a->v + (size_t)(col + V * VL) * size; /* columns */
     const float *p = a->scores;
     vf s[HEADS * 2] = {0};
     size_t at = (size_t)a->first, end = (size_t)a->last;
+    /* The next columns, and a share of the keys after these for the second cache. */
+    const size_t step = a->more ? (size_t)V * VL * size : 0;
+    const char *next = (const char *)a->v + at * row + (size_t)(col + V * VL) * size;
+    const char *keys = (const char *)a->k + end * row + (end - at) * (size_t)col * size;
     for (; at + KEY_STEP <= end; at += KEY_STEP, p += VL) {
         UNROLL(4)
-        for (int j = 0; j < KEY_STEP; j++)
-            __builtin_prefetch(next + (at + (size_t)j) * row);
+        for (int j = 0; j < KEY_STEP; j++, next += row, keys += step) {
+            __builtin_prefetch(next);
+            __builtin_prefetch(keys, 0, 2);
+        }
         value_rows(s, a, p, at, col, type, H, V, KEY_STEP);
     }
     for (; at < end; at += KEY_STEP) /* at most once */

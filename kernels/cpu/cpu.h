@@ -40,6 +40,7 @@ struct cpu_attend_part {
     const float *q; /* [heads][head_dim], scaled */
     enum lade_type cache_type;
     const void *k, *v; /* of this key head: [capacity] rows */
+    bool more;         /* the positions from `last` on are the thread's next */
     float *max, *sum;  /* [heads] */
     float *acc;        /* [heads][head_dim] */
     float *scores;     /* work space [last - first + 1][CPU_SCORES] */
