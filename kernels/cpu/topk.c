@@ -1,4 +1,5 @@
-/* The largest logits: a heap of k with the smallest on top, then sorted by taking it apart. */
+/* The largest logits: a heap of k with the smallest on top, then sorted by taking it apart. Nearly all
+ * logits are smaller than that one and are passed by in steps. */
 #include "kernels/cpu/cpu.h"
 
 /* Whether logit a comes after b: smaller, or equal with the higher index. */
@@ -21,6 +22,27 @@ static void sink(const float *x, int32_t *ids, int n, int at)
     ids[at] = id;
 }
 
+enum { STEP = 64 };
+
+/* Whether one of STEP logits is larger; without branches, for the compiler's vectors. */
+static bool any_above(const float *x, float least)
+{
+    int any = 0;
+    for (int i = 0; i < STEP; i++)
+        any |= x[i] > least;
+    return any;
+}
+
+/* The first logit from i on that is larger than `least`, or n. */
+static int next_above(const float *x, int i, int n, float least)
+{
+    while (i + STEP <= n && !any_above(x + i, least))
+        i += STEP;
+    while (i < n && !(x[i] > least))
+        i++;
+    return i;
+}
+
 int cpu_topk(struct lade_device *dev, const struct lade_topk *t, char *err)
 {
     (void)dev;
@@ -33,11 +55,10 @@ int cpu_topk(struct lade_device *dev, const struct lade_topk *t, char *err)
         ids[i] = i;
     for (int i = t->k / 2 - 1; i >= 0; i--)
         sink(x, ids, t->k, i);
-    for (int i = t->k; i < t->n; i++)
-        if (after(x, ids[0], i)) {
-            ids[0] = i;
-            sink(x, ids, t->k, 0);
-        }
+    for (int i = t->k; (i = next_above(x, i, t->n, x[ids[0]])) < t->n; i++) {
+        ids[0] = i; /* of equal ones the lower index stays */
+        sink(x, ids, t->k, 0);
+    }
     for (int last = t->k - 1; last > 0; last--) {
         int32_t least = ids[0];
         ids[0] = ids[last];
