@@ -250,7 +250,7 @@ ALWAYS_INLINE void part_values(const struct cpu_attend_part *a, int h0, const en
             float s = 0;
             for (int j = 0; j < n; j++)
                 s += a->scores[j / KEY_STEP * VL + h * KEY_STEP + j % KEY_STEP] *
-                     row_value(type, a->v, (size_t)(a->first + j), d, c);
+                     row_value(type, a->v, (size_t)a->first + (size_t)j, d, c);
             a->acc[(h0 + h) * d + c] = s;
         }
 }
