@@ -203,10 +203,8 @@ ALWAYS_INLINE void direct_tile(float *out, const enum kind kind, const struct la
         const struct record *step = x + (size_t)b * (size_t)M;
         vf sum[DIRECT_TOKENS * TILE_VECS] = {0};
         for (int last = cpu_min(b + BLOCKS, blocks); b < last; b += span) {
-            struct head h = {0};
-            const uint32_t *w = next_words(kind, &s, spare);
-            EACH_VEC read_head(&h, kind, w + v * VL, s.rest, v);
-            __builtin_prefetch(s.rest + REST_AHEAD);
+            struct head h;
+            const uint32_t *w = next_block(&h, kind, &s, spare);
             UNROLL(8)
             for (int g = 0; g < span; g++) {
                 fetch_ahead(kind, &s, g);
@@ -234,10 +232,8 @@ ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *
     const struct stretch none = {0};
     uint32_t spare[8 * LADE_TILE];
     for (int b = 0; b < blocks; b += span) {
-        struct head h = {0};
-        const uint32_t *w = next_words(kind, &s, spare);
-        EACH_VEC read_head(&h, kind, w + v * VL, s.rest, v);
-        __builtin_prefetch(s.rest + REST_AHEAD);
+        struct head h;
+        const uint32_t *w = next_block(&h, kind, &s, spare);
         UNROLL(8)
         for (int g = 0; g < span; g++) {
             EACH_VEC

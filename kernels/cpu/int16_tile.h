@@ -64,6 +64,17 @@ ALWAYS_INLINE const uint32_t *next_words(const enum kind kind, struct source *s,
     return w;
 }
 
+/* The same, with the heads of its columns in *h; asks for what lies beside the words of later blocks. */
+ALWAYS_INLINE const uint32_t *next_block(struct head *h, const enum kind kind, struct source *s,
+                                         uint32_t *spare)
+{
+    const uint32_t *w = next_words(kind, s, spare);
+    *h = (struct head){0};
+    EACH_VEC read_head(h, kind, w + v * VL, s->rest, v);
+    __builtin_prefetch(s->rest + REST_AHEAD);
+    return w;
+}
+
 /* Asks for group g's share of the block that lies ahead. The barrier keeps the compiler from asking
  * for a whole block at once, which is more than a core can have under way. */
 ALWAYS_INLINE void fetch_ahead(const enum kind kind, const struct source *s, const int g)
@@ -145,10 +156,8 @@ ALWAYS_INLINE void gemv_tile(float *out, const enum kind kind, const struct lade
         const vf scale = vf_set1(x->scale[b / BLOCKS]);
         vf sum[TILE_VECS] = {0};
         for (int last = cpu_min(b + BLOCKS, blocks); b < last; b += span) {
-            struct head h = {0};
-            const uint32_t *w = next_words(kind, &s, spare);
-            EACH_VEC read_head(&h, kind, w + v * VL, s.rest, v);
-            __builtin_prefetch(s.rest + REST_AHEAD);
+            struct head h;
+            const uint32_t *w = next_block(&h, kind, &s, spare);
             UNROLL(8)
             for (int g = 0; g < span; g++) {
                 fetch_ahead(kind, &s, g);
