@@ -387,7 +387,7 @@ static void note_speed(struct lade_tiers *t)
     bool tells = !l->failed && !t->ask.tokens && !t->traffic.tokens && cached < bytes / CACHED_PART;
     double seconds = l->seconds;
     pthread_mutex_unlock(&t->lock);
-    if (tells && t->began > 0)
+    if (tells)
         lade_machine_note_load(t->cat, t->cache_dir, t->place.base == LADE_VRAM, (double)bytes,
                                seconds);
     t->began = 0;
@@ -400,7 +400,7 @@ void lade_load_report(struct lade_tiers *t)
     pthread_mutex_lock(&t->lock);
     bool ended = t->load.ended; /* then all shards below are as they will stay */
     pthread_mutex_unlock(&t->lock);
-    if (ended)
+    if (ended && t->began > 0)
         note_speed(t);
     for (int shard = 0; t->progress && !t->end_reported && shard < n; shard++) {
         pthread_mutex_lock(&t->lock);
