@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "tests/support/support_checkpoint.h"
+#include "tests/support/support_tensor.h"
 
 enum { SHARDS = 3 };
 
@@ -31,13 +32,7 @@ static void check_span(struct support_checkpoint *c, const struct lade_catalog *
     const struct lade_span *span = &t->parts[part];
     lade_catalog_tensor_name(cat, t, part, name, sizeof name);
     const struct support_tensor *want = support_find(c, name);
-    unsigned char *have = malloc(span->bytes);
-    FILE *f = fopen(cat->shards[span->shard].path, "rb");
-    assert_non_null(have);
-    assert_non_null(f);
-    assert_int_equal(fseek(f, (long)span->offset, SEEK_SET), 0);
-    assert_int_equal(fread(have, 1, span->bytes, f), span->bytes);
-    fclose(f);
+    unsigned char *have = support_tensor_part(cat, t, part);
     size_t at = 0;
     if (strstr(name, "mlp.experts.gate_up_proj"))
         at = ((size_t)cat->pieces[t->piece].expert * 2 + (t->role == LADE_EXPERT_UP)) * span->bytes;

@@ -11,7 +11,6 @@
 #include <cmocka.h>
 
 #include "engine/plan/plan.h"
-#include "engine/plan/pressure.h"
 #include "engine/plan/split.h"
 
 static char err[LADE_ERR];
@@ -352,26 +351,6 @@ static void test_loads_seen(void **state)
     assert_true(row_of(&after, "cpu-tight")->first_s > row_of(&before, "cpu-tight")->first_s);
     assert_float_equal(row_of(&after, "hybrid-balanced")->load_s,
                        row_of(&before, "hybrid-balanced")->load_s, 1e-9);
-
-    /* Of one size later ones count more; others count where none is nearer. */
-    struct lade_loads seen = {0};
-    assert_true(lade_loads_speed(&seen, 8e9) == 0);
-    lade_loads_note(&seen, 8e9, 8);
-    lade_loads_note(&seen, 8e9, 2);
-    assert_float_equal(lade_loads_speed(&seen, 8e9), 8 / 5.0, 1e-9);
-    assert_float_equal(lade_loads_speed(&seen, 5e9), 8 / 5.0, 1e-9);
-    assert_float_equal(lade_loads_speed(&seen, 14e9), 8 / 5.0, 1e-9);
-    assert_true(lade_loads_speed(&seen, 2e9) == 0 && lade_loads_speed(&seen, 40e9) == 0);
-    lade_loads_note(&seen, 4e9, 1);
-    assert_float_equal(lade_loads_speed(&seen, 4.1e9), 4, 1e-9);
-    assert_float_equal(lade_loads_speed(&seen, 5.7e9), 2 / (1 / 4.0 + 5 / 8.0), 1e-9);
-    lade_loads_note(&seen, 1e5, 1); /* too small, no time, none at all, more than anybody has */
-    lade_loads_note(&seen, 4e9, 0);
-    lade_loads_note(&seen, 0, 1);
-    assert_float_equal(lade_loads_speed(&seen, 4.1e9), 4, 1e-9);
-    assert_true(lade_loads_speed(&seen, 1e5) == 0 && lade_loads_speed(&seen, 0) == 0);
-    lade_loads_note(&seen, 1e16, 1e7);
-    assert_float_equal(lade_loads_speed(&seen, 1e16), 1, 1e-9);
 }
 
 /* More RAM, more VRAM, a faster drive: never slower. */
@@ -515,50 +494,6 @@ static void test_bounds_of_the_80b(void **state)
     assert_int_equal(m.kv_token, 12 * 2 * 2 * 256 * 2);
 }
 
-/* Experts give back what the reserve lacks, and no more than they hold; they come back after a
- * while, with a distance between the two so that nothing swings. */
-static void test_pressure(void **state)
-{
-    (void)state;
-    enum { RESERVE = 1000 };
-    static const struct {
-        struct lade_experts_room now;
-        uint64_t left;
-        bool stalled;
-        uint64_t want;
-    } cases[] = {
-        {{9000, 9000, 9000, 99, 0}, 1000, false, 9000}, /* as planned */
-        {{9000, 9000, 9000, 0, 0}, 500, false, 9000}, /* others use some of what was left to them */
-        {{9000, 9000, 9000, 0, 0}, 499, false, 8499}, /* they need more */
-        {{9000, 9000, 9000, 0, 0}, 999, true, 8999},  /* they wait for it */
-        {{9000, 9000, 9000, 0, 0}, 1000, true, 9000}, /* not for ours */
-        {{9000, 9000, 300, 0, 0}, 0, false, 0},       /* while it still loads: of what is there */
-        {{9000, 9000, 5000, 0, 0}, 0, false, 4000},
-        {{9000, 4000, 4000, 99, 0}, 1500, false, 4000}, /* not yet */
-        {{9000, 4000, 4000, 99, 0}, 1501, false, 4501}, /* some comes back */
-        {{9000, 4000, 4000, 1, 0}, 8000, false, 4000},  /* it has changed just now */
-        {{9000, 4000, 4000, 99, 0}, 8000, false, 9000}, /* all */
-        {{9000, 4000, 1000, 99, 0}, 2000, false, 4000}, /* the load needs that */
-        {{9000, 0, 0, 99, 0}, 0, true, 0},
-        {{9000, 9000, 9000, 0, 200}, 800, false, 9000},   /* others take it, but slowly */
-        {{9000, 9000, 9000, 0, 201}, 800, false, 7996},   /* so fast that it will soon be gone */
-        {{9000, 9000, 9000, 0, 5000}, 1000, false, 9000}, /* they took much; the reserve is there */
-        {{9000, 9000, 9000, 0, 5000}, 999, false, 7999},
-        {{9000, 9000, 9000, 0, UINT64_MAX}, 0, false, 7000},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        assert_int_equal(
-            lade_pressure_room(&cases[i].now, cases[i].left, RESERVE, cases[i].stalled),
-            cases[i].want);
-    struct lade_watch *w = lade_watch_open();
-    struct lade_pressure p;
-    assert_non_null(w);
-    assert_true(lade_watch_look(w, &p));
-    assert_true(p.ram_total > 0 && p.ram_left <= p.ram_total);
-    lade_watch_close(w);
-    assert_false(lade_watch_look(NULL, &p));
-}
-
 /* ---- several GPUs ---- */
 
 static struct lade_plan plan_on(const double *vram, int n, double ram, const char *strategy)
@@ -655,7 +590,6 @@ int main(void)
         cmocka_unit_test(test_placements),
         cmocka_unit_test(test_context),
         cmocka_unit_test(test_bounds_of_the_80b),
-        cmocka_unit_test(test_pressure),
         cmocka_unit_test(test_several_gpus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
