@@ -132,11 +132,10 @@ void history_close(struct history *h)
     free(h);
 }
 
-int history_check(struct history *h, struct history_facts *out, char *err)
+/* Reads the pages that `pragma` names; its first finding is the reason. */
+static int check_pages(struct history *h, const char *pragma, char *err)
 {
-    int64_t version, pages, page;
-    *out = (struct history_facts){.library = sqlite3_libversion(), .indexed = h->indexed};
-    sqlite3_stmt *st = history_query(h, "PRAGMA integrity_check(1)", NULL, err);
+    sqlite3_stmt *st = history_query(h, pragma, NULL, err);
     if (!st)
         return -1;
     int rc = sqlite3_step(st);
@@ -148,7 +147,25 @@ int history_check(struct history *h, struct history_facts *out, char *err)
         sqlite3_finalize(st);
         return -1;
     }
-    if (history_done(h, st, rc == SQLITE_ROW ? SQLITE_DONE : rc, err) ||
+    return history_done(h, st, rc == SQLITE_ROW ? SQLITE_DONE : rc, err);
+}
+
+/* True if all that is damaged was the index, which is now made anew. */
+static bool mended(struct history *h)
+{
+    if (check_pages(h, "PRAGMA integrity_check(conversations)", NULL) ||
+        check_pages(h, "PRAGMA integrity_check(messages)", NULL))
+        return false;
+    h->failure = SQLITE_CORRUPT;
+    return history_index_mend(h, NULL);
+}
+
+int history_check(struct history *h, struct history_facts *out, char *err)
+{
+    static const char all[] = "PRAGMA integrity_check(1)";
+    int64_t version, pages, page;
+    *out = (struct history_facts){.library = sqlite3_libversion(), .indexed = h->indexed};
+    if ((check_pages(h, all, err) && (!mended(h) || check_pages(h, all, err))) ||
         history_value(h, "PRAGMA user_version", NULL, &version, NULL, err) ||
         history_value(h, "PRAGMA page_count", NULL, &pages, NULL, err) ||
         history_value(h, "PRAGMA page_size", NULL, &page, NULL, err) ||

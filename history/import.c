@@ -205,7 +205,7 @@ int history_import(struct history *h, const char *text, size_t len, const char *
     if (!root)
         return history_fail(err, "%s: is not JSON: line %d: %s; export it again", name, e.line,
                             e.text);
-    int rc = history_mending(h, import_once(h, root, name, n, first, err));
+    int rc = history_mending(h, import_once(h, root, name, n, first, err), err);
     json_decref(root);
     return rc;
 }

@@ -113,14 +113,14 @@ int history_index_anew(struct history *h, char *err);
 
 /* After a call that failed: true if that may be the index's fault, which is made anew, so that
  * another try may work. The messages are the truth, and no damage to what is derived of them may
- * cost one. Outside of a transaction. */
-bool history_index_mend(struct history *h);
+ * cost one. `err` stays as it is unless this was tried and failed. Outside of a transaction. */
+bool history_index_mend(struct history *h, char *err);
 
 /* Compares the index with the messages, unless one is being written, and makes it anew if it differs. */
 void history_index_check(struct history *h);
 
 /* `call` (0 or -1), and once more if the index was at fault and could be made anew. */
-#define history_mending(h, call) ((call) && (!history_index_mend(h) || (call)) ? -1 : 0)
+#define history_mending(h, call, err) ((call) && (!history_index_mend(h, err) || (call)) ? -1 : 0)
 
 /* store.c: inserts a message as it is; used by import too. */
 int history_insert(struct history *h, int64_t conversation, const struct history_message *m,

@@ -81,27 +81,29 @@ static bool may_be_damaged(const struct history *h)
            h->failure == SQLITE_ERROR;
 }
 
-/* The tables of an index that cannot be opened cannot be dropped with it, either: first its entry in
- * the schema goes, then they are tables as others are. */
-static const char *const drop_damaged =
+/* An index whose pages are garbage can neither be opened nor dropped: its tables are taken out of the
+ * schema, and VACUUM leaves behind the pages that nothing names any more. */
+static const char *const forget_index =
     "PRAGMA writable_schema = ON;"
-    "DELETE FROM sqlite_schema WHERE type = 'table' AND name = 'search';"
-    "PRAGMA writable_schema = RESET;"
-    "DROP TABLE IF EXISTS search_data; DROP TABLE IF EXISTS search_idx;"
-    "DROP TABLE IF EXISTS search_docsize; DROP TABLE IF EXISTS search_config;";
+    "DELETE FROM sqlite_schema WHERE tbl_name IN"
+    "  ('search', 'search_data', 'search_idx', 'search_docsize', 'search_config');"
+    "PRAGMA writable_schema = RESET;";
 
-bool history_index_mend(struct history *h)
+bool history_index_mend(struct history *h, char *err)
 {
-    const char *const steps[] = {drop_triggers, drop_damaged, make_index, fill_index};
+    const char *const steps[] = {drop_triggers, forget_index, make_index, fill_index};
     int rc = 0;
-    if (!h->indexed || !may_be_damaged(h) || history_begin(h, NULL))
+    if (!h->indexed || !may_be_damaged(h) || history_begin(h, err))
         return false;
     sqlite3_db_config(h->db, SQLITE_DBCONFIG_DEFENSIVE, 0, NULL);
     for (size_t i = 0; i < sizeof(steps) / sizeof(*steps) && rc == 0; i++)
-        rc = sqlite3_exec(h->db, steps[i], NULL, NULL, NULL) == SQLITE_OK ? 0 : -1;
-    rc = history_end(h, rc, NULL);
+        if (sqlite3_exec(h->db, steps[i], NULL, NULL, NULL) != SQLITE_OK)
+            rc = history_fail_db(h, err);
+    rc = history_end(h, rc, err);
     sqlite3_exec(h->db, "PRAGMA writable_schema = RESET", NULL, NULL, NULL);
     sqlite3_db_config(h->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    if (rc == 0)
+        history_run(h, "VACUUM", NULL, NULL);
     return rc == 0;
 }
 
@@ -117,7 +119,7 @@ void history_index_check(struct history *h)
     if (!streaming &&
         history_run(h, "INSERT INTO search(search, rank) VALUES ('integrity-check', 1)", NULL,
                     NULL))
-        history_index_mend(h);
+        history_index_mend(h, NULL);
 }
 
 /* ---- queries --------------------------------------------------------------------------------- */
@@ -307,7 +309,7 @@ static int search(struct history *h, const struct words *w, bool ask, int limit,
         rc = collect(h, scan_sql, NULL, w, true, limit, out, err);
         if (ask && out->n > titles) {
             h->failure = SQLITE_CORRUPT;
-            history_index_mend(h);
+            history_index_mend(h, NULL);
         }
     }
     if (rc)
@@ -326,7 +328,7 @@ int history_search(struct history *h, const char *query, int limit, struct histo
     bool ask = h->indexed && !w.short_word;
     int rc = w.n ? search(h, &w, ask, limit, out, err) : 0;
     if (rc && ask) { /* the messages are there whether the index can be mended or not */
-        history_index_mend(h);
+        history_index_mend(h, NULL);
         rc = search(h, &w, false, limit, out, err);
     }
     words_clear(&w);

@@ -132,7 +132,7 @@ static int delete_once(struct history *h, int64_t id, char *err)
 
 int history_conversation_delete(struct history *h, int64_t id, char *err)
 {
-    if (history_mending(h, delete_once(h, id, err)))
+    if (history_mending(h, delete_once(h, id, err), err))
         return -1;
     /* Nor may they stay in the log; if somebody else reads it now, a later checkpoint does it. */
     history_run(h, "PRAGMA wal_checkpoint(TRUNCATE)", NULL, NULL);
@@ -265,7 +265,7 @@ static int append(struct history *h, int64_t conversation, struct history_messag
                   int64_t writer, int64_t *id, char *err)
 {
     int64_t made = 0;
-    if (history_mending(h, append_once(h, conversation, m, writer, &made, err)))
+    if (history_mending(h, append_once(h, conversation, m, writer, &made, err), err))
         return -1;
     if (id)
         *id = made;
@@ -364,7 +364,7 @@ int history_message_finish(struct history *h, int64_t id, enum history_state sta
     const struct history_cost unknown = HISTORY_COST_UNKNOWN;
     if (!cost)
         cost = &unknown;
-    return history_mending(h, finish_once(h, id, state, content, reasoning, cost, err));
+    return history_mending(h, finish_once(h, id, state, content, reasoning, cost, err), err);
 }
 
 int history_leaf_set(struct history *h, int64_t conversation, int64_t message, char *err)

@@ -295,27 +295,75 @@ static int keep_number(void *to, int n, char **values, char **names)
     return 0;
 }
 
-/* Pages of the index that are garbage cannot be dropped, either: messages are searched without it. */
-static void test_index_beyond_mending(void **state)
+/* Fills the first page of a table with garbage. */
+static void spoil(const char *path, const char *table)
+{
+    sqlite3 *db;
+    char sql[128];
+    size_t page = 0, size = 0;
+    snprintf(sql, sizeof sql, "SELECT rootpage FROM sqlite_schema WHERE name = '%s'", table);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    sqlite3_exec(db, sql, keep_number, &page, NULL);
+    sqlite3_close(db);
+    char *data = slurp(path, &size);
+    assert_true(page > 1 && page * 4096 <= size);
+    memset(data + (page - 1) * 4096, 0x5a, 4096);
+    spill(path, data, size);
+    free(data);
+}
+
+/* An index whose pages are garbage can be neither opened nor dropped: it is forgotten and made anew,
+ * whatever is done first. */
+static void test_index_of_garbage(void **state)
+{
+    struct place *p = *state;
+    static const char *const tables[] = {"search_data", "search_idx", "search_docsize",
+                                         "search_config"};
+    struct history *h = open_or_die(p);
+    close_indexed(h);
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+        for (int way = 0; way < 4; way++) {
+            struct history_facts facts;
+            h = open_or_die(p);
+            int64_t c = new_conversation(h), doomed = new_conversation(h);
+            add(h, c, HISTORY_USER, "birds\nthe heron waits");
+            add(h, doomed, HISTORY_USER, "reeds\na bittern booms");
+            history_close(h);
+            spoil(p->path, tables[i]);
+            h = open_or_die(p);
+            if (way == 0)
+                OK(history_conversation_delete(h, doomed, err));
+            else if (way == 1)
+                add(h, c, HISTORY_USER, "the kingfisher dives");
+            else if (way == 2)
+                assert_int_equal(found(h, "waits"), 1);
+            OK(history_check(h, &facts, err));
+            assert_int_equal(found(h, "waits"), 1);
+            if (way != 0)
+                OK(history_conversation_delete(h, doomed, err));
+            assert_int_equal(found(h, "booms"), 0);
+            OK(history_conversation_delete(h, c, err));
+            history_close(h);
+            execute(p->path, "INSERT INTO search(search) VALUES ('integrity-check')");
+        }
+}
+
+/* Where messages are garbage the reason is said, and the index is not blamed. */
+static void test_messages_of_garbage(void **state)
 {
     struct place *p = *state;
     struct history *h = open_or_die(p);
     int64_t c = new_conversation(h);
-    add(h, c, HISTORY_USER, "birds\nthe heron waits");
+    add(h, c, HISTORY_USER, "the heron waits");
     close_indexed(h);
-    sqlite3 *db;
-    size_t page = 0, size = 0;
-    assert_int_equal(sqlite3_open(p->path, &db), SQLITE_OK);
-    sqlite3_exec(db, "SELECT rootpage FROM sqlite_schema WHERE name = 'search_data'", keep_number,
-                 &page, NULL);
-    sqlite3_close(db);
-    char *data = slurp(p->path, &size);
-    assert_true(page > 1 && page * 4096 <= size);
-    memset(data + (page - 1) * 4096, 0x5a, 4096);
-    spill(p->path, data, size);
-    free(data);
+    spoil(p->path, "messages");
     h = open_or_die(p);
-    assert_int_equal(found(h, "waits"), 1);
+    assert_int_equal(history_conversation_delete(h, c, err), -1);
+    assert_line(err, "malformed");
+    assert_line(err, p->path);
+    struct history_facts facts;
+    assert_int_equal(history_check(h, &facts, err), -1);
+    assert_line(err, "is damaged");
     history_close(h);
 }
 
@@ -394,7 +442,8 @@ int main(void)
         TEST(test_damaged_index),
         TEST(test_index_lacks_messages),
         TEST(test_bytes_that_are_no_text),
-        TEST(test_index_beyond_mending),
+        TEST(test_index_of_garbage),
+        TEST(test_messages_of_garbage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
