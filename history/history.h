@@ -153,6 +153,12 @@ void history_messages_clear(struct history_messages *m);
 /* Makes `message` (0 = before the first) the active leaf: what is added next is its child. */
 int history_leaf_set(struct history *h, int64_t conversation, int64_t message, char *err);
 
+/* Begins a conversation, *copy, that holds a copy of the path from the root to `leaf` (a message, or
+ * HISTORY_ACTIVE) of conversation `id`, and is named after it. What is still being written there is
+ * interrupted in the copy. */
+int history_conversation_copy(struct history *h, int64_t id, int64_t leaf, int64_t *copy,
+                              char *err);
+
 /* ---- search ---------------------------------------------------------------------------------- */
 
 struct history_hit {

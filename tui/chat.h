@@ -49,6 +49,7 @@ struct chat {
     struct history *history; /* NULL = nothing is saved */
     bool history_failed;     /* said so already */
     int64_t conversation;    /* 0 = begins with the next message */
+    int64_t leaf;            /* its last message when we last read or wrote it; 0 = none */
     char title[160];
 
     struct settings settings;
@@ -129,7 +130,8 @@ int chat_retry(struct chat *c, char *err);
 /* Goes on in a copy of the conversation; the original stays as it is. */
 int chat_fork(struct chat *c, char *err);
 
-/* Saving, for chat.c. Errors are said once, and the chat goes on. */
+/* Saving, for chat.c. Errors are said once, and the chat goes on. Where another program has gone on
+ * with the conversation, this one goes on in a copy. */
 void chat_save_user(struct chat *c, struct entry *e);
 void chat_save_begin(struct chat *c);
 void chat_save_progress(struct chat *c, double now);

@@ -22,10 +22,8 @@ static void read_title(struct chat *c)
     history_conversation_clear(&info);
 }
 
-static int ensure_conversation(struct chat *c, char *err)
+static int begin_conversation(struct chat *c, char *err)
 {
-    if (c->conversation)
-        return 0;
     char *parameters = settings_json(&c->settings);
     struct history_setup setup = {
         .model = c->have_info ? c->info.name : NULL,
@@ -38,10 +36,109 @@ static int ensure_conversation(struct chat *c, char *err)
     return rc;
 }
 
+static void show_answer(struct entry *e, const struct history_message *m)
+{
+    static const enum entry_state states[] = {
+        [HISTORY_STREAMING] = ENTRY_ELSEWHERE,
+        [HISTORY_COMPLETE] = ENTRY_DONE,
+        [HISTORY_STOPPED] = ENTRY_STOPPED,
+        [HISTORY_INTERRUPTED] = ENTRY_INTERRUPTED,
+    };
+    e->state = states[m->state];
+    buf_cut(&e->text, 0);
+    buf_puts(&e->text, m->content);
+    buf_cut(&e->reasoning, 0);
+    buf_puts(&e->reasoning, m->reasoning ? m->reasoning : "");
+    if (m->cost.tokens > 0) {
+        e->has_cost = true;
+        e->cost = (struct lade_result){
+            .prompt_tokens = m->cost.prompt_tokens > 0 ? m->cost.prompt_tokens : 0,
+            .kept_tokens = m->cost.kept_tokens > 0 ? m->cost.kept_tokens : 0,
+            .tokens = m->cost.tokens,
+            .ttft_s = m->cost.ttft_s,
+            .prefill_tps = m->cost.prefill_tps,
+            .decode_tps = m->cost.decode_tps,
+        };
+    }
+    entry_changed(e);
+}
+
+static struct entry *entry_of(const struct chat *c, int64_t id)
+{
+    for (int i = c->transcript.n - 1; i >= 0; i--)
+        if (c->transcript.items[i]->id == id)
+            return c->transcript.items[i];
+    return NULL;
+}
+
+/* Takes the conversation's messages up to the leaf from the history, `from` first: those of its
+ * entries get the ids of `to`, which is the same path or a copy of it, and what another program was
+ * writing is shown as far as it has come. */
+static void adopt(struct chat *c, const struct history_messages *from,
+                  const struct history_messages *to)
+{
+    for (int i = 0; i < from->n && i < to->n; i++) {
+        struct entry *e = entry_of(c, from->items[i].id);
+        if (e && e->state == ENTRY_ELSEWHERE)
+            show_answer(e, &to->items[i]);
+        if (e)
+            e->id = to->items[i].id;
+    }
+    c->leaf = to->n ? to->items[to->n - 1].id : 0;
+}
+
+static int go_on_in_copy(struct chat *c, const struct history_messages *path, char *err)
+{
+    int64_t copy, original = c->conversation;
+    struct history_messages copied;
+    if (history_conversation_copy(c->history, original, c->leaf, &copy, err) != 0 ||
+        history_messages_path(c->history, copy, HISTORY_ACTIVE, &copied, err) != 0)
+        return -1;
+    adopt(c, path, &copied);
+    history_messages_clear(&copied);
+    c->conversation = copy;
+    read_title(c);
+    chat_say(c, ENTRY_NOTICE,
+             "Another lade goes on with conversation %lld. From here on this is a copy of it, "
+             "conversation %lld; /resume has both.",
+             (long long)original, (long long)copy);
+    return 0;
+}
+
+/* Before the conversation is changed: if it is not as we left it, or is being written elsewhere,
+ * it is another program's, and we go on in a copy of what is on our screen. Nothing that two
+ * programs say is mixed, whatever happens between this and the change, because every message is
+ * saved as the child of the one before it on its screen. */
+static int own_conversation(struct chat *c, char *err)
+{
+    struct history_conversation now;
+    struct history_messages path;
+    if (!c->conversation)
+        return begin_conversation(c, err);
+    if (c->answer.entry && c->answer.entry->id)
+        return 0; /* we are writing in it */
+    const struct entry *last = c->leaf ? entry_of(c, c->leaf) : NULL;
+    if (history_conversation_get(c->history, c->conversation, &now, err) != 0)
+        return -1;
+    bool moved = now.leaf != c->leaf;
+    history_conversation_clear(&now);
+    if (!moved && !(last && last->state == ENTRY_ELSEWHERE))
+        return 0;
+    if (history_messages_path(c->history, c->conversation, c->leaf, &path, err) != 0)
+        return -1;
+    int rc = 0;
+    if (moved || (path.n && path.items[path.n - 1].state == HISTORY_STREAMING))
+        rc = go_on_in_copy(c, &path, err);
+    else
+        adopt(c, &path, &path);
+    history_messages_clear(&path);
+    return rc;
+}
+
 static int save_answer(struct chat *c, struct entry *e, char *err)
 {
-    if (history_message_begin(c->history, c->conversation, HISTORY_ACTIVE, c->info.name, NULL,
-                              &e->id, err) != 0)
+    if (history_message_begin(c->history, c->conversation, c->leaf, c->info.name, NULL, &e->id,
+                              err) != 0)
         return -1;
     if (e != c->answer.entry)
         chat_save_end(c, e);
@@ -54,11 +151,14 @@ static int save_missing(struct chat *c, const struct entry *last, char *err)
     for (int i = 0; i < c->transcript.n; i++) {
         struct entry *e = c->transcript.items[i];
         int rc = 0;
-        if (e->kind == ENTRY_USER && !e->id)
-            rc = history_message_add(c->history, c->conversation, HISTORY_ACTIVE, HISTORY_USER,
+        bool missing = !e->id;
+        if (missing && e->kind == ENTRY_USER)
+            rc = history_message_add(c->history, c->conversation, c->leaf, HISTORY_USER,
                                      buf_text(&e->text), &e->id, err);
-        else if (e->kind == ENTRY_ANSWER && !e->id && e->text.n)
+        else if (missing && e->kind == ENTRY_ANSWER && e->text.n)
             rc = save_answer(c, e, err);
+        if (missing && e->id)
+            c->leaf = e->id;
         if (rc != 0 || e == last)
             return rc;
     }
@@ -70,7 +170,7 @@ void chat_save_user(struct chat *c, struct entry *e)
     char err[HISTORY_ERR];
     if (!c->history)
         return;
-    if (ensure_conversation(c, err) != 0 || save_missing(c, e, err) != 0) {
+    if (own_conversation(c, err) != 0 || save_missing(c, e, err) != 0) {
         trouble(c, err);
         return;
     }
@@ -88,24 +188,31 @@ void chat_save_unsend(struct chat *c)
     int64_t leaf = 0;
     if (!c->history || !c->conversation)
         return;
+    int rc = own_conversation(c, err);
     for (int i = 0; i < c->transcript.n; i++)
         if (c->transcript.items[i]->id)
             leaf = c->transcript.items[i]->id;
-    if (history_leaf_set(c->history, c->conversation, leaf, err) != 0)
+    if (rc != 0 || history_leaf_set(c->history, c->conversation, leaf, err) != 0)
         trouble(c, err);
+    else
+        c->leaf = leaf;
 }
 
 void chat_save_begin(struct chat *c)
 {
     char err[HISTORY_ERR];
+    struct entry *e = c->answer.entry;
     if (!c->history || !c->conversation)
         return;
     char *parameters = settings_json(&c->settings);
     struct history_setup setup = {c->info.name, c->info.path, c->info.strategy, parameters};
-    if (history_conversation_setup(c->history, c->conversation, &setup, err) != 0 ||
-        history_message_begin(c->history, c->conversation, HISTORY_ACTIVE, c->info.name, parameters,
-                              &c->answer.entry->id, err) != 0)
+    if (own_conversation(c, err) != 0 || save_missing(c, e, err) != 0 ||
+        history_conversation_setup(c->history, c->conversation, &setup, err) != 0 ||
+        history_message_begin(c->history, c->conversation, c->leaf, c->info.name, parameters,
+                              &e->id, err) != 0)
         trouble(c, err);
+    else
+        c->leaf = e->id;
     free(parameters);
 }
 
@@ -161,7 +268,7 @@ void chat_new(struct chat *c)
     stop_answer(c);
     transcript_clear(&c->transcript);
     c->pull_entry = NULL;
-    c->conversation = 0;
+    c->conversation = c->leaf = 0;
     c->in_context = false;
     c->tick_now = true;
     c->title[0] = '\0';
@@ -170,33 +277,14 @@ void chat_new(struct chat *c)
 
 static void show_message(struct chat *c, const struct history_message *m)
 {
-    static const enum entry_state states[] = {
-        [HISTORY_STREAMING] = ENTRY_ELSEWHERE,
-        [HISTORY_COMPLETE] = ENTRY_DONE,
-        [HISTORY_STOPPED] = ENTRY_STOPPED,
-        [HISTORY_INTERRUPTED] = ENTRY_INTERRUPTED,
-    };
     if (m->role != HISTORY_USER && m->role != HISTORY_ASSISTANT)
         return;
-    struct entry *e = transcript_add(
-        &c->transcript, m->role == HISTORY_USER ? ENTRY_USER : ENTRY_ANSWER, m->content);
+    bool user = m->role == HISTORY_USER;
+    struct entry *e =
+        transcript_add(&c->transcript, user ? ENTRY_USER : ENTRY_ANSWER, user ? m->content : NULL);
     e->id = m->id;
-    if (m->role == HISTORY_USER)
-        return;
-    e->state = states[m->state];
-    if (m->reasoning)
-        buf_puts(&e->reasoning, m->reasoning);
-    if (m->cost.tokens > 0) {
-        e->has_cost = true;
-        e->cost = (struct lade_result){
-            .prompt_tokens = m->cost.prompt_tokens > 0 ? m->cost.prompt_tokens : 0,
-            .kept_tokens = m->cost.kept_tokens > 0 ? m->cost.kept_tokens : 0,
-            .tokens = m->cost.tokens,
-            .ttft_s = m->cost.ttft_s,
-            .prefill_tps = m->cost.prefill_tps,
-            .decode_tps = m->cost.decode_tps,
-        };
-    }
+    if (!user)
+        show_answer(e, m);
 }
 
 int chat_resume(struct chat *c, int64_t id, char *err)
@@ -219,6 +307,7 @@ int chat_resume(struct chat *c, int64_t id, char *err)
     }
     chat_new(c);
     c->conversation = id;
+    c->leaf = all.n ? all.items[all.n - 1].id : 0;
     snprintf(c->title, sizeof c->title, "%s", info.title);
     settings_free(&c->settings);
     settings_from_json(&c->settings, info.parameters);

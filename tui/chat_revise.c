@@ -78,14 +78,6 @@ int chat_retry(struct chat *c, char *err)
     return 0;
 }
 
-/* So that lists tell it from the original. */
-static int name_copy(struct chat *c, int64_t copy, char *err)
-{
-    char title[sizeof c->title + 16];
-    snprintf(title, sizeof title, "%s (copy)", c->title);
-    return *c->title ? history_conversation_rename(c->history, copy, title, err) : 0;
-}
-
 int chat_fork(struct chat *c, char *err)
 {
     int64_t copy;
@@ -93,10 +85,7 @@ int chat_fork(struct chat *c, char *err)
         return -1;
     if (!c->history || !c->conversation)
         return lade_fail(err, "/fork: this conversation is not saved; see the message above");
-    char *text = history_export(c->history, c->conversation, HISTORY_JSON, err);
-    if (!text)
+    if (history_conversation_copy(c->history, c->conversation, c->leaf, &copy, err) != 0)
         return -1;
-    int failed = history_import(c->history, text, strlen(text), "/fork", NULL, &copy, err);
-    free(text);
-    return failed || name_copy(c, copy, err) ? -1 : chat_resume(c, copy, err);
+    return chat_resume(c, copy, err);
 }

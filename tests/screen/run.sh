@@ -18,8 +18,11 @@ unset TMUX NO_COLOR LADE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_CACHE_HOME
 LC_ALL=C.UTF-8
 export LC_ALL
 
-# Every terminal is a server of its own: one that is ending cannot take the next one with it.
+# Every terminal is a server of its own: one that is ending cannot take the next one with it. Its
+# socket stays behind, and is kept where all of it is removed.
 terminal=0
+TMUX_TMPDIR=$work
+export TMUX_TMPDIR
 cat >"$work/tmux.conf" <<'end'
 set -g default-shell /bin/sh
 set -g escape-time 0
@@ -406,6 +409,29 @@ test_kill_and_resume() {
         start stream 80 24 --resume && see 'interrupted here' && see 'Paragraph 12:' &&
         keys 'And now?' Enter && until_ saved 'And now?' && gone 'interrupted here' &&
         gone 'And now?' && see 'Paragraph 12:' && keys Escape && see 'stopped ·'
+}
+
+# Two programs on one conversation: who speaks second goes on in a copy, and nothing is mixed.
+test_two_programs_on_one_conversation() {
+    fresh
+    start error 80 24 && see 'Thinking is ready' && keys 'Why?' Enter && see 'check the drive' || return 1
+    one=$terminal terminal=$((terminal + 1000))
+    start error 80 24 --resume && see '❯ Why?' && keys 'of the second' Enter &&
+        see 'check the drive' && until_ saved 'of the second'
+    status=$? two=$terminal terminal=$one
+    [ $status = 0 ] && keys 'of the first' Enter && see 'Another lade goes on with conversation 1.' &&
+        see 'Still here.' && keys C-d && see 'EXIT 0' && terminal=$two && lacks 'Another lade' &&
+        keys 'more' Enter && see 'Still here.' && keys C-d && see 'EXIT 0'
+    status=$?
+    terminal=$one
+    tmux_ kill-server 2>/dev/null
+    terminal=$two
+    [ $status = 0 ] || return 1
+    LADE_HOME=$work/home "$build/lade" history show 1 >"$work/1"
+    LADE_HOME=$work/home "$build/lade" history show 2 >"$work/2"
+    grep -q 'Why?' "$work/1" && grep -q 'of the second' "$work/1" && grep -q 'more' "$work/1" &&
+        ! grep -q 'of the first' "$work/1" && grep -q 'Why? (copy)' "$work/2" &&
+        grep -q 'of the first' "$work/2" && ! grep -q 'of the second' "$work/2"
 }
 
 # What is wrong at the start stands below the conversation that goes on, and is not cleared with it.

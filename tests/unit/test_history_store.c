@@ -124,6 +124,54 @@ static void test_tree(void **state)
     history_close(h);
 }
 
+/* A copy has the path that was asked for, with all that is known of it, and nothing else. */
+static void test_copy(void **state)
+{
+    struct history *h = open_or_die(*state);
+    int64_t c = new_conversation(h), id, copy, empty;
+    int64_t q = add(h, c, HISTORY_USER, "question");
+    add(h, c, HISTORY_ASSISTANT, "first answer");
+    OK(history_message_begin(h, c, q, "tiny", "{\"seed\":1}", &id, err));
+    struct history_cost cost = {10, 4, 3, 0.5, 20, 30};
+    OK(history_message_finish(h, id, HISTORY_STOPPED, "second answer", "thoughts", &cost, err));
+    int64_t leaf;
+    OK(history_message_begin(h, c, id, NULL, NULL, &leaf, err));
+    OK(history_message_update(h, leaf, "so far", NULL, err));
+    OK(history_conversation_copy(h, c, HISTORY_ACTIVE, &copy, err));
+    OK(history_conversation_copy(h, c, 0, &empty, err));
+    struct history_conversation conv;
+    OK(history_conversation_get(h, copy, &conv, err));
+    assert_string_equal(conv.title, "question (copy)");
+    assert_string_equal(conv.model_path, "/models/tiny");
+    assert_string_equal(conv.parameters, "{\"temperature\":0.7}");
+    assert_int_equal(conv.messages, 3);
+    history_conversation_clear(&conv);
+    struct history_messages a, b;
+    OK(history_messages_path(h, c, HISTORY_ACTIVE, &a, err));
+    OK(history_messages_path(h, copy, HISTORY_ACTIVE, &b, err));
+    assert_int_equal(a.n, 3);
+    assert_int_equal(b.n, 3);
+    for (int i = 0; i < 3; i++) {
+        assert_int_not_equal(a.items[i].id, b.items[i].id);
+        assert_string_equal(a.items[i].content, b.items[i].content);
+        assert_string_equal(a.items[i].parameters, b.items[i].parameters);
+        assert_int_equal(a.items[i].created, b.items[i].created);
+        assert_memory_equal(&a.items[i].cost, &b.items[i].cost, sizeof cost);
+    }
+    assert_string_equal(b.items[1].reasoning, "thoughts");
+    assert_int_equal(a.items[2].state, HISTORY_STREAMING);
+    assert_int_equal(b.items[2].state, HISTORY_INTERRUPTED);
+    history_messages_clear(&a);
+    history_messages_clear(&b);
+    OK(history_messages_path(h, empty, HISTORY_ACTIVE, &a, err));
+    assert_int_equal(a.n, 0);
+    history_messages_clear(&a);
+    OK(history_message_finish(h, leaf, HISTORY_COMPLETE, "all of it", NULL, NULL, err));
+    assert_int_equal(history_conversation_copy(h, 77, HISTORY_ACTIVE, &copy, err), -1);
+    assert_line(err, "conversation 77: there is none");
+    history_close(h);
+}
+
 static void test_unicode_and_big(void **state)
 {
     struct history *h = open_or_die(*state);
@@ -449,10 +497,10 @@ static void test_second_process(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_round_trip),       TEST(test_titles),         TEST(test_tree),
-        TEST(test_unicode_and_big),  TEST(test_list),           TEST(test_delete),
-        TEST(test_search),           TEST(test_export_import),  TEST(test_import_checks),
-        TEST(test_close_interrupts), TEST(test_second_process),
+        TEST(test_round_trip),    TEST(test_titles),           TEST(test_tree),
+        TEST(test_copy),          TEST(test_unicode_and_big),  TEST(test_list),
+        TEST(test_delete),        TEST(test_search),           TEST(test_export_import),
+        TEST(test_import_checks), TEST(test_close_interrupts), TEST(test_second_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "tui/chat.h"
+#include "tui/input.h"
 #include "tui/slash/slash.h"
 
 /* Seconds. The loop ticks this often while an answer runs (tui/app.c); nothing older than LOST may
@@ -189,6 +190,137 @@ static void resumes_what_is_being_written(void **state)
     assert_null(chat.answer.entry);
 }
 
+/* Two programs on one conversation, which both show one question and its answer. */
+static struct chat neighbour;
+
+static int begin_two(void **state)
+{
+    struct history *history;
+    if (begin(state))
+        return -1;
+    say(ENTRY_USER, "one");
+    say(ENTRY_ANSWER, "first");
+    say(ENTRY_USER, "two");
+    if (history_open(&history, path, err))
+        return -1;
+    chat_init(&neighbour, NULL, history);
+    return chat_resume(&neighbour, chat.conversation, err);
+}
+
+static int end_two(void **state)
+{
+    chat_close(&neighbour);
+    return end(state);
+}
+
+static struct entry *say_in(struct chat *c, const char *text)
+{
+    struct entry *e = transcript_add(&c->transcript, ENTRY_USER, text);
+    chat_save_user(c, e);
+    return e;
+}
+
+static void answer_in(struct chat *c, const char *text)
+{
+    c->answer = (struct chat_answer){.entry = transcript_add(&c->transcript, ENTRY_ANSWER, NULL),
+                                     .request = 1};
+    chat_save_begin(c);
+    buf_puts(&c->answer.entry->text, text);
+}
+
+static void finish_in(struct chat *c)
+{
+    chat_save_end(c, c->answer.entry);
+    c->answer = (struct chat_answer){0};
+}
+
+/* The messages that lead to the active one, with blanks between them. */
+static void holds(int64_t conversation, const char *all)
+{
+    struct history_messages m;
+    struct buf text = {0};
+    if (history_messages_path(chat.history, conversation, HISTORY_ACTIVE, &m, err))
+        fail_msg("%s", err);
+    for (int i = 0; i < m.n; i++)
+        buf_printf(&text, i ? " %s" : "%s", m.items[i].content);
+    assert_string_equal(buf_text(&text), all);
+    history_messages_clear(&m);
+    buf_free(&text);
+}
+
+static bool said(const struct chat *c, const char *part)
+{
+    for (int i = 0; i < c->transcript.n; i++)
+        if (strstr(buf_text(&c->transcript.items[i]->text), part))
+            return true;
+    return false;
+}
+
+/* Whoever speaks second goes on in a copy, and is told so; then both go on as always. */
+static void two_programs_do_not_mix(void **state)
+{
+    (void)state;
+    int64_t original = chat.conversation;
+    say_in(&neighbour, "three of second");
+    answer_in(&neighbour, "his");
+    assert_false(said(&neighbour, "Another lade"));
+    say_in(&chat, "three of first");
+    assert_true(said(&chat, "Another lade goes on with conversation 1."));
+    assert_int_not_equal(chat.conversation, original);
+    assert_string_equal(chat.title, "one (copy)");
+    answer_in(&chat, "mine");
+    finish_in(&neighbour);
+    finish_in(&chat);
+    int shown = chat.transcript.n;
+    say_in(&chat, "four of first");
+    say_in(&neighbour, "four of second");
+    assert_int_equal(chat.transcript.n, shown + 1);
+    assert_int_equal(neighbour.conversation, original);
+    holds(original, "one first two three of second his four of second");
+    holds(chat.conversation, "one first two three of first mine four of first");
+    assert_int_equal(chat_resume(&neighbour, chat.conversation, err), 0);
+    assert_int_equal(neighbour.transcript.n, 6);
+}
+
+/* Taking a question back does not take away what the other program asked after it. */
+static void taking_back_leaves_the_other_alone(void **state)
+{
+    (void)state;
+    int64_t original = chat.conversation;
+    say_in(&neighbour, "three of second");
+    assert_true(chat_take_back(&chat));
+    say_in(&chat, "two, changed");
+    holds(original, "one first two three of second");
+    holds(chat.conversation, "one first two, changed");
+}
+
+/* An answer that the other program writes is left to it; when it is there it is read, and the
+ * conversation goes on. */
+static void an_answer_of_the_other_is_left_to_it(void **state)
+{
+    (void)state;
+    int64_t original = chat.conversation;
+    answer_in(&chat, "a long");
+    chat_save_progress(&chat, 1);
+    assert_int_equal(chat_resume(&neighbour, original, err), 0);
+    buf_puts(&chat.answer.entry->text, " answer");
+    chat_save_progress(&chat, 2);
+    say_in(&neighbour, "three of second");
+    assert_int_not_equal(neighbour.conversation, original);
+    holds(neighbour.conversation, "one first two a long answer three of second");
+    assert_int_equal(neighbour.transcript.items[3]->state, ENTRY_INTERRUPTED);
+    assert_string_equal(buf_text(&neighbour.transcript.items[3]->text), "a long answer");
+
+    assert_int_equal(chat_resume(&neighbour, original, err), 0);
+    assert_int_equal(neighbour.transcript.items[3]->state, ENTRY_ELSEWHERE);
+    buf_puts(&chat.answer.entry->text, " at last");
+    finish_in(&chat);
+    say_in(&neighbour, "three");
+    assert_int_equal(neighbour.conversation, original);
+    assert_string_equal(buf_text(&neighbour.transcript.items[3]->text), "a long answer at last");
+    holds(original, "one first two a long answer at last three");
+}
+
 /* What was set up for one conversation is not taken into another. */
 static void resumes_with_its_own_settings(void **state)
 {
@@ -242,8 +374,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(saves_what_it_could_not, begin, end),
         cmocka_unit_test_setup_teardown(nothing_old_is_lost, begin, end),
         cmocka_unit_test_setup_teardown(resumes_what_is_being_written, begin, end),
+        cmocka_unit_test_setup_teardown(two_programs_do_not_mix, begin_two, end_two),
+        cmocka_unit_test_setup_teardown(taking_back_leaves_the_other_alone, begin_two, end_two),
+        cmocka_unit_test_setup_teardown(an_answer_of_the_other_is_left_to_it, begin_two, end_two),
         cmocka_unit_test_setup_teardown(resumes_with_its_own_settings, begin, end),
         cmocka_unit_test_setup_teardown(exports_to_the_home_directory, begin, end),
     };
+    input_start(NULL, NULL, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

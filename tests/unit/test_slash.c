@@ -242,6 +242,7 @@ static void another_try(void **state)
     assert_int_equal(history_message_add(chat.history, chat.conversation, HISTORY_ACTIVE,
                                          HISTORY_ASSISTANT, "answer", &answer->id, err),
                      0);
+    chat.leaf = answer->id;
     snprintf(line, sizeof line, "/export %s/a.md", dir);
     assert_non_null(strstr(said(line), "Written to"));
     assert_non_null(strstr(said(line), "File exists"));
