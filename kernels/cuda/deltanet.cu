@@ -64,8 +64,25 @@ __device__ static inline void step_inputs(const struct gpu_delta &a, int h, int 
     __syncthreads();
 }
 
+/* Moves on the convolution's state of value head h; the last block of key head g to have read that of
+ * its queries and keys moves these, too. */
+__device__ static inline void step_shift(const struct gpu_delta &a, int h, int g,
+                                         struct step_shared *s)
+{
+    if (!threadIdx.x) {
+        __threadfence();
+        s->last = atomicAdd(&a.counters[g], 1u) + 1 == (unsigned)a.share;
+        if (s->last)
+            a.counters[g] = 0;
+    }
+    __syncthreads();
+    const int first = s->last ? 0 : 2 * a.key_dim;
+    for (int i = first + (int)threadIdx.x; i < 2 * a.key_dim + a.value_dim; i += STEP_THREADS)
+        delta_shift(a, step_channel(a, h, i));
+}
+
 /* One block a value head. A warp has key rows warp, warp + 16 ..; a lane columns 4 * lane on, of
- * each 128. The last block of a key head to have read the convolution's state moves it on. */
+ * each 128. */
 template <int ROWS, int STRIPES>
 __global__ static void __launch_bounds__(STEP_THREADS) delta_steps(struct gpu_delta a)
 {
@@ -142,16 +159,7 @@ __global__ static void __launch_bounds__(STEP_THREADS) delta_steps(struct gpu_de
         for (int stripe = 0; stripe < STRIPES; stripe++)
             delta_put(state, x[r][stripe], a, warp + r * STEP_WARPS,
                       (stripe * GPU_WARP + lane) * 4);
-    if (!threadIdx.x) {
-        __threadfence();
-        s.last = atomicAdd(&a.counters[g], 1u) + 1 == (unsigned)a.share;
-        if (s.last)
-            a.counters[g] = 0;
-    }
-    __syncthreads();
-    const int first = s.last ? 0 : 2 * a.key_dim;
-    for (int i = first + (int)threadIdx.x; i < 2 * a.key_dim + a.value_dim; i += STEP_THREADS)
-        delta_shift(a, step_channel(a, h, i));
+    step_shift(a, h, g, &s);
 }
 
 /* ---- launches -------------------------------------------------------------------------------- */

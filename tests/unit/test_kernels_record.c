@@ -3,6 +3,28 @@
 
 #include "tests/support/cuda_emulator/knobs.h"
 
+/* A model of one layer, and where its token goes. */
+struct one_layer {
+    struct lade_matrix embedding;
+    struct lade_matmul in[3], head;
+    struct lade_attention attention;
+    struct lade_topk top;
+    float *norm, *x, *h; /* the weights of the norm; rows before and after it */
+    int32_t *at;         /* the token's id and position */
+};
+
+static void run_token(const struct one_layer *m, const int32_t *told)
+{
+    int dim = m->embedding.cols;
+    good(copy(dev, m->at, told, 2 * sizeof *told, err));
+    good(embed_at(dev, m->x, &m->embedding, m->at, 1, err));
+    good(rmsnorm(dev, m->h, m->x, NULL, m->norm, 1, dim, 1e-6f, err));
+    good(matmul(dev, m->in, 3, 1, err));
+    good(attention(dev, &m->attention, err));
+    good(matmul(dev, &m->head, 1, 1, err));
+    good(topk(dev, &m->top, err));
+}
+
 /* One token of a model of one layer, recorded once; id and position come from the host's memory
  * each time it is replayed. */
 static void recordings_read_what_changes(void **state)
@@ -32,9 +54,17 @@ static void recordings_read_what_changes(void **state)
     a.pos_at = at + 1;
     a.rotary_dim = 8;
     a.inv_freq = inv_freq;
-    struct lade_matmul in[] = {{(float *)a.q, h, &q}, {(float *)a.k, h, &k}, {(float *)a.v, h, &v}},
-                       head = {logits, a.out, &o};
-    struct lade_topk top = {.n = VOCAB, .k = TOP, .logits = logits, .values = values, .ids = best};
+    struct one_layer m = {
+        .embedding = e,
+        .in = {{(float *)a.q, h, &q}, {(float *)a.k, h, &k}, {(float *)a.v, h, &v}},
+        .head = {logits, a.out, &o},
+        .attention = a,
+        .top = {.n = VOCAB, .k = TOP, .logits = logits, .values = values, .ids = best},
+        .norm = w,
+        .x = x,
+        .h = h,
+        .at = at,
+    };
     float seen[2][STEPS][VOCAB];
     int32_t picked[2][STEPS][TOP];
     struct lade_recording *r = NULL;
@@ -46,15 +76,8 @@ static void recordings_read_what_changes(void **state)
             told[1] = t;
             if (recorded && !r)
                 good(record_begin(dev, err));
-            if (!r) {
-                good(copy(dev, at, told, 2 * sizeof *at, err));
-                good(embed_at(dev, x, &e, at, 1, err));
-                good(rmsnorm(dev, h, x, NULL, w, 1, DIM, 1e-6f, err));
-                good(matmul(dev, in, 3, 1, err));
-                good(attention(dev, &a, err));
-                good(matmul(dev, &head, 1, 1, err));
-                good(topk(dev, &top, err));
-            }
+            if (!r)
+                run_token(&m, told);
             if (recorded && !r)
                 good(record_end(dev, &r, err));
             if (recorded)

@@ -16,6 +16,8 @@ if [ ! -x "$show" ]; then
 fi
 case $show in /*) ;; *) show=$PWD/$show ;; esac
 run=$(mktemp -d)
+TMUX_TMPDIR=$run # its socket stays behind
+export TMUX_TMPDIR
 tmux="tmux -L lade-views-$$ -f /dev/null -u"
 trap '$tmux kill-server 2>/dev/null; rm -rf "$run"' EXIT
 status=0
