@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/plan/strategies.h"
 #include "tui/options_table.h"
 #include "tui/paths.h"
 
@@ -196,6 +197,8 @@ static int store(struct options *o, const struct option_row *row, const char *te
     case OPTION_U64:
         return parse_u64(row, text, field, err);
     case OPTION_TEXT:
+        if (!*text && row->value != MAY_BE_EMPTY)
+            return lade_fail(err, "--%s: is empty; give %s", row->name, row->arg);
         *(const char **)field = text;
         return 0;
     case OPTION_RESUME:
@@ -284,7 +287,15 @@ static int read_letters(struct options *o, struct line *l, const char *letters, 
 
 static int add_argument(struct options *o, const struct line *l, char *arg, char *err)
 {
+    if (!*arg)
+        return lade_fail(err, "an argument is empty; see lade help %s",
+                         options_commands[l->command].name);
     if (o->n_args >= options_commands[l->command].most_args) {
+        if (o->resume && !o->resume_id)
+            return lade_fail(err,
+                             "--resume %s: is not the number of a conversation; see lade "
+                             "history list",
+                             arg);
         if (options_find_command(arg, NULL) >= 0)
             return lade_fail(err, "%s: stands after the options; write lade %s first", arg, arg);
         return lade_fail(err, "%s: is one argument too many for %s; see lade help %s", arg,
@@ -331,6 +342,23 @@ static int choose_command(struct options *o, struct line *l, char *err)
     return 0;
 }
 
+static int check_names(const struct options *o, char *err)
+{
+    if (o->plugin && access(o->plugin, R_OK))
+        return lade_fail(err, "--gpu-plugin %s: %s; give the path of lade-cuda.so", o->plugin,
+                         strerror(errno));
+    if (!o->strategy || !strcmp(o->strategy, "auto") || lade_strategy_find(o->strategy) >= 0)
+        return 0;
+    const char *near = NULL;
+    int best = NAME_MAX_LEN;
+    for (int i = 0; i < lade_n_strategies; i++)
+        consider(o->strategy, lade_strategies[i].name, &near, &best);
+    return near ? lade_fail(err, "--strategy %s: is not a strategy; did you mean %s?", o->strategy,
+                            near)
+                : lade_fail(err, "--strategy %s: is not a strategy; `lade plan` lists them",
+                            o->strategy);
+}
+
 static int parse(struct options *o, int argc, char **argv, char *err)
 {
     struct line l = {.argc = argc, .at = 1, .argv = argv, .command = COMMAND_CHAT};
@@ -356,9 +384,8 @@ static int parse(struct options *o, int argc, char **argv, char *err)
         if (rc)
             return -1;
     }
-    if (o->plugin && access(o->plugin, R_OK))
-        return lade_fail(err, "--gpu-plugin %s: %s; give the path of lade-cuda.so", o->plugin,
-                         strerror(errno));
+    if (check_names(o, err))
+        return -1;
     if (o->help && l.command == COMMAND_CHAT && (argc < 2 || strcmp(argv[1], "chat") != 0))
         o->command = COMMAND_HELP; /* lade --help: the overview */
     return 0;

@@ -29,6 +29,8 @@ enum option_kind {
     OPTION_COMMAND,       /* --version and the like: another command, `value` */
 };
 
+enum { MAY_BE_EMPTY = 1 };
+
 struct option_row {
     const char *name;
     char letter; /* 0 = none */
@@ -39,7 +41,7 @@ struct option_row {
     const char *help; /* NULL = another spelling, listed below the options */
     double low, high; /* of a number */
     double initial;   /* of a number; text and flags begin as NULL and false */
-    int value;        /* SET, COMMAND */
+    int value;        /* SET, COMMAND; TEXT: MAY_BE_EMPTY or 0 */
 };
 
 extern const struct command_row options_commands[N_COMMANDS];

@@ -98,8 +98,9 @@ int output_end(char *err)
 {
     errno = 0; /* an earlier write that failed left only its mark */
     if (fflush(stdout) || ferror(stdout))
-        return lade_fail(err, "standard output: cannot be written%s%s; free some space",
-                         errno ? ": " : "", errno ? strerror(errno) : "");
+        return lade_fail(err, "standard output: cannot be written%s%s; %s", errno ? ": " : "",
+                         errno ? strerror(errno) : "",
+                         errno == EBADF ? "open it" : "free some space");
     return 0;
 }
 
@@ -107,6 +108,8 @@ char *output_read(const char *path, size_t *len, char *err)
 {
     bool standard = strcmp(path, "-") == 0;
     FILE *f = standard ? stdin : fopen(path, "rb");
+    if (standard)
+        path = "standard input";
     if (!f) {
         lade_fail(err, "%s: cannot be read: %s; check its name", path, strerror(errno));
         return NULL;

@@ -29,6 +29,11 @@ int report_failed(bool json, const char *line)
     return EXIT_FAILED;
 }
 
+void report_note(const char *line)
+{
+    print(false, line);
+}
+
 int report_usage(bool json, const char *line)
 {
     print(json, line);

@@ -11,4 +11,7 @@ int report_failed(bool json, const char *line);
 /* The same; returns EXIT_USAGE. */
 int report_usage(bool json, const char *line);
 
+/* The same of what is no failure, but should be known. Not for JSON. */
+void report_note(const char *line);
+
 #endif

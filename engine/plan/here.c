@@ -124,10 +124,8 @@ void lade_plan_machine_of(struct lade_plan_machine *out, const struct lade_machi
 /* Whether that strategy cannot be had because there is no GPU. */
 static bool needs_gpu(const char *strategy)
 {
-    for (int i = 0; strategy && i < lade_n_strategies; i++)
-        if (!strcmp(lade_strategies[i].name, strategy))
-            return lade_strategies[i].gpu;
-    return false;
+    int row = strategy ? lade_strategy_find(strategy) : -1;
+    return row >= 0 && lade_strategies[row].gpu;
 }
 
 int lade_plan_here(struct lade_plan *out, const struct lade_catalog *cat,

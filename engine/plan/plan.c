@@ -202,14 +202,6 @@ static void judge(struct lade_plan_row *row, const struct lade_plan_model *m,
 
 /* ---- all rows ---- */
 
-static int find_strategy(const struct lade_plan *plan, const char *name)
-{
-    for (int i = 0; i < plan->n; i++)
-        if (!strcmp(plan->rows[i].strategy->name, name))
-            return i;
-    return -1;
-}
-
 int lade_plan(struct lade_plan *out, const struct lade_plan_model *model,
               const struct lade_plan_machine *machine, const char *strategy, int context, char *err)
 {
@@ -222,7 +214,7 @@ int lade_plan(struct lade_plan *out, const struct lade_plan_model *model,
             out->chosen = i;
     }
     if (strategy && strcmp(strategy, "auto")) {
-        int i = find_strategy(out, strategy);
+        int i = lade_strategy_find(strategy);
         if (i < 0)
             return lade_fail(err, "--strategy %.40s: is not a strategy; `lade plan` lists them",
                              strategy);

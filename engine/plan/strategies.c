@@ -1,5 +1,7 @@
 #include "engine/plan/strategies.h"
 
+#include <string.h>
+
 /* Shares are those of the product's strategy table, which counts in shards of nine: 2 to 3 in VRAM
  * are heavy-cpu, 4 to 5 balanced, more heavy-gpu. Slack: a hybrid wants half as much RAM again as
  * it holds, for the page cache and other programs, or it swaps; cpu-standard likewise, and
@@ -115,3 +117,11 @@ const struct lade_strategy lade_strategies[] = {
      .rest_by = LADE_BY_CPU},
 };
 const int lade_n_strategies = sizeof lade_strategies / sizeof *lade_strategies;
+
+int lade_strategy_find(const char *name)
+{
+    for (int i = 0; i < lade_n_strategies; i++)
+        if (!strcmp(lade_strategies[i].name, name))
+            return i;
+    return -1;
+}

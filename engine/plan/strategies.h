@@ -23,4 +23,7 @@ struct lade_strategy {
 extern const struct lade_strategy lade_strategies[];
 extern const int lade_n_strategies;
 
+/* Index of the row called `name`; -1 if there is none. */
+int lade_strategy_find(const char *name);
+
 #endif

@@ -129,7 +129,14 @@ json "run --json of a thinking model" text reasoning -- \
     "$lade" run -m "$fixtures/tiny-thinking" -p hi -n 5 --json
 expect "run under a system message" 0 "$lade" run -m "$tiny" -p hi -n 3 --system "Be brief."
 fails "unknown instruction set" 1 'mmx' "$lade" run -m "$tiny" -p hi --isa mmx
-fails "unknown strategy" 1 'nowhere' "$lade" run -m "$tiny" -p hi --strategy nowhere
+fails "no question" 1 'standard input: is empty' "$lade" run -m "$tiny" -p -
+expect "an answer that is all reasoning" 0 "$lade" run -p hi -n 3 --greedy
+[ "$(cat "$work/out")" = '' ] && grep -q 'went into reasoning; raise -n' "$work/err"
+result "it is said why nothing is there" $?
+"$lade" version >&- 2>"$work/err"
+[ $? -eq 1 ] && grep -q 'Bad file descriptor; open it' "$work/err"
+result "no standard output" $?
+fails "unknown strategy" 2 'nowhere' "$lade" run -m "$tiny" -p hi --strategy nowhere
 fails "more context than the model has" 1 'context' "$lade" run -m "$tiny" -p hi --context 9999999
 fails "less memory than the model needs" 1 '.' "$lade" run -m "$tiny" -p hi --cpu-memory 0.0001
 "$lade" run -m "$work/nowhere" -p x --json >"$work/out" 2>"$work/err"

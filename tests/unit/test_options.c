@@ -65,8 +65,8 @@ static void test_forms(void **state)
     }
     assert_int_equal(parse(&o, "run -p -"), 0);
     assert_string_equal(o.prompt, "-");
-    assert_int_equal(parse(&o, "run --prompt= -t 0.5"), 0);
-    assert_string_equal(o.prompt, "");
+    assert_int_equal(parse(&o, "run --system= -t 0.5"), 0);
+    assert_string_equal(o.system, "");
     assert_true(o.temperature == 0.5);
     assert_int_equal(parse(&o, "logits --exact --fast"), 0);
     assert_int_equal(o.precision, PRECISION_FAST);
@@ -186,6 +186,12 @@ static void test_errors(void **state)
         {"-m x run", "write lade run first"},
         {"--gpu-memory -3", "is not a number from 0"},
         {"bench -r 0", "is not a number from 1"},
+        {"run --prompt=", "--prompt: is empty; give TEXT|-"},
+        {"pack --output=", "--output: is empty; give DIR"},
+        {"--resume x", "--resume x: is not the number of a conversation; see lade history list"},
+        {"--resume 3 4", "4: is one argument too many for chat"},
+        {"run --strategy foo", "--strategy foo: is not a strategy; `lade plan` lists them"},
+        {"--strategy hybird-balanced", "did you mean hybrid-balanced?"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct options o;

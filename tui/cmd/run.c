@@ -234,6 +234,8 @@ static int finish(struct run *r, char *err)
         print(r, "\n</think>\n");
     if (r->last != '\n')
         putchar('\n');
+    if (!r->answer.len && r->reasoning.len && r->result.stop == LADE_STOP_LENGTH)
+        report_note("the answer: all tokens went into reasoning; raise -n, or give --no-think");
     return 0;
 }
 
@@ -253,6 +255,8 @@ static int read_prompt(struct run *r, char *err)
         return lade_fail(err, "standard input: holds a NUL byte; give text");
     if (len && r->prompt[len - 1] == '\n')
         r->prompt[len - 1] = '\0';
+    if (!*r->prompt)
+        return lade_fail(err, "standard input: is empty; give the question there, or with -p TEXT");
     return 0;
 }
 
