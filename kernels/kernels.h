@@ -159,6 +159,16 @@ struct lade_project {
     int n_jobs;
 };
 
+/* Beside a router's F32 weights, so that a token need not read all of them: the weights rounded to
+ * 16 bits, and how far that can move a logit. By these the CPU knows which experts cannot be among
+ * the k largest; of the others it reads the weights. The caller owns the memory. */
+struct lade_router_sketch {
+    struct lade_matrix high;     /* LADE_BF16, of the weights' shape */
+    float *far;                  /* [rows]: most that a logit can be off, for inputs of length 1; 0
+                                    where rounding changed no weight */
+    bool ready;                  /* false: the op fills both, when it needs them */
+};
+
 /* From a layer's mixer to its routes: the residual sum, the norm, the product with the router's
  * weights and the choice, as rmsnorm(), matmul() and route() after each other would. One launch of
  * a GPU where it can. */
@@ -172,6 +182,8 @@ struct lade_router {
     const struct lade_matrix *w; /* [route.experts][dim] */
     float *logits;               /* [n][route.experts] = h * w^T */
     struct lade_route route;     /* its n and logits are not read */
+    struct lade_router_sketch *sketch; /* NULL; or of an F32 w, for one token on the CPU: same routes,
+                                    but logits of experts out of the question are those of `high` */
 };
 
 /* One routed or shared expert: down(silu(gate x) * up x). data == NULL: not on this device. */

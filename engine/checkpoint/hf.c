@@ -139,7 +139,8 @@ static int plain_type(const struct lade_build *b, struct lade_tensor *t, const s
     };
     if (raw->dtype != LADE_DT_F32 && raw->dtype != LADE_DT_F16 && raw->dtype != LADE_DT_BF16)
         return lade_hf_wrong_dtype(b, raw, name, "BF16, F16 or F32", err);
-    bool to_f32 = hf_roles[t->role].vector || t->role == LADE_ROUTER || t->role == LADE_SHARED_GATE;
+    bool to_f32 = hf_roles[t->role].vector || t->role == LADE_SHARED_GATE ||
+                  (t->role == LADE_ROUTER && raw->dtype != LADE_DT_BF16); /* GPUs have those two */
     t->source = types[raw->dtype].source;
     t->packed.type = to_f32 ? LADE_F32 : types[raw->dtype].packed;
     t->packed.group = 0;

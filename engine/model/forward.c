@@ -76,6 +76,54 @@ size_t lade_forward_bytes(const struct lade_shape *s, int batch)
     return lay_out(NULL, NULL, s, batch);
 }
 
+/* Of the router of a layer; 0 where it needs no sketch. What follows `high` is `far`. */
+static size_t sketch_bytes(const struct lade_catalog *cat, int layer, size_t *high)
+{
+    const struct lade_shape *s = &cat->shape;
+    const struct lade_tensor *t = lade_catalog_find(cat, lade_catalog_base(cat, layer), LADE_ROUTER);
+    const size_t rows = (size_t)s->experts, step = LADE_ALIGN;
+    *high = (rows * (size_t)s->hidden * sizeof(uint16_t) + step - 1) / step * step;
+    if (!t || t->packed.type != LADE_F32 || !s->renormalize)
+        return 0;
+    return *high + (rows * sizeof(float) + step - 1) / step * step;
+}
+
+size_t lade_forward_sketches(const struct lade_catalog *cat)
+{
+    size_t sum = 0, high;
+    for (int i = 0; i < cat->shape.layers; i++)
+        sum += sketch_bytes(cat, i, &high);
+    return sum;
+}
+
+static int open_sketches(struct lade_forward *f, const struct lade_catalog *cat, char *err)
+{
+    const size_t bytes = lade_forward_sketches(cat);
+    if (!bytes)
+        return 0;
+    f->sketches = calloc((size_t)cat->shape.layers, sizeof *f->sketches);
+    if (!f->sketches)
+        return lade_fail(err, "%s: out of memory for the routers; close other programs", cat->path);
+    if (lade_part_alloc(f->part, &f->sketch_memory, bytes, false, err))
+        return -1;
+    char *at = f->sketch_memory;
+    for (int i = 0; i < cat->shape.layers; i++) {
+        struct lade_matrix high = f->weights->layers[i].router;
+        size_t size, all = sketch_bytes(cat, i, &size);
+        high.type = LADE_BF16;
+        high.data = all ? at : NULL;
+        f->sketches[i] = (struct lade_router_sketch){high, (float *)(void *)(at + size), false};
+        at += all;
+    }
+    return 0;
+}
+
+/* NULL: a layer's router is read as it is. */
+static struct lade_router_sketch *sketch_of(const struct lade_forward *f, int layer)
+{
+    return f->sketches && f->sketches[layer].high.data ? &f->sketches[layer] : NULL;
+}
+
 void lade_forward_take(struct lade_forward *f, int n)
 {
     const bool near = f->near && n == 1;
@@ -99,6 +147,7 @@ int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
                                .in_ram = in_ram};
     if (lade_experts_open(&f->experts, cat, tiers, devices, part, batch, err) ||
         lade_part_alloc(p, (void **)&f->arena, lade_forward_bytes(shape, batch), in_ram, err) ||
+        (!devices->gpu && open_sketches(f, cat, err)) ||
         (in_ram && devices->gpu &&
          lade_part_alloc(p, (void **)&f->near, lade_forward_bytes(shape, 1), false, err))) {
         lade_forward_close(f);
@@ -139,6 +188,9 @@ void lade_forward_close(struct lade_forward *f)
         lade_part_free(f->part, f->arena, f->in_ram);
     if (f->near)
         lade_part_free(f->part, f->near, false);
+    if (f->sketch_memory)
+        lade_part_free(f->part, f->sketch_memory, false);
+    free(f->sketches);
     lade_experts_close(&f->experts);
     *f = (struct lade_forward){0};
 }
@@ -153,6 +205,12 @@ static void soon(struct lade_forward *f, int n, const struct lade_matmul *jobs, 
 static void soon_one(struct lade_forward *f, int n, const struct lade_matrix *w)
 {
     soon(f, n, &(struct lade_matmul){.w = w}, 1);
+}
+
+static void soon_router(struct lade_forward *f, int n, int index)
+{
+    const struct lade_router_sketch *sketch = sketch_of(f, index);
+    soon_one(f, n, sketch && sketch->ready ? &sketch->high : &f->weights->layers[index].router);
 }
 
 /* The products of a layer's norm, at most 3; how many. */
@@ -189,11 +247,12 @@ static int project(struct lade_forward *f, const float *x, const float *norm,
 }
 
 /* `told`: NULL, or where the device finds the position. */
-static int run_attention(struct lade_forward *f, const struct lade_layer *layer,
-                         struct lade_state *st, struct lade_layer_state *ls, int n, int pos,
+static int run_attention(struct lade_forward *f, int index, struct lade_state *st, int n, int pos,
                          const int32_t *told, char *err)
 {
     const struct lade_shape *s = f->shape;
+    const struct lade_layer *layer = &f->weights->layers[index];
+    const struct lade_layer_state *ls = &st->layer[index];
     const struct lade_attention_weights *w = &layer->attention;
     struct lade_matmul in[3];
     const int n_in = mixer_jobs(f, layer, in);
@@ -224,15 +283,16 @@ static int run_attention(struct lade_forward *f, const struct lade_layer *layer,
     };
     if (f->ops->attention(f->dev, &op, err))
         return -1;
-    soon_one(f, n, &layer->router);
+    soon_router(f, n, index);
     struct lade_matmul out = {f->y, f->mixed, &w->o};
     return f->ops->matmul(f->dev, &out, 1, n, err);
 }
 
-static int run_delta(struct lade_forward *f, const struct lade_layer *layer,
-                     struct lade_layer_state *ls, int n, char *err)
+static int run_delta(struct lade_forward *f, int index, struct lade_state *st, int n, char *err)
 {
     const struct lade_shape *s = f->shape;
+    const struct lade_layer *layer = &f->weights->layers[index];
+    const struct lade_layer_state *ls = &st->layer[index];
     const struct lade_delta_weights *w = &layer->delta;
     struct lade_matmul in[3];
     const int n_in = mixer_jobs(f, layer, in);
@@ -248,7 +308,7 @@ static int run_delta(struct lade_forward *f, const struct lade_layer *layer,
     };
     if (f->ops->deltanet(f->dev, &op, err))
         return -1;
-    soon_one(f, n, &layer->router);
+    soon_router(f, n, index);
     struct lade_matmul out = {f->y, f->mixed, &w->out};
     return f->ops->matmul(f->dev, &out, 1, n, err);
 }
@@ -262,6 +322,7 @@ static struct lade_router router_of(const struct lade_forward *f, int index)
         .dim = s->hidden, .x = f->x, .norm = layer->post_norm, .eps = s->norm_eps,
         .w = &layer->router, .logits = f->router,
         .route = {.experts = s->experts, .k = s->experts_used, .renormalize = s->renormalize},
+        .sketch = sketch_of(f, index),
     };
 }
 
@@ -295,7 +356,7 @@ static int run_experts(struct lade_forward *f, int index, int n, char *err)
         .shared_gate = layer->shared_gate, .y = f->x,
     };
     if (moe.shared)
-        soon_one(f, n, &layer->shared.gate);
+        soon(f, n, (struct lade_matmul[]){{.w = &layer->shared.gate}, {.w = &layer->shared.up}}, 2);
     if (f->ops->router(f->dev, &router, err))
         return -1;
     soon_after_layer(f, n, index);
@@ -314,10 +375,8 @@ static int run_layers(struct lade_forward *f, struct lade_state *st, const int32
              : f->ops->embed_at(f->dev, f->x, &f->weights->embed, told, n, err)))
         return -1;
     for (int i = f->part->first; i < f->part->end; i++) {
-        const struct lade_layer *layer = &f->weights->layers[i];
-        struct lade_layer_state *ls = &st->layer[i];
-        if (layer->full_attention ? run_attention(f, layer, st, ls, n, pos, told, err)
-                                  : run_delta(f, layer, ls, n, err))
+        if (f->weights->layers[i].full_attention ? run_attention(f, i, st, n, pos, told, err)
+                                                 : run_delta(f, i, st, n, err))
             return -1;
         if (run_experts(f, i, n, err))
             return -1;

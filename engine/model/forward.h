@@ -38,6 +38,8 @@ struct lade_forward {
     int32_t *route_ids;               /* [batch][experts_used] */
     float *guess_weights;             /* [experts_used] of a guess, as the next */
     int32_t *guess_ids;
+    struct lade_router_sketch *sketches; /* of the part's layers, owned; NULL with a GPU */
+    void *sketch_memory;              /* what they point to */
     float *logits;                    /* [1][vocab] */
     float *top;                       /* [2 * LADE_TOPK_MAX]: k logits, then their k ids */
     int32_t *told;                    /* [2]: id and position of a token that is replayed */
@@ -51,6 +53,9 @@ struct lade_forward {
 
 /* Bytes the buffers take; 0 on overflow. With in_ram, those of one token are VRAM beside the RAM. */
 size_t lade_forward_bytes(const struct lade_shape *shape, int batch);
+
+/* Bytes of the sketches that the CPU keeps of routers; 0 where all have 16 bits. */
+size_t lade_forward_sketches(const struct lade_catalog *cat);
 
 /* For a part of the devices. All arguments but err are borrowed. in_ram: see lade_part_alloc. */
 int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,

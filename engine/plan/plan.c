@@ -23,7 +23,7 @@ const char *lade_strategy_name(const struct lade_strategy *s)
 static double fixed_ram(const struct lade_placement *p, const struct lade_plan_model *m)
 {
     double sum = (double)m->process + (double)p->staging;
-    sum += p->base == LADE_RAM ? (double)m->base + (double)m->state : 0;
+    sum += p->base == LADE_RAM ? (double)(m->base + m->state + m->sketches) : 0;
     sum += p->kv == LADE_RAM ? (double)m->kv_token * p->context : 0;
     sum += p->buffers == LADE_RAM ? (double)m->buffers : 0;
     return sum;

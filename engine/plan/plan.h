@@ -38,6 +38,7 @@ struct lade_plan_model {
     bool kv_on_cpu;         /* which only the CPU can compute with: lade_plan_caps.kv_q8 */
     uint64_t buffers;       /* activations of a prefill batch */
     uint64_t token_buffers; /* of one token: in VRAM even where the others are in RAM */
+    uint64_t sketches;      /* beside a base in RAM: routers in 16 bits, read in place of 32 */
     uint64_t workspace;     /* VRAM that the GPU's kernels need */
     uint64_t process;       /* RAM of this program beside all that: tables, tokenizer, snapshots */
     uint64_t files;         /* bytes of the checkpoint that are read to load it */

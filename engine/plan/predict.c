@@ -86,11 +86,13 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
     double from_ram = found(m, in_vram + in_ram, true) - from_vram;
     double from_drive = fmax(1 - from_vram - from_ram, 0);
 
-    row->read[LADE_VRAM] = read * from_vram + (gpu ? (double)m->base_read : 0);
-    row->read[LADE_RAM] = read * from_ram + (gpu ? 0 : (double)m->base_read);
+    /* A sketch is half as large as what it is read in place of. */
+    const double base_read = (double)m->base_read - (gpu ? 0 : (double)m->sketches);
+    row->read[LADE_VRAM] = read * from_vram + (gpu ? base_read : 0);
+    row->read[LADE_RAM] = read * from_ram + (gpu ? 0 : base_read);
     row->read[LADE_DRIVE] = read * from_drive;
 
-    double base = moving((double)m->base_read, gpu ? vram_gbps : pc->base_gbps) +
+    double base = moving(base_read, gpu ? vram_gbps : pc->base_gbps) +
                   moving(2 * (double)m->state, gpu ? vram_gbps : pc->ram_gbps);
     double gpu_part = moving(read * from_vram, vram_gbps);
     double ram_part = moving(read * from_ram, gpu_rest ? link_gbps : pc->experts_gbps);

@@ -130,6 +130,7 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
     spread_state(out, s);
     out->buffers = lade_forward_bytes(s, out->batch);
     out->token_buffers = lade_forward_bytes(s, 1);
+    out->sketches = lade_forward_sketches(cat);
     if (caps->plugin && !caps->cpu_only)
         out->workspace = workspace(cat, caps, out, out->batch);
     if (out->workspace && !caps->batch) {

@@ -42,7 +42,7 @@ struct run {
     const struct lade_moe *m;
     const struct cpu_isa *isa;
     struct group *group;
-    int n_groups, units;
+    int n_groups, units, n_routes;
     int32_t *token;         /* [routes], sorted by group */
     float *weight;          /* [routes] */
     int32_t *count, *place; /* [n_experts + 1]: routes and next free place of each */
@@ -147,6 +147,7 @@ static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
         if (!fast || r->few)
             r->hidden_floats += (size_t)((g.n + nr - 1) / nr * nr) * ff;
         r->units += whole ? 1 : hidden_units(&g) << r->few;
+        r->n_routes += g.n;
         r->group[r->n_groups++] = g;
     }
     if (fast) {
@@ -373,14 +374,13 @@ static void out_range(void *ctx, int first, int last, int thread)
         out_few(ctx, u, thread);
 }
 
-/* Few tokens: adds up some columns, in the order of the groups. */
+/* Few tokens: adds up some columns, in the order of the experts. */
 static void join_few(void *ctx, int unit, int thread)
 {
     (void)thread;
     const struct run *r = ctx;
     const size_t dim = (size_t)r->m->dim, col = (size_t)unit * JOIN_ROWS;
-    const struct group *last = &r->group[r->n_groups - 1];
-    for (int i = 0; i < last->first + last->n; i++)
+    for (int i = 0; i < r->n_routes; i++)
         r->isa->axpy(r->m->y + (size_t)r->token[i] * dim + col, r->weight[i],
                      r->out + (size_t)i * dim + col, cpu_min(JOIN_ROWS, (int)(dim - col)));
 }
@@ -439,6 +439,20 @@ static bool is_fast(const struct run *r)
     return r->needs[CPU_ORDER_PLAIN] || r->needs[CPU_ORDER_Q4];
 }
 
+/* Few tokens, two threads: the second one begins with the shared expert, which it can fetch while the
+ * first one still finds out which others are used (engine/model/forward.c tells). */
+static void shared_in_the_middle(struct run *r)
+{
+    const int last = r->n_groups - 1, at = last / 2;
+    const struct group shared = r->group[last];
+    memmove(r->group + at + 1, r->group + at, (size_t)(last - at) * sizeof(shared));
+    r->group[at] = shared;
+    for (int i = at, unit = r->group[cpu_min(at + 1, last)].first_unit; i <= last; i++) {
+        r->group[i].first_unit = unit;
+        unit += hidden_units(&r->group[i]) << 1;
+    }
+}
+
 static int prepare(struct lade_device *dev, struct run *r, char *err)
 {
     const struct lade_moe *m = r->m;
@@ -456,6 +470,8 @@ static int prepare(struct lade_device *dev, struct run *r, char *err)
     for (int e = 0; e <= m->n_experts; e++)
         if (r->count[e] && add_groups(dev, r, e, err))
             return -1;
+    if (r->few && r->count[m->n_experts])
+        shared_in_the_middle(r);
     /* The second commit keeps what the first one's pieces hold. */
     bool fast = is_fast(r);
     const size_t x_bytes = r->few ? cpu_int16_bytes(m->dim) : cpu_pack_bytes(m->dim);

@@ -245,6 +245,105 @@ static void router(void **state)
     close_device(dev);
 }
 
+/* What is asked of a router with a sketch: routes as from all weights. */
+enum { DIM = 2051, EXPERTS = 75, CHOSEN = 10 };
+
+static void run_router(struct lade_device *dev, const struct lade_matrix *w, const float *x,
+                       struct lade_router_sketch *sketch, float *logits, int32_t *ids,
+                       float *weights)
+{
+    char err[LADE_ERR] = "";
+    float *xs = copy_of(x, DIM * sizeof *x), *h = poison(DIM), *ones = guard_alloc(DIM * sizeof *h);
+    for (int i = 0; i < DIM; i++)
+        ones[i] = 1;
+    struct lade_router op = {.n = 1,
+                             .dim = DIM,
+                             .x = xs,
+                             .norm = ones,
+                             .eps = (float)eps,
+                             .h = h,
+                             .w = w,
+                             .logits = logits,
+                             .sketch = sketch,
+                             .route = {.experts = EXPERTS,
+                                       .k = CHOSEN,
+                                       .renormalize = true,
+                                       .ids = ids,
+                                       .weights = weights}};
+    assert_int_equal(ops->router(dev, &op, err), 0);
+    guard_free(xs);
+    guard_free(h);
+    guard_free(ones);
+}
+
+/* Runs both; returns how many logits are other ones. */
+static int same_routes(struct lade_device *dev, const struct lade_matrix *w, const float *x,
+                       struct lade_router_sketch *sketch)
+{
+    float *logits = poison(EXPERTS), *of_sketch = poison(EXPERTS);
+    float *weights = poison(CHOSEN), *some_weights = poison(CHOSEN);
+    int32_t *ids = guard_alloc(CHOSEN * sizeof *ids), *some_ids = guard_alloc(CHOSEN * sizeof *ids);
+    int others = 0;
+    run_router(dev, w, x, NULL, logits, ids, weights);
+    run_router(dev, w, x, sketch, of_sketch, some_ids, some_weights);
+    assert_memory_equal(ids, some_ids, CHOSEN * sizeof *ids);
+    for (int j = 0; j < CHOSEN; j++) {
+        assert_memory_equal(&logits[ids[j]], &of_sketch[ids[j]], sizeof *logits);
+        assert_true(fabsf(weights[j] - some_weights[j]) <= 1e-6f * weights[j]);
+    }
+    for (int e = 0; e < EXPERTS; e++)
+        others += memcmp(&logits[e], &of_sketch[e], sizeof *logits) != 0;
+    guard_free(logits);
+    guard_free(of_sketch);
+    guard_free(weights);
+    guard_free(some_weights);
+    guard_free(ids);
+    guard_free(some_ids);
+    return others;
+}
+
+static void router_sketch(void **state)
+{
+    struct lade_device *dev = open_device(*state, 2, true);
+    struct test_matrix m = random_matrix(LADE_F32, EXPERTS, DIM, 0, false);
+    float *w = (float *)m.m.data, *far = guard_alloc(EXPERTS * sizeof *far);
+    uint16_t *high = guard_alloc((size_t)EXPERTS * DIM * sizeof *high);
+    struct lade_router_sketch sketch = {
+        {.type = LADE_BF16, .rows = EXPERTS, .cols = DIM, .data = high}, far, false};
+    for (int again = 0; again < 3; again++) {
+        float *x = random_floats(DIM, 1);
+        assert_in_range(same_routes(dev, &m.m, x, &sketch), 1, EXPERTS - CHOSEN);
+        assert_true(sketch.ready);
+        guard_free(x);
+    }
+    /* Rows that differ by less than rounding moves them; a pair of equal ones. */
+    float *x = random_floats(DIM, 1);
+    for (size_t at = DIM; at < (size_t)EXPERTS * DIM; at++)
+        w[at] = w[at % DIM] * (1 + 1e-5f * (float)rng_int(-9, 9));
+    memcpy(w + 40 * DIM, w + 7 * DIM, DIM * sizeof *w);
+    sketch.ready = false;
+    same_routes(dev, &m.m, x, &sketch);
+    /* Weights that have 16 bits: rounding moves nothing, and logits are the very same. */
+    for (size_t at = 0; at < (size_t)EXPERTS * DIM; at++) {
+        uint32_t bits = (uint32_t)high[at] << 16;
+        memcpy(&w[at], &bits, sizeof bits);
+    }
+    sketch.ready = false;
+    assert_int_equal(same_routes(dev, &m.m, x, &sketch), 0);
+    for (int e = 0; e < EXPERTS; e++)
+        assert_true(far[e] == 0);
+    /* The largest number, which no 16 bits hold; x is zero there, so that its logit is a number. */
+    w[3 * DIM + 5] = -3.4028235e38f;
+    x[5] = 0;
+    sketch.ready = false;
+    same_routes(dev, &m.m, x, &sketch);
+    guard_free(x);
+    guard_free(far);
+    guard_free(high);
+    free_matrix(&m);
+    close_device(dev);
+}
+
 static void router_refuses(void **state)
 {
     struct lade_device *dev = open_device(*state, 1, true);
@@ -279,6 +378,7 @@ int main(int argc, char **argv)
         EACH_DEVICE(project),
         EACH_DEVICE(project_sizes),
         EACH_DEVICE(router),
+        EACH_ISA(router_sketch),
         EACH_DEVICE(router_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,6 +69,13 @@ static int parse_depths(struct bench *b, char *err)
     }
 }
 
+/* What the CPU need not read of routers, where it has them in 16 bits, too. */
+static double spared(const struct lade_plan *plan)
+{
+    const bool in_ram = plan->chosen >= 0 && plan->rows[plan->chosen].place.base == LADE_RAM;
+    return in_ram ? (double)plan->model.sketches : 0;
+}
+
 /* Bytes a token moves while decoding: weights that every token needs, its share of the experts, the
  * keys and values behind it, and the recurrent state, which is read and written. */
 static double bytes_per_token(const struct lade_catalog *cat, int depth, enum lade_type cache)
@@ -168,7 +175,8 @@ static int measure(struct bench *b, int depth, struct row *row, char *err)
         .depth = depth,
         .bytes_per_token =
             bytes_per_token(lade_model_catalog(b->model), depth + o->prefill + o->tokens / 2,
-                            lade_state_cache_type(is_exact(b), o->kv_q8)),
+                            lade_state_cache_type(is_exact(b), o->kv_q8)) -
+            spared(lade_model_plan(b->model)),
     };
     for (int k = 0; k < o->repeat; k++) {
         if (measure_once(b, depth, k, err))
