@@ -110,7 +110,9 @@ static void near_unit(void *ctx, int unit, int thread)
     const struct sketch_run *s = ctx;
     const struct lade_router *r = s->r;
     const int32_t e = s->near[unit];
-    const struct lade_matrix row = {.type = LADE_F32, .rows = 1, .cols = r->dim,
+    const struct lade_matrix row = {.type = LADE_F32,
+                                    .rows = 1,
+                                    .cols = r->dim,
                                     .data = (const float *)r->w->data + (size_t)e * (size_t)r->dim};
     const struct lade_matrix_layout none = {0}; /* rows of floats need none */
     s->isa->gemv(r->logits + e, 1, &row, &none, r->h, (size_t)r->dim, 1, 0, 1);

@@ -256,20 +256,18 @@ static void run_router(struct lade_device *dev, const struct lade_matrix *w, con
     float *xs = copy_of(x, DIM * sizeof *x), *h = poison(DIM), *ones = guard_alloc(DIM * sizeof *h);
     for (int i = 0; i < DIM; i++)
         ones[i] = 1;
-    struct lade_router op = {.n = 1,
-                             .dim = DIM,
-                             .x = xs,
-                             .norm = ones,
-                             .eps = (float)eps,
-                             .h = h,
-                             .w = w,
-                             .logits = logits,
-                             .sketch = sketch,
-                             .route = {.experts = EXPERTS,
-                                       .k = CHOSEN,
-                                       .renormalize = true,
-                                       .ids = ids,
-                                       .weights = weights}};
+    struct lade_router op = {
+        .n = 1,
+        .dim = DIM,
+        .x = xs,
+        .norm = ones,
+        .eps = (float)eps,
+        .h = h,
+        .w = w,
+        .logits = logits,
+        .sketch = sketch,
+        .route = {
+            .experts = EXPERTS, .k = CHOSEN, .renormalize = true, .ids = ids, .weights = weights}};
     assert_int_equal(ops->router(dev, &op, err), 0);
     guard_free(xs);
     guard_free(h);
@@ -375,11 +373,8 @@ int main(int argc, char **argv)
 {
     rng_start(argc, argv);
     const struct CMUnitTest tests[] = {
-        EACH_DEVICE(project),
-        EACH_DEVICE(project_sizes),
-        EACH_DEVICE(router),
-        EACH_ISA(router_sketch),
-        EACH_DEVICE(router_refuses),
+        EACH_DEVICE(project),    EACH_DEVICE(project_sizes),  EACH_DEVICE(router),
+        EACH_ISA(router_sketch), EACH_DEVICE(router_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
