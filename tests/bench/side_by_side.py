@@ -13,6 +13,7 @@ A peer is any llama-bench with the flags it is best with, for example
     load        seconds from start to the end of one evaluated token, the file in the page cache
     cold        the same, the file not in the page cache; and `read`, a plain read of the file
     short       prefill of 512 tokens and decode of 64, tokens a second
+    decode      decode of 96 tokens with nothing before them
     long        prefill of 4,096 tokens
     deep        decode of 32 tokens at a depth of 16,384
 
@@ -30,8 +31,8 @@ import subprocess
 import sys
 import time
 
-TESTS = ("load", "cold", "short", "long", "deep")
-LONG, DEEP, GENERATED = 4096, 16384, 32
+TESTS = ("load", "cold", "short", "decode", "long", "deep")
+LONG, DEEP, GENERATED, ALONE = 4096, 16384, 32, 96
 BETTER_LOW = {"load s", "cold s"}
 
 
@@ -61,6 +62,11 @@ class Lade:
         row = self.rows("-p", "512", "-n", "64", "-r", "3")[0][0]
         return {"prefill 512": row["prefill_tps"], "decode": row["decode_tps"],
                 "of bandwidth": row["of_peak"], "rss GB": row["rss_peak_bytes"] / 1e9}
+
+    def decode(self):
+        row = self.rows("-p", "0", "-n", str(ALONE), "-r", "3")[0][0]
+        return {"decode alone": row["decode_tps"], "alone, of bandwidth": row["of_peak"],
+                "rss GB": row["rss_peak_bytes"] / 1e9}
 
     def long(self):
         row = self.rows("-p", str(LONG), "-n", "0", "-r", "1", "--context", str(LONG + 8))[0][0]
@@ -93,6 +99,10 @@ class LlamaBench:
         rows, _ = self.rows("-p", "512", "-n", "64", "-r", "3")
         speed = {bool(r["n_gen"]): statistics.median(r["samples_ts"]) for r in rows}
         return {"prefill 512": speed[False], "decode": speed[True]}
+
+    def decode(self):
+        rows, _ = self.rows("-p", "0", "-n", str(ALONE), "-r", "3")
+        return {"decode alone": statistics.median(rows[0]["samples_ts"])}
 
     def long(self):
         return {"prefill 4096": self.rows("-p", str(LONG), "-n", "0", "-r", "1")[0][0]["avg_ts"]}
@@ -127,6 +137,9 @@ elif test == "short":
     seconds(ids[:512])
     llama.reset()
     out = {"prefill 512": 512 / seconds(ids[:512]), "decode": decode(64)}
+elif test == "decode":
+    seconds(ids[:1])
+    out = {"decode alone": decode(%d)}
 elif test == "long":
     out = {"prefill 4096": 4096 / seconds(ids[:4096])}
 else:
@@ -141,8 +154,8 @@ class PythonPackage:
 
     def __init__(self, model):
         cores = os.cpu_count()
-        self.command = [sys.executable, "-c", PACKAGE % (DEEP + 64, LONG + 64, cores, cores, DEEP,
-                                                         GENERATED), model]
+        self.command = [sys.executable, "-c", PACKAGE % (DEEP + 64, LONG + 64, cores, cores, ALONE,
+                                                         DEEP, GENERATED), model]
 
     def __getattr__(self, test):
         if test not in TESTS:
@@ -190,7 +203,7 @@ class Results:
 
     def took(self, test, name):
         """Seconds a run takes; before the first, a guess."""
-        guess = {"load": 60, "cold": 60, "short": 60, "long": 60, "deep": 150}[test]
+        guess = {"load": 60, "cold": 60, "short": 60, "decode": 40, "long": 60, "deep": 150}[test]
         return self.data["took"].get(f"{test} {name}", guess)
 
 
