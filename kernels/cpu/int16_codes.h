@@ -25,6 +25,13 @@ enum kind {
     KIND_Q5_K,
     KIND_Q6_K,
     KIND_IQ4_XS, /* blocks of 256 */
+    KIND_IQ1_S,
+    KIND_IQ1_M,
+    KIND_IQ2_XXS,
+    KIND_IQ2_XS,
+    KIND_IQ2_S,
+    KIND_IQ3_XXS,
+    KIND_IQ3_S, /* blocks of 256, lattices */
     N_KINDS
 };
 
@@ -46,7 +53,8 @@ ALWAYS_INLINE bool kind_wide(const enum kind k)
 /* Scales for 16 inputs instead of 32. */
 ALWAYS_INLINE bool kind_fine(const enum kind k)
 {
-    return k == KIND_Q2_K || k == KIND_Q3_K || k == KIND_Q6_K;
+    return k == KIND_Q2_K || k == KIND_Q3_K || k == KIND_Q6_K || k == KIND_IQ1_M ||
+           k == KIND_IQ2_XS || k == KIND_IQ2_S;
 }
 
 ALWAYS_INLINE bool kind_mins(const enum kind k)
@@ -65,9 +73,17 @@ ALWAYS_INLINE int kind_zero(const enum kind k)
         return 3;
     case KIND_Q5_0:
     case KIND_MXFP4:
+    case KIND_IQ1_S:
+    case KIND_IQ1_M:
+    case KIND_IQ3_S:
         return 4;
     case KIND_Q6_K:
         return 5;
+    case KIND_IQ2_XXS:
+    case KIND_IQ2_XS:
+    case KIND_IQ2_S:
+    case KIND_IQ3_XXS:
+        return 6;
     case KIND_Q8:
     case KIND_IQ4_NL:
     case KIND_IQ4_XS:
@@ -112,12 +128,28 @@ ALWAYS_INLINE int kind_words(const enum kind k)
         return 52;
     case KIND_IQ4_XS:
         return 34;
+    case KIND_IQ1_S:
+        return 12;
+    case KIND_IQ1_M:
+        return 14;
+    case KIND_IQ2_XXS:
+        return 16;
+    case KIND_IQ2_XS:
+        return 18;
+    case KIND_IQ2_S:
+        return 20;
+    case KIND_IQ3_XXS:
+        return 24;
+    case KIND_IQ3_S:
+        return 27;
     default:
         return 0;
     }
 }
 
 /* ---- codes ----------------------------------------------------------------------------------- */
+
+#include "kernels/cpu/int16_grids.h"
 
 ALWAYS_INLINE vu nibbles(vu w, const int high)
 {
@@ -149,11 +181,11 @@ ALWAYS_INLINE vu look_up(const uint8_t *table, vu index)
 /* Bits 4i .. 4i + 3 as the fifth bits of four codes. */
 ALWAYS_INLINE vu fifth_bits(vu w, const int i)
 {
-    return ((w >> 4 * i & 15) * 0x00204081u & 0x01010101u) << 4;
+    return spread1(w, i) << 4;
 }
 
-/* Quad i < 8 of group g of a block; w points at this vector's lanes of the block's first word. */
-ALWAYS_INLINE vu quad(const enum kind kind, const uint32_t *w, const int g, const int i)
+/* Quad i < 8 of group g of a block; of->w points at this vector's lanes of the block's first word. */
+ALWAYS_INLINE vu quad(const enum kind kind, const struct group *of, const int g, const int i)
 {
     static const uint8_t iq4_unsigned[16] = {1,   24,  45,  63,  79,  93,  106, 118,
                                              129, 141, 153, 166, 181, 197, 217, 241};
@@ -161,7 +193,9 @@ ALWAYS_INLINE vu quad(const enum kind kind, const uint32_t *w, const int g, cons
                                           1,    13,   25,  38,  53,  69,  89,  113};
     static const uint8_t mxfp4[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
     const uint8_t *iq4 = SIGNED8 ? (const uint8_t *)iq4_signed : iq4_unsigned;
-#define W(n) vu_load(w + (n)*LADE_TILE)
+#define W(n) vu_load(of->w + (n)*LADE_TILE)
+    if (kind_grid(kind))
+        return look_up(grid_values(kind), of->index[i]);
     switch (kind) {
     case KIND_Q4: /* eight codes of a word: even ones, then odd ones */
     case KIND_Q4_ZEROS:
@@ -285,6 +319,40 @@ ALWAYS_INLINE void read_head(struct head *h, const enum kind kind, const uint32_
         h->scale[0][v] = W(1);
         h->scale[1][v] = W(0) >> 16;
         break;
+    case KIND_IQ1_S: /* 3 bits on top of each 16, below the sign of the shift */
+        h->d[v] = vf_load_f16((const uint16_t *)(const void *)rest + v * VL) * 0.125f;
+        for (int i = 0; i < 4; i++)
+            h->scale[i][v] = W(8 + i) >> 12;
+        break;
+    case KIND_IQ1_M: { /* the block's scale is spread over the tops of four words of 16 bits */
+        const vu a = W(12), b = W(13);
+        h->d[v] = half_of((a >> 12 & 0xfu) | (a >> 24 & 0xf0u) | (b >> 4 & 0xf00u) |
+                          (b >> 16 & 0xf000u)) *
+                  0.125f;
+        h->scale[0][v] = a;
+        h->scale[1][v] = b;
+        break;
+    }
+    case KIND_IQ2_XXS:
+        h->d[v] = vf_load_f16((const uint16_t *)(const void *)rest + v * VL) * 0.25f;
+        for (int i = 0; i < 8; i++)
+            h->scale[0][v] |= W(2 * i + 1) >> 28 << 4 * i;
+        break;
+    case KIND_IQ2_XS:
+    case KIND_IQ2_S:
+        h->d[v] = vf_load_f16((const uint16_t *)(const void *)rest + v * VL) * 0.25f;
+        for (int i = 0; i < 2; i++)
+            h->scale[i][v] = W(kind == KIND_IQ2_XS ? 16 + i : 18 + i);
+        break;
+    case KIND_IQ3_XXS:
+        h->d[v] = vf_load_f16((const uint16_t *)(const void *)rest + v * VL) * 0.5f;
+        for (int i = 0; i < 8; i++)
+            h->scale[0][v] |= W(16 + i) >> 28 << 4 * i;
+        break;
+    case KIND_IQ3_S:
+        h->d[v] = vf_load_f16((const uint16_t *)(const void *)rest + v * VL);
+        h->scale[0][v] = W(26);
+        break;
     default:
         break;
     }
@@ -330,6 +398,22 @@ ALWAYS_INLINE void read_scale(struct scales *out, const enum kind kind, const st
     case KIND_IQ4_XS:
         *s = d * (float_of((h->scale[0][v] >> 4 * n & 15) | (h->scale[1][v] >> 2 * n & 3) << 4) -
                   32.0f);
+        break;
+    case KIND_IQ1_S:
+        *s = d * (2.0f * float_of(h->scale[n / 2][v] >> 16 * (n % 2) & 7) + 1.0f);
+        break;
+    case KIND_IQ1_M:
+        *s = d *
+             (2.0f * float_of(h->scale[n / 8][v] >> (16 * (n / 4 % 2) + 3 * (n % 4)) & 7) + 1.0f);
+        break;
+    case KIND_IQ2_XXS:
+    case KIND_IQ2_XS:
+    case KIND_IQ2_S:
+    case KIND_IQ3_XXS:
+        *s = d * (float_of(h->scale[n / 8][v] >> 4 * (n % 8) & 15) + 0.5f);
+        break;
+    case KIND_IQ3_S:
+        *s = d * (2.0f * float_of(h->scale[0][v] >> 4 * n & 15) + 1.0f);
         break;
     default:
         *s = d;

@@ -65,6 +65,13 @@ KIND(Q4_K, products_mins)
 KIND(Q5_K, products_mins)
 KIND(Q6_K, products_fine)
 KIND(IQ4_XS, products_plain)
+KIND(IQ1_S, products_plain)
+KIND(IQ1_M, products_fine)
+KIND(IQ2_XXS, products_plain)
+KIND(IQ2_XS, products_fine)
+KIND(IQ2_S, products_fine)
+KIND(IQ3_XXS, products_plain)
+KIND(IQ3_S, products_plain)
 #undef KIND
 
 static const struct kind_ops *kind_ops(const struct lade_matrix *m)
@@ -87,6 +94,13 @@ static const struct kind_ops *kind_ops(const struct lade_matrix *m)
         CASE(Q5_K);
         CASE(Q6_K);
         CASE(IQ4_XS);
+        CASE(IQ1_S);
+        CASE(IQ1_M);
+        CASE(IQ2_XXS);
+        CASE(IQ2_XS);
+        CASE(IQ2_S);
+        CASE(IQ3_XXS);
+        CASE(IQ3_S);
     default:
         return &ops_Q4_K;
     }

@@ -70,10 +70,10 @@ ALWAYS_INLINE vf acc_sum(struct acc a)
 }
 
 /* Four codes without their zero. */
-ALWAYS_INLINE void split(vu out[PER_QUAD], const enum kind kind, const uint32_t *w, const int g,
-                         const int i)
+ALWAYS_INLINE void split(vu out[PER_QUAD], const enum kind kind, const struct group *of,
+                         const int g, const int i)
 {
-    const vu q = quad(kind, w, g, i);
+    const vu q = quad(kind, of, g, i);
     const int zero = kind_zero(kind);
     out[0] = zero < 0 ? q : (vu)((vs8)q - (int8_t)(1 << zero));
 }
@@ -122,16 +122,16 @@ ALWAYS_INLINE vf acc_sum(struct acc a)
 }
 
 /* Four codes without their zero as two vectors of words: of the first and the third, of the others. */
-ALWAYS_INLINE void split(vu out[PER_QUAD], const enum kind kind, const uint32_t *w, const int g,
-                         const int i)
+ALWAYS_INLINE void split(vu out[PER_QUAD], const enum kind kind, const struct group *of,
+                         const int g, const int i)
 {
     vs16 even, odd;
     if (kind == KIND_Q4) { /* with its sign: fewer steps than by way of bytes */
-        const vs16 x = (vs16)(vu_load(w + i / 2 * LADE_TILE) ^ 0x88888888u);
+        const vs16 x = (vs16)(vu_load(of->w + i / 2 * LADE_TILE) ^ 0x88888888u);
         even = (vs16)(x << (i % 2 ? 8 : 12)) >> 12;
         odd = i % 2 ? x >> 12 : (vs16)(x << 4) >> 12;
     } else {
-        const vu q = quad(kind, w, g, i);
+        const vu q = quad(kind, of, g, i);
         const int zero = kind_zero(kind);
         even = SIGNED8 ? (vs16)((vs16)q << 8) >> 8 : (vs16)(q & 0x00ff00ffu);
         odd = SIGNED8 ? (vs16)q >> 8 : (vs16)((vus16)q >> 8);
@@ -162,6 +162,8 @@ ALWAYS_INLINE void direct_times(vf *sum, const enum kind kind, const uint32_t *w
                                 const int g, const int M)
 {
     const int parts = kind_fine(kind) ? 2 : 1, quads = 8 / parts;
+    struct group of[TILE_VECS];
+    EACH_VEC of[v] = group_at(kind, w + v * VL, g);
     UNROLL(2)
     for (int part = 0; part < parts; part++)
         EACH_VEC
@@ -174,7 +176,7 @@ ALWAYS_INLINE void direct_times(vf *sum, const enum kind kind, const uint32_t *w
             UNROLL(8)
             for (int i = part * quads; i < (part + 1) * quads; i++) {
                 vu c[PER_QUAD];
-                split(c, kind, w + v * VL, g, i);
+                split(c, kind, &of[v], g, i);
                 UNROLL(2)
                 for (int j = 0; j < M; j++)
                     acc_times_direct(&acc[j], c, (vi){0} + x[j].q[i][0], (vi){0} + x[j].q[i][1]);
@@ -239,6 +241,7 @@ ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *
             EACH_VEC
             {
                 struct scales sc;
+                const struct group of = group_at(kind, w + v * VL, g);
                 UNROLL(2)
                 for (int part = 0; part < parts; part++) {
                     const int at = (b + g) * parts + part;
@@ -250,7 +253,7 @@ ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *
                     UNROLL(8)
                     for (int i = part * quads; i < (part + 1) * quads; i++) {
                         vu c[PER_QUAD];
-                        split(c, kind, w + v * VL, g, i);
+                        split(c, kind, &of, g, i);
                         products[i % 2] = codes_times(products[i % 2], c);
                         UNROLL(2)
                         for (int k = 0; k < PER_QUAD; k++)

@@ -113,6 +113,8 @@ ALWAYS_INLINE void group_times(vf *sum, const enum kind kind, const uint32_t *w,
 {
     const int parts = kind_fine(kind) ? 2 : 1, quads = 8 / parts, zero = kind_zero(kind);
     struct scales sc;
+    struct group of[TILE_VECS];
+    EACH_VEC of[v] = group_at(kind, w + v * VL, g);
     UNROLL(2)
     for (int p = 0; p < parts; p++) {
         vi high[TILE_VECS] = {0}, low[TILE_VECS];
@@ -129,7 +131,7 @@ ALWAYS_INLINE void group_times(vf *sum, const enum kind kind, const uint32_t *w,
             const int32_t *q = x->q + (b * 8 + i) * 2;
             EACH_VEC
             {
-                vu c = quad(kind, w + v * VL, g, i);
+                vu c = quad(kind, &of[v], g, i);
                 high[v] = dot4(high[v], c, (vi){0} + q[0], kind_wide(kind));
                 low[v] = dot4(low[v], c, (vi){0} + q[1], kind_wide(kind));
             }

@@ -81,6 +81,15 @@ static const struct kind f32 = {"f32", LADE_F32, 0, 0}, bf16 = {"bf16", LADE_BF1
                          q4_0 = {"Q4_0", LADE_Q4, 32, 0}, q8_0 = {"Q8_0", LADE_Q8, 32, 0},
                          q4_k = {"Q4_K", LADE_BLOCKS, 0, LADE_BLOCK_Q4_K},
                          q6_k = {"Q6_K", LADE_BLOCKS, 0, LADE_BLOCK_Q6_K};
+static const struct kind lattices[] = {
+    {"IQ1_S", LADE_BLOCKS, 0, LADE_BLOCK_IQ1_S},
+    {"IQ1_M", LADE_BLOCKS, 0, LADE_BLOCK_IQ1_M},
+    {"IQ2_XXS", LADE_BLOCKS, 0, LADE_BLOCK_IQ2_XXS},
+    {"IQ2_XS", LADE_BLOCKS, 0, LADE_BLOCK_IQ2_XS},
+    {"IQ2_S", LADE_BLOCKS, 0, LADE_BLOCK_IQ2_S},
+    {"IQ3_XXS", LADE_BLOCKS, 0, LADE_BLOCK_IQ3_XXS},
+    {"IQ3_S", LADE_BLOCKS, 0, LADE_BLOCK_IQ3_S},
+};
 
 /* A random matrix, in memory of its own or (arena) in the next bytes of a larger block. */
 static struct lade_matrix matrix_in(char **arena, struct kind kind, int rows, int cols)
@@ -491,6 +500,8 @@ int main(int argc, char **argv)
     bench_experts(int4, int4, int8);
     bench_experts(q4_0, q4_0, q8_0);
     bench_experts(q4_k, q6_k, q8_0);
+    for (size_t i = 0; i < sizeof(lattices) / sizeof(lattices[0]); i++)
+        bench_experts(lattices[i], lattices[i], q8_0);
     bench_deltanet(1);
     bench_deltanet(8);
     bench_deltanet(512);

@@ -356,13 +356,12 @@ static inline void fill_blocks(struct test_matrix *t, const struct lade_matrix_l
     free(row);
 }
 
-static inline struct test_matrix random_matrix(enum lade_type type, int rows, int cols, int group,
-                                               bool has_zeros)
+/* Weights of a matrix whose kind and shape are given. */
+static inline struct test_matrix random_weights(struct lade_matrix m)
 {
-    struct test_matrix t = {
-        .m = {.type = type, .rows = rows, .cols = cols, .group = group, .has_zeros = has_zeros}};
-    if (type == LADE_BLOCKS)
-        t.m.block = (uint8_t)rng_int(0, LADE_N_BLOCKS - 1);
+    struct test_matrix t = {.m = m};
+    const enum lade_type type = m.type;
+    const int rows = m.rows, cols = m.cols;
     struct lade_matrix_layout l;
     assert_int_equal(lade_matrix_layout(&t.m, &l), 0);
     char *data = guard_alloc(l.bytes);
@@ -392,6 +391,17 @@ static inline struct test_matrix random_matrix(enum lade_type type, int rows, in
     }
     t.m.data = data;
     return t;
+}
+
+/* Blocks are of any format. */
+static inline struct test_matrix random_matrix(enum lade_type type, int rows, int cols, int group,
+                                               bool has_zeros)
+{
+    struct lade_matrix m = {
+        .type = type, .rows = rows, .cols = cols, .group = group, .has_zeros = has_zeros};
+    if (type == LADE_BLOCKS)
+        m.block = (uint8_t)rng_int(0, LADE_N_BLOCKS - 1);
+    return random_weights(m);
 }
 
 static inline void free_matrix(struct test_matrix *t)
