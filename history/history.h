@@ -43,7 +43,7 @@ struct history_setup {
 
 struct history_conversation {
     int64_t id;
-    char *title; /* "" until the first message of the user */
+    char *title; /* "" until the first message of the user, its first line, or what it was given */
     int64_t created, updated;
     int messages;                                     /* on the active path and off it */
     int64_t leaf;                                     /* id of the active leaf, 0 = no messages */

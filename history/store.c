@@ -181,6 +181,31 @@ static int give_title(struct history *h, int64_t conversation, const char *conte
     return rc;
 }
 
+/* A title made of a first question that was taken back makes room for that of the next one. */
+static int drop_old_title(struct history *h, int64_t conversation, char *err)
+{
+    sqlite3_stmt *st = history_query(h,
+                                     "SELECT content FROM messages WHERE conversation = ?"
+                                     " AND parent IS NULL AND role = 'user'"
+                                     " ORDER BY id DESC LIMIT 1",
+                                     BINDS(INT(conversation)), err);
+    if (!st)
+        return -1;
+    int rc = sqlite3_step(st);
+    bool found = rc == SQLITE_ROW;
+    char *content = found ? history_column(st, 0) : NULL;
+    char *title = content ? title_of(content) : NULL;
+    free(content);
+    int result = history_done(h, st, found ? SQLITE_DONE : rc, err);
+    if (result == 0 && found && !title)
+        result = history_fail_memory(err);
+    if (result == 0 && found)
+        result = history_run(h, "UPDATE conversations SET title = '' WHERE id = ? AND title = ?",
+                             BINDS(INT(conversation), TEXT(title)), err);
+    free(title);
+    return result;
+}
+
 /* Turns HISTORY_ACTIVE into a message and checks that the parent is of this conversation. */
 static int find_parent(struct history *h, int64_t conversation, int64_t *parent, char *err)
 {
@@ -253,6 +278,8 @@ static int append_once(struct history *h, int64_t conversation, struct history_m
     if (history_begin(h, err))
         return -1;
     int rc = find_parent(h, conversation, &m->parent, err);
+    if (rc == 0 && m->parent == 0 && m->role == HISTORY_USER)
+        rc = drop_old_title(h, conversation, err);
     if (rc == 0)
         rc = history_insert(h, conversation, m, writer, id, err);
     if (rc == 0)

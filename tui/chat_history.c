@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Seconds until a save that failed is tried again: each may wait for a lock, and the screen with it. */
+#define SAVE_AGAIN 15.0
+
 /* Says once that saving does not work; the chat itself goes on. */
 static void trouble(struct chat *c, const char *err)
 {
@@ -177,8 +180,7 @@ void chat_save_user(struct chat *c, struct entry *e)
     if (c->history_failed)
         chat_say(c, ENTRY_NOTICE, "The conversation is saved again.");
     c->history_failed = false;
-    if (!*c->title)
-        read_title(c);
+    read_title(c); /* the first question may be another one than before */
 }
 
 /* The last saved message that is still on the screen is where the conversation goes on. */
@@ -228,8 +230,11 @@ void chat_save_progress(struct chat *c, double now)
     a->saved_text = e->text.n;
     a->saved_reasoning = e->reasoning.n;
     if (history_message_update(c->history, e->id, buf_text(&e->text),
-                               e->reasoning.n ? e->reasoning.at : NULL, err) != 0)
+                               e->reasoning.n ? e->reasoning.at : NULL, err) != 0) {
         trouble(c, err);
+        a->saved = now + SAVE_AGAIN;
+        a->saved_text = a->saved_reasoning = 0;
+    }
 }
 
 void chat_save_end(struct chat *c, struct entry *e)
@@ -327,7 +332,7 @@ int chat_resume(struct chat *c, int64_t id, char *err)
 int chat_rename(struct chat *c, const char *title, char *err)
 {
     if (!c->history || !c->conversation)
-        return lade_fail(err, "rename: nothing is saved yet; send a message first");
+        return lade_fail(err, "/rename: nothing is saved yet; send a message first");
     if (history_conversation_rename(c->history, c->conversation, title, err) != 0)
         return -1;
     read_title(c);

@@ -8,82 +8,41 @@
 #include <unistd.h>
 
 #include "engine/plan/strategies.h"
+#include "tui/nearest.h"
 #include "tui/options_table.h"
 #include "tui/paths.h"
 
-/* ---- hints ----------------------------------------------------------------------------------- */
-
-enum { NAME_MAX_LEN = 32 };
-
-/* Edits (insert, delete, replace, swap of neighbours) from a to b. */
-static int distance(const char *a, const char *b)
-{
-    int n = (int)strlen(a), m = (int)strlen(b);
-    int d[NAME_MAX_LEN + 1][NAME_MAX_LEN + 1];
-    if (n > NAME_MAX_LEN || m > NAME_MAX_LEN)
-        return NAME_MAX_LEN;
-    for (int i = 0; i <= n; i++) {
-        for (int j = 0; j <= m; j++) {
-            if (i == 0 || j == 0) {
-                d[i][j] = i + j;
-                continue;
-            }
-            int best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
-            if (d[i - 1][j] + 1 < best)
-                best = d[i - 1][j] + 1;
-            if (d[i][j - 1] + 1 < best)
-                best = d[i][j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-                d[i - 2][j - 2] + 1 < best)
-                best = d[i - 2][j - 2] + 1;
-            d[i][j] = best;
-        }
-    }
-    return d[n][m];
-}
-
-/* Keeps the nearer of two names; a third of the letters of the shorter may be wrong. */
-static void consider(const char *typed, const char *name, const char **nearest, int *best)
-{
-    int d = distance(typed, name), letters = (int)strlen(typed);
-    if (strncmp(typed, name, strlen(typed)) == 0 && letters > 1)
-        d = 1; /* cut short */
-    if ((int)strlen(name) < letters)
-        letters = (int)strlen(name);
-    if (d < *best && d <= letters / 3 + 1) {
-        *best = d;
-        *nearest = name;
-    }
-}
+/* ---- names ----------------------------------------------------------------------------------- */
 
 int options_find_command(const char *name, char *err)
 {
-    const char *near = NULL;
-    int best = NAME_MAX_LEN;
+    struct nearest near = NEAREST_TO(name);
     for (int i = 0; i < N_COMMANDS; i++) {
         if (strcmp(options_commands[i].name, name) == 0)
             return i;
-        consider(name, options_commands[i].name, &near, &best);
+        nearest_consider(&near, options_commands[i].name);
     }
-    return near ? lade_fail(err, "%s: there is no such command; did you mean %s?", name, near)
-                : lade_fail(err, "%s: there is no such command; see lade help", name);
+    return near.name
+               ? lade_fail(err, "%s: there is no such command; did you mean %s?", name, near.name)
+               : lade_fail(err, "%s: there is no such command; see lade help", name);
 }
 
 static int fail_unknown(enum command command, const char *typed, char *err)
 {
-    const char *near = NULL, *elsewhere = NULL;
-    int best = NAME_MAX_LEN;
+    const char *elsewhere = NULL;
+    struct nearest near = NEAREST_TO(typed);
     for (int i = 0; i < options_n_rows; i++) {
         if (options_takes(command, &options_rows[i]))
-            consider(typed, options_rows[i].name, &near, &best);
+            nearest_consider(&near, options_rows[i].name);
         else if (strcmp(typed, options_rows[i].name) == 0)
             elsewhere = options_rows[i].name;
     }
     const char *name = options_commands[command].name;
     if (elsewhere)
         return lade_fail(err, "--%s: is not an option of %s; see lade help %s", typed, name, name);
-    if (near)
-        return lade_fail(err, "--%s: there is no such option; did you mean --%s?", typed, near);
+    if (near.name)
+        return lade_fail(err, "--%s: there is no such option; did you mean --%s?", typed,
+                         near.name);
     return lade_fail(err, "--%s: there is no such option; see lade help %s", typed, name);
 }
 
@@ -263,7 +222,7 @@ static int read_long(struct options *o, struct line *l, const char *name, char *
     const struct option_row *row = find_name(l->command, name, len);
     if (row)
         return read_option(o, l, row, name[len] ? name + len + 1 : NULL, err);
-    char typed[NAME_MAX_LEN + 1];
+    char typed[NEAREST_LETTERS + 2]; /* so that what is cut is not near, either */
     snprintf(typed, sizeof(typed), "%.*s", (int)len, name);
     return fail_unknown(l->command, typed, err);
 }
@@ -349,14 +308,13 @@ static int check_names(const struct options *o, char *err)
                          strerror(errno));
     if (!o->strategy || !strcmp(o->strategy, "auto") || lade_strategy_find(o->strategy) >= 0)
         return 0;
-    const char *near = NULL;
-    int best = NAME_MAX_LEN;
+    struct nearest near = NEAREST_TO(o->strategy);
     for (int i = 0; i < lade_n_strategies; i++)
-        consider(o->strategy, lade_strategies[i].name, &near, &best);
-    return near ? lade_fail(err, "--strategy %s: is not a strategy; did you mean %s?", o->strategy,
-                            near)
-                : lade_fail(err, "--strategy %s: is not a strategy; `lade plan` lists them",
-                            o->strategy);
+        nearest_consider(&near, lade_strategies[i].name);
+    return near.name ? lade_fail(err, "--strategy %s: is not a strategy; did you mean %s?",
+                                 o->strategy, near.name)
+                     : lade_fail(err, "--strategy %s: is not a strategy; `lade plan` lists them",
+                                 o->strategy);
 }
 
 static int parse(struct options *o, int argc, char **argv, char *err)

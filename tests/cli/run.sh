@@ -128,6 +128,7 @@ json "run --json" text reasoning stop prompt_tokens tokens load_s ttft_s prefill
 json "run --json of a thinking model" text reasoning -- \
     "$lade" run -m "$fixtures/tiny-thinking" -p hi -n 5 --json
 expect "run under a system message" 0 "$lade" run -m "$tiny" -p hi -n 3 --system "Be brief."
+fails "a mistyped command of the history" 2 'did you mean show' "$lade" history shw
 fails "unknown instruction set" 1 'mmx' "$lade" run -m "$tiny" -p hi --isa mmx
 fails "no question" 1 'standard input: is empty' "$lade" run -m "$tiny" -p -
 expect "an answer that is all reasoning" 0 "$lade" run -p hi -n 3 --greedy

@@ -74,6 +74,20 @@ static void test_titles(void **state)
     OK(history_conversation_get(h, c, &conv, err));
     assert_string_equal(conv.title, "two  [31mlines");
     history_conversation_clear(&conv);
+    c = new_conversation(h); /* another first question: its title, unless one was given */
+    add(h, c, HISTORY_USER, "wrong one\nmore");
+    OK(history_leaf_set(h, c, 0, err));
+    add(h, c, HISTORY_USER, "right one");
+    add(h, c, HISTORY_USER, "second");
+    OK(history_conversation_get(h, c, &conv, err));
+    assert_string_equal(conv.title, "right one");
+    history_conversation_clear(&conv);
+    OK(history_conversation_rename(h, c, "given", err));
+    OK(history_leaf_set(h, c, 0, err));
+    add(h, c, HISTORY_USER, "third one");
+    OK(history_conversation_get(h, c, &conv, err));
+    assert_string_equal(conv.title, "given");
+    history_conversation_clear(&conv);
     c = new_conversation(h);
     add(h, c, HISTORY_USER, "\n\033[31m  red \a\n more");
     OK(history_conversation_get(h, c, &conv, err));

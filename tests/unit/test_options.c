@@ -159,7 +159,8 @@ static void test_errors(void **state)
     } cases[] = {
         {"rnu", "did you mean run?"},
         {"tokenise", "did you mean tokenize?"},
-        {"zebra", "there is no such command"},
+        {"zebra", "there is no such command; see lade help"},
+        {"run --aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "no such option; see lade help run"},
         {"bogus", "there is no such command; see lade help"},
         {"--gpu-plugin /no/such.so", "No such file or directory; give the path"},
         {"run --threads 1025", "from 0 to 1024"},

@@ -160,6 +160,28 @@ static void saves_what_it_could_not(void **state)
     history_messages_clear(&m);
 }
 
+/* Each try may wait for a lock: those of an answer come seldom after one has failed. */
+static void a_save_that_failed_is_not_hurried(void **state)
+{
+    (void)state;
+    struct history_messages m;
+    signal(SIGXFSZ, SIG_IGN);
+    start_answer();
+    double now = 100;
+    allow_file_size(1);
+    add_piece(0);
+    chat_tick(&chat, now);
+    assert_true(chat.history_failed);
+    allow_file_size(RLIM_INFINITY);
+    for (int later = 0; later < 2; later++) {
+        chat_tick(&chat, now += later ? 20 : 1);
+        if (history_messages_path(chat.history, chat.conversation, HISTORY_ACTIVE, &m, err))
+            fail_msg("%s", err);
+        assert_string_equal(m.items[1].content, later ? "000000 " : "");
+        history_messages_clear(&m);
+    }
+}
+
 /* Another program's answer is no ruin of a dead one; our own is stopped and kept. */
 static void resumes_what_is_being_written(void **state)
 {
@@ -372,6 +394,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(saves_what_it_could_not, begin, end),
+        cmocka_unit_test_setup_teardown(a_save_that_failed_is_not_hurried, begin, end),
         cmocka_unit_test_setup_teardown(nothing_old_is_lost, begin, end),
         cmocka_unit_test_setup_teardown(resumes_what_is_being_written, begin, end),
         cmocka_unit_test_setup_teardown(two_programs_do_not_mix, begin_two, end_two),

@@ -182,6 +182,10 @@ static void errors_are_said(void **state)
     (void)state;
     slash_run(&chat, "/nonsense");
     assert_int_equal(last()->kind, ENTRY_ERROR);
+    slash_run(&chat, "/hlep");
+    assert_non_null(strstr(buf_text(&last()->text), "did you mean /help?"));
+    slash_run(&chat, "/");
+    assert_non_null(strstr(buf_text(&last()->text), "/help lists them"));
     slash_run(&chat, "/quit now");
     assert_int_equal(last()->kind, ENTRY_ERROR);
     assert_false(chat.quit);

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "tui/cmd/cmd.h"
+#include "tui/nearest.h"
 #include "tui/output.h"
 #include "tui/paths.h"
 #include "tui/report.h"
@@ -245,10 +246,17 @@ int cmd_history(const struct options *o)
     if (c.n < 0)
         c.n = 0;
     if (!sub) {
-        lade_fail(err,
-                  "history %s: there is no such command; use list, show, search, rename, "
-                  "export, import or delete",
-                  name);
+        struct nearest near = NEAREST_TO(name);
+        for (size_t i = 0; i < sizeof(subcommands) / sizeof(*subcommands); i++)
+            nearest_consider(&near, subcommands[i].name);
+        if (near.name)
+            lade_fail(err, "history %s: there is no such command; did you mean %s?", name,
+                      near.name);
+        else
+            lade_fail(err,
+                      "history %s: there is no such command; use list, show, search, rename, "
+                      "export, import or delete",
+                      name);
         return report_usage(o->json, err);
     }
     if (c.n < sub->least || c.n > sub->most) {

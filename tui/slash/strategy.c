@@ -33,6 +33,8 @@ int slash_strategy(struct chat *c, const char *args, char *err)
         chat_say(c, ENTRY_NOTICE, "%s is running already.", args);
         return 0;
     }
+    if (strcmp(args, "auto") != 0 && lade_strategy_find(args) < 0)
+        return lade_fail(err, "/strategy %.40s: is not a strategy; /plan shows them", args);
     return lade_engine_strategy(c->engine, args, err);
 }
 

@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "tui/input.h"
+#include "tui/nearest.h"
 
 const struct slash_command slash_commands[] = {
     {"help", "h", "[COMMAND]", "the keys and commands", slash_help, NULL},
@@ -30,8 +31,8 @@ const struct slash_command slash_commands[] = {
     {"stats", NULL, "", "model, machine, last answer in numbers", slash_stats, NULL},
     {"pull", NULL, "ORG/NAME[:QUANT]|stop", "fetch a model while the chat goes on", slash_pull,
      NULL},
-    {"copy", NULL, "[answer|code|N|all]", "put an answer on the clipboard",
-     slash_copy, slash_copy_complete},
+    {"copy", NULL, "[answer|code|N|all]", "put an answer on the clipboard", slash_copy,
+     slash_copy_complete},
     {"export", NULL, "[FILE]", "write the conversation as Markdown, or JSON (.json)", slash_export,
      NULL},
     {"theme", NULL, "[NAME]", "the colours of the screen", slash_theme, slash_theme_complete},
@@ -76,8 +77,15 @@ const struct slash_command *slash_find(const char *name, int n, char *err)
     }
     if (hits == 1)
         return found;
+    char typed[NEAREST_LETTERS + 2];
+    snprintf(typed, sizeof typed, "%.*s", n, name);
+    struct nearest near = NEAREST_TO(typed);
+    for (int i = 0; i < slash_count; i++)
+        nearest_consider(&near, slash_commands[i].name);
     if (hits)
         lade_fail(err, "/%.*s: could be more than one command; choose %s", n, name, names);
+    else if (near.name && n)
+        lade_fail(err, "/%s: there is no such command; did you mean /%s?", typed, near.name);
     else
         lade_fail(err,
                   "/%.*s: there is no such command; /help lists them, // sends a text that "
