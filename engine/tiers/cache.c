@@ -105,8 +105,8 @@ int lade_cache_set_stage(struct lade_cache *c, int n_stage, char *err)
         return lade_fail(err, "a cache of %d experts: out of memory; close other programs", slots);
     c->n_stage = n_stage;
     c->n_slots = slots;
-    c->n_stage_free = 0;
-    for (int slot = slots - 1; slot >= c->first_stage; slot--) {
+    c->n_stage_free = c->next_stage = 0;
+    for (int slot = c->first_stage; slot < slots; slot++) {
         c->expert_in[slot] = c->heap_at[slot] = -1;
         c->state[slot] = LADE_SLOT_FREE;
         c->pins[slot] = 0;
@@ -188,7 +188,7 @@ static void release(struct lade_cache *c, int slot)
     c->expert_in[slot] = -1;
     c->state[slot] = LADE_SLOT_FREE;
     if (lade_cache_is_stage(c, slot))
-        c->stage[c->n_stage_free++] = slot;
+        c->stage[(c->next_stage + c->n_stage_free++) % c->n_stage] = slot;
     else if (slot < k->first + k->room)
         k->free[k->n_free++] = slot;
 }
@@ -211,7 +211,12 @@ static int find_slot(struct lade_cache *c, struct lade_cache_kind *k, enum lade_
     }
     if (k->n_free && how != LADE_TAKE_PASSING)
         return k->free[--k->n_free];
-    return stage && c->n_stage_free ? c->stage[--c->n_stage_free] : -1;
+    if (!stage || !c->n_stage_free)
+        return -1;
+    const int slot = c->stage[c->next_stage];
+    c->next_stage = (c->next_stage + 1) % c->n_stage;
+    c->n_stage_free--;
+    return slot;
 }
 
 int lade_cache_take(struct lade_cache *c, int expert, enum lade_take how)

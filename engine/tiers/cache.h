@@ -38,15 +38,17 @@ struct lade_cache {
     struct lade_cache_kind kind[LADE_MAX_KINDS];
     int n_slots; /* the stage included */
     int first_stage, n_stage;
-    int *stage, n_stage_free; /* owned: free slots of the stage */
-    int *slot_of;             /* [n_experts] slot or -1 */
-    int *expert_in;           /* [n_slots] expert or -1 */
-    uint8_t *state;           /* [n_slots] enum lade_slot_state */
-    uint16_t *pins;           /* [n_slots] */
-    int *heap_at;             /* [n_slots] place in the heap, or -1 */
-    int *numbers;             /* owned: what the heaps and free lists of the kinds lie in */
-    int here;                 /* experts whose slot is HERE, the stage included */
-    int evicted;              /* so far */
+    /* Free slots of the stage, a ring [n_stage], owned: the one that has been free for longest is taken
+     * first, so that a GPU may still be at work on those that were given up last. */
+    int *stage, n_stage_free, next_stage;
+    int *slot_of;   /* [n_experts] slot or -1 */
+    int *expert_in; /* [n_slots] expert or -1 */
+    uint8_t *state; /* [n_slots] enum lade_slot_state */
+    uint16_t *pins; /* [n_slots] */
+    int *heap_at;   /* [n_slots] place in the heap, or -1 */
+    int *numbers;   /* owned: what the heaps and free lists of the kinds lie in */
+    int here;       /* experts whose slot is HERE, the stage included */
+    int evicted;    /* so far */
 };
 
 /* room[kinds->n]: slots of each kind. The scores must only grow, and only while the expert's slot

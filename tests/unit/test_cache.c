@@ -150,6 +150,13 @@ static void test_stage_keeps_nothing(void **state)
     lade_cache_failed(&f.cache, other);
     assert_int_equal(f.cache.n_stage_free, STAGE);
     check(&f);
+    /* What was given up last is taken last: a GPU may still be at work on it. */
+    assert_int_equal(lade_cache_take(&f.cache, 0, LADE_TAKE_ANY), slot);
+    assert_int_equal(lade_cache_take(&f.cache, 3, LADE_TAKE_ANY), other);
+    lade_cache_failed(&f.cache, other);
+    lade_cache_failed(&f.cache, slot);
+    assert_int_equal(lade_cache_take(&f.cache, 0, LADE_TAKE_ANY), other);
+    lade_cache_failed(&f.cache, other);
     tear_down(&f);
 }
 
