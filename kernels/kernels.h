@@ -273,6 +273,12 @@ struct lade_ops {
      * memory; zeroed, aligned to 4096 bytes on a GPU. [any thread] */
     int (*host_alloc)(struct lade_device *dev, void **host, size_t bytes, char *err);
     void (*host_free)(struct lade_device *dev, void *host);
+    /* Whole pages of other memory of the host, which may hold anything: until unpin() copies need not
+     * stage them either. Fails where the system allows no more of it, which nothing depends on; no page
+     * may be in two such ranges. unpin(), which needs the address alone, comes before the memory goes and
+     * after the copies. NULL on the CPU, both. */
+    int (*pin)(struct lade_device *dev, void *host, size_t bytes, char *err);
+    void (*unpin)(struct lade_device *dev, void *host);
 
     /* In the compute queue. `host` may be reused when upload() returns; small uploads (64 KiB)
      * from any memory do not wait for the device. Ranges of copy() do not overlap. */
@@ -288,7 +294,7 @@ struct lade_ops {
     int (*mark)(struct lade_device *dev, lade_fence *fence, char *err);
     /* Copies in the up or down queue, not before `after` is reached (0 = at once); *fence (may be
      * NULL) is reached when it is done. Until then `host` and the device memory belong to the
-     * copy. `host` should come from host_alloc(); other memory makes the call wait. [any thread] */
+     * copy. `host` should be of host_alloc() or pin(); other memory makes the call wait. [any thread] */
     int (*upload_async)(struct lade_device *dev, void *dst, const void *host, size_t bytes,
                         lade_fence after, lade_fence *fence, char *err);
     int (*download_async)(struct lade_device *dev, void *host, const void *src, size_t bytes,

@@ -343,7 +343,7 @@ void gpu_close(struct lade_device *dev)
     for (int i = 0; i < dev->extents.n; i++)
         cudaFree(dev->extents.extent[i].addr);
     for (int i = 0; i < dev->pinned.n; i++)
-        gpu_unpin(dev, dev->pinned.extent[i].addr);
+        gpu_host_give(dev, dev->pinned.extent[i].addr);
     gpu_pages_close(dev); /* and the work space, if it is there */
     cudaFree(dev->books);
     cudaFree(dev->counters);

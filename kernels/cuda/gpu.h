@@ -152,6 +152,8 @@ int gpu_alloc(struct lade_device *dev, void **addr, size_t bytes, char *err);
 void gpu_free(struct lade_device *dev, void *addr);
 int gpu_host_alloc(struct lade_device *dev, void **host, size_t bytes, char *err);
 void gpu_host_free(struct lade_device *dev, void *host);
+int gpu_pin(struct lade_device *dev, void *host, size_t bytes, char *err);
+void gpu_unpin(struct lade_device *dev, void *host);
 
 /* Functions of a library that the plug-in is not linked to: each goes to its place; false where one
  * is missing. */
@@ -162,7 +164,7 @@ struct gpu_symbol {
 bool gpu_find_symbols(const struct gpu_symbol *symbols, size_t n,
                       void *(*find)(void *library, const char *name), void *library);
 
-void gpu_unpin(struct lade_device *dev, void *host); /* what gpu_host_alloc() pinned; not listed */
+void gpu_host_give(struct lade_device *dev, void *host); /* of gpu_host_alloc(); not listed */
 bool gpu_is_pinned(struct lade_device *dev, const void *host, size_t bytes);
 
 int gpu_queues_open(struct lade_device *dev, char *err);

@@ -191,7 +191,7 @@ static bool pin_pages(struct lade_device *dev, void **host, size_t bytes)
 #endif
 }
 
-void gpu_unpin(struct lade_device *dev, void *host)
+void gpu_host_give(struct lade_device *dev, void *host)
 {
     pthread_mutex_lock(&dev->lock);
     size_t bytes = list_remove(&dev->mapped, host);
@@ -239,7 +239,7 @@ int gpu_host_alloc(struct lade_device *dev, void **host, size_t bytes, char *err
     pthread_mutex_unlock(&dev->lock);
     if (listed)
         return 0;
-    gpu_unpin(dev, *host);
+    gpu_host_give(dev, *host);
     *host = NULL;
     return lade_fail(err, "GPU %d: out of memory; close other programs", dev->gpu);
 }
@@ -254,7 +254,26 @@ void gpu_host_free(struct lade_device *dev, void *host)
     if (!bytes)
         return;
     cudaSetDevice(dev->gpu);
-    gpu_unpin(dev, host);
+    gpu_host_give(dev, host);
+}
+
+int gpu_pin(struct lade_device *dev, void *host, size_t bytes, char *err)
+{
+    if (gpu_enter(dev, err))
+        return -1;
+    cudaError_t code = cudaHostRegister(host, bytes, cudaHostRegisterPortable);
+    if (code == cudaSuccess)
+        return 0;
+    cudaGetLastError();
+    return lade_fail(err, "GPU %d: %.2f GiB of RAM cannot be pinned: %s; copies of it take longer",
+                     dev->gpu, bytes / gib, cudaGetErrorString(code));
+}
+
+void gpu_unpin(struct lade_device *dev, void *host)
+{
+    cudaSetDevice(dev->gpu);
+    if (cudaHostUnregister(host) != cudaSuccess)
+        cudaGetLastError(); /* of a lost device: the next call says so */
 }
 
 bool gpu_is_pinned(struct lade_device *dev, const void *host, size_t bytes)

@@ -32,6 +32,8 @@ static struct lade_ops make_ops(void)
     ops.free = gpu_free;
     ops.host_alloc = gpu_host_alloc;
     ops.host_free = gpu_host_free;
+    ops.pin = gpu_pin;
+    ops.unpin = gpu_unpin;
     ops.upload = gpu_upload;
     ops.download = gpu_download;
     ops.copy = recordable<gpu_copy>;

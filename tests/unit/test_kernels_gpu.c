@@ -243,6 +243,40 @@ static void uploads_from_ordinary_memory(void **state)
     guard_free(b);
 }
 
+/* Memory that its owner has pinned: uploads read it when their turn comes, and it is as it was after. */
+static void uploads_from_pinned_memory(void **state)
+{
+    (void)state;
+    enum { N = 2048, BYTES = N * sizeof(float) };
+    float *want = random_floats(N, 1), *host = aligned_alloc(4096, BYTES);
+    void *p = device_floats(NULL, N), *q = device_floats(NULL, N);
+    lade_fence up, before;
+    assert_non_null(host);
+    for (int round = 0; round < 2; round++) {
+        memset(host, 0xff, BYTES);
+        good(pin(dev, host, BYTES, err));
+        memcpy(host, want, BYTES);
+        good(add(dev, q, p, N, err));
+        good(mark(dev, &before, err));
+        good(upload_async(dev, p, host + N / 2, BYTES / 2, before, NULL, err));
+        good(upload_async(dev, (float *)p + N / 2, host, BYTES / 2, before, &up, err));
+        good(wait(dev, up, err));
+        good(copy(dev, q, (float *)p + N / 2, BYTES / 2, err));
+        good(copy(dev, (float *)q + N / 2, p, BYTES / 2, err));
+        assert_floats(q, want, N);
+        gpu->unpin(dev, host);
+        memset(host, 0, BYTES); /* the owner's alone again */
+        assert_floats(q, want, N);
+        good(zero(dev, p, BYTES, err));
+        good(zero(dev, q, BYTES, err));
+    }
+    good(sync(dev, err));
+    free(host);
+    guard_free(want);
+    gpu->free(dev, p);
+    gpu->free(dev, q);
+}
+
 /* Ops take memory of host_alloc() as their operands, in and out. */
 static void ops_on_host_memory(void **state)
 {
@@ -267,11 +301,11 @@ int main(int argc, char **argv)
 {
     rng_start(argc, argv);
     const struct CMUnitTest tests[] = {
-        EACH_GPU(lists_and_describes),      EACH_GPU(memory_is_counted),
-        EACH_GPU(reserve_is_taken_at_once), EACH_GPU(reserve_changes),
-        EACH_GPU(work_space_is_taken_once), EACH_GPU(copies_in_order),
-        EACH_GPU(uploads_beside_compute),   EACH_GPU(uploads_from_ordinary_memory),
-        EACH_GPU(ops_on_host_memory),
+        EACH_GPU(lists_and_describes),        EACH_GPU(memory_is_counted),
+        EACH_GPU(reserve_is_taken_at_once),   EACH_GPU(reserve_changes),
+        EACH_GPU(work_space_is_taken_once),   EACH_GPU(copies_in_order),
+        EACH_GPU(uploads_beside_compute),     EACH_GPU(uploads_from_ordinary_memory),
+        EACH_GPU(uploads_from_pinned_memory), EACH_GPU(ops_on_host_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

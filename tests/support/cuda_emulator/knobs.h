@@ -18,11 +18,13 @@ struct lade_emulator_knobs {
     int eager;                      /* not 0: work is done when it is queued */
     int no_pages;                   /* not 0: the driver has no virtual memory management */
     int no_blas;                    /* not 0: cuBLAS is not installed */
+    int no_pinning;                 /* not 0: memory of the host cannot be registered */
     long fail_blas;                 /* which of its products fails, as fail_allocation */
     size_t granule;                 /* bytes that pages are multiples of; 4096 or a multiple */
     long fail_allocation;           /* which one of device memory or pages fails, counted from here;
                                        counts down, 0: none; may be set at any time */
     unsigned long launches, copies; /* counted, as the next */
+    unsigned long registered;       /* ranges of the host's memory, now */
     unsigned long allocations;      /* of device and of pinned memory, pages and maps of them */
     unsigned long device_allocations; /* of these, cudaMalloc() */
     unsigned long pages, held_pages;  /* cuMemCreate(), and how many are there now */

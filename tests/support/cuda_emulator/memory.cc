@@ -2,6 +2,7 @@
  * twice, so that a stale pointer faults. */
 #include "runtime.h"
 
+#include <iterator>
 #include <map>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@ struct pool {
     std::map<char *, block> blocks; /* by address of the data */
 };
 static pool device_pool, pinned_pool;
+static std::map<char *, size_t> registered; /* memory of the host, whole pages */
 static size_t device_used[MAX_DEVICES];
 static int entered[MAX_DEVICES];
 
@@ -160,6 +162,50 @@ cudaError_t cudaFreeHost(void *p)
     return release(&pinned_pool, p);
 }
 
+/* The registered range that holds `at`, or ends there. */
+static std::map<char *, size_t>::iterator find_registered(const void *at)
+{
+    auto next = registered.upper_bound((char *)at);
+    if (next == registered.begin())
+        return registered.end();
+    --next;
+    return (const char *)at <= next->first + next->second ? next : registered.end();
+}
+
+cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned flags)
+{
+    std::lock_guard<std::recursive_mutex> lock(lade_emulator_lock);
+    (void)flags;
+    cudaError_t e = lade_emulator_call();
+    if (e)
+        return e;
+    if (lade_emulator.no_pinning)
+        return lade_emulator_error(cudaErrorMemoryAllocation);
+    auto next = registered.lower_bound((char *)p);
+    auto before = next == registered.begin() ? registered.end() : std::prev(next);
+    if ((size_t)p % PAGE || !bytes || bytes % PAGE ||
+        (next != registered.end() && next->first < (char *)p + bytes) ||
+        (before != registered.end() && before->first + before->second > (char *)p))
+        lade_emulator_die("%zu bytes at %p are registered, which are not whole pages or were "
+                          "registered before",
+                          bytes, p);
+    registered[(char *)p] = bytes;
+    lade_emulator.registered = registered.size();
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostUnregister(void *p)
+{
+    std::lock_guard<std::recursive_mutex> lock(lade_emulator_lock);
+    cudaError_t e = lade_emulator_call(); /* a lost GPU's memory is gone all the same */
+    if (!registered.count((char *)p))
+        lade_emulator_die("%p is unregistered but was not registered", p);
+    lade_emulator_drain_all();
+    registered.erase((char *)p);
+    lade_emulator.registered = registered.size();
+    return e;
+}
+
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
     std::lock_guard<std::recursive_mutex> lock(lade_emulator_lock);
@@ -178,8 +224,14 @@ enum lade_emulator_place lade_emulator_where(const void *at, size_t bytes)
     pool *p = in_pool(&device_pool, at)   ? &device_pool
               : in_pool(&pinned_pool, at) ? &pinned_pool
                                           : nullptr;
-    if (!p)
-        return LADE_HOST;
+    if (!p) {
+        auto r = find_registered(at);
+        if (r == registered.end() || (const char *)at == r->first + r->second)
+            return LADE_HOST;
+        if (bytes > r->second - (size_t)((const char *)at - r->first))
+            lade_emulator_die("%zu bytes at %p leave the memory that was registered", bytes, at);
+        return LADE_PINNED;
+    }
     if (p == &device_pool && lade_emulator_in_pages(at, bytes))
         return LADE_ON_DEVICE;
     auto b = find(p, at);

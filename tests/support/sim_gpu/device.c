@@ -59,7 +59,7 @@ static void close_device(struct lade_device *dev)
     }
     while (dev->n_blocks) { /* the last one first, so that none moves */
         struct sim_block *b = &dev->blocks[dev->n_blocks - 1];
-        (b->host ? sim_host_free : sim_free)(dev, b->seen);
+        (b->borrowed ? sim_unpin : b->host ? sim_host_free : sim_free)(dev, b->seen);
     }
     free(dev->blocks);
     free(dev->fences);
@@ -171,6 +171,8 @@ static const struct lade_ops ops = {
     .free = sim_free,
     .host_alloc = sim_host_alloc,
     .host_free = sim_host_free,
+    .pin = sim_pin,
+    .unpin = sim_unpin,
     .upload = sim_upload,
     .download = sim_download,
     .copy = sim_copy,

@@ -182,7 +182,7 @@ static void put_back(const struct sim_block *b)
         munmap(b->real, b->bytes);
 }
 
-static int add_block(struct lade_device *dev, size_t bytes, bool host, void **out, char *err)
+static int list_block(struct lade_device *dev, const struct sim_block *b, char *err)
 {
     if (dev->n_blocks == dev->room_blocks) {
         int room = dev->room_blocks ? 2 * dev->room_blocks : 64;
@@ -192,16 +192,25 @@ static int add_block(struct lade_device *dev, size_t bytes, bool host, void **ou
         dev->blocks = larger;
         dev->room_blocks = room;
     }
+    int at = place_after(dev, b->real);
+    memmove(dev->blocks + at + 1, dev->blocks + at,
+            (size_t)(dev->n_blocks++ - at) * sizeof *dev->blocks);
+    dev->blocks[at] = *b;
+    return 0;
+}
+
+static int add_block(struct lade_device *dev, size_t bytes, bool host, void **out, char *err)
+{
     struct sim_block b = {.bytes = bytes, .host = host};
     b.real = get(bytes, host ? PAGE : ALIGN);
     if (!b.real)
         return lade_fail(err, "sim: this machine has no %.3f GiB; close other programs",
                          (double)bytes / (1 << 30));
     b.seen = host ? b.real : flip(b.real);
-    int at = place_after(dev, b.real);
-    memmove(dev->blocks + at + 1, dev->blocks + at,
-            (size_t)(dev->n_blocks++ - at) * sizeof *dev->blocks);
-    dev->blocks[at] = b;
+    if (list_block(dev, &b, err)) {
+        put_back(&b);
+        return -1;
+    }
     *out = b.seen;
     return 0;
 }
@@ -235,19 +244,23 @@ int sim_host_alloc(struct lade_device *dev, void **host, size_t bytes, char *err
     return sim_leave(add_block(dev, bytes, true, host, err));
 }
 
-static void release(struct lade_device *dev, void *addr, bool host)
+static void release(struct lade_device *dev, void *addr, bool host, bool borrowed)
 {
+    const char *what = borrowed ? "unpin" : host ? "host_free" : "free";
     if (!addr)
         return;
     pthread_mutex_lock(&sim_lock);
     struct sim_block *b = find(dev, addr);
-    if (!b || b->seen != addr || b->host != host)
-        sim_die("%s of %p, which is no such allocation", host ? "host_free" : "free", addr);
+    if (!b || b->seen != addr || b->host != host || b->borrowed != borrowed)
+        sim_die("%s of %p, which is no such allocation", what, addr);
     if (!dev->lost && sim_in_use(dev, b)) /* a lost device does nothing any more */
-        sim_die("%s of %p while queued work uses it", host ? "host_free" : "free", addr);
+        sim_die("%s of %p while queued work uses it", what, addr);
     if (!host)
         sim_give_alloc(dev, b->bytes);
-    put_back(b);
+    if (borrowed)
+        lade_sim.pinned--;
+    else
+        put_back(b);
     dev->frees++;
     memmove(b, b + 1, (size_t)(dev->blocks + --dev->n_blocks - b) * sizeof *b);
     pthread_mutex_unlock(&sim_lock);
@@ -255,10 +268,41 @@ static void release(struct lade_device *dev, void *addr, bool host)
 
 void sim_free(struct lade_device *dev, void *addr)
 {
-    release(dev, addr, false);
+    release(dev, addr, false, false);
 }
 
 void sim_host_free(struct lade_device *dev, void *host)
 {
-    release(dev, host, true);
+    release(dev, host, true, false);
+}
+
+/* Whole pages of which none is the device's. */
+static int pin(struct lade_device *dev, void *host, size_t bytes, char *err)
+{
+    const struct sim_block b = {
+        .real = host, .seen = host, .bytes = bytes, .host = true, .borrowed = true};
+    int at = place_after(dev, host);
+    bool before = at > 0 && dev->blocks[at - 1].real + dev->blocks[at - 1].bytes > b.real;
+    bool behind = at < dev->n_blocks && dev->blocks[at].real < b.real + bytes;
+    if (!bytes || bytes % PAGE || (uintptr_t)host % PAGE || before || behind)
+        sim_die("pin of %zu bytes at %p, which are not whole pages or were pinned before", bytes,
+                host);
+    if (lade_sim.no_pinning)
+        return lade_fail(err, "sim: no RAM can be pinned; do without");
+    if (list_block(dev, &b, err))
+        return -1;
+    lade_sim.pinned++;
+    return 0;
+}
+
+int sim_pin(struct lade_device *dev, void *host, size_t bytes, char *err)
+{
+    if (sim_enter_plain(dev, err))
+        return -1;
+    return sim_leave(pin(dev, host, bytes, err));
+}
+
+void sim_unpin(struct lade_device *dev, void *host)
+{
+    release(dev, host, true, true);
 }

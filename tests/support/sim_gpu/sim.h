@@ -19,7 +19,8 @@ enum { SIM_COMPUTE, SIM_UP, SIM_DOWN, SIM_QUEUES };
 struct sim_block {
     char *real, *seen;
     size_t bytes;
-    bool host; /* from host_alloc: real == seen */
+    bool host;     /* from host_alloc or pin: real == seen */
+    bool borrowed; /* from pin */
 };
 
 /* Bytes that a command reads or writes, by real address. */
@@ -152,6 +153,8 @@ int sim_alloc(struct lade_device *dev, void **addr, size_t bytes, char *err);
 void sim_free(struct lade_device *dev, void *addr);
 int sim_host_alloc(struct lade_device *dev, void **host, size_t bytes, char *err);
 void sim_host_free(struct lade_device *dev, void *host);
+int sim_pin(struct lade_device *dev, void *host, size_t bytes, char *err);
+void sim_unpin(struct lade_device *dev, void *host);
 /* Counts bytes of device memory taken; fails beyond the cap. */
 int sim_take(struct lade_device *dev, size_t bytes, const char *what, char *err);
 void sim_give(struct lade_device *dev, size_t bytes);

@@ -31,8 +31,10 @@ struct lade_sim {
     int lost_gpu;                  /* number of that device */
     _Atomic int64_t fail_call;     /* which call that takes memory or copies, counted from here,
                                       fails, once; counts down, 0 and less: none */
+    int no_pinning;                /* not 0: pin() fails */
     /* counted since the program began */
     unsigned long allocations; /* alloc() and host_alloc() */
+    unsigned long pinned;      /* ranges of pin() that are there now */
     uint64_t ops, uploads, downloads, replays, tables;
     uint64_t upload_bytes, download_bytes; /* over the link, ops on host_alloc memory included */
     uint64_t beyond_limits;                /* ops larger than prepare() was told */
