@@ -19,10 +19,16 @@ const char *lade_strategy_name(const struct lade_strategy *s)
 
 /* ---- one row ---- */
 
+/* RAM for what is on its way: experts, and of a batch what goes to the CPU's experts and back. */
+static double passing_ram(const struct lade_placement *p, const struct lade_plan_model *m)
+{
+    return (double)p->staging + 2.0 * p->n_cards * (double)m->row * p->batch;
+}
+
 /* What RAM holds beside experts, in bytes. */
 static double fixed_ram(const struct lade_placement *p, const struct lade_plan_model *m)
 {
-    double sum = (double)m->process + (double)p->staging;
+    double sum = (double)m->process + passing_ram(p, m);
     sum += p->base == LADE_RAM ? (double)(m->base + m->state + m->sketches) : 0;
     sum += p->kv == LADE_RAM ? (double)m->kv_token * p->context : 0;
     sum += p->buffers == LADE_RAM ? (double)m->buffers : 0;
@@ -91,6 +97,21 @@ static bool fill_vram(struct lade_plan_row *row, const struct lade_plan_model *m
     return true;
 }
 
+/* What the slots of experts (engine/tiers) take beside experts where VRAM has some and RAM the others, so
+ * that each has a home: those that experts pass through, half a chunk or two, pages that are not full. */
+static double slots_beside(const struct lade_placement *p, const struct lade_plan_model *m)
+{
+    const double page = 4096, small = 16 * page, chunk = 64 << 20, least = 2.0 * (double)m->largest;
+    const double token = m->layers ? (double)m->experts_read / m->layers : 0,
+                 one = (double)m->largest;
+    double sum = one < small ? 0 : m->n_experts * (ceil(one / page) * page - one);
+    for (int i = 0; i < p->n_cards; i++) {
+        const double bytes = (double)p->card[i].experts;
+        sum += fmax(fmin(bytes / 4, 4 * token), least) + fmax(fmin(bytes / 32, chunk), least);
+    }
+    return sum;
+}
+
 /* As many of the others in RAM as fit. */
 static bool fill_ram(struct lade_plan_row *row, double fixed, const struct lade_plan_model *m,
                      const struct lade_plan_machine *pc)
@@ -98,12 +119,30 @@ static bool fill_ram(struct lade_plan_row *row, double fixed, const struct lade_
     const struct lade_strategy *s = row->strategy;
     double rest =
         (double)m->experts - (s->ram_backs_vram ? 0 : (double)lade_vram_experts(&row->place));
-    double own = (double)m->process + (double)row->place.staging, kept = (double)pc->ram_reserve;
+    double own = (double)m->process + passing_ram(&row->place, m), kept = (double)pc->ram_reserve;
     double need = kept + own + s->ram_slack * (fixed - own + s->ram_min * rest);
     if (need > (double)pc->ram)
         return say_short(row, "RAM", need, (double)pc->ram);
+    if (rest > 0 && rest < (double)m->experts)
+        rest = fmin(rest + slots_beside(&row->place, m), (double)m->experts);
     row->place.ram_experts = (uint64_t)fmin(rest, (double)pc->ram - kept - fixed);
     return true;
+}
+
+/* The speeds that say which experts of a prompt are carried, where the CPU computes the others. */
+static void tell_carry(struct lade_placement *p, const struct lade_plan_model *m,
+                       const struct lade_plan_machine *pc)
+{
+    double routes = m->largest ? (double)m->experts_read / (double)m->largest : 0;
+    if (!p->n_cards || p->rest_by != LADE_BY_CPU || routes <= 0)
+        return;
+    double gflop = m->experts_flops / routes / 1e9; /* of an expert, for one token */
+    p->carry = (struct lade_carry){.cpu_byte = 1e-9 / pc->experts_gbps,
+                                   .cpu_token = gflop / pc->experts_gflops,
+                                   .card_token = gflop / pc->gpu_gflops,
+                                   .ram_byte = 1e-9 / pc->ram_gbps};
+    for (int i = 0; i < p->n_cards; i++)
+        p->card[i].link_byte = 1e-9 / lade_plan_gpu_of(pc, p->card[i].gpu)->link_gbps;
 }
 
 /* Places everything for a context. Returns false with the reason where the row's minimum is not
@@ -128,6 +167,7 @@ static bool place(struct lade_plan_row *row, const struct lade_plan_model *m,
     };
     if (s->gpu)
         lade_plan_split(&row->place, m, pc);
+    tell_carry(&row->place, m, pc);
     double fixed = fixed_ram(&row->place, m);
     if ((s->gpu && !fill_vram(row, m, pc)) || !fill_ram(row, fixed, m, pc))
         return false;
@@ -136,6 +176,8 @@ static bool place(struct lade_plan_row *row, const struct lade_plan_model *m,
     row->experts_in_vram = m->experts ? in_vram / (double)m->experts : 0;
     row->experts_in_ram = m->experts ? (double)row->place.ram_experts / (double)m->experts : 0;
     double in_both = s->ram_backs_vram ? 0 : in_vram;
+    if (!s->ram_backs_vram)
+        row->experts_in_ram = fmin(row->experts_in_ram, 1 - row->experts_in_vram);
     row->disk_bytes = (uint64_t)fmax((double)m->experts - in_both - row->place.ram_experts, 0);
     return true;
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "engine/checkpoint/catalog.h"
+#include "engine/plan/carry.h"
 #include "engine/plan/probe.h"
 #include "engine/plan/strategies.h"
 
@@ -39,6 +40,7 @@ struct lade_plan_model {
     uint64_t buffers;       /* activations of a prefill batch */
     uint64_t token_buffers; /* of one token: in VRAM even where the others are in RAM */
     uint64_t sketches;      /* beside a base in RAM: routers in 16 bits, read in place of 32 */
+    uint64_t row;           /* what a layer's experts are given for a token, and what they give */
     uint64_t workspace;     /* VRAM that the GPU's kernels need */
     uint64_t process;       /* RAM of this program beside all that: tables, tokenizer, snapshots */
     uint64_t files;         /* bytes of the checkpoint that are read to load it */
@@ -109,6 +111,7 @@ struct lade_card {
     int gpu;          /* its number, as the plug-in lists it */
     int first;        /* layer; 0 of the first card */
     uint64_t experts; /* bytes of experts of its layers in its VRAM */
+    double link_byte; /* seconds that a byte takes from RAM; 0: not known */
 };
 
 /* What the tiers must do. Bytes are promises: a tier never holds more of the kind. A size that is
@@ -123,7 +126,9 @@ struct lade_placement {
     uint64_t ram_experts;              /* bytes of experts in RAM */
     bool vram_is_cache;           /* experts in VRAM come and go with use; else the hottest stay */
     bool ram_backs_vram;          /* RAM also keeps what VRAM holds, pinned for transfer */
-    enum lade_experts_by rest_by; /* who computes an expert that is not in VRAM */
+    enum lade_experts_by rest_by; /* who computes an expert that is not in VRAM, */
+    struct lade_carry carry;      /* where it is the CPU: what decides which ones of a prompt's are
+                                     carried to the card all the same */
     uint64_t staging;             /* bytes of pinned transfer buffers in RAM, beside ram_experts */
     bool striped;                 /* experts lie on several drives */
     int context, batch;           /* tokens */

@@ -63,6 +63,46 @@ static double waiting(const struct lade_plan_model *m, const struct lade_plan_ma
                      moving(others * largest, reading));
 }
 
+/* How many tokens of n visit the expert that more than this part of all experts are visited less than,
+ * each token visiting this part of them. */
+static int visits(int n, double per_token, double part)
+{
+    double chance = pow(1 - per_token, n), sum = chance; /* binomial */
+    int tokens = 0;
+    for (; sum < part && tokens < n; tokens++) {
+        chance *= (n - tokens) / (tokens + 1.0) * per_token / (1 - per_token);
+        sum += chance;
+    }
+    return tokens;
+}
+
+/* Seconds of a prompt's routed experts where the card has this share of them and the CPU computes the
+ * others, but for those that are carried: as a layer divides them (carry.h), for routes at random. */
+static double shared_seconds(const struct lade_placement *p, const struct lade_plan_model *m,
+                             const struct lade_plan_machine *pc, double in_vram)
+{
+    struct lade_carry_expert list[LADE_MAX_EXPERTS];
+    const int all = m->layers ? m->n_experts / m->layers : 0;
+    const double per_token = fmin((double)m->experts_read / (double)m->experts, 0.999);
+    const int rest = (int)round(all * (1 - in_vram));
+    const int n = p->batch > 0 && p->batch < PROMPT ? p->batch : PROMPT;
+    double seconds, link_gbps = card_gbps(p, m, pc, true);
+    struct lade_carry_layer layer = {
+        .experts = list,
+        .link_byte = 1e-9 / link_gbps,
+        .own = n * per_token * all * in_vram * p->carry.card_token,
+        .rows = 2.0 * n * (double)m->row * 1e-9 / link_gbps,
+    };
+    for (int i = 0; i < rest && i < LADE_MAX_EXPERTS; i++) {
+        int tokens = visits(n, per_token, (i + 0.5) / rest);
+        if (tokens)
+            list[layer.n++] =
+                (struct lade_carry_expert){i, tokens, (double)m->experts / (double)m->n_experts};
+    }
+    lade_carry_split(&p->carry, &layer, &seconds);
+    return m->layers * seconds * PROMPT / n;
+}
+
 /* GB/s of a load: as those that were seen; before the first, the drive's, or that of packing into memory
  * that is new. */
 static double loading(const struct lade_plan_machine *pc, enum lade_tier home, double bytes)
@@ -106,12 +146,12 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
 
     /* A prompt visits each expert that it needs once, whatever the tier. */
     double visit = all * visited(m, PROMPT);
-    double cpu_share = gpu_rest ? 0 : gpu ? 1 - in_vram : 1;
-    double compute = PROMPT *
-                     (m->base_flops / (gpu ? pc->gpu_gflops : pc->base_gflops) +
-                      m->experts_flops * (1 - cpu_share) / pc->gpu_gflops +
-                      m->experts_flops * cpu_share / pc->experts_gflops) /
-                     1e9;
+    double compute = PROMPT * m->base_flops / (gpu ? pc->gpu_gflops : pc->base_gflops) / 1e9;
+    if (p->carry.cpu_token > 0)
+        compute += shared_seconds(p, m, pc, in_vram);
+    else
+        compute +=
+            PROMPT * m->experts_flops / (gpu_rest ? pc->gpu_gflops : pc->experts_gflops) / 1e9;
     double moved = moving(visit * on_drive, reading);
     if (gpu_rest)
         moved += moving(visit * in_ram, link_gbps);

@@ -131,6 +131,7 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
     out->buffers = lade_forward_bytes(s, out->batch);
     out->token_buffers = lade_forward_bytes(s, 1);
     out->sketches = lade_forward_sketches(cat);
+    out->row = (uint64_t)s->hidden * sizeof(float);
     if (caps->plugin && !caps->cpu_only)
         out->workspace = workspace(cat, caps, out, out->batch);
     if (out->workspace && !caps->batch) {
@@ -171,6 +172,7 @@ void lade_plan_model_80b(struct lade_plan_model *out)
         .kv_token = 24576,
         .buffers = 64u << 20,
         .token_buffers = 1u << 20,
+        .row = 2048 * 4,
         .process = PROGRAM + TENSOR * 74391 + SNAPSHOTS * state + 151936u * 4,
         .files = total,
         .base_flops = 2.0 * (3563764480.0 - 480 * 3145728.0),

@@ -1,10 +1,12 @@
 /* ask.c - what a layer asks for, given out in waves.
  *
  * Experts in VRAM come first, then those in RAM, in the order of their numbers; that is the first
- * wave or two. Then come the others, each when it has arrived: of a prompt in the order of their
+ * wave or two, and of a prompt where the CPU computes most (carry.h) those that are carried before the
+ * CPU's, so that the card has all its work before the CPU begins. Then come the others, each when it has arrived: of a prompt in the order of their
  * files, which a drive likes, else in that of their numbers, which is that of sums within a wave. So
  * where the waves are parted, which depends on time, no bit of a token does, once the load is over. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/plan/hits.h"
 #include "engine/tiers/internal.h"
@@ -21,7 +23,8 @@ int lade_ask_open(struct lade_tiers *t, char *err)
     a->ids = malloc(n * sizeof *a->ids);
     a->data = malloc(n * sizeof *a->data);
     a->uses = calloc(n, sizeof *a->uses);
-    return a->wants && a->ids && a->data && a->uses
+    a->rest = malloc(n * sizeof *a->rest);
+    return a->wants && a->ids && a->data && a->uses && a->rest
                ? 0
                : lade_fail(err, "%s: out of memory; close other programs", t->cat->path);
 }
@@ -32,6 +35,7 @@ void lade_ask_close(struct lade_tiers *t)
     free(t->ask.ids);
     free(t->ask.data);
     free(t->ask.uses);
+    free(t->ask.rest);
 }
 
 void lade_tiers_begin(struct lade_tiers *t, int tokens, const atomic_bool *cancel)
@@ -79,7 +83,7 @@ static int by_place(const void *a, const void *b)
 
 /* Places in the order of wants; files come after, where shards do not overlap, so the order of
  * their numbers will do. */
-enum { IN_VRAM, IN_RAM, IN_FILES };
+enum { IN_VRAM, CARRIED, IN_RAM, IN_FILES };
 
 static uint64_t place_of(const struct lade_tiers *t, int e)
 {
@@ -146,6 +150,31 @@ static void note_age(struct lade_tiers *t, int e)
     t->asked_at[e] = t->decoded;
 }
 
+/* Chooses which of a prompt's wants, none of which has been sorted, are carried. */
+static void choose_carried(struct lade_tiers *t, int n_tokens)
+{
+    struct lade_ask *a = &t->ask;
+    const struct lade_placement *p = &t->place;
+    if (!a->vram || lade_streams(t) || !a->vram->cache.n_stage || t->no_pinning)
+        return;
+    struct lade_carry_layer layer = {.experts = a->rest};
+    layer.link_byte = p->card[a->vram - t->vram].link_byte;
+    layer.rows = 2.0 * n_tokens * t->cat->shape.hidden * sizeof(float) * layer.link_byte;
+    for (int i = 0; i < a->n; i++) {
+        int uses = a->uses[a->wants[i].expert % t->cat->shape.experts];
+        if (a->wants[i].vslot >= 0)
+            layer.own += uses * p->carry.card_token;
+        else
+            a->rest[layer.n++] = (struct lade_carry_expert){
+                i, uses, (double)lade_expert_bytes(t, a->wants[i].expert)};
+    }
+    for (int i = lade_carry_split(&p->carry, &layer, NULL) - 1; i >= 0; i--) {
+        struct lade_want *w = &a->wants[a->rest[i].expert];
+        w->carry = true;
+        w->at = w->at == IN_RAM ? CARRIED : w->at;
+    }
+}
+
 void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n)
 {
     struct lade_ask *a = &t->ask;
@@ -170,8 +199,10 @@ void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n)
         lade_heat_use(&t->habit, e, a->uses[i]);
         if (a->tokens <= PROMPT)
             note_age(t, e);
-        a->uses[i] = 0;
     }
+    if (a->tokens > PROMPT)
+        choose_carried(t, n / t->cat->shape.experts_used);
+    memset(a->uses, 0, (size_t)experts * sizeof *a->uses);
     qsort(a->wants, (size_t)a->n, sizeof *a->wants, by_place);
     /* All at once, so that who makes room does not depend on how soon the movers come to it. A prompt
      * asks for more than there are slots. */
@@ -293,7 +324,7 @@ static int mark_used(struct lade_tiers *t, char *err)
 {
     struct lade_ask *a = &t->ask;
     lade_fence done;
-    if (!a->wave_on_gpu || a->wave_first == a->next || !lade_streams(t))
+    if (!a->wave_on_gpu || a->wave_first == a->next || !a->vram->cache.n_stage)
         return 0;
     if (a->vram->part.ops->mark(a->vram->part.dev, &done, err))
         return -1;
@@ -308,8 +339,8 @@ static bool at_hand(const struct lade_want *w)
     return w->at < IN_FILES;
 }
 
-/* Wants from `next` on that can be computed, without a gap, all on one device, and all or none at
- * hand when they were asked for. */
+/* Wants from `next` on that can be computed, without a gap, all on one device, carried there or not, and
+ * all or none at hand when they were asked for. */
 static int count_ready(const struct lade_tiers *t)
 {
     const struct lade_ask *a = &t->ask;
@@ -317,8 +348,9 @@ static int count_ready(const struct lade_tiers *t)
     for (; a->next + n < a->n; n++) {
         const struct lade_want *w = &a->wants[a->next + n];
         bool on_gpu = w->vslot >= 0;
-        if (n &&
-            (on_gpu != (a->wants[a->next].vslot >= 0) || at_hand(w) != at_hand(&a->wants[a->next])))
+        const struct lade_want *first = &a->wants[a->next];
+        if (on_gpu != (first->vslot >= 0) || w->carry != first->carry ||
+            at_hand(w) != at_hand(first))
             break;
         if (on_gpu ? !is_up(a, w) : !is_here(&t->ram, w->slot))
             break;
@@ -365,7 +397,9 @@ static int take_vslots(struct lade_tiers *t, int n)
     struct lade_ask *a = &t->ask;
     struct lade_vram *v = a->vram;
     struct lade_cache *c = &v->cache;
-    enum lade_take how = a->tokens > PROMPT ? LADE_TAKE_STAGE : LADE_TAKE_ANY;
+    enum lade_take how = !lade_streams(t)     ? LADE_TAKE_PASSING
+                         : a->tokens > PROMPT ? LADE_TAKE_STAGE
+                                              : LADE_TAKE_ANY;
     int taken = 0;
     n = n < v->wave_limit ? n : v->wave_limit;
     for (; taken < n; taken++) {
@@ -388,7 +422,7 @@ static int next_wave(struct lade_tiers *t, struct lade_wave *wave, char *err)
     int n = a->next < a->n && !none ? wait_ready(t, err) : 0, carried = 0;
     a->begun = true;
     bool in_vram = n > 0 && a->wants[a->next].vslot >= 0;
-    if (n > 0 && !in_vram && lade_streams(t)) {
+    if (n > 0 && !in_vram && (lade_streams(t) || a->wants[a->next].carry)) {
         n = carried = take_vslots(t, n);
         if (!n)
             return lade_fail(err, "streaming: no slot of VRAM is free; report this");

@@ -116,6 +116,7 @@ struct lade_want {
     int slot;    /* in RAM, held with one pin, or -1: not yet, or no more */
     int vslot;   /* the same in VRAM */
     bool begun;  /* the slot has its bytes, or a mover is bringing them */
+    bool carry;  /* to VRAM, though the CPU computes others */
     uint64_t at; /* where it is or lies in the files, for the order */
 };
 
@@ -130,6 +131,7 @@ struct lade_ask {
     int *ids;          /* [shape.experts] of the wave */
     const void **data; /* [shape.experts] of the wave */
     uint16_t *uses;    /* [shape.experts] zero between asks */
+    struct lade_carry_expert *rest; /* [shape.experts] of a prompt: what is not in VRAM; owned */
     int tokens;        /* of this forward pass; 0 outside */
     const atomic_bool *cancel;
     double began, wait_s; /* of this forward pass */
@@ -292,6 +294,7 @@ struct lade_tiers {
     int n_movers, most_movers; /* there are, and may be: as many as this machine has cores for */
     size_t stage_limit;        /* bytes of one mover's stage, but for larger tensors */
     uint64_t version;          /* of the addresses in VRAM: counts changes of sizes */
+    bool no_pinning;           /* RAM could not be pinned: the CPU's experts are not carried */
 
     pthread_mutex_t report_lock; /* one progress call at a time; taken before `lock` */
     uint64_t *reported;          /* [n_shards] guarded by report_lock, as the next */

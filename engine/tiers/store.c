@@ -129,6 +129,60 @@ static int chunk_slots(const struct lade_store *s, int kind, int chunk)
     return left < s->per_chunk[kind] ? left : s->per_chunk[kind];
 }
 
+static int kind_of(const struct lade_store *s, int slot)
+{
+    int kind = s->kinds->n - 1;
+    while (slot < s->first[kind])
+        kind--;
+    return kind;
+}
+
+/* ---- RAM that copies read in place ----------------------------------------------------------- */
+
+/* Slots of RAM that are pinned together: whole pages, however small a slot is. */
+static int slots_per_pin(const struct lade_kind *k)
+{
+    const int whole = PAGE / LADE_ALIGN; /* a stride is a multiple of LADE_ALIGN */
+    return (int)(((size_t)CHUNK / k->stride + (size_t)whole) / (size_t)whole) * whole;
+}
+
+/* Where a part that is pinned lies. */
+static unsigned char *pin_at(const struct lade_store *s, int kind, int part)
+{
+    const struct lade_kind *k = &s->kinds->kind[kind];
+    return s->arena[kind] + (size_t)part * (size_t)slots_per_pin(k) * k->stride;
+}
+
+static void unpin(struct lade_store *s, int kind)
+{
+    const int per = slots_per_pin(&s->kinds->kind[kind]);
+    for (int i = 0; s->pinned[kind] && i * per < s->kinds->kind[kind].experts; i++)
+        if (s->pinned[kind][i])
+            s->ops->unpin(s->dev, pin_at(s, kind, i));
+    free(s->pinned[kind]);
+    s->pinned[kind] = NULL;
+}
+
+bool lade_store_pin(struct lade_store *s, int slot)
+{
+    if (s->where != LADE_STORE_RAM || slot >= s->first_stage)
+        return true; /* as it was made */
+    const int kind = kind_of(s, slot), per = slots_per_pin(&s->kinds->kind[kind]);
+    const int part = (slot - s->first[kind]) / per;
+    const size_t stride = s->kinds->kind[kind].stride;
+    if (!s->pinned[kind])
+        s->pinned[kind] = calloc((size_t)(s->kinds->kind[kind].experts / per) + 1, 1);
+    if (!s->pinned[kind])
+        return false;
+    if (!s->pinned[kind][part]) {
+        int left = s->room[kind] - part * per;
+        size_t bytes = (size_t)(left < per ? left : per) * stride;
+        s->pinned[kind][part] =
+            !s->ops->pin(s->dev, pin_at(s, kind, part), (bytes + PAGE - 1) / PAGE * PAGE, NULL);
+    }
+    return s->pinned[kind][part];
+}
+
 /* ---- open, close ----------------------------------------------------------------------------- */
 
 int lade_store_open(struct lade_store *s, enum lade_store_kind where,
@@ -167,6 +221,7 @@ void lade_store_close(struct lade_store *s)
 {
     for (int i = 0; s->kinds && i < s->kinds->n; i++) {
         size_t stride = s->kinds->kind[i].stride;
+        unpin(s, i);
         give_back(s, LADE_STORE_RAM, s->arena[i], (size_t)s->kinds->kind[i].experts * stride);
         for (int j = 0; s->chunk[i] && j < chunks_of(s, i); j++)
             give_back(s, s->where, s->chunk[i][j], 0);
@@ -192,6 +247,9 @@ static void trim(struct lade_store *s, int kind, int room)
 int lade_store_resize(struct lade_store *s, int kind, int room, char *err)
 {
     if (s->where == LADE_STORE_RAM) {
+        if (room != s->room[kind])
+            unpin(s, kind);
+        s->room[kind] = room;
         trim(s, kind, room);
         return 0;
     }
@@ -221,14 +279,6 @@ int lade_store_reached(const struct lade_store *s, int kind)
     for (int i = 0; i < chunks_of(s, kind) && s->chunk[kind][i]; i++)
         slots += chunk_slots(s, kind, i);
     return slots;
-}
-
-static int kind_of(const struct lade_store *s, int slot)
-{
-    int kind = s->kinds->n - 1;
-    while (slot < s->first[kind])
-        kind--;
-    return kind;
 }
 
 size_t lade_store_stride(const struct lade_store *s, int slot)
@@ -294,6 +344,7 @@ static bool move_slots(struct lade_store *s, struct lade_store *to, int kind, in
 void lade_store_move(struct lade_store *s, struct lade_store *to, int *room)
 {
     for (int i = 0; i < s->kinds->n; i++) {
+        unpin(s, i);
         const struct lade_store *chunked = to->where == LADE_STORE_RAM ? s : to;
         int per = chunked->per_chunk[i], done = 0;
         for (; done < room[i]; done = done + per < room[i] ? done + per : room[i])

@@ -2,7 +2,8 @@
  *
  * Plain RAM is address space that becomes memory where it is used: anonymous, not page cache,
  * which the kernel may take; in huge pages where the system allows. The other two come in chunks of
- * some slots. */
+ * some slots. Plain RAM that is copied to a GPU now and then is pinned as it is, chunk by chunk, when a
+ * copy first needs it: a load need not wait for that. */
 #ifndef LADE_TIERS_STORE_H
 #define LADE_TIERS_STORE_H
 
@@ -20,6 +21,8 @@ struct lade_store {
     unsigned char **chunk[LADE_MAX_KINDS]; /* others: [chunks], NULL where there is no memory */
     int first[LADE_MAX_KINDS];             /* number of the first slot of a kind */
     int per_chunk[LADE_MAX_KINDS];         /* slots */
+    uint8_t *pinned[LADE_MAX_KINDS];       /* RAM: [chunks] which ones are; NULL: none is */
+    int room[LADE_MAX_KINDS];              /* RAM: slots that may be used */
     unsigned char *stage;
     int first_stage, n_stage;
     size_t bytes; /* of memory that the slots may take now */
@@ -56,6 +59,10 @@ int lade_store_reached(const struct lade_store *s, int kind);
  * its own but the stage, and closes `s`. Chunk by chunk, so that little is held twice; both are in
  * RAM or both on the same GPU. room[] becomes what `to` has memory for: less where there was none. */
 void lade_store_move(struct lade_store *s, struct lade_store *to, int *room);
+
+/* Has copies to a GPU not wait for a slot of RAM, if it does not already; false where the system does not
+ * allow it. The slot must have its room. It ends with the room of the slot's kind. */
+bool lade_store_pin(struct lade_store *s, int slot);
 
 /* A slot: where it is, and how far it is to the next. */
 unsigned char *lade_store_slot(const struct lade_store *s, int slot);

@@ -15,7 +15,7 @@ int lade_vram_stage(const struct lade_tiers *t, const struct lade_vram *v,
                     const struct lade_placement *place)
 {
     const uint64_t bytes = place->card[v - t->vram].experts;
-    if (place->rest_by != LADE_BY_GPU || !v->kinds.largest)
+    if ((place->rest_by != LADE_BY_GPU && place->carry.cpu_token <= 0) || !v->kinds.largest)
         return 0;
     int rooms[LADE_MAX_KINDS];
     lade_kinds_rooms(&v->kinds, bytes, rooms);
@@ -26,6 +26,8 @@ int lade_vram_stage(const struct lade_tiers *t, const struct lade_vram *v,
         return 0;
     size_t most = (size_t)WAVES * (size_t)t->cat->shape.experts_used;
     size_t some = (size_t)(bytes / PART) / v->kinds.largest;
+    if (some < LEAST && place->rest_by != LADE_BY_GPU)
+        return 0; /* nothing need be carried */
     return (int)(some < LEAST ? LEAST : some > most ? most : some);
 }
 
@@ -218,12 +220,13 @@ int lade_vram_carry(struct lade_tiers *t, struct lade_vram *v, int n, char *err)
     lade_fence last = 0;
     for (int i = 0; i < n; i++) {
         const struct lade_carried *c = &v->carried[i];
+        if (!lade_store_pin(&t->store, c->slot))
+            t->no_pinning = true;
         struct lade_passing *p = add_passing(v, err);
-        if (!p ||
-            part->ops->upload_async(part->dev, lade_store_slot(&v->store, c->vslot),
-                                    lade_store_slot(&t->store, c->slot),
-                                    lade_expert_bytes(t, c->expert), v->used[c->vslot], &last,
-                                    err)) {
+        if (!p || part->ops->upload_async(part->dev, lade_store_slot(&v->store, c->vslot),
+                                          lade_store_slot(&t->store, c->slot),
+                                          lade_expert_bytes(t, c->expert), v->used[c->vslot], &last,
+                                          err)) {
             drop_carried(t, v, i, n);
             return -1;
         }

@@ -332,6 +332,50 @@ static void test_misses(void **state)
     assert_float_equal(token - drive_adds(&m, &twice), 48 * 9 * expert * (1.0 / 4 - 1.0 / 8), 1e-3);
 }
 
+/* The seconds in which hybrid-balanced is told to do a prompt of 512 tokens. */
+static double told_prompt(const struct lade_plan_model *m, const struct lade_plan_machine *pc,
+                          double *in_vram)
+{
+    struct lade_plan p;
+    assert_int_equal(lade_plan(&p, m, pc, "hybrid-balanced", 0, err), 0);
+    *in_vram = p.rows[p.chosen].experts_in_vram;
+    assert_true(p.rows[p.chosen].place.carry.cpu_token > 0);
+    return 512 / p.rows[p.chosen].prefill_tps;
+}
+
+/* Prompts of a row whose experts the CPU computes, told as a layer divides them (carry.h). By hand: what
+ * the CPU takes where the link carries nothing but activations, what the card takes where the link and RAM
+ * cost nothing; in between both, and neither is idle for long. */
+static void test_carried_prompts(void **state)
+{
+    (void)state;
+    struct lade_plan_model m;
+    struct lade_plan_machine pc, other;
+    double in_vram;
+    lade_plan_model_80b(&m);
+    lade_plan_machine_typical(&pc, (uint64_t)22 << 30, (uint64_t)64 << 30, LADE_STORAGE_NVME);
+    const double base = 512 * m.base_flops / pc.gpu_gflops / 1e9;
+    double told = told_prompt(&m, &pc, &in_vram);
+    const double rest = 1 - in_vram, cpu = 512 * m.experts_flops * rest / pc.experts_gflops / 1e9;
+    const double bytes = (double)m.experts * rest, link = bytes / pc.gpu[0].link_gbps / 1e9;
+
+    other = pc;
+    other.gpu[0].link_gbps = 1e-3;
+    double rows = 48 * 2.0 * 512 * 2048 * 4 / 1e6;
+    assert_float_equal(told_prompt(&m, &other, &in_vram) / (base + cpu + rows), 1, 0.02);
+
+    other = pc;
+    other.gpu[0].link_gbps = other.ram_gbps = 1e6;
+    assert_float_equal(told_prompt(&m, &other, &in_vram) / (base + 512 * m.experts_flops / 4e13), 1,
+                       0.02);
+
+    /* An expert of n of the tokens saves the CPU n times what it takes the link: at least what both side by
+     * side would do of experts that are all alike. */
+    assert_true(told < base + cpu && told < base + link);
+    assert_true(told < 1.15 * (base + 1 / (1 / cpu + 1 / link)));
+    assert_true(told > base + bytes / pc.ram_gbps / 1e9);
+}
+
 /* Loads are told as those of about the same size were, where the base has the same home; others as the
  * drive and packing allow. */
 static void test_loads_seen(void **state)
@@ -453,7 +497,8 @@ static void test_placements(void **state)
     const struct lade_placement *h = &row_of(&p, "hybrid-balanced")->place;
     assert_int_equal(h->rest_by, LADE_BY_CPU);
     assert_false(h->vram_is_cache);
-    assert_int_equal(lade_vram_experts(h) + h->ram_experts, m.experts);
+    assert_true(lade_vram_experts(h) + h->ram_experts >= m.experts);
+    assert_true((double)(lade_vram_experts(h) + h->ram_experts) < 1.01 * (double)m.experts);
     p = plan_of(&m, 10, 56, LADE_STORAGE_NVME);
     const struct lade_placement *c = &row_of(&p, "stream-cached")->place;
     assert_true(c->ram_backs_vram);
@@ -584,6 +629,7 @@ int main(void)
         cmocka_unit_test(test_forced_strategy),
         cmocka_unit_test(test_predictions),
         cmocka_unit_test(test_misses),
+        cmocka_unit_test(test_carried_prompts),
         cmocka_unit_test(test_loads_seen),
         cmocka_unit_test(test_more_is_never_slower),
         cmocka_unit_test(test_batches),

@@ -163,6 +163,9 @@ static void check_row(const char *path, const struct lade_strategy *s,
     bool all = row.experts_in_vram + row.experts_in_ram >= 0.999;
     if (!all)
         assert_true(t.disk_reads >= (uint64_t)card->tokens); /* and so many were evicted */
+    else if (t.disk_reads) /* RAM has what VRAM's slots have no room for */
+        fail_msg("%s, %s: %llu experts of the drive", path, s->name,
+                 (unsigned long long)t.disk_reads);
     if (s->gpu && s->rest_by == LADE_BY_GPU && row.experts_in_vram < 0.999)
         assert_true(t.link_bytes > 0);
     free(have);
