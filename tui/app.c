@@ -106,7 +106,8 @@ static void take_options(struct chat *c, const struct options *opt)
     }
     if (opt->system)
         settings_set(&c->settings, "system", opt->system, NULL);
-    c->settings.think = opt->think != THINK_NO;
+    if (opt->think != THINK_UNSET)
+        c->settings.think = opt->think == THINK_YES;
 }
 
 /* ---- the loop --------------------------------------------------------------------------------- */

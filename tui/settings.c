@@ -183,6 +183,7 @@ char *settings_json(struct settings *s)
             json_array_append_new(by_user, json_string(r->name));
     }
     json_object_set_new(all, "set", by_user);
+    json_object_set_new(all, "think", json_boolean(s->think));
     char *text = json_dumps(all, JSON_COMPACT);
     json_decref(all);
     return text;
@@ -192,6 +193,9 @@ void settings_from_json(struct settings *s, const char *json)
 {
     json_t *all = json_loads(json, 0, NULL), *name;
     size_t k;
+    const json_t *think = json_object_get(all, "think");
+    if (json_is_boolean(think))
+        s->think = json_is_true(think);
     json_array_foreach(json_object_get(all, "set"), k, name)
     {
         const char *key = json_string_value(name);

@@ -40,7 +40,8 @@ char *settings_value(struct settings *s, int i, char *out, int n);
 /* The rows the user set, and what was used, as a JSON object; malloc'ed. */
 char *settings_json(struct settings *s);
 
-/* Takes the rows that such an object says the user set. Anything else in it is ignored. */
+/* Takes the rows that such an object says the user set, and whether the model thinks. Anything else in
+ * it is ignored. */
 void settings_from_json(struct settings *s, const char *json);
 
 /* Nothing is set by the user any more; whether the model thinks stays. */

@@ -354,6 +354,7 @@ static void resumes_with_its_own_settings(void **state)
     chat_new(&chat);
     assert_int_equal(chat.settings.sampling.top_k, 7); /* a new one begins as the last was */
     settings_free(&chat.settings);
+    chat.settings.think = false;
     assert_true(settings_set(&chat.settings, "temperature", "0.5", err) >= 0);
     start_answer();
     int64_t second = chat.conversation;
@@ -361,6 +362,7 @@ static void resumes_with_its_own_settings(void **state)
     assert_int_equal(chat_resume(&chat, first, err), 0);
     assert_string_equal(chat.settings.system, "Answer in verse.");
     assert_int_equal(chat.settings.sampling.top_k, 7);
+    assert_true(chat.settings.think);
     assert_true(chat.settings.sampling.temperature == 0);
     chat.have_info = true;
     chat.info.sampling = (struct lade_sampling){.temperature = 0.7f, .top_k = 20};
@@ -368,6 +370,7 @@ static void resumes_with_its_own_settings(void **state)
     assert_null(chat.settings.system);
     assert_int_equal(chat.settings.sampling.top_k, 20);
     assert_true(chat.settings.sampling.temperature == 0.5f);
+    assert_false(chat.settings.think);
 }
 
 /* A shell would know what ~ is; a file that is there is not written over. */
