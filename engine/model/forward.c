@@ -80,7 +80,8 @@ size_t lade_forward_bytes(const struct lade_shape *s, int batch)
 static size_t sketch_bytes(const struct lade_catalog *cat, int layer, size_t *high)
 {
     const struct lade_shape *s = &cat->shape;
-    const struct lade_tensor *t = lade_catalog_find(cat, lade_catalog_base(cat, layer), LADE_ROUTER);
+    const struct lade_tensor *t =
+        lade_catalog_find(cat, lade_catalog_base(cat, layer), LADE_ROUTER);
     const size_t rows = (size_t)s->experts, step = LADE_ALIGN;
     *high = (rows * (size_t)s->hidden * sizeof(uint16_t) + step - 1) / step * step;
     if (!t || t->packed.type != LADE_F32 || !s->renormalize)
