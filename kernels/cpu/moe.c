@@ -23,7 +23,9 @@ enum {
     HIDDEN_TILES = 8,   /* of gate and up in one unit of the first run; few tokens: of either */
     OUT_TILES = 16,     /* few tokens: of down in one unit */
     JOIN_ROWS = 512,    /* few tokens: output columns of one unit that adds them up */
-    OUT_ROWS = 64,      /* output columns of one unit of the second run, a multiple of every pw */
+    OUT_ROWS = 512,     /* most output columns of one unit of the second run */
+    OUT_STEP = 64,      /* they are a multiple of this, which is one of every pw */
+    OUT_UNITS = 2,      /* such units of a thread at least, where there are columns enough */
     QUANTIZE_ROWS = 4,
 };
 
@@ -47,6 +49,7 @@ struct run {
     float *weight;          /* [routes] */
     int32_t *count, *place; /* [n_experts + 1]: routes and next free place of each */
     bool few;               /* tokens */
+    int out_rows;           /* many tokens: output columns of one unit */
     float *hidden;          /* rows of each group; PACKED: packed; few tokens: gate */
     float *up, *out;        /* few tokens: rows of each group, [routes][dim] */
     size_t hidden_floats;
@@ -154,13 +157,14 @@ static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
         r->needs[cpu_int16_order(&e->gate)] = true;
         size_t bytes = r->few ? cpu_int16_bytes(e->gate.rows) : cpu_pack_bytes(e->gate.rows);
         r->h_bytes = bytes > r->h_bytes ? bytes : r->h_bytes;
-        work = r->few ? 0
-                      : INT16_TOKENS * (cpu_pack_bytes(m->dim) / sizeof(float) + 2 * ff + OUT_ROWS);
+        size_t first = cpu_pack_bytes(m->dim) / sizeof(float) + 2 * ff,
+               second = (size_t)r->out_rows;
+        work = r->few ? 0 : INT16_TOKENS * (first > second ? first : second);
     } else if (g.form == GEMV) { /* hidden_rows() and copies of tokens */
         work = CPU_DIRECT_N * (HIDDEN_TILES * LADE_TILE + dim);
     } else { /* hidden_packed() and out_group() */
         size_t n = PACKED_TOKENS, first = n * dim + (dim + 2 * n) * pw + n * ff;
-        size_t second = ff * pw + n * OUT_ROWS;
+        size_t second = ff * pw + n * (size_t)r->out_rows;
         work = first > second ? first : second;
     }
     r->work_size = work > r->work_size ? work : r->work_size;
@@ -334,11 +338,11 @@ static void out_unit(void *ctx, int unit, int thread)
 {
     const struct run *r = ctx;
     const struct lade_moe *m = r->m;
-    int row0 = unit * OUT_ROWS, rows = cpu_min(OUT_ROWS, m->dim - row0);
+    int row0 = unit * r->out_rows, rows = cpu_min(r->out_rows, m->dim - row0);
     for (int i = 0; i < r->n_groups; i++) {
         const struct group *g = &r->group[i];
         float *out = r->work + (size_t)thread * r->work_size;
-        out_group(r, g, row0, rows, out, out + PACKED_TOKENS * OUT_ROWS);
+        out_group(r, g, row0, rows, out, out + PACKED_TOKENS * r->out_rows);
         for (int t = g->first; t < g->first + g->n; t++, out += rows)
             r->isa->axpy(m->y + (size_t)r->token[t] * (size_t)m->dim + row0, r->weight[t], out,
                          rows);
@@ -453,6 +457,13 @@ static void shared_in_the_middle(struct run *r)
     }
 }
 
+/* Wide units read hidden values less often and weights in longer runs. */
+static int out_rows(int dim, int threads)
+{
+    const int rows = dim / (OUT_UNITS * threads) / OUT_STEP * OUT_STEP;
+    return rows < OUT_STEP ? OUT_STEP : cpu_min(rows, OUT_ROWS);
+}
+
 static int prepare(struct lade_device *dev, struct run *r, char *err)
 {
     const struct lade_moe *m = r->m;
@@ -467,6 +478,7 @@ static int prepare(struct lade_device *dev, struct run *r, char *err)
     if (cpu_carve_commit(dev, &c, err))
         return -1;
     sort_routes(r);
+    r->out_rows = out_rows(m->dim, dev->threads);
     for (int e = 0; e <= m->n_experts; e++)
         if (r->count[e] && add_groups(dev, r, e, err))
             return -1;
@@ -542,7 +554,7 @@ int cpu_moe(struct lade_device *dev, const struct lade_moe *m, char *err)
         cpu_pool_run_ranges(dev->pool, r.n_groups * per, out_range, &r);
         cpu_pool_run(dev->pool, r.n_groups ? (m->dim - 1) / JOIN_ROWS + 1 : 0, join_few, &r);
     } else {
-        cpu_pool_run(dev->pool, (m->dim - 1) / OUT_ROWS + 1, out_unit, &r);
+        cpu_pool_run(dev->pool, (m->dim - 1) / r.out_rows + 1, out_unit, &r);
     }
     return 0;
 }
