@@ -10,7 +10,8 @@
  *
  * Sums of a b are the panel's, sums of x y the input's, both computed once; all of it modulo 2^32,
  * which the result of 32 inputs fits (2^14 for an input, 2^8 for a code). Additions go to four ports of a
- * core, multiplications to two. NEON has no products of words worth it and multiplies bytes: the
+ * core, multiplications to two: so three quads of eight are multiplied as they are where that is one
+ * instruction, which keeps all of them busy. NEON has no products of words worth it and multiplies bytes: the
  * inputs' high and low halves. */
 
 #if defined(SIMD_NEON)
@@ -62,7 +63,7 @@ ALWAYS_INLINE void acc_times(struct acc *a, const vu codes[PER_QUAD], vi first, 
     a->low = dot4(a->low, codes[0], second, false);
 }
 
-#define acc_times_direct acc_times
+#define acc_times_plain acc_times
 
 ALWAYS_INLINE vf acc_sum(struct acc a)
 {
@@ -110,8 +111,8 @@ ALWAYS_INLINE void acc_times(struct acc *a, const vu codes[PER_QUAD], vi first, 
     a->sum = dot2(a->sum, (vu)((vs16)codes[0] + (vs16)second), (vu)((vs16)codes[1] + (vs16)first));
 }
 
-/* Without the sums of a panel, multiplied one by one. */
-ALWAYS_INLINE void acc_times_direct(struct acc *a, const vu codes[PER_QUAD], vi first, vi second)
+/* The same one by one, without sums of a panel. */
+ALWAYS_INLINE void acc_times_plain(struct acc *a, const vu codes[PER_QUAD], vi first, vi second)
 {
     a->sum = dot2(dot2(a->sum, codes[0], (vu)first), codes[1], (vu)second);
 }
@@ -179,7 +180,7 @@ ALWAYS_INLINE void direct_times(vf *sum, const enum kind kind, const uint32_t *w
                 split(c, kind, &of[v], g, i);
                 UNROLL(2)
                 for (int j = 0; j < M; j++)
-                    acc_times_direct(&acc[j], c, (vi){0} + x[j].q[i][0], (vi){0} + x[j].q[i][1]);
+                    acc_times_plain(&acc[j], c, (vi){0} + x[j].q[i][0], (vi){0} + x[j].q[i][1]);
             }
             read_scale(&sc, kind, h, zeros, g, part, v);
             UNROLL(2)
@@ -254,7 +255,8 @@ ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *
                     for (int i = part * quads; i < (part + 1) * quads; i++) {
                         vu c[PER_QUAD];
                         split(c, kind, &of, g, i);
-                        products[i % 2] = codes_times(products[i % 2], c);
+                        if (paired(i))
+                            products[i % 2] = codes_times(products[i % 2], c);
                         UNROLL(2)
                         for (int k = 0; k < PER_QUAD; k++)
                             memcpy(p->codes[(b + g) * 8 + i][k] + v * VL, &c[k], sizeof(c[k]));
@@ -282,6 +284,9 @@ struct product {
     int ahead_lines;
 };
 
+/* With up to so many tokens gcc would load a panel's codes for each of them, and with more it does not. */
+enum { KEEP_TOKENS = 3 };
+
 /* sum += part `part` of block b of all panels and M tokens. */
 ALWAYS_INLINE void panels_times(vf *sum, const struct panel *w, const struct record *x,
                                 const struct form f, int b, const int part, const int M)
@@ -297,19 +302,26 @@ ALWAYS_INLINE void panels_times(vf *sum, const struct panel *w, const struct rec
             acc[j * GEMM_VECS + t] = acc_begin((vi)(vu_load((const uint32_t *)of) + (vu)minus));
         }
     }
+    UNROLL(8)
     for (int i = part * quads; i < (part + 1) * quads; i++) {
         vu c[GEMM_VECS][PER_QUAD];
         UNROLL(4)
         for (int t = 0; t < GEMM_VECS; t++)
             UNROLL(2)
-        for (int k = 0; k < PER_QUAD; k++)
+        for (int k = 0; k < PER_QUAD; k++) {
             c[t][k] = vu_load(w[t / TILE_VECS].codes[b * 8 + i][k] + t % TILE_VECS * VL);
+            if (M <= KEEP_TOKENS)
+                KEEP(c[t][k]);
+        }
         UNROLL(16)
         for (int j = 0; j < M; j++) {
             const vi first = (vi){0} + x[j].q[i][0], second = (vi){0} + x[j].q[i][1];
             UNROLL(4)
             for (int t = 0; t < GEMM_VECS; t++)
-                acc_times(&acc[j * GEMM_VECS + t], c[t], first, second);
+                if (paired(i))
+                    acc_times(&acc[j * GEMM_VECS + t], c[t], first, second);
+                else
+                    acc_times_plain(&acc[j * GEMM_VECS + t], c[t], first, second);
         }
     }
     UNROLL(4)

@@ -178,10 +178,26 @@ static void quantize(void *data, const float *x, int k, enum cpu_order order)
 
 /* ---- records --------------------------------------------------------------------------------- */
 
-/* VL inputs of a record; returns sums, modulo 2^32, that make up its `minus`. */
-ALWAYS_INLINE vu put_quads(int32_t *q, vi v)
+/* Quads of a block that are multiplied as they are, one bit each, and not by Winograd's identity. Where an
+ * instruction multiplies and adds, half of the ports idle with the first and the others with the second. */
+#if defined(SIMD_VNNI)
+enum { PLAIN_QUADS = 1 << 1 | 1 << 4 | 1 << 7 };
+#else
+enum { PLAIN_QUADS = 0 };
+#endif
+
+/* Whether quad i of a block is multiplied by Winograd's identity (int16_product.h). */
+ALWAYS_INLINE bool paired(const int i)
+{
+    return !(PLAIN_QUADS >> i & 1);
+}
+
+/* VL inputs of a record, the first ones of quad `from`; returns sums, modulo 2^32, that make up its
+ * `minus`. */
+ALWAYS_INLINE vu put_quads(int32_t *q, vi v, const int from)
 {
 #if defined(SIMD_NEON)
+    (void)from;
     put_halves((int8_t *)q, v);
     return (vu){0};
 #else
@@ -195,7 +211,11 @@ ALWAYS_INLINE vu put_quads(int32_t *q, vi v)
     memcpy(q, &words, sizeof(words));
     /* The first of two inputs times the second one. */
     vu first = (vu)v, second = (vu)((vu64)v >> 32);
-    return first * second & (vu)((vu64){0} + UINT32_MAX);
+    vu64 pairs;
+    UNROLL(8)
+    for (int i = 0; i < VL / 2; i++)
+        pairs[i] = paired(from + i / 2) ? UINT32_MAX : 0;
+    return first * second & (vu)pairs;
 #endif
 }
 
@@ -207,7 +227,7 @@ ALWAYS_INLINE void quantize_record(struct record *r, const float *x, vf inverse,
     for (int i = 0; i < CPU_BLOCK; i += VL) {
         vi v = rounded(x, i, inverse, order);
         sum[i * 2 / CPU_BLOCK] += (vu)v;
-        product[i * 2 / CPU_BLOCK] += put_quads(r->q[i / 4], v);
+        product[i * 2 / CPU_BLOCK] += put_quads(r->q[i / 4], v, i / 4);
     }
     uint32_t all = 0;
     for (int i = 0; i < 2; i++) {
