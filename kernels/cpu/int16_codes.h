@@ -246,11 +246,20 @@ struct scales {
     vf s[2][TILE_VECS], m[2][TILE_VECS];
 };
 
-/* The lower half of each lane as a float; infinity comes out as 65,536. */
+/* The lower half of each lane as a float; infinity may come out as 65,536. Scales are often subnormal,
+ * which cost an x86 core 50 cycles in arithmetic and nothing in its conversion. */
 ALWAYS_INLINE vf half_of(vu h)
 {
+#if defined(SIMD_AVX512)
+    return (vf)_mm512_cvtph_ps(_mm512_cvtepi32_epi16((__m512i)h));
+#elif defined(SIMD_AVX2)
+    const __m256i low = (__m256i)(h & 0xffff);
+    return (vf)_mm256_cvtph_ps(
+        _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)));
+#else
     vf f = (vf)((h & 0x7fff) << 13) * 0x1p112f;
     return (vf)((vu)f | (h & 0x8000) << 16);
+#endif
 }
 
 ALWAYS_INLINE vu byte_of(vu w, const int i)
