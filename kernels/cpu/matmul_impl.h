@@ -171,6 +171,8 @@ TILES(tile_q8_zeros, LADE_Q8, true)
 
 #include "kernels/cpu/ordered_impl.h"
 
+#include "kernels/cpu/float8_impl.h"
+
 /* One row of a row-major matrix times N tokens. */
 ALWAYS_INLINE void row_times(float *y, size_t ldy, const void *row, const float *x, size_t ldx,
                              int cols, const enum lade_type type, const int N, const int A)
@@ -259,7 +261,9 @@ static void gemv(float *y, size_t ldy, const struct lade_matrix *m,
 {
     if (!lade_types[m->type].per_word) {
         int r0 = first * LADE_TILE, r1 = cpu_min(last * LADE_TILE, m->rows);
-        if (m->type == LADE_BLOCKS)
+        if (m->type == LADE_BLOCKS && m->block == LADE_BLOCK_F8_E4M3)
+            f8_tiles(y, ldy, m, l, x, ldx, n, first, last);
+        else if (m->type == LADE_BLOCKS)
             blocks_times(y, ldy, m, l, x, ldx, n, r0, r1);
         else if (m->type == LADE_F32)
             rows_times(y, ldy, m, x, ldx, n, r0, r1, LADE_F32);
@@ -418,11 +422,12 @@ static void block_panel(float *panel, const struct lade_matrix *m,
 static void fill_panel(float *panel, const struct lade_matrix *m,
                        const struct lade_matrix_layout *l, int row0)
 {
-    if (m->type == LADE_BLOCKS) {
+    const bool float8 = m->type == LADE_BLOCKS && m->block == LADE_BLOCK_F8_E4M3;
+    if (m->type == LADE_BLOCKS && !float8) {
         block_panel(panel, m, l, row0);
         return;
     }
-    if (!lade_types[m->type].per_word) {
+    if (!lade_types[m->type].per_word && !float8) {
         row_panel(panel, m, row0);
         return;
     }
@@ -431,6 +436,10 @@ static void fill_panel(float *panel, const struct lade_matrix *m,
         if (t >= l->tiles) {
             for (int i = 0; i < m->cols; i++)
                 memset(panel + (size_t)i * PW, 0, LADE_TILE * sizeof(float));
+            continue;
+        }
+        if (float8) {
+            f8_panel(panel, m, l, t);
             continue;
         }
         struct tile tile = tile_at(m, l, t);
