@@ -353,6 +353,7 @@ void lade_catalog_close(struct lade_catalog *cat)
     free(cat->pieces);
     free(cat->path);
     free(cat->name);
+    free(cat->chat_template);
     free(cat);
 }
 

@@ -140,6 +140,8 @@ struct lade_catalog {
     char quant[64];                  /* for people: "int4+int8 g128", "bf16" */
     struct lade_shape shape;
     struct lade_generation generation;
+    bool template_known;             /* the headers tell whether there is a chat template, */
+    char *chat_template;             /* this one, owned, or NULL */
     struct lade_shard *shards;
     int n_shards;
     struct lade_tensor *tensors;

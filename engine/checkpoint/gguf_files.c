@@ -289,6 +289,17 @@ static int read_name(struct lade_build *b, const struct lade_gguf *g, char *err)
     return 0;
 }
 
+/* So that the header, of megabytes, is not parsed again for it. */
+static int read_template(struct lade_build *b, const struct lade_gguf *g, char *err)
+{
+    struct lade_gguf_text text;
+    b->cat->template_known = true;
+    if (!lade_gguf_string(lade_gguf_find(g, "tokenizer.chat_template"), &text))
+        return 0;
+    b->cat->chat_template = strndup(text.at, text.len);
+    return b->cat->chat_template ? 0 : lade_fail(err, "%s: no memory; free some", g->file);
+}
+
 int lade_gguf_read(struct lade_build *b, const char *path, char *err)
 {
     struct lade_catalog *cat = b->cat;
@@ -316,6 +327,8 @@ int lade_gguf_read(struct lade_build *b, const char *path, char *err)
         rc = read_shape(b, &first, err);
     if (!rc)
         rc = read_name(b, &first, err);
+    if (!rc)
+        rc = read_template(b, &first, err);
     if (!rc)
         read_generation(&first, &cat->generation);
     lade_gguf_close(&first);

@@ -254,7 +254,7 @@ int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, 
     if (!m)
         return lade_fail(err, "%s: out of memory; close other programs", opt->model);
     if (lade_catalog_open(&m->cat, opt->model, err) ||
-        lade_chat_detect(&m->family, NULL, opt->model, err) || check_options(m, opt, err))
+        lade_chat_family(&m->family, NULL, m->cat, err) || check_options(m, opt, err))
         return -1;
     take_sampling(&m->cat->generation, m->family);
     if (!opt->place && make_plan(&m->plan, m, opt, opt->strategy, err))

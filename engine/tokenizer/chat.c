@@ -411,3 +411,14 @@ int lade_chat_detect(enum lade_chat_family *family, bool *found, const char *dir
     free(config);
     return failed ? -1 : 0;
 }
+
+int lade_chat_family(enum lade_chat_family *family, bool *found, const struct lade_catalog *cat,
+                     char *err)
+{
+    if (!cat->template_known)
+        return lade_chat_detect(family, found, cat->path, err);
+    *family = cat->chat_template ? recognise(cat->chat_template) : LADE_CHAT_INSTRUCT;
+    if (found)
+        *found = cat->chat_template != NULL;
+    return 0;
+}

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/checkpoint/catalog.h"
 #include "engine/tokenizer/tokenizer.h"
 
 enum lade_chat_family { LADE_CHAT_INSTRUCT, LADE_CHAT_THINKING, LADE_CHAT_CODER };
@@ -25,6 +26,9 @@ struct lade_message {
  * chat_template) or the metadata of a GGUF file. Without a template, which *found (may be NULL)
  * says: Instruct. Fails where a file is there but cannot be read. */
 int lade_chat_detect(enum lade_chat_family *family, bool *found, const char *dir, char *err);
+/* The same of an open checkpoint, which may know its template already. */
+int lade_chat_family(enum lade_chat_family *family, bool *found, const struct lade_catalog *cat,
+                     char *err);
 
 /* Renders the conversation as text; with `generate` it ends with the generation prompt. Returns
  * malloc'ed text, or NULL with err. */

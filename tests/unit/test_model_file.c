@@ -73,6 +73,16 @@ static void the_template_is_the_directorys(void **state)
     assert_int_equal(lade_chat_detect(&a, NULL, directory, err), 0);
     assert_int_equal(lade_chat_detect(&b, NULL, gguf, err), 0);
     assert_int_equal(a, b);
+    const char *const opened[] = {directory, gguf};
+    for (size_t i = 0; i < sizeof opened / sizeof *opened; i++) {
+        struct lade_catalog *cat;
+        bool found;
+        assert_int_equal(lade_catalog_open(&cat, opened[i], err), 0);
+        assert_int_equal(lade_chat_family(&b, &found, cat, err), 0);
+        assert_true(found);
+        assert_int_equal(a, b);
+        lade_catalog_close(cat);
+    }
     assert_int_equal(lade_model_file(gguf, "chat_template.jinja", 1 << 20, &text, &len, err), 0);
     assert_int_equal(strlen(text), len);
     assert_non_null(strstr(text, "<|im_start|>"));

@@ -92,7 +92,7 @@ static void look_beside(struct view *v)
         *v->no_tokenizer = '\0';
         lade_tokenizer_close(tok);
     }
-    if (!lade_chat_detect(&v->family, &v->template_found, v->cat->path, v->no_template))
+    if (!lade_chat_family(&v->family, &v->template_found, v->cat, v->no_template))
         snprintf(v->no_template, sizeof v->no_template, "%s",
                  v->template_found ? "" : "the chat template; that of Instruct is taken");
 }
