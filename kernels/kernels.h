@@ -24,8 +24,10 @@
  * Threads. A device is used by one thread at a time (the engine thread); what it runs in parallel
  * is its own business. Functions marked [any thread] may be called by others meanwhile.
  *
- * Every function that returns int returns 0, or -1 with the caller's err filled. A lost device
- * fails every call from then on; only close() and the free functions still do their work. */
+ * Every function that returns int returns 0, or -1 with the caller's err filled. A lost device (a
+ * fault of the card or of a kernel after which the driver refuses all) fails every call from then
+ * on, with the same line; only lost(), describe(), close() and the free functions still do their
+ * work, whatever the driver says to them. */
 #ifndef LADE_KERNELS_KERNELS_H
 #define LADE_KERNELS_KERNELS_H
 
@@ -243,6 +245,8 @@ struct lade_ops {
     void (*close)(struct lade_device *dev); /* frees all; NULL is allowed */
     /* One line for people: "AVX-512, 2 threads". Valid until close. [any thread] */
     const char *(*describe)(const struct lade_device *dev);
+    /* Whether a call has found the device lost. [any thread] NULL on the CPU. */
+    bool (*lost)(struct lade_device *dev);
     /* [any thread] NULL on the CPU: engine/plan/machine.h knows RAM. */
     int (*memory)(struct lade_device *dev, struct lade_device_memory *out, char *err);
     /* Measures, in about 50 ms; takes 16 MiB to 1 GiB of device memory for that time. NULL on the

@@ -61,10 +61,11 @@ static bool find_functions(struct gpu_blas *b)
     return gpu_find_symbols(symbols, sizeof symbols / sizeof *symbols, find, b->library);
 }
 
-static void close_blas(struct gpu_blas *b)
+/* Its errors are numbers of its own: one that comes of a lost device shows at the next call. */
+static void close_blas(struct lade_device *dev, struct gpu_blas *b)
 {
-    if (b->handle)
-        b->destroy(b->handle);
+    if (b->handle && b->destroy(b->handle) != BLAS_OK)
+        gpu_gave(dev, "closing cuBLAS", cudaErrorUnknown);
     if (b->library)
         close_library(b->library);
     free(b);
@@ -108,8 +109,8 @@ void gpu_blas_open(struct lade_device *dev)
     if (cudaMemGetInfo(&free, &total) == cudaSuccess && start(dev, b) && take_own(dev, b, free))
         dev->blas = b;
     else
-        close_blas(b);
-    cudaGetLastError(); /* of what did not work nothing may turn up later */
+        close_blas(dev, b);
+    gpu_forget_error(); /* of what did not work nothing may turn up later */
     if (dev->blas)
         snprintf(dev->blas_title, sizeof dev->blas_title, "%.120s, cuBLAS %d.%d", dev->title,
                  b->version / 10000, b->version / 100 % 100);
@@ -124,5 +125,5 @@ void gpu_blas_close(struct lade_device *dev)
     pthread_mutex_lock(&dev->lock);
     dev->fixed -= b->taken;
     pthread_mutex_unlock(&dev->lock);
-    close_blas(b);
+    close_blas(dev, b);
 }

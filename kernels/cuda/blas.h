@@ -9,8 +9,9 @@
 
 typedef struct cublasContext *blas_handle;
 
+enum [[nodiscard]] blas_status { BLAS_OK = 0 };
+
 enum {
-    BLAS_OK = 0,
     BLAS_PLAIN = 0, /* operands as they are, column by column */
     BLAS_TURNED = 1,
     BLAS_SCALARS_ON_CARD = 1,
@@ -25,14 +26,14 @@ struct gpu_blas {
     blas_handle handle;
     int version;
     size_t taken; /* of the card: what it allocated itself, counted as the device's `fixed` */
-    int (*create)(blas_handle *handle);
-    int (*destroy)(blas_handle handle);
-    int (*get_version)(blas_handle handle, int *version);
-    int (*set_stream)(blas_handle handle, cudaStream_t stream);
-    int (*set_workspace)(blas_handle handle, void *space, size_t bytes);
-    int (*set_pointer_mode)(blas_handle handle, int mode);
+    enum blas_status (*create)(blas_handle *handle);
+    enum blas_status (*destroy)(blas_handle handle);
+    enum blas_status (*get_version)(blas_handle handle, int *version);
+    enum blas_status (*set_stream)(blas_handle handle, cudaStream_t stream);
+    enum blas_status (*set_workspace)(blas_handle handle, void *space, size_t bytes);
+    enum blas_status (*set_pointer_mode)(blas_handle handle, int mode);
     /* C = alpha * op(A) op(B) + beta * C, matrices by columns: m x k, k x n, m x n */
-    int (*gemm)(blas_handle handle, int turn_a, int turn_b, int m, int n, int k, const void *alpha,
+    enum blas_status (*gemm)(blas_handle handle, int turn_a, int turn_b, int m, int n, int k, const void *alpha,
                 const void *a, int type_a, int lda, const void *b, int type_b, int ldb,
                 const void *beta, void *c, int type_c, int ldc, int sums, int algorithm);
 };

@@ -45,7 +45,7 @@ static int least_tokens(void)
 {
     int n = 0, major, least = INT_MAX;
     if (cudaGetDeviceCount(&n) != cudaSuccess)
-        cudaGetLastError();
+        gpu_forget_error();
     for (int i = 0; i < n; i++)
         if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, i) == cudaSuccess)
             least = gpu_min(least, tokens_of(major));

@@ -26,7 +26,7 @@ static const size_t usual_context = (size_t)576 << 20;
 static bool is_lost(void)
 {
     size_t free, total;
-    cudaGetLastError(); /* an error that is not of that kind must not turn up in a later call */
+    gpu_forget_error();
     return cudaMemGetInfo(&free, &total) != cudaSuccess;
 }
 
@@ -36,14 +36,14 @@ int gpu_fail(struct lade_device *dev, const char *what, cudaError_t code, char *
         pthread_mutex_lock(&dev->lock);
         if (!dev->lost) {
             snprintf(dev->lost_text, sizeof dev->lost_text,
-                     "GPU %d: lost at %s: %s; start lade again, or use --cpu", dev->gpu, what,
+                     "GPU %d: lost at %s: %s; start lade again to use it", dev->gpu, what,
                      cudaGetErrorString(code));
             __atomic_store_n(&dev->lost, true, __ATOMIC_RELEASE);
         }
         pthread_mutex_unlock(&dev->lock);
         return lade_fail(err, "%s", dev->lost_text);
     }
-    cudaGetLastError();
+    gpu_forget_error();
     if (code == cudaErrorMemoryAllocation)
         return lade_fail(err,
                          "GPU %d: out of memory at %s; close other programs or lower "
@@ -53,9 +53,26 @@ int gpu_fail(struct lade_device *dev, const char *what, cudaError_t code, char *
                      cudaGetErrorString(code));
 }
 
+void gpu_gave(struct lade_device *dev, const char *what, cudaError_t code)
+{
+    char text[LADE_ERR];
+    if (code == cudaSuccess || gpu_lost(dev))
+        return;
+    gpu_fail(dev, what, code, text);
+    pthread_mutex_lock(&dev->lock);
+    if (!dev->gave_text[0])
+        snprintf(dev->gave_text, sizeof dev->gave_text, "%.199s", text);
+    pthread_mutex_unlock(&dev->lock);
+}
+
+bool gpu_lost(struct lade_device *dev)
+{
+    return __atomic_load_n(&dev->lost, __ATOMIC_ACQUIRE);
+}
+
 int gpu_enter(struct lade_device *dev, char *err)
 {
-    if (__atomic_load_n(&dev->lost, __ATOMIC_ACQUIRE))
+    if (gpu_lost(dev))
         return lade_fail(err, "%s", dev->lost_text);
     return gpu_check(dev, "selecting the device", cudaSetDevice(dev->gpu), err);
 }
@@ -141,9 +158,10 @@ static int count_gpus(int *n, char *err)
     cudaError_t code = cudaDriverGetVersion(&driver);
     if (code != cudaSuccess || driver == 0)
         return lade_fail(err, "GPU: this machine has no NVIDIA driver; install it, or use --cpu");
-    cudaRuntimeGetVersion(&runtime);
+    if (cudaRuntimeGetVersion(&runtime) != cudaSuccess)
+        runtime = CUDART_VERSION;
     code = cudaGetDeviceCount(n);
-    cudaGetLastError();
+    gpu_forget_error();
     if (code == cudaErrorInsufficientDriver)
         return lade_fail(err,
                          "GPU: the NVIDIA driver is for CUDA %d.%d, older than this build's %d.%d; "
@@ -192,17 +210,17 @@ int gpu_list(struct lade_gpu *gpus, int max, int *n, char *err)
         return -1;
     struct nvml nvml;
     bool have_nvml = nvml_open(&nvml), usable = false;
+    char why[LADE_ERR] = "";
     for (int i = 0; i < count && i < max; i++) {
         struct lade_gpu *g = &gpus[i];
         cudaDeviceProp prop;
         cudaError_t code = cudaGetDeviceProperties(&prop, i);
-        if (code != cudaSuccess) {
-            if (have_nvml)
-                nvml_close(&nvml);
-            return lade_fail(err, "GPU %d: cannot be read: %s; use --cpu", i,
-                             cudaGetErrorString(code));
-        }
         *g = (struct lade_gpu){};
+        if (code != cudaSuccess) { /* the others may be well */
+            lade_fail(why, "GPU %d: cannot be read: %s; use --cpu", i, cudaGetErrorString(code));
+            snprintf(g->name, sizeof g->name, "GPU that cannot be read");
+            continue;
+        }
         snprintf(g->name, sizeof g->name, "%.79s", prop.name);
         if (cudaDeviceGetPCIBusId(g->bus, sizeof g->bus, i) != cudaSuccess)
             g->bus[0] = '\0';
@@ -216,15 +234,17 @@ int gpu_list(struct lade_gpu *gpus, int max, int *n, char *err)
             g->memory_rate = 2e3 * clock * bits / 8;
         if (have_nvml)
             describe_link(&nvml, g);
-        if (is_too_old(&prop))
+        if (is_too_old(&prop)) {
             g->free = 0; /* nothing of it can be used */
+            fail_too_old(i, g->name, g->major, g->minor, why);
+        }
         usable = usable || !is_too_old(&prop);
     }
     if (have_nvml)
         nvml_close(&nvml);
-    cudaGetLastError();
+    gpu_forget_error();
     if (!usable && count > 0 && max > 0)
-        return fail_too_old(0, gpus[0].name, gpus[0].major, gpus[0].minor, err);
+        return lade_fail(err, "%s", why);
     *n = count;
     return 0;
 }
@@ -330,24 +350,37 @@ int gpu_open(struct lade_device **out, const struct lade_device_config *cfg, cha
     return 0;
 }
 
+/* Takes back what a lost device could not be asked for, above all the RAM that it has pinned. Only what
+ * is this device's: where it cannot even be selected, nothing. */
+static void reset(int gpu)
+{
+    int selected = -1;
+    if (cudaGetDevice(&selected) == cudaSuccess && selected == gpu &&
+        cudaDeviceReset() != cudaSuccess)
+        gpu_forget_error();
+}
+
 void gpu_close(struct lade_device *dev)
 {
     if (!dev)
         return;
-    /* Errors have nobody left to be told to; on a lost device the driver has freed all. */
-    cudaSetDevice(dev->gpu);
-    cudaDeviceSynchronize();
+    /* What fails from here on has nobody left to be told to, but for a device that is lost: that one must be
+     * reset. The others' work is done, or it would be known to be lost. */
+    gpu_gave(dev, "selecting the device", cudaSetDevice(dev->gpu));
+    gpu_gave(dev, "waiting", cudaDeviceSynchronize());
     gpu_blas_close(dev);
     gpu_tables_close(dev);
     gpu_queues_close(dev);
     for (int i = 0; i < dev->extents.n; i++)
-        cudaFree(dev->extents.extent[i].addr);
+        gpu_gave(dev, "freeing memory", cudaFree(dev->extents.extent[i].addr));
     for (int i = 0; i < dev->pinned.n; i++)
         gpu_host_give(dev, dev->pinned.extent[i].addr);
     gpu_pages_close(dev); /* and the work space, if it is there */
-    cudaFree(dev->books);
-    cudaFree(dev->counters);
-    cudaGetLastError();
+    gpu_gave(dev, "freeing memory", cudaFree(dev->books));
+    gpu_gave(dev, "freeing memory", cudaFree(dev->counters));
+    if (gpu_lost(dev))
+        reset(dev->gpu);
+    gpu_forget_error();
     free(dev->extents.extent);
     free(dev->pinned.extent);
     free(dev->mapped.extent);
@@ -479,9 +512,9 @@ int gpu_measure(struct lade_device *dev, struct lade_device_rates *out, char *er
     if (!failed)
         name_library(dev, out->library);
     if (t.from)
-        cudaEventDestroy(t.from);
+        gpu_gave(dev, "measuring", cudaEventDestroy(t.from));
     if (t.to)
-        cudaEventDestroy(t.to);
+        gpu_gave(dev, "measuring", cudaEventDestroy(t.to));
     gpu_free(dev, card);
     gpu_host_free(dev, host);
     return failed ? -1 : 0;

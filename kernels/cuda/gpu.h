@@ -68,6 +68,7 @@ struct lade_device {
     lade_fence last_fence;
     bool lost;
     char lost_text[200];
+    char gave_text[200]; /* see gpu_gave() */
 
     unsigned char *ring; /* pinned: GPU_RING slots for small uploads */
     cudaEvent_t ring_free[GPU_RING];
@@ -98,6 +99,18 @@ int gpu_enter(struct lade_device *dev, char *err);
 static inline int gpu_check(struct lade_device *dev, const char *what, cudaError_t code, char *err)
 {
     return code == cudaSuccess ? 0 : gpu_fail(dev, what, code, err);
+}
+
+/* The same of a call whose caller cannot fail, most of which give something back: a lost device is
+ * noted, too; any other error is a fault here or has cost memory, and the next sync() tells it, once.
+ * No result of a CUDA call goes elsewhere than to one of these, to a test or into err: the emulator's
+ * types are [[nodiscard]], so that the compiler says where one does. */
+void gpu_gave(struct lade_device *dev, const char *what, cudaError_t code);
+
+/* An error that was dealt with must not turn up in a later call. What this returns is that error. */
+static inline void gpu_forget_error(void)
+{
+    (void)cudaGetLastError();
 }
 
 /* Cuts pieces, aligned to 256 bytes, out of the work space of one op. The next op may overwrite
@@ -141,6 +154,7 @@ int gpu_list(struct lade_gpu *gpus, int max, int *n, char *err);
 int gpu_open(struct lade_device **dev, const struct lade_device_config *cfg, char *err);
 void gpu_close(struct lade_device *dev);
 const char *gpu_describe(const struct lade_device *dev);
+bool gpu_lost(struct lade_device *dev);
 int gpu_memory(struct lade_device *dev, struct lade_device_memory *out, char *err);
 int gpu_measure(struct lade_device *dev, struct lade_device_rates *out, char *err);
 

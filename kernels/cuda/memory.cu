@@ -88,7 +88,7 @@ static int take(struct lade_device *dev, void **addr, size_t bytes, char *err)
 
 static void give(struct lade_device *dev, void *addr, size_t bytes)
 {
-    cudaFree(addr);
+    gpu_gave(dev, "freeing memory", cudaFree(addr));
     pthread_mutex_lock(&dev->lock);
     dev->held -= bytes;
     pthread_mutex_unlock(&dev->lock);
@@ -136,7 +136,7 @@ void gpu_free(struct lade_device *dev, void *addr)
 {
     if (!addr)
         return;
-    cudaSetDevice(dev->gpu);
+    gpu_gave(dev, "selecting the device", cudaSetDevice(dev->gpu));
     if (gpu_pages_give(dev, addr))
         return;
     pthread_mutex_lock(&dev->lock);
@@ -149,10 +149,9 @@ void gpu_free(struct lade_device *dev, void *addr)
 /* ---- host memory ----------------------------------------------------------------------------- */
 
 /* Large pieces in huge pages of the system's: the driver's own allocation takes 0.4 s a GiB, page by
- * page. False where that cannot be had. The emulator's pinned memory is a range of its own. */
+ * page. False where that cannot be had. */
 static bool pin_pages(struct lade_device *dev, void **host, size_t bytes)
 {
-#ifdef __CUDACC__
     const size_t huge = (size_t)2 << 20, all = (bytes + huge - 1) / huge * huge + huge;
     int same = 0; /* whether kernels find it at the host's address */
     if (bytes < huge ||
@@ -175,20 +174,16 @@ static bool pin_pages(struct lade_device *dev, void **host, size_t bytes)
     const bool listed = done && list_add(&dev->mapped, at, all - huge);
     pthread_mutex_unlock(&dev->lock);
     if (done && !listed) {
-        cudaHostUnregister(at);
+        gpu_gave(dev, "unpinning memory", cudaHostUnregister(at));
         done = false;
     }
     if (!done) {
-        cudaGetLastError();
+        gpu_forget_error();
         munmap(at, all - huge);
         return false;
     }
     *host = at;
     return true;
-#else
-    (void)dev, (void)host, (void)bytes;
-    return false;
-#endif
 }
 
 void gpu_host_give(struct lade_device *dev, void *host)
@@ -196,15 +191,9 @@ void gpu_host_give(struct lade_device *dev, void *host)
     pthread_mutex_lock(&dev->lock);
     size_t bytes = list_remove(&dev->mapped, host);
     pthread_mutex_unlock(&dev->lock);
-#ifdef __CUDACC__
-    if (bytes) {
-        cudaHostUnregister(host);
+    gpu_gave(dev, "unpinning memory", bytes ? cudaHostUnregister(host) : cudaFreeHost(host));
+    if (bytes)
         munmap(host, bytes);
-        return;
-    }
-#endif
-    (void)bytes;
-    cudaFreeHost(host);
 }
 
 int gpu_host_alloc(struct lade_device *dev, void **host, size_t bytes, char *err)
@@ -224,7 +213,7 @@ int gpu_host_alloc(struct lade_device *dev, void **host, size_t bytes, char *err
                            : cudaHostAlloc(host, room, cudaHostAllocPortable | cudaHostAllocMapped);
     if (code != cudaSuccess) {
         *host = NULL;
-        cudaGetLastError();
+        gpu_forget_error();
         if (code == cudaErrorMemoryAllocation)
             return lade_fail(err,
                              "GPU %d: %.2f GiB of RAM cannot be pinned; close other programs or "
@@ -253,7 +242,7 @@ void gpu_host_free(struct lade_device *dev, void *host)
     pthread_mutex_unlock(&dev->lock);
     if (!bytes)
         return;
-    cudaSetDevice(dev->gpu);
+    gpu_gave(dev, "selecting the device", cudaSetDevice(dev->gpu));
     gpu_host_give(dev, host);
 }
 
@@ -264,16 +253,15 @@ int gpu_pin(struct lade_device *dev, void *host, size_t bytes, char *err)
     cudaError_t code = cudaHostRegister(host, bytes, cudaHostRegisterPortable);
     if (code == cudaSuccess)
         return 0;
-    cudaGetLastError();
+    gpu_forget_error();
     return lade_fail(err, "GPU %d: %.2f GiB of RAM cannot be pinned: %s; copies of it take longer",
                      dev->gpu, bytes / gib, cudaGetErrorString(code));
 }
 
 void gpu_unpin(struct lade_device *dev, void *host)
 {
-    cudaSetDevice(dev->gpu);
-    if (cudaHostUnregister(host) != cudaSuccess)
-        cudaGetLastError(); /* of a lost device: the next call says so */
+    gpu_gave(dev, "selecting the device", cudaSetDevice(dev->gpu));
+    gpu_gave(dev, "unpinning memory", cudaHostUnregister(host));
 }
 
 bool gpu_is_pinned(struct lade_device *dev, const void *host, size_t bytes)

@@ -35,6 +35,7 @@ struct gpu_pages {
     size_t n_spare, room_spare;
     size_t owned;  /* pages with memory, spare ones too */
     size_t beyond; /* bytes of these that count beyond the reserve */
+    CUresult gave; /* the first error of a call that gave something back, and is not told yet */
 
     CUresult (*granularity)(size_t *, const CUmemAllocationProp *, CUmemAllocationGranularity_flags);
     CUresult (*reserve)(CUdeviceptr *, size_t, size_t, CUdeviceptr, unsigned long long);
@@ -53,6 +54,25 @@ static int check(struct lade_device *dev, const char *what, CUresult code, char 
     return gpu_check(dev, what, (cudaError_t)code, err);
 }
 
+/* To be told when the lock is free. */
+static void note(struct gpu_pages *p, CUresult code)
+{
+    if (p->gave == CUDA_SUCCESS)
+        p->gave = code;
+}
+
+static void tell(struct lade_device *dev, CUresult gave)
+{
+    gpu_gave(dev, "giving memory back", (cudaError_t)gave);
+}
+
+static CUresult take_note(struct gpu_pages *p)
+{
+    const CUresult gave = p->gave;
+    p->gave = CUDA_SUCCESS;
+    return gave;
+}
+
 /* ---- pages of the driver; all under the device's lock ----------------------------------------- */
 
 /* A function of the driver, which the program is not linked to. */
@@ -68,7 +88,7 @@ static void *find(void *library, const char *name)
 #endif
     if (code == cudaSuccess)
         return f;
-    cudaGetLastError();
+    gpu_forget_error();
     return NULL;
 }
 
@@ -110,7 +130,7 @@ static bool make_room(struct gpu_pages *p, size_t pages)
 static void drop_spare(struct gpu_pages *p, size_t least)
 {
     while (p->n_spare && p->owned > least) {
-        p->release(p->spare[--p->n_spare]);
+        note(p, p->release(p->spare[--p->n_spare]));
         p->owned--;
     }
 }
@@ -157,7 +177,7 @@ static CUdeviceptr address(const struct gpu_pages *p, size_t page)
 
 static void unmap(struct gpu_pages *p, size_t page)
 {
-    p->unmap(address(p, page), p->size);
+    note(p, p->unmap(address(p, page), p->size));
     p->spare[p->n_spare++] = p->page[page].memory;
 }
 
@@ -236,14 +256,15 @@ static bool lay_out(struct lade_device *dev, struct gpu_pages *p, size_t bytes, 
     return p->page && p->arena;
 }
 
-static void close_pages(struct gpu_pages *p)
+static void close_pages(struct lade_device *dev, struct gpu_pages *p)
 {
     for (size_t i = 0; p->page && i < p->n_pages; i++)
         if (p->page[i].pieces)
             unmap(p, i);
     drop_spare(p, 0);
     if (p->base)
-        p->unreserve(p->base, p->n_pages * p->size);
+        note(p, p->unreserve(p->base, p->n_pages * p->size));
+    tell(dev, take_note(p));
     gpu_arena_close(p->arena);
     free(p->page);
     free(p->spare);
@@ -256,12 +277,12 @@ int gpu_pages_open(struct lade_device *dev, size_t bytes, size_t card, char *err
     if (!p)
         return lade_fail(err, "GPU %d: out of memory; close other programs", dev->gpu);
     if (!lay_out(dev, p, bytes, card)) {
-        close_pages(p);
+        close_pages(dev, p);
         return 0;
     }
     CUresult code = own(p, pages_of(p, bytes));
     if (code != CUDA_SUCCESS) { /* what has addresses but no pages is asked each time, too */
-        close_pages(p);
+        close_pages(dev, p);
         return code == CUDA_ERROR_OUT_OF_MEMORY ? check(dev, "reserving memory", code, err) : 0;
     }
     dev->pages = p;
@@ -273,7 +294,7 @@ int gpu_pages_open(struct lade_device *dev, size_t bytes, size_t card, char *err
 void gpu_pages_close(struct lade_device *dev)
 {
     if (dev->pages)
-        close_pages(dev->pages);
+        close_pages(dev, dev->pages);
     dev->pages = NULL;
 }
 
@@ -298,7 +319,9 @@ int gpu_reserve(struct lade_device *dev, size_t bytes, char *err)
         drop_spare(p, pages_of(p, rounded));
         count(dev);
     }
+    const CUresult gave = take_note(p);
     pthread_mutex_unlock(&dev->lock);
+    tell(dev, gave);
     return fits ? check(dev, "reserving memory", code, err)
                 : gpu_too_much(dev, bytes, dev->fixed + others, err);
 }
@@ -338,7 +361,9 @@ int gpu_pages_take(struct lade_device *dev, void **addr, size_t bytes, char *err
     const bool fits = offset != SIZE_MAX && take_pages(dev, offset, some, &code);
     if (offset != SIZE_MAX && (!fits || code != CUDA_SUCCESS))
         gpu_arena_give(p->arena, offset);
+    const CUresult gave = take_note(p);
     pthread_mutex_unlock(&dev->lock);
+    tell(dev, gave);
     *addr = fits && code == CUDA_SUCCESS ? (void *)(uintptr_t)(p->base + offset) : NULL;
     return fits ? check(dev, "allocating memory", code, err)
                 : gpu_too_much(dev, bytes, used, err);
@@ -357,6 +382,8 @@ bool gpu_pages_give(struct lade_device *dev, void *addr)
         leave(p, offset / p->size, pages_of(p, offset + bytes));
     drop_spare(p, pages_of(p, dev->reserve));
     count(dev);
+    const CUresult gave = take_note(p);
     pthread_mutex_unlock(&dev->lock);
+    tell(dev, gave);
     return true;
 }

@@ -23,6 +23,7 @@ static struct lade_ops make_ops(void)
     ops.open = gpu_open;
     ops.close = gpu_close;
     ops.describe = gpu_describe;
+    ops.lost = gpu_lost;
     ops.memory = gpu_memory;
     ops.measure = gpu_measure;
     ops.workspace = gpu_workspace;

@@ -46,17 +46,17 @@ void gpu_queues_close(struct lade_device *dev)
 {
     for (int i = 0; i < GPU_RING; i++)
         if (dev->ring_free[i])
-            cudaEventDestroy(dev->ring_free[i]);
+            gpu_gave(dev, "freeing events", cudaEventDestroy(dev->ring_free[i]));
     for (int i = 0; i < 2; i++)
         if (dev->stage_free[i])
-            cudaEventDestroy(dev->stage_free[i]);
+            gpu_gave(dev, "freeing events", cudaEventDestroy(dev->stage_free[i]));
     for (int i = 0; i < GPU_FENCES; i++)
         if (dev->fences[i].event)
-            cudaEventDestroy(dev->fences[i].event);
+            gpu_gave(dev, "freeing events", cudaEventDestroy(dev->fences[i].event));
     cudaStream_t streams[] = {dev->compute, dev->up, dev->down, dev->misc};
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
         if (streams[i])
-            cudaStreamDestroy(streams[i]);
+            gpu_gave(dev, "freeing a stream", cudaStreamDestroy(streams[i]));
 }
 
 /* ---- through compute ------------------------------------------------------------------------- */
@@ -144,9 +144,22 @@ int gpu_zero(struct lade_device *dev, void *dst, size_t bytes, char *err)
                  : 0;
 }
 
+/* An error that nobody could be told when it happened. */
+static int late_error(struct lade_device *dev, char *err)
+{
+    pthread_mutex_lock(&dev->lock);
+    const bool any = err && dev->gave_text[0];
+    if (any) {
+        lade_set_error(err, "%s", dev->gave_text);
+        dev->gave_text[0] = '\0';
+    }
+    pthread_mutex_unlock(&dev->lock);
+    return any ? -1 : 0;
+}
+
 int gpu_sync(struct lade_device *dev, char *err)
 {
-    if (gpu_enter(dev, err) || gpu_check(dev, "waiting", cudaStreamSynchronize(dev->up), err) ||
+    if (gpu_enter(dev, err) || late_error(dev, err) || gpu_check(dev, "waiting", cudaStreamSynchronize(dev->up), err) ||
         gpu_check(dev, "waiting", cudaStreamSynchronize(dev->compute), err))
         return -1;
     return gpu_check(dev, "waiting", cudaStreamSynchronize(dev->down), err);
@@ -247,7 +260,7 @@ int gpu_reached(struct lade_device *dev, lade_fence fence, bool *yes, char *err)
     pthread_mutex_unlock(&dev->lock);
     *yes = code == cudaSuccess;
     if (code == cudaErrorNotReady) {
-        cudaGetLastError();
+        gpu_forget_error();
         return 0;
     }
     return gpu_check(dev, "asking for a fence", code, err);
@@ -292,7 +305,8 @@ int gpu_record_end(struct lade_device *dev, struct lade_recording **out, char *e
         return lade_fail(err, "GPU %d: no recording is under way; report this", dev->gpu);
     dev->recording = false;
     cudaGraph_t graph = NULL;
-    cudaSetDevice(dev->gpu); /* capture must end whatever happened; its own code tells */
+    /* Capture must end whatever happened; its own code tells. */
+    gpu_gave(dev, "selecting the device", cudaSetDevice(dev->gpu));
     cudaError_t code = cudaStreamEndCapture(dev->compute, &graph);
     struct lade_recording *r = (struct lade_recording *)calloc(1, sizeof *r);
     if (code == cudaSuccess && !r)
@@ -300,7 +314,7 @@ int gpu_record_end(struct lade_device *dev, struct lade_recording **out, char *e
     if (code == cudaSuccess)
         code = cudaGraphInstantiate(&r->graph, graph, 0);
     if (graph)
-        cudaGraphDestroy(graph);
+        gpu_gave(dev, "freeing a graph", cudaGraphDestroy(graph));
     if (code == cudaSuccess)
         code = cudaGraphUpload(r->graph, dev->compute);
     if (code != cudaSuccess) {
@@ -315,11 +329,12 @@ void gpu_record_abandon(struct lade_device *dev)
 {
     cudaGraph_t graph = NULL;
     dev->recording = false;
-    cudaSetDevice(dev->gpu);
-    cudaStreamEndCapture(dev->compute, &graph); /* may fail where the capture is broken already */
+    gpu_gave(dev, "selecting the device", cudaSetDevice(dev->gpu));
+    if (cudaStreamEndCapture(dev->compute, &graph) != cudaSuccess)
+        graph = NULL; /* the capture was broken already, by what is told */
     if (graph)
-        cudaGraphDestroy(graph);
-    cudaGetLastError();
+        gpu_gave(dev, "freeing a graph", cudaGraphDestroy(graph));
+    gpu_forget_error();
 }
 
 int gpu_replay(struct lade_device *dev, struct lade_recording *r, char *err)
@@ -333,8 +348,8 @@ void gpu_record_free(struct lade_device *dev, struct lade_recording *r)
 {
     if (!r)
         return;
-    cudaSetDevice(dev->gpu);
+    gpu_gave(dev, "selecting the device", cudaSetDevice(dev->gpu));
     if (r->graph)
-        cudaGraphExecDestroy(r->graph);
+        gpu_gave(dev, "freeing a graph", cudaGraphExecDestroy(r->graph));
     free(r);
 }

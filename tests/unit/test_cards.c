@@ -397,8 +397,8 @@ static void test_lost(void **state)
         char name[16];
         int tokens = 0;
         assert_int_equal(lade_session_open(&s, m, err), 0);
-        machine->lost_gpu = gpu;
-        machine->lost_after = machine->ops + machine->uploads + machine->downloads + 400;
+        machine->lose_gpu = gpu;
+        machine->lose_call = 400;
         while (tokens < 100 && !lade_session_push(s, 1, err))
             tokens++;
         snprintf(name, sizeof name, "GPU %d", gpu);
@@ -406,8 +406,8 @@ static void test_lost(void **state)
             fail_msg("GPU %d, after %d tokens: '%s'", gpu, tokens, err);
         lade_session_close(s);
         lade_model_close(m);
-        machine->lost_after = 0;
-        machine->lost_gpu = 0;
+        machine->lose_gpu = 0;
+        machine->gone = 0;
     }
 }
 

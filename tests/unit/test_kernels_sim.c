@@ -121,11 +121,14 @@ static void a_lost_device_fails_every_call(void **state)
     struct lade_sim *s = sim();
     float *p = device_floats(NULL, 4), *q = device_floats(NULL, 4);
     good(sync(dev, err));
-    s->lost_after = s->ops + s->uploads + s->downloads + 2;
+    s->lose_call = 3;
     good(add(dev, p, q, 4, err));
     good(add(dev, p, q, 4, err));
-    good(add(dev, p, q, 4, err)); /* loses it: seen by the next call */
-    s->lost_after = 0;
+    assert_false(gpu->lost(dev));
+    bad("was lost", add(dev, p, q, 4, err));
+    assert_true(gpu->lost(dev));
+    assert_int_equal(s->gone, 1);
+    s->gone = 0;
     bad("was lost", add(dev, p, q, 4, err));
     bad("was lost", sync(dev, err));
     float host[4];

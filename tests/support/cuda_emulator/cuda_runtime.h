@@ -45,7 +45,8 @@
 
 /* ---- the host's side ---- */
 
-enum cudaError {
+/* A result that nobody looks at does not compile. */
+enum [[nodiscard]] cudaError {
     cudaSuccess = 0,
     cudaErrorInvalidValue = 1,
     cudaErrorMemoryAllocation = 2,
@@ -59,6 +60,7 @@ enum cudaError {
     cudaErrorLaunchFailure = 719,
     cudaErrorStreamCaptureUnsupported = 900,
     cudaErrorStreamCaptureInvalidated = 901,
+    cudaErrorUnknown = 999,
 };
 typedef enum cudaError cudaError_t;
 
@@ -83,6 +85,7 @@ enum cudaDeviceAttr {
     cudaDevAttrComputeCapabilityMajor = 75,
     cudaDevAttrComputeCapabilityMinor = 76,
     cudaDevAttrMaxSharedMemoryPerMultiprocessor = 81,
+    cudaDevAttrCanUseHostPointerForRegisteredMem = 91,
     cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
 };
 enum cudaFuncAttribute {
@@ -95,6 +98,8 @@ enum cudaStreamCaptureMode {
     cudaStreamCaptureModeRelaxed,
 };
 enum {
+    cudaHostRegisterPortable = 1,
+    cudaHostRegisterMapped = 2,
     cudaStreamDefault = 0,
     cudaStreamNonBlocking = 1,
     cudaEventDefault = 0,
@@ -104,7 +109,6 @@ enum {
     cudaHostAllocPortable = 1,
     cudaHostAllocMapped = 2,
     cudaHostAllocWriteCombined = 4,
-    cudaHostRegisterPortable = 1,
     cudaDeviceScheduleAuto = 0,
     cudaDeviceScheduleSpin = 1,
     cudaDeviceScheduleBlockingSync = 4,

@@ -244,6 +244,9 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attr, int dev
     case cudaDevAttrComputeCapabilityMinor:
         *value = prop.minor;
         break;
+    case cudaDevAttrCanUseHostPointerForRegisteredMem:
+        *value = 0;
+        break;
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
         *value = (int)prop.sharedMemPerMultiprocessor;
         break;

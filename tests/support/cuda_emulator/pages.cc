@@ -173,7 +173,7 @@ static CUresult map(CUdeviceptr at, size_t bytes, size_t offset,
 static CUresult unmap(CUdeviceptr at, size_t bytes)
 {
     std::lock_guard<std::recursive_mutex> lock(lade_emulator_lock);
-    lade_emulator_call(); /* a lost GPU's memory is gone all the same */
+    cudaError_t e = lade_emulator_call(); /* a lost GPU's memory is gone all the same */
     run *r = run_of(at, bytes, "cuMemUnmap");
     auto m = r->mapped.find((char *)at);
     if (m == r->mapped.end() || memories[m->second].bytes != bytes)
@@ -185,7 +185,7 @@ static CUresult unmap(CUdeviceptr at, size_t bytes)
     if (mmap((void *)at, bytes, PROT_NONE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
         lade_emulator_die("pages cannot be given back");
-    return CUDA_SUCCESS;
+    return (CUresult)e;
 }
 
 static CUresult set_access(CUdeviceptr at, size_t bytes, const CUmemAccessDesc *desc, size_t count)

@@ -16,6 +16,13 @@ LADE_PLUGIN_EXPORT struct lade_sim lade_sim = {
     .launch = 3e-6,
 };
 
+__attribute__((constructor)) static void take_environment(void)
+{
+    const char *call = getenv("LADE_SIM_LOSE_CALL");
+    if (call)
+        atomic_store(&lade_sim.lose_call, strtol(call, NULL, 10));
+}
+
 static size_t card_free(void)
 {
     return lade_sim.total > lade_sim.others ? lade_sim.total - lade_sim.others : 0;
@@ -85,6 +92,8 @@ static int open_device(struct lade_device **out, const struct lade_device_config
     if (cfg->gpu < 0 || cfg->gpu >= lade_sim.devices)
         return lade_fail(err, "sim: there is no GPU %d, this machine has %d; use one below that",
                          cfg->gpu, lade_sim.devices);
+    if (atomic_load(&lade_sim.gone) >> cfg->gpu & 1)
+        return lade_fail(err, "sim: GPU %d is gone; start lade again to use it", cfg->gpu);
     if (sim_fails(err))
         return -1;
     struct lade_device *dev = calloc(1, sizeof *dev);
@@ -162,6 +171,7 @@ static const struct lade_ops ops = {
     .open = open_device,
     .close = close_device,
     .describe = describe,
+    .lost = sim_lost,
     .memory = memory,
     .measure = measure,
     .workspace = workspace,

@@ -15,14 +15,26 @@ pthread_mutex_t sim_lock = PTHREAD_MUTEX_INITIALIZER;
 int sim_enter(struct lade_device *dev, char *err)
 {
     pthread_mutex_lock(&sim_lock);
+    if (dev->number == lade_sim.lose_gpu && atomic_fetch_sub(&lade_sim.lose_call, 1) == 1) {
+        dev->lost = true;
+        atomic_fetch_or(&lade_sim.gone, 1u << dev->number);
+    }
     if (dev->lost)
-        lade_set_error(err, "sim: GPU %d was lost; restart, or run on the CPU", dev->number);
+        lade_set_error(err, "sim: GPU %d was lost; start lade again to use it", dev->number);
     else if (dev->error[0])
         lade_set_error(err, "%s", dev->error);
     else
         return 0;
     pthread_mutex_unlock(&sim_lock);
     return -1;
+}
+
+bool sim_lost(struct lade_device *dev)
+{
+    pthread_mutex_lock(&sim_lock);
+    bool lost = dev->lost;
+    pthread_mutex_unlock(&sim_lock);
+    return lost;
 }
 
 int sim_leave(int result)
@@ -325,9 +337,6 @@ static int put(struct lade_device *dev, struct sim_command *c, int queue, lade_f
     lade_sim.ops += queue == SIM_COMPUTE;
     lade_sim.uploads += queue == SIM_UP;
     lade_sim.downloads += queue == SIM_DOWN;
-    if (lade_sim.lost_after && dev->number == lade_sim.lost_gpu &&
-        lade_sim.ops + lade_sim.uploads + lade_sim.downloads > lade_sim.lost_after)
-        dev->lost = true;
     return fence ? add_fence(dev, queue, fence, err) : 0;
 }
 

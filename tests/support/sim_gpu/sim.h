@@ -169,6 +169,7 @@ void sim_die(const char *format, ...) __attribute__((noreturn, format(printf, 1,
 /* Locks, and fails where the device is lost or earlier work failed. On failure it is unlocked. */
 int sim_enter(struct lade_device *dev, char *err);
 int sim_leave(int result);
+bool sim_lost(struct lade_device *dev);
 /* The same for functions that recordings cannot hold. */
 int sim_enter_plain(struct lade_device *dev, char *err);
 /* The same for those of them that lade_sim.fail_call counts. */

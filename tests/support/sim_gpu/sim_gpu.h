@@ -12,8 +12,8 @@
  *   how long is counted in virtual seconds, nothing sleeps.
  *
  * Errors are those of the ops; what free() finds ends the program. Tests reach the knobs by
- * dlsym("lade_sim") in the object that they have loaded; set them while no device is open (fail_call:
- * any time). */
+ * dlsym("lade_sim") in the object that they have loaded; set them while no device is open (atomic
+ * ones: any time). Scripts, which run the program, set lose_call by LADE_SIM_LOSE_CALL in its environment. */
 #ifndef LADE_TESTS_SIM_GPU_H
 #define LADE_TESTS_SIM_GPU_H
 
@@ -27,9 +27,11 @@ struct lade_sim {
     size_t context;                /* bytes that an open device takes */
     double memory_rate, link_rate; /* bytes per second */
     double launch;                 /* seconds that each op costs beside its bytes */
-    uint64_t lost_after;           /* queued commands until a device is lost; 0 = never */
-    int lost_gpu;                  /* number of that device */
-    _Atomic int64_t fail_call;     /* which call that takes memory or copies, counted from here,
+    _Atomic int64_t lose_call; /* which call of a device, counted from here, finds it lost; counts
+                                      down, 0 and less: none */
+    _Atomic int lose_gpu;      /* number of that device */
+    _Atomic unsigned gone;     /* bit i: GPU i was lost and cannot be opened, until it is cleared */
+    _Atomic int64_t fail_call; /* which call that takes memory or copies, counted from here,
                                       fails, once; counts down, 0 and less: none */
     int no_pinning;                /* not 0: pin() fails */
     /* counted since the program began */
