@@ -284,6 +284,9 @@ static int move_recurrent(struct lade_state *st, const struct lade_shape *s,
     return rc;
 }
 
+/* Of a layer's caches: those that are with the other devices of a move. */
+enum { AWAY_K = 1, AWAY_V = 2 };
+
 /* Moves the caches of layers [0, end): how many layers were moved whole. Of a layer half of which
  * could not be moved the other half is moved back, if that is possible. */
 static int move_caches(struct lade_state *st, const struct lade_shape *s,
@@ -298,16 +301,31 @@ static int move_caches(struct lade_state *st, const struct lade_shape *s,
             continue;
         if (move_cache(st, s, &there, &l->k, &here, err))
             return i;
-        if (move_cache(st, s, &there, &l->v, &here, err))
-            return move_cache(st, s, &here, &l->k, &there, NULL) ? -1 : i;
+        l->away ^= AWAY_K;
+        if (move_cache(st, s, &there, &l->v, &here, err)) {
+            if (move_cache(st, s, &here, &l->k, &there, NULL))
+                return -1;
+            l->away ^= AWAY_K;
+            return i;
+        }
+        l->away ^= AWAY_V;
     }
     return end;
 }
 
-/* Neither here nor there: nothing can be freed with certainty, so all of it is left to the devices'
- * end. */
-static void lose(struct lade_state *st)
+/* Neither here nor there: frees each cache where it is. */
+static void lose(struct lade_state *st, const struct lade_devices *to, bool to_ram)
 {
+    for (int i = 0; i < st->layers; i++) {
+        const struct lade_layer_state *l = &st->layer[i];
+        const struct lade_device_part *there = lade_devices_part(to, i);
+        const struct lade_device_part *here = lade_devices_part(&st->devices, i);
+        lade_part_free(l->away & AWAY_K ? there : here, l->k,
+                       l->away & AWAY_K ? to_ram : st->kv_in_ram);
+        lade_part_free(l->away & AWAY_V ? there : here, l->v,
+                       l->away & AWAY_V ? to_ram : st->kv_in_ram);
+    }
+    free_recurrent(st);
     free(st->layer);
     *st = (struct lade_state){0};
 }
@@ -323,10 +341,12 @@ int lade_state_move(struct lade_state *st, const struct lade_shape *shape,
     if (moved == end && !move_recurrent(st, shape, to, err)) {
         st->devices = *to;
         st->kv_in_ram = kv_in_ram;
+        for (int i = 0; i < end; i++)
+            st->layer[i].away = 0;
         return 0;
     }
     if (moved < 0 ||
         (!same && move_caches(st, shape, &from, was, to, kv_in_ram, moved, NULL) != moved))
-        lose(st);
+        lose(st, to, kv_in_ram);
     return -1;
 }

@@ -13,15 +13,16 @@ struct lade_layer_state {
     void *k, *v;  /* full attention: [kv_heads][capacity] rows of cache_type */
     float *conv;  /* delta-net: [conv_kernel - 1][channels] */
     float *delta; /* delta-net: [value_heads][key_dim][value_dim] */
+    int away;     /* which of the caches lade_state_move() has brought elsewhere; else 0 */
 };
 
 struct lade_state {
     struct lade_devices devices; /* a copy: each layer's part is on the device of its part */
     bool kv_in_ram;              /* where the GPUs' KV caches are */
     enum lade_type cache_type;   /* LADE_F32, LADE_F16 or LADE_Q8 (matrix.h) */
-    int layers, capacity;      /* capacity in tokens */
-    int length;                /* tokens evaluated */
-    size_t kv_bytes;           /* of one k or v cache */
+    int layers, capacity;        /* capacity in tokens */
+    int length;                  /* tokens evaluated */
+    size_t kv_bytes;             /* of one k or v cache */
     unsigned char
         *recurrent[LADE_CARDS];     /* of each part: the conv and delta states of its layers in
                                              one run, so that a save is a copy */
