@@ -78,6 +78,9 @@ const struct lade_tokenizer *lade_model_tokenizer(const struct lade_model *m);
 const char *lade_model_device(const struct lade_model *m);   /* "cpu: AVX-512, 2 threads" */
 const char *lade_model_strategy(const struct lade_model *m); /* the chosen row's name */
 int lade_model_context(const struct lade_model *m);          /* tokens */
+/* Why the plan does without a GPU that it was first made for, in one line: it could not be opened. NULL
+ * where that is not so. */
+const char *lade_model_notice(const struct lade_model *m);
 
 /* Where the experts of evaluated tokens were when they were asked for, and what that cost: sums
  * since the model was opened, so that the difference of two is an interval. A visit is one routed
@@ -196,6 +199,10 @@ enum lade_event_kind {
                           home is then read when it is needed). Once more for each load after a
                           change of strategy that ends early */
     LADE_EV_STRATEGY,  /* lade_engine_strategy took effect (text NULL) or failed (text: the line) */
+    LADE_EV_GPU_LOST,  /* a GPU is lost, or could not be opened, and lade goes on without it: an answer
+                          that was cut off goes on where it was, once the conversation has been read
+                          again (PREFILL). text: the line; or NULL when everything has its new place.
+                          lade_engine_info and _plan are then those of the new strategy */
     LADE_EV_MEMORY,    /* experts gave memory to other programs, or have it back; text: the line */
     LADE_EV_PREFILL,   /* progress of a prompt: done, total tokens */
     LADE_EV_TEXT,      /* a piece of the answer or of the reasoning: whole UTF-8 characters */

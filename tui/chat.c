@@ -347,6 +347,16 @@ static void strategy_event(struct chat *c, const struct lade_event *ev)
     chat_say(c, ENTRY_NOTICE, "The strategy is now %s.", c->info.strategy);
 }
 
+/* Without its GPU the model goes on, and an answer with it: what was said stays. */
+static void gpu_lost_event(struct chat *c, const struct lade_event *ev)
+{
+    c->have_info = lade_engine_info(c->engine, &c->info);
+    status_model(&c->status, &c->info);
+    board_strategy(&c->board, &c->info);
+    if (ev->text)
+        chat_say(c, ENTRY_ERROR, "%s", ev->text);
+}
+
 void chat_event(struct chat *c, const struct lade_event *ev)
 {
     bool mine = c->answer.entry && ev->request == c->answer.request;
@@ -370,6 +380,9 @@ void chat_event(struct chat *c, const struct lade_event *ev)
         break;
     case LADE_EV_STRATEGY:
         strategy_event(c, ev);
+        break;
+    case LADE_EV_GPU_LOST:
+        gpu_lost_event(c, ev);
         break;
     case LADE_EV_MEMORY:
         chat_say(c, ENTRY_NOTICE, "%s", ev->text);

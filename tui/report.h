@@ -11,7 +11,7 @@ int report_failed(bool json, const char *line);
 /* The same; returns EXIT_USAGE. */
 int report_usage(bool json, const char *line);
 
-/* The same of what is no failure, but should be known. Not for JSON. */
+/* The same of what is no failure, but should be known: always as "lade: LINE". */
 void report_note(const char *line);
 
 #endif

@@ -43,6 +43,7 @@ static void use_cpu(struct lade_devices *d, const struct lade_catalog *cat)
     d->part[0] = (struct lade_device_part){d->cpu, d->cpu_dev, 0, 0, cat->shape.layers};
     d->n = 1;
     d->gpu = false;
+    d->refused = -1;
 }
 
 static void close_cards(const struct lade_devices *d)
@@ -88,6 +89,7 @@ static int open_cards(struct lade_devices *d, const struct lade_device_config *c
         if (open_card(d, own, &place->card[i], end, &work, ops, err)) {
             close_cards(d);
             use_cpu(d, cat);
+            d->refused = place->card[i].gpu;
             return -1;
         }
     }
@@ -98,13 +100,15 @@ int lade_devices_open(struct lade_devices *d, const struct lade_device_config *c
                       const struct lade_placement *place, const struct lade_catalog *cat,
                       const char *plugin, const struct lade_vram_limit *limits, char *err)
 {
-    *d = (struct lade_devices){.cpu = lade_cpu_ops()};
+    *d = (struct lade_devices){.cpu = lade_cpu_ops(), .refused = -1};
     if (d->cpu->open(&d->cpu_dev, config, err))
         return -1;
     use_cpu(d, cat);
     if (!place->n_cards || !open_cards(d, config, place, cat, plugin, limits, err))
         return 0;
+    const int refused = d->refused;
     lade_devices_close(d);
+    d->refused = refused;
     return -1;
 }
 
@@ -130,6 +134,7 @@ int lade_devices_change(struct lade_devices *to, const struct lade_devices *d,
                         const struct lade_vram_limit *limits, char *err)
 {
     *to = *d;
+    to->refused = -1;
     if (!place->n_cards)
         use_cpu(to, cat);
     else if (!d->gpu)
@@ -146,6 +151,12 @@ void lade_devices_leave(const struct lade_devices *d, const struct lade_devices 
         close_cards(d);
 }
 
+void lade_devices_drop(struct lade_devices *d, const struct lade_catalog *cat)
+{
+    close_cards(d);
+    use_cpu(d, cat);
+}
+
 int lade_devices_reserve(const struct lade_devices *d, const uint64_t *bytes, char *err)
 {
     for (int i = 0; d->gpu && i < d->n; i++) {
@@ -154,6 +165,14 @@ int lade_devices_reserve(const struct lade_devices *d, const uint64_t *bytes, ch
             return -1;
     }
     return 0;
+}
+
+int lade_devices_lost(const struct lade_devices *d)
+{
+    for (int i = 0; d->gpu && i < d->n; i++)
+        if (d->part[i].ops->lost(d->part[i].dev))
+            return d->part[i].gpu;
+    return -1;
 }
 
 int lade_devices_sync(const struct lade_devices *d, char *err)

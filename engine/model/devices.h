@@ -23,7 +23,8 @@ struct lade_devices {
     int n;                      /* parts, at least 1 */
     const struct lade_ops *cpu; /* always */
     struct lade_device *cpu_dev;
-    bool gpu; /* the parts are GPUs */
+    bool gpu;    /* the parts are GPUs */
+    int refused; /* after a failure to open cards: the number of the GPU that it was; else -1 */
 };
 
 /* Bytes of a card: the most that it may hold (0 = all that is free), and what it takes when it is
@@ -50,9 +51,16 @@ int lade_devices_change(struct lade_devices *to, const struct lade_devices *d,
 /* Closes the cards of `d` if `other` has none. */
 void lade_devices_leave(const struct lade_devices *d, const struct lade_devices *other);
 
+/* Closes all cards, lost or not: the CPU has all layers then. */
+void lade_devices_drop(struct lade_devices *d, const struct lade_catalog *cat);
+
 /* Changes what card i of the GPUs keeps to bytes[i]: all of them, or on failure none that gets
  * more. */
 int lade_devices_reserve(const struct lade_devices *d, const uint64_t *bytes, char *err);
+
+/* The number of a GPU among them that is lost: everything that needs it fails from then on. -1: none is.
+ * Any thread. */
+int lade_devices_lost(const struct lade_devices *d);
 
 /* Waits until no device has anything to do. */
 int lade_devices_sync(const struct lade_devices *d, char *err);

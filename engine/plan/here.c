@@ -88,7 +88,8 @@ static void add_gpus(struct lade_plan_machine *out, const struct lade_machine *p
                      const struct lade_plan_caps *caps)
 {
     for (int i = 0; i < p->n_gpus && !p->gpu_missing[0]; i++)
-        add_gpu(out, &p->gpu[i], i, caps);
+        if (!caps->without[i])
+            add_gpu(out, &p->gpu[i], i, caps);
     out->gpus_held = caps->n_held > 0;
     if (out->gpus_held)
         qsort(out->gpu, (size_t)out->n_gpus, sizeof *out->gpu, by_layer);

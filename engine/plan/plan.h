@@ -179,6 +179,7 @@ struct lade_plan_caps {
     uint64_t held_vram[LADE_CARDS];          /* what it holds there */
     int n_held;
     bool cpu_only;         /* as if there were no GPU */
+    bool without[LADE_CARDS]; /* as if there were not this GPU, by its number */
     const char *strategy;  /* NULL or "auto": the best that fits */
     int context, batch;    /* tokens */
     bool exact;            /* caches of 32 bits a value, others have 16 */

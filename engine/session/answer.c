@@ -14,7 +14,7 @@ struct answer {
     const struct lade_request *r;
     const struct lade_tokenizer *tok;
     struct lade_sampler sampler;
-    int32_t *ids;
+    int32_t *ids; /* [context] the prompt and what was said so far */
     size_t n_ids, stable;
     int32_t think_open, think_close;
     int32_t stop[LADE_MAX_STOP];
@@ -25,6 +25,7 @@ struct answer {
     int held_newlines;  /* newlines not sent yet: dropped if the block ends after them */
     double times[RATE_WINDOW];
     double prefill_from, decode_from;
+    int kept; /* tokens of the last reading that the session had already */
     struct lade_result result;
 };
 
@@ -72,6 +73,10 @@ static int make_prompt(struct answer *a, char *err)
                          "a new conversation, or raise --context", a->n_ids, a->e->model->context);
     }
     a->result.prompt_tokens = (int)a->n_ids;
+    int32_t *all = realloc(a->ids, (size_t)a->e->model->context * sizeof *all);
+    if (!all)
+        return lade_fail(err, "prompt: out of memory; close other programs");
+    a->ids = all;
     return 0;
 }
 
@@ -195,6 +200,29 @@ static int32_t sample(struct answer *a)
                            lade_session_length(s));
 }
 
+static void set_phase(struct lade_engine *e, enum lade_phase phase)
+{
+    pthread_mutex_lock(&e->lock);
+    e->stats.phase = phase;
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* Has the session read all that was said so far: the prompt, or after the loss of a GPU everything. */
+static int read_all(struct answer *a, char *err)
+{
+    struct lade_engine *e = a->e;
+    set_phase(e, LADE_PHASE_PREFILL);
+    a->prefill_from = lade_now();
+    while (lade_session_sync(e->session, a->ids, (int)a->n_ids, (int)a->stable, on_prefill, a,
+                             &e->cancel_answer, &a->kept, err)) {
+        if (!lade_model_lost(e->model) || lade_worker_recover(e, err))
+            return -1;
+        a->prefill_from = lade_now();
+    }
+    set_phase(e, LADE_PHASE_DECODE);
+    return 0;
+}
+
 static int decode(struct answer *a, char *err)
 {
     struct lade_session *s = a->e->session;
@@ -205,6 +233,8 @@ static int decode(struct answer *a, char *err)
             return 0;
         }
         lade_worker_between(a->e);
+        if (lade_session_length(s) != (int)a->n_ids && read_all(a, err))
+            return -1;
         int32_t id = sample(a);
         if (id < 0)
             return lade_fail(err, "answer: every logit is NaN; the weights of %s are damaged, "
@@ -224,33 +254,24 @@ static int decode(struct answer *a, char *err)
             a->result.stop = LADE_STOP_CONTEXT;
             return 0;
         }
-        if (lade_session_push(s, id, err))
+        a->ids[a->n_ids++] = id;
+        if (lade_session_push(s, id, err) && (!lade_model_lost(a->e->model) || read_all(a, err)))
             return -1;
     }
-}
-
-static void set_phase(struct lade_engine *e, enum lade_phase phase)
-{
-    pthread_mutex_lock(&e->lock);
-    e->stats.phase = phase;
-    pthread_mutex_unlock(&e->lock);
 }
 
 static int generate(struct answer *a, char *err)
 {
     struct lade_engine *e = a->e;
-    set_phase(e, LADE_PHASE_PREFILL);
     find_stops(a);
     if (make_prompt(a, err) ||
         lade_sampler_open(&a->sampler, &a->r->sampling, e->model->cat->shape.vocab, err))
         return -1;
     lade_session_want(e->session, lade_sampler_wants(&a->sampler));
-    a->prefill_from = lade_now();
-    if (lade_session_sync(e->session, a->ids, (int)a->n_ids, (int)a->stable, on_prefill, a,
-                          &e->cancel_answer, &a->result.kept_tokens, err))
+    if (read_all(a, err))
         return -1;
+    a->result.kept_tokens = a->kept;
     a->result.prefill_s = lade_now() - a->prefill_from;
-    set_phase(e, LADE_PHASE_DECODE);
     int failed = decode(a, err);
     start_block(a, false); /* sends what the detokenizer still holds */
     return failed;
@@ -279,7 +300,7 @@ void lade_worker_answer(struct lade_engine *e, const struct lade_request *r)
             a.result.stop = LADE_STOP_CANCELLED;
         } else {
             ev.kind = LADE_EV_FAILED;
-            ev.text = strdup(err);
+            ev.text = strdup(e->broken ? "no model is loaded any more; see above" : err);
             if (a.result.stop != LADE_STOP_CONTEXT)
                 a.result.stop = LADE_STOP_ERROR;
         }
@@ -287,7 +308,8 @@ void lade_worker_answer(struct lade_engine *e, const struct lade_request *r)
     finish_numbers(&a);
     ev.result = a.result;
     pthread_mutex_lock(&e->lock);
-    e->stats.phase = LADE_PHASE_IDLE;
+    if (!e->broken)
+        e->stats.phase = LADE_PHASE_IDLE;
     e->stats.prefill_tps = a.result.prefill_tps;
     e->stats.decode_tps = a.result.decode_tps;
     e->stats.context_used = lade_session_length(e->session);

@@ -54,7 +54,8 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-static void publish_info(struct lade_engine *e)
+/* What the model is and what is to be loaded. */
+static void describe(struct lade_engine *e)
 {
     const struct lade_model *m = e->model;
     const struct lade_catalog *cat = m->cat;
@@ -66,6 +67,7 @@ static void publish_info(struct lade_engine *e)
     snprintf(info->format, sizeof info->format, "%s", cat->format);
     snprintf(info->quant, sizeof info->quant, "%s", cat->quant);
     snprintf(info->strategy, sizeof info->strategy, "%s", lade_model_strategy(m));
+    snprintf(info->device, sizeof info->device, "%s", m->device);
     info->n_shards = cat->n_shards;
     info->layers = cat->shape.layers;
     info->experts = cat->shape.experts;
@@ -88,9 +90,6 @@ static void publish_info(struct lade_engine *e)
     e->has_info = true;
     e->stats.load_bytes = info->bytes;
     e->stats.context_size = m->context;
-    struct lade_event ev = {
-        .kind = LADE_EV_MODEL, .n_shards = cat->n_shards, .total_bytes = info->bytes};
-    lade_events_put(&e->events, &ev);
     pthread_mutex_unlock(&e->lock);
     free(info);
 }
@@ -160,7 +159,7 @@ static void on_load(void *user, const struct lade_load_progress *p)
     }
     if (!e->ready)
         lade_events_put(&e->events, &ev);
-    if (p->ended) {
+    if (p->ended && !lade_model_lost(e->model)) { /* else there will be another load */
         e->load_ended = true;
         lade_set_error(e->load_error, "%s", p->error ? p->error : "");
         if (e->stats.phase != LADE_PHASE_LOADING)
@@ -169,21 +168,37 @@ static void on_load(void *user, const struct lade_load_progress *p)
     pthread_mutex_unlock(&e->lock);
 }
 
+/* The base and a session; a GPU may be lost meanwhile. */
+static int load_base(struct lade_engine *e, char *err)
+{
+    if (lade_model_load(e->model, on_load, e, &e->cancel_load, err) &&
+        (!e->model->tok || !lade_model_lost(e->model) || lade_worker_recover(e, err)))
+        return -1;
+    while (lade_session_open(&e->session, e->model, err))
+        if (!lade_model_lost(e->model) || lade_worker_recover(e, err))
+            return -1;
+    return 0;
+}
+
 static int load(struct lade_engine *e, char *err)
 {
     if (lade_model_prepare(&e->model, &e->opt, err))
         return -1;
-    publish_info(e);
+    describe(e);
+    struct lade_event model = {.kind = LADE_EV_MODEL,
+                               .n_shards = e->model->cat->n_shards,
+                               .total_bytes = lade_tiers_to_load(e->model->tiers)};
+    lade_worker_emit(e, &model);
+    if (e->model->notice[0])
+        lade_worker_told(e, NULL, &e->model->plan, e->model->notice);
     pthread_mutex_lock(&e->lock);
     e->rate_at = lade_now();
     pthread_mutex_unlock(&e->lock);
-    if (lade_model_load(e->model, on_load, e, &e->cancel_load, err) ||
-        lade_session_open(&e->session, e->model, err))
+    if (load_base(e, err))
         return -1;
     lade_session_between(e->session, lade_worker_watch, e);
     lade_worker_publish(e);
     pthread_mutex_lock(&e->lock);
-    snprintf(e->info.device, sizeof e->info.device, "%s", e->model->device);
     e->stats.kv = lade_state_bytes(&e->model->cat->shape, e->model->context, e->model->cache_type);
     e->stats.phase = LADE_PHASE_IDLE;
     struct lade_event ev = {.kind = LADE_EV_USABLE, .seconds = lade_now() - e->load_started};
@@ -195,9 +210,10 @@ static int load(struct lade_engine *e, char *err)
 }
 
 /* Tells everyone who waits that there will be no model. */
-static void fail_load(struct lade_engine *e, const char *text)
+void lade_worker_broken(struct lade_engine *e, const char *text)
 {
     pthread_mutex_lock(&e->lock);
+    e->broken = true;
     e->stats.phase = LADE_PHASE_FAILED;
     e->stats.loading = false;
     e->stats.load_s = lade_now() - e->load_started;
@@ -218,6 +234,21 @@ static void fail_load(struct lade_engine *e, const char *text)
 
 /* ---- a change of strategy ---- */
 
+void lade_worker_changed(struct lade_engine *e, const struct lade_plan *plan, struct lade_event *ev)
+{
+    const char *name = plan->n ? lade_strategy_name(plan->rows[plan->chosen].strategy)
+                               : lade_model_strategy(e->model);
+    lade_worker_publish(e);
+    if (!e->ready) /* of a load that has begun anew */
+        describe(e);
+    pthread_mutex_lock(&e->lock);
+    snprintf(e->info.strategy, sizeof e->info.strategy, "%s", name);
+    snprintf(e->info.device, sizeof e->info.device, "%s", e->model->device);
+    e->plan = *plan;
+    lade_events_put(&e->events, ev);
+    pthread_mutex_unlock(&e->lock);
+}
+
 void lade_worker_between(struct lade_engine *e)
 {
     char err[LADE_ERR] = "";
@@ -225,21 +256,17 @@ void lade_worker_between(struct lade_engine *e)
     char *name = e->strategy;
     e->strategy = NULL;
     pthread_mutex_unlock(&e->lock);
-    if (!name) {
+    if (name) {
+        struct lade_event ev = {.kind = LADE_EV_STRATEGY};
+        if (lade_model_change(e->model, e->session, &e->opt, name, err))
+            ev.text = strdup(err);
+        lade_worker_changed(e, &e->model->plan, &ev);
+        free(name);
+    } else {
         lade_worker_watch(e);
-        return;
     }
-    struct lade_event ev = {.kind = LADE_EV_STRATEGY};
-    if (lade_model_change(e->model, e->session, &e->opt, name, err))
-        ev.text = strdup(err);
-    lade_worker_publish(e);
-    pthread_mutex_lock(&e->lock);
-    snprintf(e->info.strategy, sizeof e->info.strategy, "%s", lade_model_strategy(e->model));
-    snprintf(e->info.device, sizeof e->info.device, "%s", e->model->device);
-    e->plan = e->model->plan;
-    lade_events_put(&e->events, &ev);
-    pthread_mutex_unlock(&e->lock);
-    free(name);
+    if (lade_model_lost(e->model))
+        lade_worker_recover(e, err);
 }
 
 /* ---- the thread ---- */
@@ -252,14 +279,14 @@ static struct lade_request *next_request(struct lade_engine *e)
 {
     pthread_mutex_lock(&e->lock);
     e->running = false;
-    while (!e->stop && !e->first) {
+    while (!e->stop && !e->first && !e->broken) {
         if (!e->strategy && lade_cond_wait(&e->wake, &e->lock, QUIET))
             continue;
         pthread_mutex_unlock(&e->lock);
         lade_worker_between(e);
         pthread_mutex_lock(&e->lock);
     }
-    struct lade_request *r = e->stop ? NULL : e->first;
+    struct lade_request *r = e->stop || e->broken ? NULL : e->first;
     if (r) {
         e->first = r->next;
         if (!e->first)
@@ -277,7 +304,8 @@ static void *run(void *arg)
     char err[LADE_ERR] = "";
     e->watch = e->opt.pressure ? NULL : lade_watch_open();
     if (load(e, err)) {
-        fail_load(e, err);
+        if (!e->broken)
+            lade_worker_broken(e, err);
     } else {
         struct lade_request *r;
         while ((r = next_request(e))) {

@@ -38,9 +38,8 @@ static uint64_t held_ram(const struct lade_model *m)
     return held;
 }
 
-/* Asks the plan where everything shall live. `name` is a row of its table, NULL or "auto". */
-static int make_plan(struct lade_plan *plan, const struct lade_model *m,
-                     const struct lade_options *opt, const char *name, char *err)
+int lade_model_plan_for(struct lade_plan *plan, const struct lade_model *m,
+                        const struct lade_options *opt, const char *name, char *err)
 {
     struct lade_card_memory cards[LADE_CARDS] = {0};
     struct lade_plan_caps caps = {
@@ -58,6 +57,7 @@ static int make_plan(struct lade_plan *plan, const struct lade_model *m,
         .cache_dir = opt->cache_dir,
     };
     memcpy(caps.vram, opt->vram_cap, sizeof caps.vram);
+    memcpy(caps.without, m->without, sizeof caps.without);
     caps.n_held = lade_model_cards(m, cards);
     for (int i = 0; i < caps.n_held; i++) {
         caps.held_cards[i] = m->place.card[i];
@@ -246,6 +246,58 @@ static int open_devices(struct lade_model *m, const struct lade_options *opt, ch
     return 0;
 }
 
+/* Whether a person has asked for a strategy, and not for whatever works. */
+static bool is_named(const char *strategy)
+{
+    return strategy && strcmp(strategy, "auto") != 0;
+}
+
+/* Opens what the placement needs. On failure nothing is open; *refused is the GPU that cannot be had,
+ * or -1 where it is not one's fault. */
+static int open_placed(struct lade_model *m, const struct lade_options *opt, double began,
+                       int *refused, char *err)
+{
+    if (open_devices(m, opt, err)) {
+        *refused = m->devices.refused;
+        return -1;
+    }
+    take_rooms(m);
+    struct lade_tiers_config config = {.cat = m->cat,
+                                       .place = m->place,
+                                       .cache_dir = opt->cache_dir,
+                                       .began = began,
+                                       .io = opt->io,
+                                       .lookahead = !opt->no_lookahead,
+                                       .devices = &m->devices};
+    if (!lade_tiers_open(&m->tiers, &config, err))
+        return 0;
+    *refused = lade_devices_lost(&m->devices);
+    lade_devices_close(&m->devices);
+    return -1;
+}
+
+/* Plans, and opens what the plan needs. A GPU that cannot be opened, because another program has taken
+ * its memory in between, say, is done without where nobody has asked for it. */
+static int open_planned(struct lade_model *m, const struct lade_options *opt, double began,
+                        char *err)
+{
+    for (;;) {
+        char why[LADE_ERR];
+        int refused = -1;
+        if (!opt->place && lade_model_plan_for(&m->plan, m, opt, opt->strategy, err))
+            return -1;
+        m->place = opt->place ? *opt->place : m->plan.rows[m->plan.chosen].place;
+        take_sizes(m, opt);
+        if (!open_placed(m, opt, began, &refused, why))
+            return 0;
+        if (opt->place || is_named(opt->strategy) || refused < 0)
+            return lade_fail(err, "%s", why);
+        m->without[refused] = true;
+        m->context = m->batch = 0; /* as if nothing had been planned */
+        lade_set_error(m->notice, "%s", why);
+    }
+}
+
 int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, char *err)
 {
     struct lade_model *m = calloc(1, sizeof *m);
@@ -257,24 +309,10 @@ int lade_model_prepare(struct lade_model **out, const struct lade_options *opt, 
         lade_chat_family(&m->family, NULL, m->cat, err) || check_options(m, opt, err))
         return -1;
     take_sampling(&m->cat->generation, m->family);
-    if (!opt->place && make_plan(&m->plan, m, opt, opt->strategy, err))
-        return -1;
-    m->place = opt->place ? *opt->place : m->plan.rows[m->plan.chosen].place;
-    take_sizes(m, opt);
     for (int i = 0; i < m->cat->n_pieces; i++)
         if (m->cat->pieces[i].kind == LADE_PIECE_EXPERT)
             m->expert_bytes += m->cat->pieces[i].bytes;
-    if (open_devices(m, opt, err))
-        return -1;
-    take_rooms(m);
-    struct lade_tiers_config config = {.cat = m->cat,
-                                       .place = m->place,
-                                       .cache_dir = opt->cache_dir,
-                                       .began = began,
-                                       .io = opt->io,
-                                       .lookahead = !opt->no_lookahead,
-                                       .devices = &m->devices};
-    return lade_tiers_open(&m->tiers, &config, err);
+    return open_planned(m, opt, began, err);
 }
 
 /* ---- a change of strategy ---- */
@@ -299,6 +337,12 @@ static int move_base(struct lade_model *m, struct lade_session *s, const struct 
     return follow(m, s, err);
 }
 
+void lade_model_moved(struct lade_model *m)
+{
+    take_rooms(m);
+    name_device(m);
+}
+
 /* Back to where everything was, which had room there. If others have taken VRAM meanwhile, with less. */
 static void go_back(struct lade_model *m, struct lade_session *s, const struct lade_placement *from,
                     const struct lade_devices *was)
@@ -315,6 +359,17 @@ static void go_back(struct lade_model *m, struct lade_session *s, const struct l
     take_rooms(m);
 }
 
+/* A move ended because a GPU was lost that has a part of everything: there is no way back. The cards stay
+ * open, for lade_model_lose(). */
+static void stay_lost(struct lade_model *m, const struct lade_placement *from,
+                      const struct lade_devices *was)
+{
+    if (!was->gpu)
+        return;
+    m->devices = *was;
+    m->place = *from;
+}
+
 int lade_model_move(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,
                     const struct lade_placement *to, char *err)
 {
@@ -327,21 +382,41 @@ int lade_model_move(struct lade_model *m, struct lade_session *s, const struct l
     gpu_limits(limits, m, opt, to);
     reserves_now(now, m);
     reserves_of(then, m, to);
-    if (lade_devices_change(&next, &was, &config, to, m->cat, opt->plugin, limits, err) ||
-        (was.gpu && next.gpu && reserve_both(m, now, then, err)))
+    m->refused = -1;
+    if (lade_devices_change(&next, &was, &config, to, m->cat, opt->plugin, limits, err)) {
+        m->refused = next.refused;
+        return -1;
+    }
+    if (was.gpu && next.gpu && reserve_both(m, now, then, err))
         return -1;
     if (s)
         lade_session_leave(s);
     if (move_base(m, s, to, &next, err) || lade_tiers_move_experts(m->tiers, to, err)) {
+        lade_model_do_without(m, &next);
+        if (lade_devices_lost(&was) >= 0 || lade_model_lost(m)) {
+            stay_lost(m, &from, &was);
+            return -1;
+        }
         go_back(m, s, &from, &was);
         lade_devices_leave(&next, &was);
         settle(m);
         return -1;
     }
-    take_rooms(m);
     lade_devices_leave(&was, &next);
-    name_device(m);
+    lade_model_moved(m);
     settle(m);
+    return 0;
+}
+
+int lade_model_adopt(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,
+                     const struct lade_plan *plan, char *err)
+{
+    struct lade_placement to = plan->rows[plan->chosen].place;
+    to.batch = m->place.batch; /* buffers and context stay what they are */
+    to.context = m->place.context;
+    if (lade_model_move(m, s, opt, &to, err))
+        return -1;
+    m->plan = *plan;
     return 0;
 }
 
@@ -349,15 +424,8 @@ int lade_model_change(struct lade_model *m, struct lade_session *s, const struct
                       const char *name, char *err)
 {
     struct lade_plan plan;
-    if (make_plan(&plan, m, opt, name, err))
-        return -1;
-    struct lade_placement to = plan.rows[plan.chosen].place;
-    to.batch = m->place.batch; /* buffers and context stay what they are */
-    to.context = m->place.context;
-    if (lade_model_move(m, s, opt, &to, err))
-        return -1;
-    m->plan = plan;
-    return 0;
+    return lade_model_plan_for(&plan, m, opt, name, err) ? -1
+                                                         : lade_model_adopt(m, s, opt, &plan, err);
 }
 
 static int open_tokenizer(struct lade_model *m, char *err)
@@ -425,6 +493,11 @@ const char *lade_model_device(const struct lade_model *m)
 const char *lade_model_strategy(const struct lade_model *m)
 {
     return m->plan.n ? lade_strategy_name(m->plan.rows[m->plan.chosen].strategy) : "placed";
+}
+
+const char *lade_model_notice(const struct lade_model *m)
+{
+    return m->notice[0] ? m->notice : NULL;
 }
 
 int lade_model_context(const struct lade_model *m)

@@ -37,6 +37,9 @@ struct lade_model {
     uint64_t vram_room[LADE_CARDS]; /* the same of each card */
     uint64_t expert_bytes;          /* all of them */
     uint64_t card_bytes[LADE_CARDS]; /* all of each card's layers */
+    bool without[LADE_CARDS]; /* GPUs, by their numbers, that were lost or could not be opened */
+    int refused;              /* of the last move: the GPU that could not be opened, or -1 */
+    char notice[LADE_ERR];    /* why the first plan does without a GPU; "" = it does not */
 };
 
 /* The two halves of lade_model_open, so that the engine can tell the screen what is to be loaded
@@ -56,6 +59,34 @@ int lade_model_change(struct lade_model *m, struct lade_session *s, const struct
 int lade_model_move(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,
                     const struct lade_placement *to, char *err);
 
+/* The two halves of lade_model_change: the plan for this machine as it is now, with what the model holds,
+ * and the move to what it has chosen. */
+int lade_model_plan_for(struct lade_plan *plan, const struct lade_model *m,
+                        const struct lade_options *opt, const char *name, char *err);
+int lade_model_adopt(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,
+                     const struct lade_plan *plan, char *err);
+/* After its placement and its devices have become others: what follows from them. */
+void lade_model_moved(struct lade_model *m);
+
+/* ---- a GPU that is lost (lost.c) ---- */
+
+/* Whether a GPU that the model is on is lost: then every call on the session fails. Any thread. */
+bool lade_model_lost(const struct lade_model *m);
+/* No later plan uses the GPUs of `d` that are lost. */
+void lade_model_do_without(struct lade_model *m, const struct lade_devices *d);
+
+/* Of a model that is lost, whatever it was doing: gives up what all cards held and closes them, and
+ * plans for what remains. why[LADE_ERR]: the line of the GPU. Experts in RAM stay there. Until
+ * lade_model_regain() has returned 0 nothing but this, that and closing may be called. After a
+ * failure nothing but closing. */
+int lade_model_lose(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,
+                    struct lade_plan *plan, char *why, char *err);
+/* Waits for the base, which is read from the files again, and moves to *plan. The session (NULL: there
+ * is none) has no tokens then. Returns 1 where a card of the plan cannot be had either: `why` is its
+ * line, and *plan another one, for which this is called again; or that card is lost, too. */
+int lade_model_regain(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,
+                      struct lade_plan *plan, char *why, char *err);
+
 /* Gives experts that many bytes: on a card (vram[i]: on card i) at most what the placement says, in RAM
  * at most lade_model_ram_for(). */
 int lade_model_resize(struct lade_model *m, uint64_t ram, const uint64_t *vram, char *err);
@@ -74,5 +105,9 @@ void lade_session_between(struct lade_session *s, lade_between_fn *between, void
  * with the caches where they were; both may then be called again for the placement that was. */
 void lade_session_leave(struct lade_session *s);
 int lade_session_arrive(struct lade_session *s, char *err);
+/* The same around the loss of a GPU: the session gives up caches and state, too, and later has new ones
+ * without any token. */
+void lade_session_lose(struct lade_session *s);
+int lade_session_renew(struct lade_session *s, char *err);
 
 #endif

@@ -112,6 +112,24 @@ static void drop_snapshots(struct lade_session *s, int length)
             s->snapshots[i].length = 0;
 }
 
+void lade_session_lose(struct lade_session *s)
+{
+    lade_session_leave(s);
+    drop_snapshots(s, 0);
+    if (s->state.layer)
+        lade_state_close(&s->state);
+}
+
+int lade_session_renew(struct lade_session *s, char *err)
+{
+    struct lade_model *m = s->model;
+    return lade_state_open(&s->state, &m->cat->shape, &m->devices, m->context, m->cache_type,
+                           m->place.kv == LADE_RAM, err) ||
+                   open_pipeline(s, err)
+               ? -1
+               : 0;
+}
+
 void lade_session_reset(struct lade_session *s)
 {
     drop_snapshots(s, 0);

@@ -29,7 +29,8 @@ struct lade_engine {
     struct lade_model *model;
     struct lade_session *session;
     struct lade_watch *watch;
-    double resized; /* when experts last got another room, by the watch's clock */
+    bool broken;       /* there is no model any more: the thread ends */
+    double resized;    /* when experts last got another room, by the watch's clock */
     uint64_t free_ram; /* that others had not taken at the last look, experts' not counted */
 
     atomic_bool cancel_load, cancel_answer;
@@ -64,6 +65,19 @@ void lade_worker_between(struct lade_engine *e);
 
 /* The second of these alone, also between two layers of a prompt (memory.c): a lade_between_fn. */
 void lade_worker_watch(void *engine);
+
+/* Tells that what computes has changed, with an event: `plan` is that of now. */
+void lade_worker_changed(struct lade_engine *e, const struct lade_plan *plan,
+                         struct lade_event *ev);
+
+/* A GPU is lost (recover.c): tells so in one line, and goes on without it. The session has no tokens then.
+ * On failure there is nothing to go on with, which was told, too (lade_worker_broken). */
+int lade_worker_recover(struct lade_engine *e, char *err);
+/* There is no model any more, for that reason: tells everyone who waits. */
+void lade_worker_broken(struct lade_engine *e, const char *text);
+/* That line: `why`, and the strategy of `plan` instead of `was` (NULL: there was none). */
+void lade_worker_told(struct lade_engine *e, const char *was, const struct lade_plan *plan,
+                      const char *why);
 
 /* Answers one request on the engine thread: TEXT and PREFILL events, then one DONE or FAILED. */
 void lade_worker_answer(struct lade_engine *e, const struct lade_request *r);

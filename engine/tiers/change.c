@@ -315,19 +315,25 @@ static void make_room(struct lade_tiers *t, const struct lade_placement *to)
     }
 }
 
-/* What the placement needs is read in the background, as far as it is not there. */
-static int start_load(struct lade_tiers *t, char *err)
+/* What the placement needs is to be read, as far as it is not there. */
+static int plan_load(struct lade_tiers *t, bool base_is_home, char *err)
 {
     const atomic_bool *cancel = t->load.cancel;
     lade_load_close(t);
-    t->base_is_home = true;
+    t->base_is_home = base_is_home;
     t->end_reported = false;
     t->began = 0;
     memset(t->reported, 0, (size_t)t->cat->n_shards * sizeof *t->reported);
     if (lade_load_open(t, err))
         return -1;
     t->load.cancel = cancel;
-    return lade_movers_start(t, err);
+    return 0;
+}
+
+/* And is, in the background. */
+static int start_load(struct lade_tiers *t, char *err)
+{
+    return plan_load(t, true, err) || lade_movers_start(t, err) ? -1 : 0;
 }
 
 static int move_base(struct lade_tiers *t, const struct lade_placement *to,
@@ -386,6 +392,51 @@ int lade_tiers_move_experts(struct lade_tiers *t, const struct lade_placement *t
     }
     t->place = *to;
     return start_load(t, failed ? NULL : err) || failed ? -1 : 0;
+}
+
+/* Nothing of the cards is in use any more. Those that are not lost may still be at work. */
+static void leave_cards(struct lade_tiers *t)
+{
+    for (int i = 0; i < t->n_vram; i++) {
+        struct lade_vram *v = &t->vram[i];
+        v->part.ops->sync(v->part.dev, NULL);
+        for (int k = 0; k < v->n_passing; k++)
+            lade_cache_unpin(&t->ram, v->passing[k].slot);
+        v->n_passing = 0;
+    }
+}
+
+/* Memory that the driver gave as pinned is read again, too: one that refuses everything may keep it until
+ * the device is closed, and nobody has it twice. Plain RAM stays where it is. */
+int lade_tiers_lose(struct lade_tiers *t, const struct lade_placement *to, char *err)
+{
+    const int none[LADE_MAX_KINDS] = {0};
+    bool failed = false;
+    lade_movers_stop(t);
+    t->stop = false;
+    lade_tiers_done(t);
+    const bool base_is_home = !t->vram_base && !t->load.base_left;
+    leave_cards(t);
+    t->version++;
+    t->no_pinning = false;
+    if (t->store.where == LADE_STORE_PINNED)
+        set_rooms(t, &t->ram, &t->store, none, NULL);
+    shrink(t, &t->ram, &t->store, to->ram_experts);
+    if (t->store.where == LADE_STORE_PINNED)
+        note(&failed, convert_ram(t, to, err));
+    else
+        note(&failed, lade_store_leave(&t->store, err));
+    note(&failed, set_budget(t, &t->ram, &t->store, to->ram_experts, failed ? NULL : err));
+    lade_vram_close(t);
+    t->store.ops = NULL;
+    t->store.dev = NULL;
+    t->place = *to;
+    return plan_load(t, base_is_home, failed ? NULL : err) || failed ? -1 : 0;
+}
+
+int lade_tiers_resume(struct lade_tiers *t, char *err)
+{
+    return t->n_movers ? 0 : lade_movers_start(t, err);
 }
 
 int lade_tiers_resize(struct lade_tiers *t, uint64_t ram_experts, const uint64_t *vram_experts,

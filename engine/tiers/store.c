@@ -232,6 +232,24 @@ void lade_store_close(struct lade_store *s)
     *s = (struct lade_store){0};
 }
 
+int lade_store_leave(struct lade_store *s, char *err)
+{
+    const size_t bytes = (size_t)s->n_stage * s->kinds->largest;
+    if (s->stage_where != LADE_STORE_RAM && s->n_stage) {
+        unsigned char *stage;
+        if (take_ram(&stage, bytes, err))
+            return -1;
+        give_back(s, s->stage_where, s->stage, bytes);
+        s->stage = stage;
+    }
+    for (int i = 0; i < s->kinds->n; i++)
+        unpin(s, i);
+    s->stage_where = LADE_STORE_RAM;
+    s->ops = NULL;
+    s->dev = NULL;
+    return 0;
+}
+
 /* ---- slots ----------------------------------------------------------------------------------- */
 
 /* Whole pages beyond the first `room` slots go back to the system. */

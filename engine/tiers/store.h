@@ -41,6 +41,10 @@ int lade_store_open(struct lade_store *s, enum lade_store_kind where,
                     struct lade_device *dev, char *err);
 void lade_store_close(struct lade_store *s);
 
+/* Its GPU goes, lost or not: of plain RAM nothing is pinned any more, the stage is plain, too, and the slots
+ * stay where they are. On failure it is as it was. */
+int lade_store_leave(struct lade_store *s, char *err);
+
 /* Gives memory to the first `room` slots of a kind and takes it from the others. On failure those
  * that had memory keep it. */
 int lade_store_resize(struct lade_store *s, int kind, int room, char *err);

@@ -80,6 +80,13 @@ int lade_tiers_move_base(struct lade_tiers *t, const struct lade_placement *to,
                          const struct lade_devices *devices, char *err);
 int lade_tiers_move_experts(struct lade_tiers *t, const struct lade_placement *to, char *err);
 
+/* After a GPU was lost, in whatever state that left the tiers, and with no forward pass: what the cards
+ * held, VRAM and pinned RAM, is dropped, of the other cards, too, and everything has its home in `to`, a
+ * placement without cards. The devices may be closed afterwards, and then _resume begins to read what is
+ * not in RAM from the files again, in the background, the base first (see lade_tiers_wait). */
+int lade_tiers_lose(struct lade_tiers *t, const struct lade_placement *to, char *err);
+int lade_tiers_resume(struct lade_tiers *t, char *err);
+
 /* Counts changes of the addresses of experts in VRAM, which are valid while it stays the same. */
 uint64_t lade_tiers_version(const struct lade_tiers *t);
 

@@ -5,6 +5,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 2
 lade=$1/lade
 case $lade in /*) ;; *) lade=$PWD/$lade ;; esac
+tests=${lade%/lade}/tests # the plug-ins
 fixtures=$PWD/tests/fixtures
 tiny=$fixtures/tiny-int4
 work=$(mktemp -d)
@@ -129,6 +130,23 @@ json "run --json of a thinking model" text reasoning -- \
     "$lade" run -m "$fixtures/tiny-thinking" -p hi -n 5 --json
 expect "run under a system message" 0 "$lade" run -m "$tiny" -p hi -n 3 --system "Be brief."
 fails "a mistyped command of the history" 2 'did you mean show' "$lade" history shw
+# A GPU that is lost while the model is loaded, in the prompt, in the answer: the answer is the CPU's.
+"$lade" run -m "$tiny" -p hello -n 12 --greedy --exact >"$work/first" 2>"$work/err"
+for call in 5 40 90 200; do
+    LADE_SIM_LOSE_CALL=$call "$lade" run -m "$tiny" -p hello -n 12 --greedy --exact \
+        --gpu-plugin "$tests/lade-sim.so" >"$work/out" 2>"$work/err"
+    cmp -s "$work/out" "$work/first" && [ "$(wc -l <"$work/err")" = 1 ] &&
+        grep -q '^lade: .*GPU 0 was lost; .*Until then lade goes on with cpu-' "$work/err"
+    result "a GPU is lost at call $call of a run" $?
+done
+LADE_SIM_LOSE_CALL=90 "$lade" run -m "$tiny" -p hi -n 5 --json --gpu-plugin "$tests/lade-sim.so" \
+    >"$work/out" 2>"$work/err" && grep -q '"notice": ".*GPU 0 was lost' "$work/out" &&
+    python3 tests/cli/check.py fields "$work/out" text notice strategy
+result "run --json tells of a lost GPU" $?
+LADE_SIM_LOSE_CALL=90 "$lade" bench -m "$tiny" -p 8 -n 8 -r 1 --gpu-plugin "$tests/lade-sim.so" \
+    >"$work/out" 2>"$work/err"
+[ $? = 1 ] && grep -q '^lade: .*GPU 0 was lost; start lade again' "$work/err"
+result "bench does not mix devices" $?
 fails "unknown instruction set" 1 'mmx' "$lade" run -m "$tiny" -p hi --isa mmx
 fails "no question" 1 'standard input: is empty' "$lade" run -m "$tiny" -p -
 expect "an answer that is all reasoning" 0 "$lade" run -p hi -n 3 --greedy

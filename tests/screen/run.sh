@@ -434,6 +434,19 @@ test_two_programs_on_one_conversation() {
         grep -q 'of the first' "$work/2" && ! grep -q 'of the second' "$work/2"
 }
 
+# The real program on a simulated GPU, which is lost in an answer: one line says so, the answer goes on
+# where it was, and the next question is answered.
+test_a_gpu_is_lost() {
+    fresh
+    PROGRAM=$build/lade MODEL=$PWD/tests/fixtures/tiny8-int4-mixed RUN_ENV=LADE_SIM_LOSE_CALL=400
+    start none 200 50 --gpu-plugin "$build/tests/lade-sim.so" --max-tokens 40 --greedy
+    PROGRAM='' MODEL='' RUN_ENV=''
+    see 'is ready' && shows 'full-gpu' && keys 'Tell me a story' Enter && see 'GPU 0 was lost' &&
+        see 'Until then lade goes on with cpu-' && see ' tokens/s · first' &&
+        keys '/clear' Enter && keys 'And another one' Enter && see '❯ And another one' && see ' tokens/s · first' &&
+        lacks 'was lost' && keys C-d && see 'EXIT 0'
+}
+
 # What is wrong at the start stands below the conversation that goes on, and is not cleared with it.
 test_faults_beside_a_resumed_conversation() {
     fresh

@@ -18,15 +18,18 @@
 #define MODEL "tests/fixtures/tiny8-bf16"
 enum { PATIENCE_MS = 600000 }; /* for the slowest machine under the slowest sanitizer */
 
+#ifndef LADE_TESTS_PLACES_COMMON_H
 static char err[LADE_ERR];
+#endif
 
 /* What came out of an engine, added up. */
 struct seen {
-    int model, usable, ready, strategies, memory, prefills, texts, done, failed;
+    int model, usable, ready, strategies, memory, lost, found, prefills, texts, done, failed;
     uint64_t shard_done[16], shard_bytes[16], done_bytes;
     char text[1 << 16], reasoning[1 << 16], error[LADE_ERR], told[LADE_ERR];
     struct lade_result result;
     int request;
+    bool may_begin_again; /* a load that is not over, because a GPU is lost */
 };
 
 static inline void note(struct seen *s, const struct lade_event *ev)
@@ -37,6 +40,10 @@ static inline void note(struct seen *s, const struct lade_event *ev)
         break;
     case LADE_EV_SHARD:
         assert_in_range(ev->shard, 0, 15);
+        if (s->may_begin_again && ev->done_bytes < s->done_bytes) {
+            memset(s->shard_done, 0, sizeof s->shard_done);
+            s->done_bytes = 0;
+        }
         assert_true(ev->shard_done >= s->shard_done[ev->shard]);
         assert_true(ev->done_bytes >= s->done_bytes);
         s->shard_done[ev->shard] = ev->shard_done;
@@ -57,6 +64,12 @@ static inline void note(struct seen *s, const struct lade_event *ev)
     case LADE_EV_MEMORY:
         s->memory++;
         snprintf(s->told, sizeof s->told, "%s", ev->text);
+        break;
+    case LADE_EV_GPU_LOST:
+        s->lost += ev->text != NULL;
+        s->found += ev->text == NULL;
+        if (ev->text)
+            snprintf(s->told, sizeof s->told, "%s", ev->text);
         break;
     case LADE_EV_PREFILL:
         s->prefills++;

@@ -1,22 +1,13 @@
 /* What a GPU that cannot be used leaves: one clear sentence where a strategy asked for it, and a plan
  * for the CPU that works where none did. On the CUDA plug-in, emulated, whose machine is told what to
  * lack. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "engine/engine.h"
 #include "tests/support/cuda_emulator/knobs.h"
 #include "tests/support/plugins.h"
+#include "tests/unit/engine_common.h"
 
+#undef MODEL
 #define MODEL "tests/fixtures/tiny-int4"
 
-static char err[LADE_ERR];
 static struct lade_emulator_knobs *knobs, usual;
 static int loads; /* calls of on_load */
 
@@ -192,6 +183,47 @@ static void test_lost(void **state)
     works_on("cpu");
 }
 
+/* The words of an answer, told on the way that the GPU was lost or not. */
+static const char *answer(const char *strategy, long lost_after)
+{
+    static struct seen s;
+    struct lade_options opt = {.model = MODEL,
+                               .strategy = strategy,
+                               .threads = 2,
+                               .context = 128,
+                               .exact = true,
+                               .plugin = plugin()};
+    struct lade_engine *e;
+    s = (struct seen){0};
+    if (lade_engine_start(&e, &opt, err))
+        fail_msg("%s", err);
+    wait_for(e, &s, &s.ready);
+    knobs->lost_after = lost_after;
+    ask(e, "hello", 10);
+    wait_for(e, &s, &s.done);
+    assert_int_equal(s.lost, lost_after > 0);
+    assert_int_equal(s.found, lost_after > 0);
+    snprintf(err, sizeof err, "%s", s.told);
+    if (lost_after)
+        assert_sentence("GPU 0: lost at ");
+    lade_engine_stop(e);
+    *knobs = usual;
+    return s.text;
+}
+
+/* An engine goes on with the CPU in the middle of an answer: with a context that refuses everything, even
+ * to give back what it has. */
+static void test_lost_answer(void **state)
+{
+    (void)state;
+    char plain[4096];
+    need_emulator();
+    snprintf(plain, sizeof plain, "%s", answer("cpu-tight", 0));
+    assert_string_equal(answer("full-gpu", 40), plain);
+    assert_non_null(strstr(err, "Until then lade goes on with cpu-"));
+    assert_string_equal(answer("stream-cached", 150), plain);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -202,6 +234,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_little_memory, NULL, as_usual),
         cmocka_unit_test_setup_teardown(test_cap, NULL, as_usual),
         cmocka_unit_test_setup_teardown(test_lost, NULL, as_usual),
+        cmocka_unit_test_setup_teardown(test_lost_answer, NULL, as_usual),
     };
     return cmocka_run_group_tests(tests, find_knobs, NULL);
 }

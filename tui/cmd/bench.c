@@ -276,6 +276,8 @@ int cmd_bench(const struct options *o)
         rc = lade_model_open(&b.model, &opt, NULL, NULL, NULL, err);
         b.load_s = lade_now() - begin;
     }
+    if (rc == 0 && lade_model_notice(b.model))
+        report_note(lade_model_notice(b.model));
     if (rc == 0)
         rc = setup(&b, err);
     if (rc == 0)

@@ -178,6 +178,8 @@ int cmd_logits(const struct options *o)
         options_engine(o, path, true, &opt);
         rc = lade_model_open(&w.model, &opt, NULL, NULL, NULL, err);
     }
+    if (rc == 0 && lade_model_notice(w.model))
+        report_note(lade_model_notice(w.model));
     if (rc == 0)
         rc = read_ids(&w, err);
     if (rc == 0)

@@ -39,7 +39,8 @@ struct run {
     char last;          /* byte printed */
     struct text answer, reasoning;
     struct lade_result result;
-    char *failure; /* malloc'ed */
+    char *failure; /* malloc'ed, as the next */
+    char *notice;  /* what a lost GPU was told with */
 };
 
 static int append(struct text *t, const char *data)
@@ -135,6 +136,20 @@ static int take_text(struct run *r, const struct lade_event *ev, char *err)
     return 0;
 }
 
+/* The answer goes on; what it cost is not what the GPU would have cost, so it is said. */
+static void gpu_lost(struct run *r, const struct lade_event *ev)
+{
+    clear_progress(r);
+    lade_engine_info(r->engine, &r->info);
+    if (!ev->text)
+        return;
+    if (!r->o->json && r->last && r->last != '\n' && isatty(STDERR_FILENO))
+        fputc('\n', stderr);
+    report_note(ev->text);
+    free(r->notice);
+    r->notice = strdup(ev->text);
+}
+
 static int take_event(struct run *r, struct lade_event *ev, char *err)
 {
     switch (ev->kind) {
@@ -150,6 +165,9 @@ static int take_event(struct run *r, struct lade_event *ev, char *err)
         return r->asked ? 0 : ask(r, err);
     case LADE_EV_USABLE:
         lade_engine_info(r->engine, &r->info); /* only now with the device */
+        return 0;
+    case LADE_EV_GPU_LOST:
+        gpu_lost(r, ev);
         return 0;
     case LADE_EV_STRATEGY:
     case LADE_EV_MEMORY:
@@ -206,7 +224,7 @@ static json_t *to_json(const struct run *r)
     lade_engine_plan(r->engine, &plan);
     return json_pack(
         "{s:o, s:o, s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:s, s:o, s:s, s:b, s:o, "
-        "s:o, s:o, s:o}",
+        "s:o, s:o, s:o, s:o}",
         "text", output_string(r->answer.data ? r->answer.data : ""), "reasoning",
         output_string(r->reasoning.data ? r->reasoning.data : ""), "stop", stops[d->stop],
         "prompt_tokens", d->prompt_tokens, "kept_tokens", d->kept_tokens, "tokens", d->tokens,
@@ -215,7 +233,8 @@ static json_t *to_json(const struct run *r)
         (json_int_t)stats.vram_peak, "strategy", r->info.strategy, "model",
         output_string(r->info.name), "device", r->info.device, "loaded", !stats.loading, "experts",
         output_traffic(&stats.traffic), "last_token", output_traffic(&stats.token), "predicted",
-        output_predicted(&plan), "gpus", output_cards(stats.cards, stats.n_cards));
+        output_predicted(&plan), "gpus", output_cards(stats.cards, stats.n_cards), "notice",
+        r->notice ? output_string(r->notice) : json_null());
 }
 
 static int finish(struct run *r, char *err)
@@ -298,6 +317,7 @@ int cmd_run(const struct options *o)
     free(r.answer.data);
     free(r.reasoning.data);
     free(r.failure);
+    free(r.notice);
     if (rc)
         return report_failed(o->json, err);
     return r.cancelled ? EXIT_INTERRUPTED : EXIT_DONE;

@@ -37,11 +37,24 @@ void board_model(struct board *b, const struct lade_model_info *info)
     }
 }
 
+/* A load that begins again, because everything gets another place. */
+static void begin_again(struct board *b)
+{
+    b->tick_done = 0;
+    for (int i = 0; i < b->n; i++) {
+        struct board_shard *s = &b->shard[i];
+        s->done = s->tick_done = 0;
+        s->gbps = s->seconds = s->began = NAN;
+    }
+}
+
 void board_event(struct board *b, const struct lade_event *ev, double now)
 {
     if (ev->total_bytes)
         b->bytes = ev->total_bytes;
-    b->done = ev->done_bytes;
+    if (ev->done_bytes < b->told)
+        begin_again(b);
+    b->done = b->told = ev->done_bytes;
     if (ev->shard < 0 || ev->shard >= b->n)
         return;
     struct board_shard *s = &b->shard[ev->shard];

@@ -45,6 +45,7 @@ struct board {
     double tick;        /* private: time of the last one; NAN = none */
     double moved;       /* private: time of the last tick that saw new bytes */
     uint64_t tick_done; /* private: done then */
+    uint64_t told;      /* private: done, by the last event */
 };
 
 /* Empty board: "reading headers". About 40 KB: keep it off the stack. */
