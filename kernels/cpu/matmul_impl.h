@@ -173,13 +173,19 @@ TILES(tile_q8_zeros, LADE_Q8, true)
 
 #include "kernels/cpu/float8_impl.h"
 
+/* Rows follow each other, so what is asked for beyond the end of one is the next ones. */
+enum { ROWS_AHEAD = 4 << 10 };
+
 /* One row of a row-major matrix times N tokens. */
 ALWAYS_INLINE void row_times(float *y, size_t ldy, const void *row, const float *x, size_t ldx,
                              int cols, const enum lade_type type, const int N, const int A)
 {
     vf acc[CPU_DIRECT_N * 4] = {0};
     int i = 0;
+    const int bytes = type == LADE_F32 ? 4 : 2;
     for (; i + A * VL <= cols; i += A * VL) {
+        for (int at = 0; at < A * VL * bytes; at += LADE_ALIGN)
+            __builtin_prefetch((const char *)row + (size_t)i * (size_t)bytes + at + ROWS_AHEAD);
         UNROLL(4)
         for (int a = 0; a < A; a++) {
             vf w = vf_load_type(type, row, (size_t)i + (size_t)a * VL);
