@@ -57,6 +57,8 @@ typedef uint8_t vu8 __attribute__((vector_size(SIMD_SIZE / 4)));
 #define UNROLL_PRAGMA(x) _Pragma(#x)
 #if defined(__clang__)
 #define UNROLL(n) UNROLL_PRAGMA(clang loop unroll(full))
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define UNROLL(n) /* gcc does not follow it everywhere there, and says so */
 #else
 #define UNROLL(n) UNROLL_PRAGMA(GCC unroll n)
 #endif
