@@ -178,16 +178,16 @@ struct lade_plan_caps {
     struct lade_card held_cards[LADE_CARDS]; /* cards that it is on, where the plan then stays; */
     uint64_t held_vram[LADE_CARDS];          /* what it holds there */
     int n_held;
-    bool cpu_only;         /* as if there were no GPU */
+    bool cpu_only;            /* as if there were no GPU */
     bool without[LADE_CARDS]; /* as if there were not this GPU, by its number */
-    const char *strategy;  /* NULL or "auto": the best that fits */
-    int context, batch;    /* tokens */
-    bool exact;            /* caches of 32 bits a value, others have 16 */
-    bool kv_q8;            /* or 8 bits and a scale per 32 values: on the CPU alone */
-    int threads;           /* 0 = physical cores */
-    const char *isa;       /* NULL = the best */
-    const char *plugin;    /* path of the GPU plug-in; NULL = no GPU */
-    const char *cache_dir; /* where measured speeds are kept; NULL = typical ones are used */
+    const char *strategy;     /* NULL or "auto": the best that fits */
+    int context, batch;       /* tokens */
+    bool exact;               /* caches of 32 bits a value, others have 16 */
+    bool kv_q8;               /* or 8 bits and a scale per 32 values: on the CPU alone */
+    int threads;              /* 0 = physical cores */
+    const char *isa;          /* NULL = the best */
+    const char *plugin;       /* path of the GPU plug-in; NULL = no GPU */
+    const char *cache_dir;    /* where measured speeds are kept; NULL = typical ones are used */
 };
 
 /* The cap of a GPU: 0 = all that is free. The numbers of a list stand for the GPUs in turn, the last one

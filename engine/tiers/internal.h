@@ -126,13 +126,13 @@ struct lade_ask {
     struct lade_vram *vram;  /* the layer's card; NULL: none */
     int wave_first;          /* the last wave: [wave_first, next) */
     bool wave_on_gpu;
-    bool begun;        /* there was a wave */
-    int next_demand;   /* first that no mover has looked at */
-    int *ids;          /* [shape.experts] of the wave */
-    const void **data; /* [shape.experts] of the wave */
-    uint16_t *uses;    /* [shape.experts] zero between asks */
+    bool begun;                     /* there was a wave */
+    int next_demand;                /* first that no mover has looked at */
+    int *ids;                       /* [shape.experts] of the wave */
+    const void **data;              /* [shape.experts] of the wave */
+    uint16_t *uses;                 /* [shape.experts] zero between asks */
     struct lade_carry_expert *rest; /* [shape.experts] of a prompt: what is not in VRAM; owned */
-    int tokens;        /* of this forward pass; 0 outside */
+    int tokens;                     /* of this forward pass; 0 outside */
     const atomic_bool *cancel;
     double began, wait_s; /* of this forward pass */
     bool failed;

@@ -9,7 +9,7 @@
 
 typedef struct cublasContext *blas_handle;
 
-enum [[nodiscard]] blas_status { BLAS_OK = 0 };
+enum [[nodiscard]] blas_status{BLAS_OK = 0};
 
 enum {
     BLAS_PLAIN = 0, /* operands as they are, column by column */
@@ -33,9 +33,10 @@ struct gpu_blas {
     enum blas_status (*set_workspace)(blas_handle handle, void *space, size_t bytes);
     enum blas_status (*set_pointer_mode)(blas_handle handle, int mode);
     /* C = alpha * op(A) op(B) + beta * C, matrices by columns: m x k, k x n, m x n */
-    enum blas_status (*gemm)(blas_handle handle, int turn_a, int turn_b, int m, int n, int k, const void *alpha,
-                const void *a, int type_a, int lda, const void *b, int type_b, int ldb,
-                const void *beta, void *c, int type_c, int ldc, int sums, int algorithm);
+    enum blas_status (*gemm)(blas_handle handle, int turn_a, int turn_b, int m, int n, int k,
+                             const void *alpha, const void *a, int type_a, int lda, const void *b,
+                             int type_b, int ldb, const void *beta, void *c, int type_c, int ldc,
+                             int sums, int algorithm);
 };
 
 /* Work space for cuBLAS itself: what its manual recommends from compute capability 9.0 on. With

@@ -159,7 +159,8 @@ static int late_error(struct lade_device *dev, char *err)
 
 int gpu_sync(struct lade_device *dev, char *err)
 {
-    if (gpu_enter(dev, err) || late_error(dev, err) || gpu_check(dev, "waiting", cudaStreamSynchronize(dev->up), err) ||
+    if (gpu_enter(dev, err) || late_error(dev, err) ||
+        gpu_check(dev, "waiting", cudaStreamSynchronize(dev->up), err) ||
         gpu_check(dev, "waiting", cudaStreamSynchronize(dev->compute), err))
         return -1;
     return gpu_check(dev, "waiting", cudaStreamSynchronize(dev->down), err);

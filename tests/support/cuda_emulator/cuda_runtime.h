@@ -46,7 +46,7 @@
 /* ---- the host's side ---- */
 
 /* A result that nobody looks at does not compile. */
-enum [[nodiscard]] cudaError {
+enum [[nodiscard]] cudaError{
     cudaSuccess = 0,
     cudaErrorInvalidValue = 1,
     cudaErrorMemoryAllocation = 2,

@@ -33,7 +33,7 @@ struct lade_sim {
     _Atomic unsigned gone;     /* bit i: GPU i was lost and cannot be opened, until it is cleared */
     _Atomic int64_t fail_call; /* which call that takes memory or copies, counted from here,
                                       fails, once; counts down, 0 and less: none */
-    int no_pinning;                /* not 0: pin() fails */
+    int no_pinning;            /* not 0: pin() fails */
     /* counted since the program began */
     unsigned long allocations; /* alloc() and host_alloc() */
     unsigned long pinned;      /* ranges of pin() that are there now */
