@@ -378,7 +378,7 @@ int lade_model_move(struct lade_model *m, struct lade_session *s, const struct l
     struct lade_device_config config = device_config(opt);
     struct lade_devices next;
     struct lade_vram_limit limits[LADE_CARDS];
-    uint64_t now[LADE_CARDS], then[LADE_CARDS];
+    uint64_t now[LADE_CARDS] = {0}, then[LADE_CARDS] = {0};
     gpu_limits(limits, m, opt, to);
     reserves_now(now, m);
     reserves_of(then, m, to);

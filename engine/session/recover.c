@@ -32,7 +32,7 @@ void lade_worker_told(struct lade_engine *e, const char *was, const struct lade_
 int lade_worker_recover(struct lade_engine *e, char *err)
 {
     struct lade_model *m = e->model;
-    struct lade_plan *plan = malloc(sizeof *plan);
+    struct lade_plan *plan = calloc(1, sizeof *plan); /* made by the first turn: a GPU is lost */
     struct lade_event ev = {.kind = LADE_EV_GPU_LOST};
     char why[LADE_ERR] = "";
     int rc = plan ? 1 : lade_fail(err, "%s: out of memory; close other programs", m->cat->path);
