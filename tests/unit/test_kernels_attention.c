@@ -235,6 +235,114 @@ static void large_scores(void **state)
     close_device(dev);
 }
 
+/* A cache of half floats as a long conversation leaves it, and what a few tokens more must give: the
+ * double precision sums of what stands in it. Values of either sign cancel, so that a part of the
+ * context that is left out shows. */
+struct far {
+    struct inputs in;
+    uint16_t *k, *v; /* [kv_heads][capacity][head_dim] */
+    int pos, capacity;
+};
+
+static void attend_far(struct far *f)
+{
+    const struct shape s = f->in.s;
+    const size_t d = (size_t)s.head_dim, room = (size_t)f->capacity;
+    double *query = malloc(d * sizeof *query), *key = malloc(d * sizeof *key);
+    double *p = malloc(room * sizeof *p);
+    for (int t = 0; t < s.tokens; t++)
+        for (int h = 0; h < s.heads; h++) {
+            const size_t head = (size_t)t * (size_t)s.heads + (size_t)h,
+                         g = (size_t)(h / (s.heads / s.kv_heads));
+            const float *gate = f->in.q + head * 2 * d + d;
+            double *out = f->in.want + head * d, max = -INFINITY, sum = 0;
+            norm_rope(query, f->in.q + head * 2 * d, f->in.q_norm, &f->in, f->pos + t);
+            for (int j = 0; j <= f->pos + t; j++) {
+                const size_t fresh = ((size_t)(j - f->pos) * (size_t)s.kv_heads + g) * d;
+                if (j >= f->pos)
+                    norm_rope(key, f->in.k + fresh, f->in.k_norm, &f->in, j);
+                p[j] = 0;
+                for (size_t i = 0; i < d; i++)
+                    p[j] += query[i] *
+                            (j < f->pos ? (double)half_value(f->k[(g * room + (size_t)j) * d + i])
+                                        : key[i]);
+                p[j] /= sqrt((double)d);
+                max = fmax(max, p[j]);
+            }
+            for (size_t i = 0; i < d; i++)
+                out[i] = 0;
+            for (int j = 0; j <= f->pos + t; j++) {
+                const size_t fresh = ((size_t)(j - f->pos) * (size_t)s.kv_heads + g) * d;
+                const double w = exp(p[j] - max);
+                sum += w;
+                for (size_t i = 0; i < d; i++)
+                    out[i] += w * (j < f->pos ? half_value(f->v[(g * room + (size_t)j) * d + i])
+                                              : f->in.v[fresh + i]);
+            }
+            for (size_t i = 0; i < d; i++)
+                out[i] = out[i] / sum / (1 + exp(-(double)gate[i]));
+        }
+    free(query);
+    free(key);
+    free(p);
+}
+
+/* Contexts that are cut in many parts, and prompts that begin far in one. */
+static void long_contexts(void **state)
+{
+    static const struct {
+        struct shape s;
+        int pos;
+    } cases[] = {{{1, 2, 1, 64, 16}, 20011}, {{3, 4, 2, 32, 8}, 4100}, {{20, 2, 1, 64, 16}, 1100}};
+    for (int fast = 0; fast < 2; fast++)
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            struct lade_device *dev = open_device(*state, 1, !fast);
+            struct far f = {.in = make_inputs(cases[i].s), .pos = cases[i].pos};
+            const struct shape s = f.in.s;
+            char err[LADE_ERR] = "", what[64];
+            f.capacity = f.pos + s.tokens + 2;
+            const size_t n = (size_t)f.capacity * (size_t)s.kv_heads * (size_t)s.head_dim;
+            f.k = guard_alloc(n * sizeof *f.k);
+            f.v = guard_alloc(n * sizeof *f.v);
+            for (size_t j = 0; j < n; j++) {
+                f.k[j] = random_half(1) ^ (rng_int(0, 1) ? 0x8000 : 0);
+                f.v[j] = random_half(1) ^ (rng_int(0, 1) ? 0x8000 : 0);
+            }
+            attend_far(&f);
+            float *out = poison((size_t)s.tokens * (size_t)s.heads * (size_t)s.head_dim);
+            const struct lade_attention a = {.n = s.tokens,
+                                             .pos = f.pos,
+                                             .heads = s.heads,
+                                             .kv_heads = s.kv_heads,
+                                             .head_dim = s.head_dim,
+                                             .rotary_dim = s.rotary_dim,
+                                             .q = f.in.q,
+                                             .k = f.in.k,
+                                             .v = f.in.v,
+                                             .q_norm = f.in.q_norm,
+                                             .k_norm = f.in.k_norm,
+                                             .eps = eps,
+                                             .inv_freq = f.in.inv_freq,
+                                             .rope_scale = rope_scale,
+                                             .cache_type = LADE_F16,
+                                             .k_cache = f.k,
+                                             .v_cache = f.v,
+                                             .capacity = f.capacity,
+                                             .out = out};
+            if (ops->attention(dev, &a, err))
+                fail_msg("%s", err);
+            snprintf(what, sizeof what, "%d tokens after %d%s", s.tokens, f.pos,
+                     fast ? ", fast" : "");
+            assert_near(what, out, f.in.want,
+                        (size_t)s.tokens * (size_t)s.heads * (size_t)s.head_dim, 2e-3);
+            guard_free(f.k);
+            guard_free(f.v);
+            guard_free(out);
+            free_inputs(&f.in);
+            close_device(dev);
+        }
+}
+
 static void cache_full(void **state)
 {
     struct lade_device *dev = open_device(*state, 1, true);
@@ -255,6 +363,7 @@ int main(int argc, char **argv)
 {
     rng_start(argc, argv);
     const struct CMUnitTest tests[] = {EACH_DEVICE(each_shape), EACH_DEVICE(fast),
-                                       EACH_DEVICE(large_scores), EACH_DEVICE(cache_full)};
+                                       EACH_DEVICE(large_scores), EACH_DEVICE(long_contexts),
+                                       EACH_DEVICE(cache_full)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
