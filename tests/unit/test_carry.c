@@ -248,6 +248,7 @@ static void test_no_pinning(void **state)
     assert_int_equal(traffic_of(m).link_bytes, t.link_bytes);
     assert_int_equal(machine->pinned, 0);
     lade_model_close(m);
+    free(w.logits);
 }
 
 /* VRAM shrinks to nothing and grows again between batches of a prompt, RAM too; what was pinned is not
