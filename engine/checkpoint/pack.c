@@ -175,7 +175,7 @@ static void widen(enum lade_source source, const unsigned char *src, float *to, 
     }
 }
 
-/* Tensors that become F32: small ones (norms, convolution, routers). */
+/* Tensors that become F32: small ones (norms, convolution, routers in F16). */
 static int pack_to_f32(const struct lade_pack_job *j)
 {
     const struct lade_matrix *m = &j->t->packed;

@@ -9,7 +9,7 @@
 
 typedef struct cublasContext *blas_handle;
 
-enum [[nodiscard]] blas_status{BLAS_OK = 0};
+enum [[nodiscard]] blas_status : int{BLAS_OK = 0};
 
 enum {
     BLAS_PLAIN = 0, /* operands as they are, column by column */

@@ -7,7 +7,8 @@
 
 typedef unsigned long long CUdeviceptr, CUmemGenericAllocationHandle;
 
-enum [[nodiscard]] CUresult{
+enum [[nodiscard]] CUresult : int{
+    /* any number may come */
     CUDA_SUCCESS = 0,
     CUDA_ERROR_INVALID_VALUE = 1,
     CUDA_ERROR_OUT_OF_MEMORY = 2,

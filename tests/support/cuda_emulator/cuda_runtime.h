@@ -46,7 +46,8 @@
 /* ---- the host's side ---- */
 
 /* A result that nobody looks at does not compile. */
-enum [[nodiscard]] cudaError{
+enum [[nodiscard]] cudaError : int{
+    /* any number may come */
     cudaSuccess = 0,
     cudaErrorInvalidValue = 1,
     cudaErrorMemoryAllocation = 2,
