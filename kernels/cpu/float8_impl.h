@@ -6,6 +6,11 @@
 
 enum { F8_INPUTS = 128, F8_WORDS = 1 + F8_INPUTS / 4 };
 
+static bool is_float8(const struct lade_matrix *m)
+{
+    return m->type == LADE_BLOCKS && m->block == LADE_BLOCK_F8_E4M3;
+}
+
 /* Code i of each lane. */
 ALWAYS_INLINE vf f8_code(vu w, const int i)
 {
@@ -69,26 +74,18 @@ ALWAYS_INLINE void f8_times(float (*out)[LADE_TILE], const struct lade_matrix *m
             vf_store(out[t] + v * VL, total[t * TILE_VECS + v]);
 }
 
-/* Tiles [first, last) times n <= CPU_DIRECT_N tokens. */
-static void f8_tiles(float *y, size_t ldy, const struct lade_matrix *m,
-                     const struct lade_matrix_layout *l, const float *x, size_t ldx, int n,
-                     int first, int last)
+/* A tile times n <= CPU_DIRECT_N tokens. */
+static void f8_tile(float (*out)[LADE_TILE], const struct lade_matrix *m,
+                    const struct lade_matrix_layout *l, int tile, const float *x, size_t ldx, int n)
 {
-    for (int t = first; t < last; t++) {
-        float out[CPU_DIRECT_N][LADE_TILE];
-        if (n == 1)
-            f8_times(out, m, l, t, x, ldx, 1);
-        else if (n == 2)
-            f8_times(out, m, l, t, x, ldx, 2);
-        else if (n == 3)
-            f8_times(out, m, l, t, x, ldx, 3);
-        else
-            f8_times(out, m, l, t, x, ldx, 4);
-        const int rows = cpu_min(LADE_TILE, m->rows - t * LADE_TILE);
-        for (int i = 0; i < n; i++)
-            memcpy(y + (size_t)i * ldy + (size_t)(t - first) * LADE_TILE, out[i],
-                   (size_t)rows * sizeof(float));
-    }
+    if (n == 1)
+        f8_times(out, m, l, tile, x, ldx, 1);
+    else if (n == 2)
+        f8_times(out, m, l, tile, x, ldx, 2);
+    else if (n == 3)
+        f8_times(out, m, l, tile, x, ldx, 3);
+    else
+        f8_times(out, m, l, tile, x, ldx, 4);
 }
 
 /* Rows of one tile to floats: panel[k][PW], this tile at the given lane. */

@@ -265,11 +265,10 @@ static void gemv(float *y, size_t ldy, const struct lade_matrix *m,
                  const struct lade_matrix_layout *l, const float *x, size_t ldx, int n, int first,
                  int last)
 {
-    if (!lade_types[m->type].per_word) {
+    const bool float8 = is_float8(m);
+    if (!lade_types[m->type].per_word && !float8) {
         int r0 = first * LADE_TILE, r1 = cpu_min(last * LADE_TILE, m->rows);
-        if (m->type == LADE_BLOCKS && m->block == LADE_BLOCK_F8_E4M3)
-            f8_tiles(y, ldy, m, l, x, ldx, n, first, last);
-        else if (m->type == LADE_BLOCKS)
+        if (m->type == LADE_BLOCKS)
             blocks_times(y, ldy, m, l, x, ldx, n, r0, r1);
         else if (m->type == LADE_F32)
             rows_times(y, ldy, m, x, ldx, n, r0, r1, LADE_F32);
@@ -282,7 +281,9 @@ static void gemv(float *y, size_t ldy, const struct lade_matrix *m,
     for (int t = first; t < last; t++) {
         float out[CPU_DIRECT_N][LADE_TILE];
         struct tile tile = tile_at(m, l, t);
-        if (m->has_order)
+        if (float8)
+            f8_tile(out, m, l, t, x, ldx, n);
+        else if (m->has_order)
             ordered_times(out, &tile, m, l, x, ldx, n);
         else if (m->type == LADE_Q4 && !m->has_zeros)
             tile_q4(out, tile, m, l, x, ldx, n);
@@ -428,7 +429,7 @@ static void block_panel(float *panel, const struct lade_matrix *m,
 static void fill_panel(float *panel, const struct lade_matrix *m,
                        const struct lade_matrix_layout *l, int row0)
 {
-    const bool float8 = m->type == LADE_BLOCKS && m->block == LADE_BLOCK_F8_E4M3;
+    const bool float8 = is_float8(m);
     if (m->type == LADE_BLOCKS && !float8) {
         block_panel(panel, m, l, row0);
         return;
