@@ -16,7 +16,9 @@
 
 #include "engine/session/model.h"
 #include "engine/tiers/internal.h"
+#include "kernels/plugin.h"
 #include "tests/support/plugins.h"
+#include "tests/support/sim_gpu/sim_gpu.h"
 
 enum { TOKENS = 40 };
 static const double TOLERANCE = 1e-4;
@@ -52,6 +54,15 @@ static inline struct lade_placement ram_place(uint64_t bytes, int batch)
 static inline const char *sim(void)
 {
     return test_plugin_path("lade-sim.so");
+}
+
+/* *machine: its state, to look at and to change. -1 where there is none. */
+static inline int find_sim(struct lade_sim **machine)
+{
+    if (!lade_plugin_open(sim(), err))
+        return -1;
+    *machine = test_plugin_symbol(sim(), "lade_sim");
+    return *machine ? 0 : -1;
 }
 
 static inline struct lade_model *open_model(const char *path, const struct lade_placement *place,

@@ -3,7 +3,6 @@
 #include "kernels/plugin.h"
 #include "engine/plan/split.h"
 #include "tests/support/cuda_emulator/knobs.h"
-#include "tests/support/sim_gpu/sim_gpu.h"
 #include "tests/unit/places_common.h"
 
 static struct lade_sim *machine;
@@ -500,10 +499,7 @@ static void test_cuda(void **state)
 static int set_up(void **state)
 {
     (void)state;
-    if (!lade_plugin_open(sim(), err))
-        return -1;
-    machine = test_plugin_symbol(sim(), "lade_sim");
-    return machine ? 0 : -1;
+    return find_sim(&machine);
 }
 
 static int tear_down(void **state)

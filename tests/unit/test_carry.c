@@ -3,9 +3,7 @@
  * that logits stay those of a model that is all in RAM, bit by bit from run to run, while memory gives way,
  * the drive fails or RAM cannot be pinned. */
 #include "engine/plan/split.h"
-#include "kernels/plugin.h"
 #include "tests/support/cuda_emulator/knobs.h"
-#include "tests/support/sim_gpu/sim_gpu.h"
 #include "tests/support/support_io.h"
 #include "tests/unit/places_common.h"
 
@@ -400,10 +398,7 @@ static void test_overlap(void **state)
 static int find_machine(void **state)
 {
     (void)state;
-    if (!lade_plugin_open(sim(), err))
-        return -1;
-    machine = test_plugin_symbol(sim(), "lade_sim");
-    return machine ? 0 : -1;
+    return find_sim(&machine);
 }
 
 int main(void)

@@ -2,8 +2,6 @@
  * another and while it answers. What remains has a plan, the conversation is read again, and the words
  * are those of a model that never had a GPU. */
 #include "engine/session/worker.h"
-#include "kernels/plugin.h"
-#include "tests/support/sim_gpu/sim_gpu.h"
 #include "tests/unit/places_common.h"
 
 #include "tests/unit/engine_common.h"
@@ -369,10 +367,7 @@ static void test_cannot_be_opened(void **state)
 static int set_up(void **state)
 {
     (void)state;
-    if (!lade_plugin_open(sim(), err))
-        return -1;
-    machine = test_plugin_symbol(sim(), "lade_sim");
-    return machine ? 0 : -1;
+    return find_sim(&machine);
 }
 
 int main(void)
