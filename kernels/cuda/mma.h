@@ -266,6 +266,8 @@ __device__ static inline void copy_async(void *to, const void *from, bool valid)
                      (uint32_t)__cvta_generic_to_shared(to)),
                  "l"(from), "r"(valid ? 16 : 0)
                  : "memory");
+#elif defined(LADE_EMULATOR_H)
+    lade_emulator_copy_async(to, from, 16, valid);
 #else
     *(uint4 *)to = valid ? *(const uint4 *)from : make_uint4(0, 0, 0, 0);
 #endif
@@ -275,6 +277,8 @@ __device__ static inline void copy_commit(void)
 {
 #if GPU_TENSOR_CORES
     asm volatile("cp.async.commit_group;" ::: "memory");
+#elif defined(LADE_EMULATOR_H)
+    lade_emulator_copy_commit();
 #endif
 }
 
@@ -283,6 +287,8 @@ template <int left> __device__ static inline void copy_wait(void)
 {
 #if GPU_TENSOR_CORES
     asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory");
+#elif defined(LADE_EMULATOR_H)
+    lade_emulator_copy_wait(left);
 #endif
 }
 

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include <vector>
+
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
@@ -227,6 +229,48 @@ const unsigned char (*lade_emulator_exchange(unsigned mask, enum lade_emulator_o
     return w->given[at];
 }
 
+/* ---- copies beside ---- */
+
+struct copy {
+    void *to;
+    const void *from;
+    size_t bytes;
+    unsigned group;
+    bool valid;
+};
+static std::vector<copy> copies[MAX_THREADS]; /* begun, in order */
+static unsigned committed[MAX_THREADS];       /* groups */
+
+static int number_of(const struct lade_emulator_thread *t)
+{
+    return (int)(t - threads);
+}
+
+void lade_emulator_copy_async(void *to, const void *from, size_t bytes, bool valid)
+{
+    const int i = number_of(lade_emulator_now);
+    copies[i].push_back({to, from, bytes, committed[i], valid});
+}
+
+void lade_emulator_copy_commit(void)
+{
+    committed[number_of(lade_emulator_now)]++;
+}
+
+void lade_emulator_copy_wait(unsigned left)
+{
+    const int i = number_of(lade_emulator_now);
+    size_t done = 0;
+    for (; done < copies[i].size() && copies[i][done].group + left < committed[i]; done++) {
+        const copy &c = copies[i][done];
+        if (c.valid)
+            memcpy(c.to, c.from, c.bytes);
+        else
+            memset(c.to, 0, c.bytes);
+    }
+    copies[i].erase(copies[i].begin(), copies[i].begin() + (long)done);
+}
+
 /* ---- a block ---- */
 
 static void finish_thread(struct lade_emulator_thread *t)
@@ -299,6 +343,8 @@ static void run_block(int n, unsigned order)
         t->generation = 0;
         t->done = t->waited = false;
         t->sp = first_frame(t->stack, enter);
+        copies[i].clear();
+        committed[i] = 0;
     }
     for (int i = n; i < MAX_THREADS && threads[i].stack; i++)
         threads[i].sp = nullptr;
