@@ -113,6 +113,27 @@ __device__ static inline void block_pair(uint32_t pair[2], const struct block_la
     pair[1] = block_word(b, word + 1);
 }
 
+/* A field of every byte: of the bits that `mask` has in a byte, `shift` up. */
+__device__ static inline void bytes_take(uint32_t pair[2], int shift, uint32_t mask)
+{
+    pair[0] = pair[0] >> shift & mask * 0x01010101u;
+    pair[1] = pair[1] >> shift & mask * 0x01010101u;
+}
+
+/* Adds such fields of other bytes, `up` higher. */
+__device__ static inline void bytes_join(uint32_t pair[2], const uint32_t more[2], int up)
+{
+    pair[0] |= more[0] << up;
+    pair[1] |= more[1] << up;
+}
+
+/* Byte i as a number less `zero`, exact: the low bits of 2^23 less 2^23 + zero. */
+__device__ static inline float byte_number(const uint32_t pair[2], int i, float zero)
+{
+    return __uint_as_float(__byte_perm(pair[i / 4], 0x4b000000u, 0x7540u | i % 4)) -
+           (0x1p23f + zero);
+}
+
 /* ---- blocks of 32: chunk c has values 8c .. 8c+7; byte j has value j low and j + 16 high ------ */
 
 /* d * (nibble + 16 * fifth bit) + m; the nibbles begin at word `qs`. */
@@ -121,12 +142,14 @@ __device__ static inline void chunk_45(const struct block_lane &b, int qs, uint3
 {
     uint32_t pair[2];
     block_pair(pair, b, qs + c % 2 * 2);
+    bytes_take(pair, c / 2 * 4, 15);
+    fifth = fifth >> 8 * c & 255; /* a bit for each byte: multiplied, bit i goes to bit 8i */
+    const uint32_t bits[2] = {(fifth & 15) * 0x00204081u & 0x01010101u,
+                              (fifth >> 4) * 0x00204081u & 0x01010101u};
+    bytes_join(pair, bits, 4);
 #pragma unroll
-    for (int i = 0; i < 8; i++) {
-        uint32_t q = byte_of(pair, i) >> c / 2 * 4 & 15;
-        q |= (fifth >> (8 * c + i) & 1) << 4;
-        y[i] = (float)q * d + m;
-    }
+    for (int i = 0; i < 8; i++)
+        y[i] = byte_number(pair, i, 0) * d + m;
 }
 
 __device__ static inline void chunk_q8(const struct block_lane &b, int c, float *y)
@@ -134,26 +157,51 @@ __device__ static inline void chunk_q8(const struct block_lane &b, int c, float 
     const float d = block_rest(b);
     uint32_t pair[2];
     block_pair(pair, b, 2 * c);
+    pair[0] ^= 0x80808080u; /* signed numbers are 128 more without their sign */
+    pair[1] ^= 0x80808080u;
 #pragma unroll
     for (int i = 0; i < 8; i++)
-        y[i] = d * (float)(int8_t)byte_of(pair, i);
+        y[i] = d * byte_number(pair, i, 128);
 }
 
-/* Values of IQ4 by nibble, four to a word. */
-__device__ static inline float iq4_value(uint32_t q)
+/* 16 signed numbers, four to a word, each 128 more. */
+struct number_table {
+    uint32_t word[4];
+};
+
+/* Bytes below 16 become the numbers of a table: four are looked up at once, among the first eight and
+ * among the last eight. */
+__device__ static inline void bytes_look_up(uint32_t pair[2], const struct number_table &t)
 {
-    uint32_t low = q & 4 ? 0xf6eaddcfu : 0xbfad9881u, high = q & 4 ? 0x71594535u : 0x26190d01u;
-    return (float)(int8_t)((q & 8 ? high : low) >> q % 4 * 8);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const uint32_t two = pair[i] | pair[i] >> 4; /* bytes 0 and 2: two codes each */
+        const uint32_t four = __byte_perm(two, 0, 0x4420) & 0x7777u;
+        const uint32_t low = __byte_perm(t.word[0], t.word[1], four);
+        const uint32_t high = __byte_perm(t.word[2], t.word[3], four);
+        const uint32_t upper = (pair[i] >> 3 & 0x01010101u) * 255;
+        pair[i] = (low & ~upper) | (high & upper);
+    }
+}
+
+__device__ static inline void chunk_looked_up(const struct block_lane &b, int qs, int c, float d,
+                                              const struct number_table &t, float *y)
+{
+    uint32_t pair[2];
+    block_pair(pair, b, qs + c % 2 * 2);
+    bytes_take(pair, c / 2 * 4, 15);
+    bytes_look_up(pair, t);
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        y[i] = d * byte_number(pair, i, 128);
 }
 
 __device__ static inline void chunk_iq4(const struct block_lane &b, int qs, int c, float d,
                                         float *y)
 {
-    uint32_t pair[2];
-    block_pair(pair, b, qs + c % 2 * 2);
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-        y[i] = d * iq4_value(byte_of(pair, i) >> c / 2 * 4 & 15);
+    /* -127 -104 -83 -65, -49 -35 -22 -10, 1 13 25 38, 53 69 89 113 */
+    const struct number_table t = {{0x3f2d1801u, 0x766a5d4fu, 0xa6998d81u, 0xf1d9c5b5u}};
+    chunk_looked_up(b, qs, c, d, t, y);
 }
 
 /* Twice the values of E2M1, and half of 2^(e - 127), which may be subnormal. */
@@ -161,14 +209,9 @@ __device__ static inline void chunk_mxfp4(const struct block_lane &b, int c, flo
 {
     const uint32_t e = b.rest[0];
     const float d = __uint_as_float(e < 2 ? 0x00200000u << e : (e - 1) << 23);
-    uint32_t pair[2];
-    block_pair(pair, b, c % 2 * 2);
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        uint32_t q = byte_of(pair, i) >> c / 2 * 4 & 15;
-        float v = (float)(0xc8643210u >> (q & 7) * 4 & 15);
-        y[i] = q & 8 ? -d * v : d * v;
-    }
+    /* 0 1 2 3, 4 6 8 12, the same below zero */
+    const struct number_table t = {{0x83828180u, 0x8c888684u, 0x7d7e7f80u, 0x74787a7cu}};
+    chunk_looked_up(b, 0, c, d, t, y);
 }
 
 /* ---- blocks of 256: chunk c is half c % 2 of group c / 2 of 16 -------------------------------- */
@@ -192,9 +235,10 @@ __device__ static inline void chunk_q2(const struct block_lane &b, int c, float 
     const float ml = half_value(d >> 16) * (float)(scale >> 4);
     uint32_t pair[2];
     block_pair(pair, b, 4 + field_word(c));
+    bytes_take(pair, field_shift(c), 3);
 #pragma unroll
     for (int i = 0; i < 8; i++)
-        y[i] = dl * (float)(byte_of(pair, i) >> field_shift(c) & 3) - ml;
+        y[i] = dl * byte_number(pair, i, 0) - ml;
 }
 
 __device__ static inline void chunk_q3(const struct block_lane &b, int c, float *y)
@@ -206,11 +250,12 @@ __device__ static inline void chunk_q3(const struct block_lane &b, int c, float 
     uint32_t pair[2], mask[2];
     block_pair(pair, b, 8 + field_word(c));
     block_pair(mask, b, field_word(c) % 8);
+    bytes_take(pair, field_shift(c), 3);
+    bytes_take(mask, bit, 1);
+    bytes_join(pair, mask, 2);
 #pragma unroll
-    for (int i = 0; i < 8; i++) {
-        int q = (int)(byte_of(pair, i) >> field_shift(c) & 3);
-        y[i] = dl * (float)(q + (int)(byte_of(mask, i) >> bit & 1) * 4 - 4);
-    }
+    for (int i = 0; i < 8; i++)
+        y[i] = dl * byte_number(pair, i, 4);
 }
 
 /* Q4_K and Q5_K: groups of 32. qh is the word of the fifth bits, 0 for Q4_K. */
@@ -225,14 +270,15 @@ __device__ static inline void chunk_q45(const struct block_lane &b, int qh, int 
     const float dl = half_value(d & 0xffff) * (float)s, ml = half_value(d >> 16) * (float)m;
     uint32_t pair[2], fifth[2] = {0, 0};
     block_pair(pair, b, qs + g / 2 * 8 + c % 4 * 2);
-    if (qh)
+    bytes_take(pair, g % 2 * 4, 15);
+    if (qh) {
         block_pair(fifth, b, qh + c % 4 * 2);
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        uint32_t q = byte_of(pair, i) >> g % 2 * 4 & 15;
-        q |= (byte_of(fifth, i) >> g & 1) << 4;
-        y[i] = dl * (float)q - ml;
+        bytes_take(fifth, g, 1);
+        bytes_join(pair, fifth, 4);
     }
+#pragma unroll
+    for (int i = 0; i < 8; i++)
+        y[i] = dl * byte_number(pair, i, 0) - ml;
 }
 
 __device__ static inline void chunk_q6(const struct block_lane &b, int c, float *y)
@@ -242,11 +288,12 @@ __device__ static inline void chunk_q6(const struct block_lane &b, int c, float 
     uint32_t low[2], high[2];
     block_pair(low, b, c / 16 * 16 + (shift & 2) * 4 + field_word(c) % 8);
     block_pair(high, b, 32 + field_word(c));
+    bytes_take(low, shift & 4, 15);
+    bytes_take(high, shift, 3);
+    bytes_join(low, high, 4);
 #pragma unroll
-    for (int i = 0; i < 8; i++) {
-        uint32_t q = (byte_of(low, i) >> (shift & 4) & 15) | (byte_of(high, i) >> shift & 3) << 4;
-        y[i] = dl * (float)((int)q - 32);
-    }
+    for (int i = 0; i < 8; i++)
+        y[i] = dl * byte_number(low, i, 32);
 }
 
 __device__ static inline void chunk_iq4_xs(const struct block_lane &b, int c, float *y)

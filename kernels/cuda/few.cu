@@ -201,8 +201,8 @@ static int few_pass(struct lade_device *dev, const struct lade_matmul *jobs, int
                 const struct lade_matrix *w = jobs[j].w;
                 struct few_job job = {};
                 job.w = gpu_matrix_of(w);
-                if ((job.w.kind == GPU_WIDE) != wide)
-                    continue;
+                if ((job.w.kind >= GPU_WIDE) != wide || (n == 1 && job.w.kind != GPU_WIDE))
+                    continue; /* the other turn's, or gpu_one()'s */
                 job.x = norm ? norm->x : jobs[j].x + (size_t)first * (size_t)w->cols;
                 job.y = jobs[j].y + (size_t)first * (size_t)w->rows;
                 batch.job[batch.n_jobs++] = job;

@@ -5,7 +5,7 @@
  *     queues.cu   uploads and downloads, fences, recordings
  *     ops         embed.cu (embedding, norm, sums), matmul.cu, attention.cu, deltanet.cu, route.cu,
  *                 tables.cu, moe.cu, topk.cu: checks, work space and launches; kernels beside them
- *     weights.h, blocks.h, few.h, many.h   weights on the card and products with them
+ *     weights.h, blocks.h, one.h, run.h, few.h, many.h   weights on the card and products with them
  *     blas.cu, dense.cu   cuBLAS, and products by it
  *
  * Every function here returns 0 or -1 with err filled, as in kernels.h, unless it says otherwise. */

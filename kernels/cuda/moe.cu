@@ -7,7 +7,8 @@
 
 #include "kernels/cuda/few.h"
 #include "kernels/cuda/moe.h"
-#include "kernels/cuda/one.h"
+#include "kernels/cuda/products.h"
+#include "kernels/cuda/run.h"
 #include "kernels/cuda/sorted.h"
 
 enum {
@@ -16,7 +17,9 @@ enum {
     HIDDEN_BLOCKS = 3, /* of a multiprocessor: all 11 x 32 of a token at once */
     DOWN_WARPS = 16,   /* at most, and at least as many threads as FEW_ROWS */
     SHARED_BYTES = 40 << 10,
-    MOST_TOKENS = 64, /* of one pass: bounds the work space */
+    ALL_MAY = 48 << 10,    /* shared memory that a block has for the asking */
+    RUN_SHARED = 96 << 10, /* at most, of run_down() */
+    MOST_TOKENS = 64,      /* of one pass: bounds the work space */
 };
 
 /* ---- kernels --------------------------------------------------------------------------------- */
@@ -132,10 +135,15 @@ __device__ static inline void hidden_block(const struct gpu_moe &m, const struct
     hidden[at + (size_t)row] = gate / (1.0f + expf(-gate)) * up * weight;
 }
 
-/* The kinds that one.h has no tiles for. */
-__device__ static inline bool is_other(const struct gpu_matrix &m)
+/* The kinds that one.h has tiles for, and those that neither it nor run.h takes. */
+__host__ __device__ static inline constexpr bool is_tiled(int kind)
 {
-    return m.kind != GPU_Q4 && m.kind != GPU_Q8;
+    return kind == GPU_Q4 || kind == GPU_Q8;
+}
+
+__host__ __device__ static inline constexpr bool is_other(int kind)
+{
+    return !is_tiled(kind) && kind != GPU_RUNS;
 }
 
 /* Grid: rows, slots from the last on (the shared one may be the largest), tokens.
@@ -148,12 +156,25 @@ __global__ static void __launch_bounds__(HIDDEN_WARPS *GPU_WARP, 2)
     const int slot = m.k - (int)blockIdx.y, token = (int)blockIdx.z;
     const bool gate = (int)threadIdx.x < MATRIX_WARPS * GPU_WARP;
     const struct gpu_matrix w = moe_matrix(m, token, slot, gate ? MOE_GATE : MOE_UP);
-    if (!w.data || (int)blockIdx.x * FEW_ROWS >= w.rows || !is_other(w))
+    if (!w.data || (int)blockIdx.x * FEW_ROWS >= w.rows || !is_other(w.kind))
         return; /* gate and up agree in all of this: the whole block leaves */
-    if (w.kind == GPU_WIDE)
-        hidden_block<GPU_WIDE>(m, w, token, slot, area, span, hidden, areas);
-    else
+    if (w.kind == GPU_BF16)
         hidden_block<GPU_BF16>(m, w, token, slot, area, span, hidden, areas);
+    else
+        hidden_block<GPU_WIDE>(m, w, token, slot, area, span, hidden, areas);
+}
+
+/* What a tile's rows hold inside, of the sums of `warps` warps that had gate and as many that had up. */
+__device__ static inline void hidden_out(const struct gpu_moe &m, const struct gpu_matrix &w,
+                                         int token, int slot, const float (*sums)[ONE_ROWS],
+                                         int warps, float weight, float *hidden)
+{
+    const int i = (int)threadIdx.x, row = (int)blockIdx.x * ONE_ROWS + i;
+    if (i >= ONE_ROWS || row >= w.rows)
+        return;
+    const float gate = one_result(sums, warps, i), up = one_result(sums + warps, warps, i);
+    const size_t at = ((size_t)token * (size_t)(m.k + 1) + (size_t)slot) * (size_t)m.widest;
+    hidden[at + (size_t)row] = gate / (1.0f + expf(-gate)) * up * weight;
 }
 
 /* The same for tiles: warps 0 to 3 multiply gate, 4 to 7 up. The shared expert's weights are known
@@ -168,7 +189,7 @@ __global__ static void __launch_bounds__(HIDDEN_WARPS *GPU_WARP, HIDDEN_BLOCKS)
     if (slot < m.k)
         launch_wait();
     const struct gpu_matrix w = moe_matrix(m, token, slot, warp < MATRIX_WARPS ? MOE_GATE : MOE_UP);
-    if (!w.data || tile * ONE_ROWS >= w.rows || is_other(w)) {
+    if (!w.data || tile * ONE_ROWS >= w.rows || !is_tiled(w.kind)) {
         launch_wait();
         return; /* gate and up agree in all of this: the whole block leaves */
     }
@@ -182,13 +203,31 @@ __global__ static void __launch_bounds__(HIDDEN_WARPS *GPU_WARP, HIDDEN_BLOCKS)
     const float weight = moe_weight(m, token, slot, work);
     one_store(sums[warp], mine);
     __syncthreads();
-    const int i = (int)threadIdx.x, row = tile * ONE_ROWS + i;
-    if (i >= ONE_ROWS || row >= w.rows)
-        return;
-    const float gate = one_result(sums, MATRIX_WARPS, i);
-    const float up = one_result(sums + MATRIX_WARPS, MATRIX_WARPS, i);
-    const size_t at = ((size_t)token * (size_t)(m.k + 1) + (size_t)slot) * (size_t)m.widest;
-    hidden[at + (size_t)row] = gate / (1.0f + expf(-gate)) * up * weight;
+    hidden_out(m, w, token, slot, sums, MATRIX_WARPS, weight, hidden);
+}
+
+/* The same for blocks: half of the warps multiply gate, half up. `area`: shared memory of a warp. */
+__global__ static void __launch_bounds__(RUN_WARPS *GPU_WARP, RUN_ON_SM)
+    run_hidden(struct gpu_moe m, int area, float *hidden)
+{
+    enum { HALF = RUN_WARPS / 2 };
+    LADE_DYNAMIC_SHARED(unsigned char, areas);
+    __shared__ float sums[RUN_WARPS][ONE_ROWS], work[33];
+    const int slot = m.k - (int)blockIdx.y, token = (int)blockIdx.z, tile = (int)blockIdx.x;
+    const int warp = (int)threadIdx.x / GPU_WARP;
+    if (slot < m.k)
+        launch_wait();
+    const struct gpu_matrix w = moe_matrix(m, token, slot, warp < HALF ? MOE_GATE : MOE_UP);
+    if (!w.data || tile * ONE_ROWS >= w.rows || w.kind != GPU_RUNS) {
+        launch_wait();
+        return; /* the whole block, as above */
+    }
+    const struct run_sums mine = run_any(w, m.books, m.x + (size_t)token * (size_t)m.dim, nullptr,
+                                         tile, warp % HALF, HALF, areas + warp * area);
+    const float weight = moe_weight(m, token, slot, work);
+    run_store(sums[warp], mine.products);
+    __syncthreads();
+    hidden_out(m, w, token, slot, sums, HALF, weight, hidden);
 }
 
 /* A warp's batches of the last matrix of one slot: all of them. */
@@ -255,12 +294,12 @@ __global__ static void __launch_bounds__(DOWN_WARPS *GPU_WARP, 1)
     for (int slot = warp; slot <= m.k; slot += warps) {
         const struct gpu_matrix w = moe_matrix(m, token, slot, MOE_DOWN);
         const float *from = hidden + (size_t)slot * (size_t)m.widest;
-        if (!w.data || !is_other(w))
+        if (!w.data || !is_other(w.kind))
             continue;
-        if (w.kind == GPU_WIDE)
-            down_slot<GPU_WIDE>(sums, m, w, from, span, area);
-        else
+        if (w.kind == GPU_BF16)
             down_slot<GPU_BF16>(sums, m, w, from, span, area);
+        else
+            down_slot<GPU_WIDE>(sums, m, w, from, span, area);
     }
     few_store<1>(area, sums);
     __syncthreads();
@@ -268,6 +307,15 @@ __global__ static void __launch_bounds__(DOWN_WARPS *GPU_WARP, 1)
     if (i < FEW_ROWS && row < m.dim)
         m.y[(size_t)token * (size_t)m.dim + (size_t)row] +=
             few_result<1>(areas, area_bytes, warps, i, 0);
+}
+
+/* Adds a tile's rows of all warps to y. */
+__device__ static inline void down_out(const struct gpu_moe &m, int token,
+                                       const float (*sums)[ONE_ROWS], int warps)
+{
+    const int i = (int)threadIdx.x, row = (int)blockIdx.x * ONE_ROWS + i;
+    if (i < ONE_ROWS && row < m.dim)
+        m.y[(size_t)token * (size_t)m.dim + (size_t)row] += one_result(sums, warps, i);
 }
 
 /* The same for tiles. What tells the experts was there before moe_hidden began, so their weights may
@@ -284,7 +332,7 @@ __global__ static void __launch_bounds__(DOWN_WARPS *GPU_WARP, 1)
     for (int slot = m.k - warp; slot >= 0; slot -= warps) {
         const struct gpu_matrix w = moe_matrix(m, token, slot, MOE_DOWN);
         const float *from = hidden + (size_t)slot * (size_t)m.widest;
-        if (!w.data || is_other(w))
+        if (!w.data || !is_tiled(w.kind))
             continue;
         if (w.kind == GPU_Q4)
             one_tile<GPU_Q4>(mine, w, from, areas[warp], tile, 0, 1);
@@ -294,9 +342,30 @@ __global__ static void __launch_bounds__(DOWN_WARPS *GPU_WARP, 1)
     launch_wait(); /* who had no slot */
     one_store(sums[warp], mine);
     __syncthreads();
-    const int i = (int)threadIdx.x, row = tile * ONE_ROWS + i;
-    if (i < ONE_ROWS && row < m.dim)
-        m.y[(size_t)token * (size_t)m.dim + (size_t)row] += one_result(sums, warps, i);
+    down_out(m, token, sums, warps);
+}
+
+/* The same for blocks. */
+__global__ static void __launch_bounds__(DOWN_WARPS *GPU_WARP, 1)
+    run_down(struct gpu_moe m, int area, const float *hidden)
+{
+    LADE_DYNAMIC_SHARED(unsigned char, areas);
+    __shared__ float sums[DOWN_WARPS][ONE_ROWS];
+    const int token = (int)blockIdx.y, warps = (int)blockDim.x / GPU_WARP;
+    const int warp = (int)threadIdx.x / GPU_WARP, tile = (int)blockIdx.x;
+    hidden += (size_t)token * (size_t)(m.k + 1) * (size_t)m.widest;
+    float sum = 0;
+    for (int slot = m.k - warp; slot >= 0; slot -= warps) {
+        const struct gpu_matrix w = moe_matrix(m, token, slot, MOE_DOWN);
+        if (w.data && w.kind == GPU_RUNS)
+            sum += run_any(w, m.books, hidden + (size_t)slot * (size_t)m.widest, nullptr, tile, 0,
+                           1, areas + warp * area)
+                       .products;
+    }
+    launch_wait(); /* who had no slot */
+    run_store(sums[warp], sum);
+    __syncthreads();
+    down_out(m, token, sums, warps);
 }
 
 /* ---- launches -------------------------------------------------------------------------------- */
@@ -310,30 +379,77 @@ static int span_for(int inputs, int warps)
     return span;
 }
 
-static int launch_pass(struct lade_device *dev, const struct gpu_moe *m, float *hidden, char *err)
+/* Kinds of a set that other_hidden() and other_down() take. */
+static bool has_other(unsigned kinds)
 {
-    const unsigned tiled = 1u << GPU_Q4 | 1u << GPU_Q8;
-    const int in = span_for(m->dim, MATRIX_WARPS), in_area = few_area(1, in, 1, 1);
-    const int down_warps = gpu_min(m->k + 1, DOWN_WARPS);
-    int out = span_for(m->widest, 1);
-    while (out > 4 && few_area(1, out, 1, 1) > SHARED_BYTES / down_warps)
-        out--;
-    const int out_area = few_area(1, out, 1, 1);
-    const size_t in_bytes = (size_t)(HIDDEN_WARPS * in_area);
-    const size_t out_bytes = (size_t)(down_warps * out_area);
+    const unsigned own = 1u << GPU_Q4 | 1u << GPU_Q8 | 1u << GPU_RUNS;
+    return kinds & ~own;
+}
+
+static bool has_tiled(unsigned kinds)
+{
+    return kinds & (1u << GPU_Q4 | 1u << GPU_Q8);
+}
+
+/* What the routes' experts hold inside. */
+static cudaError_t launch_hidden(struct lade_device *dev, const struct gpu_moe *m, float *hidden)
+{
+    const int span = span_for(m->dim, MATRIX_WARPS), area = few_area(1, span, 1, 1);
+    const int run = run_area(m->run);
     dim3 rows((unsigned)gpu_up(m->widest, FEW_ROWS), (unsigned)m->k + 1, (unsigned)m->n);
+    cudaError_t code = cudaSuccess;
+    if (has_tiled(m->hidden_kinds))
+        code = LADE_LAUNCH_EARLY(moe_hidden, rows, HIDDEN_WARPS * GPU_WARP, 0, dev, *m, hidden);
+    if (code == cudaSuccess && m->hidden_kinds >> GPU_RUNS & 1)
+        code = LADE_LAUNCH_EARLY(run_hidden, rows, RUN_WARPS * GPU_WARP, (size_t)(RUN_WARPS * run),
+                                 dev, *m, run, hidden);
+    if (code == cudaSuccess && has_other(m->hidden_kinds))
+        code = LADE_LAUNCH(other_hidden, rows, HIDDEN_WARPS * GPU_WARP,
+                           (size_t)(HIDDEN_WARPS * area), dev, *m, area, span, hidden);
+    return code;
+}
+
+/* A warp a slot, where a block may have the shared memory. */
+static cudaError_t launch_run_down(struct lade_device *dev, const struct gpu_moe *m, dim3 outs,
+                                   const float *hidden)
+{
+    const int area = run_area(m->run), most = gpu_min((int)dev->shared_max, RUN_SHARED);
+    const int warps = gpu_min(gpu_min(m->k + 1, DOWN_WARPS), most / area);
+    const size_t shared = (size_t)(warps * area);
+    cudaError_t code = cudaSuccess;
+    if (shared > ALL_MAY)
+        code = cudaFuncSetAttribute((const void *)run_down,
+                                    cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    return code != cudaSuccess
+               ? code
+               : LADE_LAUNCH_EARLY(run_down, outs, warps * GPU_WARP, shared, dev, *m, area, hidden);
+}
+
+static cudaError_t launch_down(struct lade_device *dev, const struct gpu_moe *m,
+                               const float *hidden)
+{
+    const int warps = gpu_min(m->k + 1, DOWN_WARPS);
+    int span = span_for(m->widest, 1);
+    while (span > 4 && few_area(1, span, 1, 1) > SHARED_BYTES / warps)
+        span--;
+    const int area = few_area(1, span, 1, 1);
     dim3 outs((unsigned)gpu_up(m->dim, FEW_ROWS), (unsigned)m->n);
     cudaError_t code = cudaSuccess;
-    if (m->hidden_kinds & tiled)
-        code = LADE_LAUNCH_EARLY(moe_hidden, rows, HIDDEN_WARPS * GPU_WARP, 0, dev, *m, hidden);
-    if (code == cudaSuccess && m->hidden_kinds & ~tiled)
-        code = LADE_LAUNCH(other_hidden, rows, HIDDEN_WARPS * GPU_WARP, in_bytes, dev, *m, in_area,
-                           in, hidden);
-    if (code == cudaSuccess && m->down_kinds & tiled)
-        code = LADE_LAUNCH_EARLY(moe_down, outs, down_warps * GPU_WARP, 0, dev, *m, hidden);
-    if (code == cudaSuccess && m->down_kinds & ~tiled)
-        code = LADE_LAUNCH(other_down, outs, down_warps * GPU_WARP, out_bytes, dev, *m, out_area,
-                           out, hidden);
+    if (has_tiled(m->down_kinds))
+        code = LADE_LAUNCH_EARLY(moe_down, outs, warps * GPU_WARP, 0, dev, *m, hidden);
+    if (code == cudaSuccess && m->down_kinds >> GPU_RUNS & 1)
+        code = launch_run_down(dev, m, outs, hidden);
+    if (code == cudaSuccess && has_other(m->down_kinds))
+        code = LADE_LAUNCH(other_down, outs, warps * GPU_WARP, (size_t)(warps * area), dev, *m,
+                           area, span, hidden);
+    return code;
+}
+
+static int launch_pass(struct lade_device *dev, const struct gpu_moe *m, float *hidden, char *err)
+{
+    cudaError_t code = launch_hidden(dev, m, hidden);
+    if (code == cudaSuccess)
+        code = launch_down(dev, m, hidden);
     return gpu_check(dev, "moe", code, err);
 }
 
@@ -393,6 +509,7 @@ int gpu_moe(struct lade_device *dev, const struct lade_moe *op, char *err)
         m.widest = t->widest;
         m.hidden_kinds = t->hidden_kinds;
         m.down_kinds = t->down_kinds;
+        m.run = t->run;
     }
     if (op->shared && op->shared->gate.data) {
         if (gpu_check_expert(op->shared, op->dim, err))
@@ -401,6 +518,8 @@ int gpu_moe(struct lade_device *dev, const struct lade_moe *op, char *err)
         m.widest = m.shared.gate.rows > m.widest ? m.shared.gate.rows : m.widest;
         m.hidden_kinds |= 1u << m.shared.gate.kind;
         m.down_kinds |= 1u << m.shared.down.kind;
+        const int run = gpu_expert_run(&m.shared);
+        m.run = run > m.run ? run : m.run;
     }
     if (m.n < 1 || !m.hidden_kinds)
         return 0;

@@ -21,6 +21,7 @@ struct gpu_table {
     int n, capacity;
     int widest;                        /* most rows of gate */
     unsigned hidden_kinds, down_kinds; /* sets of 1 << kind in use */
+    int run;                           /* most bytes of a run (run.h) */
     struct gpu_expert *card;           /* [capacity] */
     struct gpu_table *next;
 };
@@ -31,6 +32,8 @@ struct gpu_table *gpu_find_table(struct lade_device *dev, const struct lade_expe
 /* Fails where an expert's matrices do not fit each other, or `dim` if it is not 0. */
 int gpu_check_expert(const struct lade_expert *e, int dim, char *err);
 struct gpu_expert gpu_expert_of(const struct lade_expert *e);
+/* Most bytes of a run of its matrices; 0 where it has none. */
+int gpu_expert_run(const struct gpu_expert *e);
 
 /* One op, as both ways see it. */
 struct gpu_moe {
@@ -44,6 +47,7 @@ struct gpu_moe {
     float *y;
     int widest;                        /* most rows of a gate, the shared one included */
     unsigned hidden_kinds, down_kinds; /* of all, the shared one included */
+    int run;                           /* the same */
     const uint16_t *books;
 };
 

@@ -279,20 +279,20 @@ struct one_job {
 enum {
     ROW_WARPS = 8,
     ROW_BLOCKS = 2,    /* on a multiprocessor: bounds the registers */
-    ROW_INPUTS = 2048, /* in shared memory: a pack of bf16, two of f32 */
+    ROW_INPUTS = 2048, /* in shared memory: a pack of 16-bit numbers, two of f32 */
 };
 
 /* Inputs of one pack of ONE_LOADS loads of a warp. */
 template <int KIND> __host__ __device__ static inline constexpr int one_span(void)
 {
-    return ONE_LOADS * GPU_WARP * (KIND == GPU_BF16 ? 8 : 4);
+    return ONE_LOADS * GPU_WARP * (KIND == GPU_F32 ? 4 : 8);
 }
 
 template <int KIND>
 __device__ static inline void one_row_load(uint4 raw[ONE_LOADS], const struct gpu_matrix &m,
                                            int row, int from)
 {
-    enum { SIZE = KIND == GPU_BF16 ? 2 : 4, PER = 16 / SIZE };
+    enum { SIZE = KIND == GPU_F32 ? 4 : 2, PER = 16 / SIZE };
     const int lane = (int)threadIdx.x % GPU_WARP;
 #pragma unroll
     for (int i = 0; i < ONE_LOADS; i++) {
@@ -306,7 +306,7 @@ __device__ static inline void one_row_load(uint4 raw[ONE_LOADS], const struct gp
  * in a row, which a lane needs, the second four come later, so that lanes meet in no bank. */
 template <int KIND> __device__ static inline int one_place(int at, int room)
 {
-    return KIND == GPU_BF16 ? at / 8 * 4 + (at & 4 ? room / 2 : 0) : at;
+    return KIND == GPU_F32 ? at : at / 8 * 4 + (at & 4 ? room / 2 : 0);
 }
 
 /* All of the block's threads bring inputs [from, from + ROW_INPUTS) to shared memory, zeros beyond.
@@ -343,7 +343,7 @@ template <int KIND>
 __device__ static inline float one_row_multiply(const uint4 raw[ONE_LOADS], const float *area,
                                                 int at)
 {
-    enum { PER = KIND == GPU_BF16 ? 8 : 4 };
+    enum { PER = KIND == GPU_F32 ? 4 : 8 };
     const int lane = (int)threadIdx.x % GPU_WARP;
     float sum = 0;
 #pragma unroll
@@ -358,6 +358,8 @@ __device__ static inline float one_row_multiply(const uint4 raw[ONE_LOADS], cons
         for (int j = 0; j < 4; j++)
             if constexpr (KIND == GPU_BF16)
                 sum += bf16_low(w[j]) * v[2 * j] + bf16_high(w[j]) * v[2 * j + 1];
+            else if constexpr (KIND == GPU_F16)
+                sum += half_value(w[j] & 0xffff) * v[2 * j] + half_value(w[j] >> 16) * v[2 * j + 1];
             else
                 sum += __uint_as_float(w[j]) * v[j];
     }

@@ -1,6 +1,7 @@
 /* products.h - products with weights, as the ops launch them.
  *
- *     one.cu     one token, exact (decode); not for matrices of kind GPU_WIDE
+ *     one.cu     one token, exact (decode); not for matrices of kind GPU_WIDE. Tiles and rows of numbers
+ *                are read 16 bytes a lane (one.h), blocks through shared memory, also 16 (run.h)
  *     few.cu     up to eight tokens at once, exact: each weight is read once
  *     many.cu    many tokens, operands rounded to f16 (prefill)
  *     dense.cu   the same by cuBLAS, where that is there and faster

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/cuda/moe.h"
+#include "kernels/cuda/run.h"
 
 int gpu_check_expert(const struct lade_expert *e, int dim, char *err)
 {
@@ -22,6 +23,17 @@ struct gpu_expert gpu_expert_of(const struct lade_expert *e)
     if (g.down.kind == GPU_F32) /* nobody has such experts: no kernel for them */
         g.down.kind = GPU_WIDE;
     return g;
+}
+
+int gpu_expert_run(const struct gpu_expert *e)
+{
+    const struct gpu_matrix *m[] = {&e->gate, &e->up, &e->down};
+    int most = 0;
+    for (int i = 0; i < 3; i++) {
+        const int bytes = m[i]->kind == GPU_RUNS ? run_bytes(m[i]->block) : 0;
+        most = bytes > most ? bytes : most;
+    }
+    return most;
 }
 
 struct gpu_table *gpu_find_table(struct lade_device *dev, const struct lade_expert *experts)
@@ -93,7 +105,7 @@ static int fill_table(struct lade_device *dev, struct gpu_table *t,
     struct gpu_expert *all = (struct gpu_expert *)calloc((size_t)n, sizeof *all);
     if (!all)
         return lade_fail(err, "GPU %d: out of memory; close other programs", dev->gpu);
-    t->n = t->widest = 0;
+    t->n = t->widest = t->run = 0;
     t->hidden_kinds = t->down_kinds = 0;
     int dim = 0, failed = 0;
     for (int i = 0; i < n && !failed; i++) {
@@ -105,6 +117,8 @@ static int fill_table(struct lade_device *dev, struct gpu_table *t,
         if (!experts[i].gate.data)
             all[i].gate.data = all[i].up.data = all[i].down.data = NULL;
         t->widest = all[i].gate.rows > t->widest ? all[i].gate.rows : t->widest;
+        const int run = gpu_expert_run(&all[i]);
+        t->run = run > t->run ? run : t->run;
         t->hidden_kinds |= 1u << all[i].gate.kind;
         t->down_kinds |= 1u << all[i].down.kind;
     }

@@ -19,13 +19,16 @@ struct gpu_matrix {
     uint8_t type, block, kind, has_zeros : 1, has_order : 1;
 };
 
-/* How decode products read a matrix (one.h, few.h). */
+/* How decode products read a matrix (one.h, run.h, few.h). */
 enum gpu_kind {
     GPU_Q4, /* tiles with groups of 32, 64, 128 .. inputs */
     GPU_Q8,
     GPU_BF16, /* rows of a multiple of 8 numbers */
     GPU_F32,  /* rows of a multiple of 4 */
     GPU_WIDE, /* all others: values of more than 8 bits, made one chunk at a time */
+    /* These are read in a way of their own for one token (run.h, one.h), for more as GPU_WIDE. */
+    GPU_RUNS, /* blocks */
+    GPU_F16,  /* rows of a multiple of 8 */
 };
 
 static inline enum gpu_kind gpu_kind_of(const struct lade_matrix *m)
@@ -35,8 +38,10 @@ static inline enum gpu_kind gpu_kind_of(const struct lade_matrix *m)
         return GPU_Q4;
     if (m->type == LADE_Q8 && runs)
         return GPU_Q8;
-    if (m->type == LADE_BF16 && m->cols % 8 == 0)
-        return GPU_BF16;
+    if (m->type == LADE_BLOCKS)
+        return GPU_RUNS;
+    if ((m->type == LADE_BF16 || m->type == LADE_F16) && m->cols % 8 == 0)
+        return m->type == LADE_BF16 ? GPU_BF16 : GPU_F16;
     return m->type == LADE_F32 && m->cols % 4 == 0 ? GPU_F32 : GPU_WIDE;
 }
 

@@ -176,6 +176,20 @@ static void each_block(void **state)
     }
 }
 
+/* One token and rows so long that a warp of a GPU goes through several runs of them; the last is one block
+ * or part of one. */
+static void long_blocks(void **state)
+{
+    struct lade_device *dev = open_device(*state, 2, true);
+    for (int block = 0; block < LADE_N_BLOCKS; block++) {
+        struct test_matrix t = random_weights((struct lade_matrix){
+            .type = LADE_BLOCKS, .block = (uint8_t)block, .rows = 19, .cols = 2370 + block});
+        check_shape(dev, &t, 1, all_digits);
+        free_matrix(&t);
+    }
+    close_device(dev);
+}
+
 /* More jobs than one turn takes, of different types, some sharing their input. */
 static void many_jobs(void **state)
 {
@@ -269,9 +283,10 @@ static void bad_matrix(void **state)
 int main(int argc, char **argv)
 {
     rng_start(argc, argv);
-    const struct CMUnitTest tests[] = {
-        EACH_DEVICE(each_type), EACH_DEVICE(random_shapes), EACH_DEVICE(ordered),
-        EACH_DEVICE(fast),      EACH_DEVICE(each_block),    EACH_DEVICE(many_jobs),
-        EACH_ISA(same_bits),    EACH_ISA(no_numbers),       EACH_DEVICE(bad_matrix)};
+    const struct CMUnitTest tests[] = {EACH_DEVICE(each_type),  EACH_DEVICE(random_shapes),
+                                       EACH_DEVICE(ordered),    EACH_DEVICE(fast),
+                                       EACH_DEVICE(each_block), EACH_DEVICE(long_blocks),
+                                       EACH_DEVICE(many_jobs),  EACH_ISA(same_bits),
+                                       EACH_ISA(no_numbers),    EACH_DEVICE(bad_matrix)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -169,6 +169,36 @@ static void fast_types(void **state)
     }
 }
 
+/* Experts of blocks: each format as gate, the next one as up and the one after it as down, so that a launch
+ * meets several sizes; more slots than a GPU has room for at once; some so wide that their last
+ * matrices have several runs. */
+static void each_block(void **state)
+{
+    enum { DIM = 270, EXPERTS = LADE_N_BLOCKS, K = 18 };
+    struct lade_device *dev = open_device(*state, 1, true);
+    struct layer *l = calloc(1, sizeof *l);
+    assert_non_null(l);
+    *l = (struct layer){.dim = DIM, .n_experts = EXPERTS, .k = K};
+    for (int e = 0; e <= EXPERTS; e++) {
+        const int width = e % 10 == 9 ? 530 : 20;
+        struct lade_matrix m = {.type = LADE_BLOCKS, .rows = width, .cols = DIM};
+        m.block = (uint8_t)(e % LADE_N_BLOCKS);
+        l->gate[e] = random_weights(m);
+        m.block = (uint8_t)((e + 1) % LADE_N_BLOCKS);
+        l->up[e] = random_weights(m);
+        m.block = (uint8_t)((e + 2) % LADE_N_BLOCKS);
+        m.rows = DIM;
+        m.cols = width;
+        l->down[e] = random_weights(m);
+        l->experts[e] = (struct lade_expert){l->gate[e].m, l->up[e].m, l->down[e].m};
+    }
+    l->shared_gate = random_floats(DIM, 0.1f);
+    check(dev, l, 1, true, true, 3e-6);
+    check(dev, l, 3, false, false, 3e-6);
+    free_layer(l);
+    close_device(dev);
+}
+
 /* An answer must not depend on what else is in the batch. */
 static void batch_equals_single(void **state)
 {
@@ -243,8 +273,8 @@ static void bad_route(void **state)
 int main(int argc, char **argv)
 {
     rng_start(argc, argv);
-    const struct CMUnitTest tests[] = {EACH_DEVICE(each_batch), EACH_DEVICE(fast),
+    const struct CMUnitTest tests[] = {EACH_DEVICE(each_batch),   EACH_DEVICE(fast),
                                        EACH_BUT_CUDA(fast_types), EACH_DEVICE(batch_equals_single),
-                                       EACH_ISA(bad_route)};
+                                       EACH_DEVICE(each_block),   EACH_ISA(bad_route)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
