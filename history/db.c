@@ -52,7 +52,7 @@ static int make_private(const char *path, char *err)
 }
 
 /* Only reads. An empty file is a new database. */
-static int check_ours(struct history *h, char *err)
+int history_check_ours(struct history *h, char *err)
 {
     int64_t tables, application, version;
     if (history_value(h, "SELECT count(*) FROM sqlite_schema", NULL, &tables, NULL, err) ||
@@ -75,7 +75,7 @@ static int prepare(struct history *h, char *err)
     sqlite3_db_config(h->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     sqlite3_db_config(h->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_busy_timeout(h->db, 3000);
-    if (check_ours(h, err))
+    if (history_check_ours(h, err))
         return -1;
     sqlite3_db_config(h->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, NULL);
 
@@ -97,20 +97,31 @@ static int prepare(struct history *h, char *err)
                : -1;
 }
 
+struct history *history_allocate(const char *path, char *err)
+{
+    struct history *h = calloc(1, sizeof(*h));
+    char *copy = strdup(path);
+    if (!h || !copy) {
+        history_fail_memory(err);
+        free(copy);
+        free(h);
+        return NULL;
+    }
+    *h = (struct history){.path = copy, .lock_fd = -1, .writer = -1};
+    return h;
+}
+
 int history_open(struct history **out, const char *path, char *err)
 {
     *out = NULL;
     if (make_directories(path, err) || make_private(path, err))
         return -1;
-    struct history *h = calloc(1, sizeof(*h));
+    struct history *h = history_allocate(path, err);
     if (!h)
-        return history_fail_memory(err);
-    h->lock_fd = -1;
-    h->writer = -1;
-    h->path = strdup(path);
-    int rc = h->path ? 0 : history_fail_memory(err);
-    if (rc == 0 && sqlite3_open_v2(path, &h->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
-                                   NULL) != SQLITE_OK)
+        return -1;
+    int rc = 0;
+    if (sqlite3_open_v2(path, &h->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
+        SQLITE_OK)
         rc = history_fail_db(h, err);
     if (rc == 0)
         rc = prepare(h, err);

@@ -31,6 +31,12 @@ struct history;
  * are refused and not changed. The caller owns *out. */
 int history_open(struct history **out, const char *path, char *err);
 
+/* The same to read what is there, where PATH can only be read too: on a read-only file system, as
+ * another user, on a full disk. Nothing is made or changed then, calls that write fail,
+ * history_is_read_only says so, and `err` has the line of why it could not be written. */
+int history_open_to_read(struct history **out, const char *path, char *err);
+bool history_is_read_only(const struct history *h);
+
 /* Answers of this handle that were never finished become interrupted. NULL is allowed. */
 void history_close(struct history *h);
 

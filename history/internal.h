@@ -12,6 +12,7 @@ struct history {
     int lock_fd;    /* writer.c */
     int64_t writer; /* this handle's number among the living */
     bool indexed;   /* search.c */
+    bool read_only; /* read_only.c */
     int failure; /* what SQLite last failed with in a transaction or a search; SQLITE_OK = nothing */
 };
 
@@ -93,6 +94,11 @@ char *history_utf8(const char *text);
 
 /* ---- parts ----------------------------------------------------------------------------------- */
 
+/* db.c: a handle without a database, for history_close; NULL with err. And whether the database is
+ * lade's and not of a newer one, which only reads. */
+struct history *history_allocate(const char *path, char *err);
+int history_check_ours(struct history *h, char *err);
+
 /* schema.c: runs steps[user_version .. n), each in a transaction of its own that also raises the
  * version. */
 int history_migrate(struct history *h, const char *const *steps, int n, char *err);
@@ -101,10 +107,12 @@ extern const int history_schema_version;
 
 /* writer.c: this handle's mark among the living, and answers of the dead. */
 int history_writer_open(struct history *h, char *err);
+bool history_writer_lives(const struct history *h, int64_t writer);
 void history_writer_close(struct history *h);
 int history_recover(struct history *h, char *err);
 
-/* search.c: makes the index where it is missing or out of date. */
+/* search.c: makes the index where it is missing or out of date; in what can only be read it is used
+ * or left alone. */
 int history_index(struct history *h, char *err);
 
 /* Empties the index, if there is one, and fills it from the messages: nothing of those that were

@@ -126,7 +126,7 @@ void history_list_clear(struct history_list *list)
 #define MESSAGE_COLUMNS                                                                            \
     "m.id, m.parent, m.role, m.state, m.content, m.reasoning, m.created, m.finished, m.model,"     \
     " m.parameters, m.prompt_tokens, m.kept_tokens, m.tokens, m.ttft_s, m.prefill_tps,"            \
-    " m.decode_tps"
+    " m.decode_tps, m.writer"
 
 static int optional_int(sqlite3_stmt *st, int column)
 {
@@ -155,6 +155,10 @@ static int read_message(const struct history *h, sqlite3_stmt *st, struct histor
     if (check_message(h, sqlite3_column_int64(st, 0), role, state, err))
         return -1;
     bool thinks = sqlite3_column_type(st, 5) != SQLITE_NULL;
+    bool written = sqlite3_column_type(st, 16) != SQLITE_NULL;
+    if (h->read_only && state == HISTORY_STREAMING &&
+        !(written && history_writer_lives(h, sqlite3_column_int64(st, 16))))
+        state = HISTORY_INTERRUPTED; /* history_recover would write that */
     *m = (struct history_message){
         .id = sqlite3_column_int64(st, 0),
         .parent = sqlite3_column_int64(st, 1),

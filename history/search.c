@@ -61,7 +61,9 @@ int history_index(struct history *h, char *err)
     h->indexed = sqlite3_compileoption_used("ENABLE_FTS5") != 0;
     if (count_triggers(h, &n, err))
         return -1;
-    if (n == (h->indexed ? N_TRIGGERS : 0))
+    if (h->read_only)
+        h->indexed &= n == N_TRIGGERS;
+    if (h->read_only || n == (h->indexed ? N_TRIGGERS : 0))
         return 0;
     if (history_begin(h, err))
         return -1;
@@ -93,7 +95,7 @@ bool history_index_mend(struct history *h, char *err)
 {
     const char *const steps[] = {drop_triggers, forget_index, make_index, fill_index};
     int rc = 0;
-    if (!h->indexed || !may_be_damaged(h) || history_begin(h, err))
+    if (!h->indexed || h->read_only || !may_be_damaged(h) || history_begin(h, err))
         return false;
     sqlite3_db_config(h->db, SQLITE_DBCONFIG_DEFENSIVE, 0, NULL);
     for (size_t i = 0; i < sizeof(steps) / sizeof(*steps) && rc == 0; i++)

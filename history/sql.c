@@ -1,5 +1,6 @@
 #include "history/internal.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,9 +45,11 @@ static const char *remedy(int code)
 
 void history_set_db_error(struct history *h, char *err)
 {
-    h->failure = sqlite3_errcode(h->db) & 0xff;
-    history_set_error(err, "%s: %s; %s", h->path, sqlite3_errmsg(h->db),
-                      remedy(sqlite3_extended_errcode(h->db)));
+    int code = sqlite3_extended_errcode(h->db), system = sqlite3_system_errno(h->db);
+    bool full = (code & 0xff) == SQLITE_IOERR && (system == ENOSPC || system == EDQUOT);
+    h->failure = code & 0xff;
+    history_set_error(err, "%s: %s; %s", h->path, full ? strerror(system) : sqlite3_errmsg(h->db),
+                      remedy(full ? SQLITE_FULL : code));
 }
 
 static int bind_one(sqlite3_stmt *st, int i, const struct history_bind *b)

@@ -23,6 +23,11 @@ int history_writer_open(struct history *h, char *err)
     char *path;
     if (asprintf(&path, "%s-lock", h->path) < 0)
         return history_fail_memory(err);
+    if (h->read_only) { /* who lives can be seen, where there is such a file */
+        h->lock_fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        free(path);
+        return 0;
+    }
     uint64_t number;
     int rc = 0;
     h->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -39,12 +44,12 @@ int history_writer_open(struct history *h, char *err)
     return rc;
 }
 
-static bool lives(const struct history *h, int64_t writer)
+bool history_writer_lives(const struct history *h, int64_t writer)
 {
-    if (writer == h->writer)
-        return true;
+    if (writer < 0 || writer == h->writer)
+        return writer >= 0;
     struct flock lock = byte_lock(writer);
-    return writer >= 0 && fcntl(h->lock_fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    return fcntl(h->lock_fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
 static int bury(struct history *h, int64_t writer, char *err)
@@ -57,6 +62,8 @@ static int bury(struct history *h, int64_t writer, char *err)
 
 int history_recover(struct history *h, char *err)
 {
+    if (h->read_only)
+        return 0;      /* read_message sees it */
     int64_t last = -1; /* a number below it cannot be; a NULL writer counts as -1 */
     for (;;) {
         bool found;
@@ -68,7 +75,7 @@ int history_recover(struct history *h, char *err)
             return -1;
         if (!found)
             return 0;
-        if (!lives(h, writer) && bury(h, writer, err))
+        if (!history_writer_lives(h, writer) && bury(h, writer, err))
             return -1;
         last = writer + 1;
     }

@@ -255,14 +255,15 @@ static void die_without_memory(void)
     _exit(1);
 }
 
-static void open_history(struct chat *c)
+/* A history that can only be read still has what was said before. `err` is "" if it can be written. */
+static void open_history(struct chat *c, char *err)
 {
-    char path[PATH_MAX], err[LADE_ERR];
-    if (paths_history(path, err) != 0 || history_open(&c->history, path, err) != 0) {
+    char path[PATH_MAX];
+    if (paths_history(path, err) != 0 || history_open_to_read(&c->history, path, err) != 0)
         c->history = NULL;
-        chat_say(c, ENTRY_ERROR, "%s", err);
-        chat_say(c, ENTRY_NOTICE, "This conversation will not be saved.");
-    }
+    c->history_failed = !c->history || history_is_read_only(c->history);
+    if (!c->history_failed)
+        *err = '\0';
 }
 
 /* Before the terminal is taken, which turns wheel reports on. */
@@ -274,16 +275,18 @@ static void take_mouse(void)
 
 static void begin(struct app *a, const struct options *opt)
 {
-    char path[PATH_MAX], err[LADE_ERR], no_engine[LADE_ERR], value[16];
+    char path[PATH_MAX], err[LADE_ERR], no_engine[LADE_ERR], not_saved[LADE_ERR], value[16];
     struct lade_engine *engine = start_engine(opt, no_engine);
     chat_init(&a->chat, engine, NULL);
     a->chat.bundled = !opt->model;
     a->chat.transcript.fold = strcmp(prefs_get("thinking", value, sizeof value), "show") != 0;
-    open_history(&a->chat);
+    open_history(&a->chat, not_saved);
     /* First, because it clears the screen and takes the settings of the conversation. */
     if (opt->resume && chat_resume(&a->chat, opt->resume_id, err) != 0)
         chat_say(&a->chat, ENTRY_ERROR, "%s", err);
     take_options(&a->chat, opt);
+    if (*not_saved)
+        chat_say(&a->chat, ENTRY_ERROR, "not saved: %s", not_saved);
     if (prefs_check(err) != 0)
         chat_say(&a->chat, ENTRY_ERROR, "%s", err);
     if (!engine)

@@ -348,6 +348,30 @@ fails "show without a number" 2 'too few' "$lade" history show
 fails "unknown history command" 2 'list, show' "$lade" history erase
 fails "import of no JSON" 1 'is not JSON' "$lade" history import "$tiny/../../cli/run.sh"
 fails "import of other JSON" 1 'not an export' "$lade" history import "$tiny/config.json"
+
+# As somebody who may read it and not write it.
+mkdir "$work/fixed" && cp "$db" "$work/fixed" && chmod 755 "$work" && chmod 444 "$work/fixed/history.db" &&
+    chmod 555 "$work/fixed"
+reader="env LADE_HOME=$work/fixed"
+[ "$(id -u)" != 0 ] || reader="setpriv --reuid 65534 --clear-groups $reader"
+if $reader test -x "$lade" 2>"$work/err" && ! $reader test -w "$work/fixed"; then
+    for call in list "show 1" "search CHINA" export; do
+        # shellcheck disable=SC2086
+        expect "history $call, read only" 0 $reader "$lade" history $call
+        says "it finds something" 'China|new title'
+    done
+    for call in "rename 1 x" "delete 1"; do
+        # shellcheck disable=SC2086
+        fails "history $call, read only" 1 'writable for you' $reader "$lade" history $call
+    done
+    [ "$(ls "$work/fixed")" = history.db ] && cmp -s "$db" "$work/fixed/history.db"
+    result "nothing is made there" $?
+else
+    skipped=$((skipped + 1))
+    echo "skip a history that can only be read: root cannot be somebody else here"
+fi
+chmod 755 "$work/fixed"
+
 expect "history delete" 0 "$lade" history delete 1
 fails "delete again" 1 'there is none' "$lade" history delete 1
 printf 'this is no database, but long enough to be taken for one: %0512d' 1 >"$work/garbage"

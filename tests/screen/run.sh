@@ -242,9 +242,21 @@ test_newer_database_is_a_message() {
     mkdir -p "$work/home"
     start chat 80 24 && see 'Thinking is ready' && keys 'x' Enter && see 'tokens/s' && keys C-d &&
         see 'EXIT 0' && sqlite3 "$work/home/history.db" 'PRAGMA user_version = 99' &&
-        start chat 80 24 && see 'Thinking is ready' && see 'will not be saved' && keys 'y' Enter &&
+        start chat 80 24 && see 'Thinking is ready' && see 'not saved: ' && see 'newer lade' && keys 'y' Enter &&
         see 'tokens/s' && keys C-d && see 'EXIT 0' &&
         [ "$(sqlite3 "$work/home/history.db" 'SELECT count(*) FROM messages')" = 2 ]
+}
+
+test_history_that_cannot_be_kept() {
+    fresh
+    RUN_ENV='LADE_HOME=/proc/nowhere'
+    start error 80 24 --resume && see 'not saved: /proc/nowhere' && see 'Thinking is ready' &&
+        keys 'one' Enter && see 'check the drive' && keys '/resume' Enter &&
+        see 'the history is not open' && keys 'two' Enter && see 'Still here.' && keys C-d &&
+        see 'EXIT 0' && lacks 'Saved as'
+    status=$?
+    RUN_ENV=''
+    return $status
 }
 
 test_error_is_a_message() {

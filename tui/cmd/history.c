@@ -217,15 +217,16 @@ static int delete (const struct call *c)
 static const struct subcommand {
     const char *name, *usage;
     int least, most; /* arguments */
+    bool writes;
     int (*call)(const struct call *c);
 } subcommands[] = {
-    {"list", "list [TITLE]", 0, 1 << 30, list},
-    {"show", "show ID", 1, 1, show},
-    {"search", "search WORDS", 1, 1 << 30, search},
-    {"rename", "rename ID TITLE", 2, 1 << 30, rename_one},
-    {"export", "export [ID]", 0, 1, export},
-    {"import", "import FILE|-", 1, 1, import},
-    {"delete", "delete ID...", 1, 1 << 30, delete},
+    {"list", "list [TITLE]", 0, 1 << 30, false, list},
+    {"show", "show ID", 1, 1, false, show},
+    {"search", "search WORDS", 1, 1 << 30, false, search},
+    {"rename", "rename ID TITLE", 2, 1 << 30, true, rename_one},
+    {"export", "export [ID]", 0, 1, false, export},
+    {"import", "import FILE|-", 1, 1, true, import},
+    {"delete", "delete ID...", 1, 1 << 30, true, delete},
 };
 
 static const struct subcommand *find(const char *name)
@@ -266,7 +267,7 @@ int cmd_history(const struct options *o)
     }
     int rc = paths_history(path, err);
     if (rc == 0)
-        rc = history_open(&c.h, path, err);
+        rc = (sub->writes ? history_open : history_open_to_read)(&c.h, path, err);
     if (rc == 0)
         rc = sub->call(&c);
     history_close(c.h);
