@@ -99,13 +99,19 @@ static void write_time(FILE *out, int64_t ms)
         fputs(text, out);
 }
 
-static void write_message(FILE *out, const struct history_message *m)
+static const char *heading(const struct history_message *m)
 {
     static const char *const titles[] = {"System", "You", "Assistant", "Tool"};
+    return m->role == HISTORY_ASSISTANT && *m->model ? m->model : titles[m->role];
+}
+
+static void write_message(FILE *out, const struct history_message *m)
+{
     static const char *const ends[] = {"*(still being written)*\n\n", "", "*(stopped)*\n\n",
                                        "*(interrupted)*\n\n"};
-    fprintf(out, "## %s\n\n",
-            m->role == HISTORY_ASSISTANT && *m->model ? m->model : titles[m->role]);
+    fprintf(out, "## %s\n\n", heading(m));
+    if (m->versions > 1)
+        fprintf(out, "*(version %d of %d)*\n\n", m->version, m->versions);
     if (m->reasoning && *m->reasoning)
         fprintf(out, "<details><summary>Thinking</summary>\n\n%s\n\n</details>\n\n", m->reasoning);
     if (*m->content)
@@ -113,16 +119,66 @@ static void write_message(FILE *out, const struct history_message *m)
     fputs(ends[m->state], out);
 }
 
-static void write_markdown(FILE *out, const struct history_conversation *c,
-                           const struct history_messages *path)
+/* Index of message `id`, -1 if there is none: they are in the order of their ids. */
+static int find_message(const struct history_messages *m, int64_t id)
+{
+    int low = 0, high = m->n;
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        if (m->items[middle].id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < m->n && m->items[low].id == id ? low : -1;
+}
+
+/* Each message, then all that was said after it, then its next version. A message whose parent is not
+ * there, or is no older, which only damage leaves, begins a branch of its own. */
+static int write_branches(FILE *out, const struct history_messages *m, char *err)
+{
+    int *next = calloc((size_t)m->n * 3 + 1, sizeof *next);
+    if (!next)
+        return history_fail_memory(err);
+    int *child = next + m->n, *stack = child + m->n, depth = 0, roots = -1;
+    for (int i = 0; i < m->n; i++)
+        child[i] = -1;
+    for (int i = m->n - 1; i >= 0; i--) { /* lists of children, the oldest first */
+        int parent = find_message(m, m->items[i].parent);
+        int *first = parent >= 0 && parent < i ? &child[parent] : &roots;
+        next[i] = *first;
+        *first = i;
+    }
+    if (roots >= 0)
+        stack[depth++] = roots;
+    while (depth) {
+        int i = stack[--depth];
+        write_message(out, &m->items[i]);
+        if (next[i] >= 0)
+            stack[depth++] = next[i];
+        if (child[i] >= 0)
+            stack[depth++] = child[i];
+    }
+    free(next);
+    return 0;
+}
+
+static int write_markdown(FILE *out, const struct history_conversation *c,
+                          const struct history_messages *m, bool branches, char *err)
 {
     fprintf(out, "# %s\n\n", *c->title ? c->title : "Untitled");
     write_time(out, c->created);
     if (*c->model)
         fprintf(out, " · %s", c->model);
     fputs("\n\n", out);
-    for (int i = 0; i < path->n; i++)
-        write_message(out, &path->items[i]);
+    if (branches)
+        return write_branches(out, m, err);
+    for (int i = 0; i < m->n; i++)
+        write_message(out, &m->items[i]);
+    if (c->messages > m->n)
+        fprintf(out, "*(not shown, on other branches: %d; lade history show %lld --branches)*\n\n",
+                c->messages - m->n, (long long)c->id);
+    return 0;
 }
 
 /* ---- both ------------------------------------------------------------------------------------ */
@@ -136,7 +192,9 @@ static int export_one(struct history *h, const struct history_conversation *c,
     if (rc)
         return -1;
     if (format == HISTORY_MARKDOWN) {
-        write_markdown(markdown, c, &m);
+        rc = write_markdown(markdown, c, &m, false, err);
+    } else if (format == HISTORY_BRANCHES) {
+        rc = write_markdown(markdown, c, &m, true, err);
     } else {
         json_t *o = conversation_json(c, &m);
         if (!o || json_array_append_new(list, o))

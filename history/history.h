@@ -116,6 +116,9 @@ struct history_message {
     char *reasoning;           /* NULL if there is none */
     int64_t created, finished; /* finished 0 while streaming and after an interruption */
     char *model, *parameters;  /* of an answer; "" if unknown */
+    /* Its place among the messages of its role with the same parent, oldest first, and how many there
+     * are: answers to one question, or forms of one question. 1 of 1 for most. */
+    int version, versions;
     struct history_cost cost;
 };
 
@@ -154,6 +157,17 @@ int history_messages_path(struct history *h, int64_t conversation, int64_t leaf,
 /* All messages of the conversation, oldest first: parents come before their children. */
 int history_messages_all(struct history *h, int64_t conversation, struct history_messages *out,
                          char *err);
+
+/* The ends of its branches, oldest first: the messages without children. */
+int history_messages_leaves(struct history *h, int64_t conversation, struct history_messages *out,
+                            char *err);
+
+/* The last message that was written below version `version` (from 1) of `message`, or that version
+ * itself: what makes it the active branch. Fails if there is no such version. */
+int history_version_leaf(struct history *h, int64_t message, int version, int64_t *leaf, char *err);
+
+/* One message. Fails if there is none. Free with history_messages_clear. */
+int history_message_get(struct history *h, int64_t id, struct history_messages *out, char *err);
 void history_messages_clear(struct history_messages *m);
 
 /* Makes `message` (0 = before the first) the active leaf: what is added next is its child. */
@@ -189,11 +203,12 @@ void history_hits_clear(struct history_hits *hits);
 
 /* ---- out and in ------------------------------------------------------------------------------ */
 
-enum history_format { HISTORY_JSON, HISTORY_MARKDOWN };
+enum history_format { HISTORY_JSON, HISTORY_MARKDOWN, HISTORY_BRANCHES };
 
 /* Writes conversation `id`, or all of them for 0, as text. JSON keeps everything but paths of this
- * machine and is what history_import reads; Markdown is the active path, for people. Returns
- * malloc'ed text, or NULL. */
+ * machine and is what history_import reads; Markdown is the active path, for people, and
+ * says what other branches there are; HISTORY_BRANCHES is Markdown with all of them, each message
+ * followed by what was said after it. Returns malloc'ed text, or NULL. */
 char *history_export(struct history *h, int64_t id, enum history_format format, char *err);
 
 /* Adds the conversations of an exported JSON text under new ids, all or none. *n (may be NULL) gets

@@ -123,10 +123,13 @@ void history_list_clear(struct history_list *list)
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
+#define VERSIONS(which)                                                                            \
+    "(SELECT count(*) FROM messages v WHERE +v.conversation = m.conversation"                      \
+    " AND v.parent IS m.parent AND v.role = m.role " which ")"
 #define MESSAGE_COLUMNS                                                                            \
     "m.id, m.parent, m.role, m.state, m.content, m.reasoning, m.created, m.finished, m.model,"     \
     " m.parameters, m.prompt_tokens, m.kept_tokens, m.tokens, m.ttft_s, m.prefill_tps,"            \
-    " m.decode_tps, m.writer"
+    " m.decode_tps, m.writer, " VERSIONS("AND v.id <= m.id") ", " VERSIONS("")
 
 static int optional_int(sqlite3_stmt *st, int column)
 {
@@ -176,6 +179,8 @@ static int read_message(const struct history *h, sqlite3_stmt *st, struct histor
                  .ttft_s = optional_real(st, 13),
                  .prefill_tps = optional_real(st, 14),
                  .decode_tps = optional_real(st, 15)},
+        .version = sqlite3_column_int(st, 17),
+        .versions = sqlite3_column_int(st, 18),
     };
     if (m->content && (m->reasoning || !thinks) && m->model && m->parameters)
         return 0;
@@ -263,4 +268,48 @@ int history_messages_all(struct history *h, int64_t conversation, struct history
     return read_messages(
         h, "SELECT " MESSAGE_COLUMNS " FROM messages m WHERE m.conversation = ? ORDER BY m.id",
         BINDS(INT(conversation)), out, err);
+}
+
+int history_messages_leaves(struct history *h, int64_t conversation, struct history_messages *out,
+                            char *err)
+{
+    *out = (struct history_messages){0};
+    if (check_conversation(h, conversation, err) || history_recover(h, err))
+        return -1;
+    return read_messages(h,
+                         "SELECT " MESSAGE_COLUMNS " FROM messages m WHERE m.conversation = ?"
+                         " AND NOT EXISTS (SELECT 1 FROM messages child WHERE child.parent = m.id)"
+                         " ORDER BY m.id",
+                         BINDS(INT(conversation)), out, err);
+}
+
+int history_message_get(struct history *h, int64_t id, struct history_messages *out, char *err)
+{
+    if (read_messages(h, "SELECT " MESSAGE_COLUMNS " FROM messages m WHERE m.id = ?",
+                      BINDS(INT(id)), out, err))
+        return -1;
+    return out->n ? 0
+                  : history_fail(err, "message %lld: there is none; reload the conversation",
+                                 (long long)id);
+}
+
+int history_version_leaf(struct history *h, int64_t message, int version, int64_t *leaf, char *err)
+{
+    /* What is below a message is younger; the `>` also ends the walk on a damaged database. */
+    if (history_value(h,
+                      "WITH RECURSIVE below(id) AS ("
+                      "  SELECT * FROM (SELECT v.id FROM messages m JOIN messages v"
+                      "    ON v.parent IS m.parent AND v.role = m.role"
+                      "    AND +v.conversation = m.conversation"
+                      "    WHERE m.id = ?1 ORDER BY v.id LIMIT 1 OFFSET ?2)"
+                      "  UNION ALL"
+                      "  SELECT m.id FROM messages m JOIN below b"
+                      "    ON m.parent = b.id AND m.id > b.id)"
+                      " SELECT ifnull(max(id), 0) FROM below",
+                      BINDS(INT(message), INT(version - 1)), leaf, NULL, err))
+        return -1;
+    return version > 0 && *leaf
+               ? 0
+               : history_fail(err, "message %lld: has no version %d; reload the conversation",
+                              (long long)message, version);
 }

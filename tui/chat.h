@@ -29,7 +29,7 @@ struct chat_answer {
     size_t saved_text, saved_reasoning;
 };
 
-enum chat_pick { CHAT_PICK_CONVERSATION, CHAT_PICK_THEME };
+enum chat_pick { CHAT_PICK_CONVERSATION, CHAT_PICK_BRANCH, CHAT_PICK_THEME };
 
 struct chat {
     struct lade_engine *engine; /* NULL when it could not be started */
@@ -127,8 +127,20 @@ bool chat_take_back(struct chat *c);
 /* Asks the last question again, for another answer. */
 int chat_retry(struct chat *c, char *err);
 
+/* Shows the branch of the conversation that ends with message `leaf`, and goes on with it. */
+int chat_branch(struct chat *c, int64_t leaf, char *err);
+
+/* The same by version: `by` 1 = the next, -1 = the one before, of the last question or answer on the
+ * screen that has several; they go round. Version `to` if that is not 0. */
+int chat_version(struct chat *c, int by, int to, char *err);
+
 /* Goes on in a copy of the conversation; the original stays as it is. */
 int chat_fork(struct chat *c, char *err);
+
+/* For the files of the conversation: 0 if it is this program's, which makes a copy of it where another
+ * one has gone on with it; and its messages up to the leaf, on the screen. */
+int chat_own(struct chat *c, char *err);
+void chat_show(struct chat *c, const struct history_messages *path);
 
 /* Saving, for chat.c. Errors are said once, and the chat goes on. Where another program has gone on
  * with the conversation, this one goes on in a copy. */

@@ -39,6 +39,18 @@ static int begin_conversation(struct chat *c, char *err)
     return rc;
 }
 
+/* Which of how many answers to its question it is. */
+static void read_version(struct chat *c, struct entry *e)
+{
+    struct history_messages m;
+    if (!e->id || history_message_get(c->history, e->id, &m, NULL) != 0)
+        return;
+    e->version = m.items[0].version;
+    e->versions = m.items[0].versions;
+    entry_changed(e);
+    history_messages_clear(&m);
+}
+
 static void show_answer(struct entry *e, const struct history_message *m)
 {
     static const enum entry_state states[] = {
@@ -112,7 +124,7 @@ static int go_on_in_copy(struct chat *c, const struct history_messages *path, ch
  * it is another program's, and we go on in a copy of what is on our screen. Nothing that two
  * programs say is mixed, whatever happens between this and the change, because every message is
  * saved as the child of the one before it on its screen. */
-static int own_conversation(struct chat *c, char *err)
+int chat_own(struct chat *c, char *err)
 {
     struct history_conversation now;
     struct history_messages path;
@@ -173,13 +185,14 @@ void chat_save_user(struct chat *c, struct entry *e)
     char err[HISTORY_ERR];
     if (!c->history)
         return;
-    if (own_conversation(c, err) != 0 || save_missing(c, e, err) != 0) {
+    if (chat_own(c, err) != 0 || save_missing(c, e, err) != 0) {
         trouble(c, err);
         return;
     }
     if (c->history_failed)
         chat_say(c, ENTRY_NOTICE, "The conversation is saved again.");
     c->history_failed = false;
+    read_version(c, e);
     read_title(c); /* the first question may be another one than before */
 }
 
@@ -190,7 +203,7 @@ void chat_save_unsend(struct chat *c)
     int64_t leaf = 0;
     if (!c->history || !c->conversation)
         return;
-    int rc = own_conversation(c, err);
+    int rc = chat_own(c, err);
     for (int i = 0; i < c->transcript.n; i++)
         if (c->transcript.items[i]->id)
             leaf = c->transcript.items[i]->id;
@@ -208,13 +221,14 @@ void chat_save_begin(struct chat *c)
         return;
     char *parameters = settings_json(&c->settings);
     struct history_setup setup = {c->info.name, c->info.path, c->info.strategy, parameters};
-    if (own_conversation(c, err) != 0 || save_missing(c, e, err) != 0 ||
+    if (chat_own(c, err) != 0 || save_missing(c, e, err) != 0 ||
         history_conversation_setup(c->history, c->conversation, &setup, err) != 0 ||
         history_message_begin(c->history, c->conversation, c->leaf, c->info.name, parameters,
                               &e->id, err) != 0)
         trouble(c, err);
     else
         c->leaf = e->id;
+    read_version(c, e);
     free(parameters);
 }
 
@@ -288,8 +302,18 @@ static void show_message(struct chat *c, const struct history_message *m)
     struct entry *e =
         transcript_add(&c->transcript, user ? ENTRY_USER : ENTRY_ANSWER, user ? m->content : NULL);
     e->id = m->id;
+    e->version = m->version;
+    e->versions = m->versions;
     if (!user)
         show_answer(e, m);
+}
+
+void chat_show(struct chat *c, const struct history_messages *path)
+{
+    c->leaf = path->n ? path->items[path->n - 1].id : 0;
+    for (int i = 0; i < path->n; i++)
+        show_message(c, &path->items[i]);
+    transcript_to_end(&c->transcript);
 }
 
 int chat_resume(struct chat *c, int64_t id, char *err)
@@ -312,14 +336,12 @@ int chat_resume(struct chat *c, int64_t id, char *err)
     }
     chat_new(c);
     c->conversation = id;
-    c->leaf = all.n ? all.items[all.n - 1].id : 0;
     snprintf(c->title, sizeof c->title, "%s", info.title);
     settings_free(&c->settings);
     settings_from_json(&c->settings, info.parameters);
     if (c->have_info)
         settings_defaults(&c->settings, &c->info.sampling);
-    for (int i = 0; i < all.n; i++)
-        show_message(c, &all.items[i]);
+    chat_show(c, &all);
     if (c->have_info && *info.model && strcmp(info.model, c->info.name) != 0)
         chat_say(c, ENTRY_NOTICE, "This conversation was held with %s; it goes on with %s.",
                  info.model, c->info.name);

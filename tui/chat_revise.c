@@ -78,6 +78,55 @@ int chat_retry(struct chat *c, char *err)
     return 0;
 }
 
+int chat_branch(struct chat *c, int64_t leaf, char *err)
+{
+    struct history_messages path;
+    int64_t conversation = c->conversation;
+    if (check_free(c, "branch", err) != 0)
+        return -1;
+    if (last_message(c)->state == ENTRY_WAITING)
+        return lade_fail(err, "/branch: a message waits to be sent; take it back with Esc");
+    if (!c->history || !conversation)
+        return lade_fail(err, "/branch: this conversation is not saved; see the message above");
+    if (chat_own(c, err) != 0)
+        return -1;
+    if (c->conversation != conversation) /* it has been said that this is a copy */
+        return lade_fail(err, "/branch: a copy has no other branch; /resume %lld has them",
+                         (long long)conversation);
+    if (history_messages_path(c->history, conversation, leaf, &path, err) != 0)
+        return -1;
+    int rc = history_leaf_set(c->history, conversation, leaf, err);
+    if (rc == 0) {
+        transcript_clear(&c->transcript);
+        c->pull_entry = NULL;
+        c->in_context = false;
+        c->tick_now = c->dirty = true;
+        chat_show(c, &path);
+    }
+    history_messages_clear(&path);
+    return rc;
+}
+
+int chat_version(struct chat *c, int by, int to, char *err)
+{
+    const struct entry *e = NULL;
+    int64_t leaf;
+    for (int i = c->transcript.n - 1; i >= 0 && !(e && e->versions > 1); i--)
+        e = c->transcript.items[i];
+    if (!c->history || !e || e->versions < 2)
+        return lade_fail(err,
+                         "/branch: there is one version of all that is shown; /retry and /edit "
+                         "make others");
+    if (to < 0 || to > e->versions)
+        return lade_fail(err, "/branch %d: there are %d versions; choose one of them", to,
+                         e->versions);
+    if (to == 0)
+        to = (e->version - 1 + by + e->versions) % e->versions + 1;
+    if (history_version_leaf(c->history, e->id, to, &leaf, err) != 0)
+        return -1;
+    return chat_branch(c, leaf, err);
+}
+
 int chat_fork(struct chat *c, char *err)
 {
     int64_t copy;

@@ -94,6 +94,7 @@ struct options {
     const char *theme; /* chat; NULL = the saved one */
 
     bool markdown; /* history export */
+    bool branches; /* history show, export --markdown */
     int limit;     /* history list and search: -1 = all */
 
     char **args; /* what is left: positional arguments */

@@ -42,7 +42,7 @@ const struct command_row options_commands[N_COMMANDS] = {
         {"history", "list|show|search|rename|export|import|delete [ARGS]", "saved conversations",
          ANY_ARGS,
          "  list [TITLE]        newest first; only those whose title has TITLE in it\n"
-         "  show ID             the conversation as text\n"
+         "  show ID             the conversation as text; with --branches all its versions\n"
          "  search WORDS        messages and titles that have all the words\n"
          "  rename ID TITLE\n"
          "  export [ID]         as JSON (or --markdown); all without ID\n"
@@ -135,6 +135,8 @@ const struct option_row options_rows[] = {
      "all of it into every directory, instead of a part", 0, 0, 0, 0},
     {"markdown", 0, OPTION_FLAG, IN(HISTORY), FIELD(markdown), NULL, "export for people to read", 0,
      0, 0, 0},
+    {"branches", 0, OPTION_FLAG, IN(HISTORY), FIELD(branches), NULL,
+     "show or export every version of a question and of an answer, as Markdown", 0, 0, 0, 0},
     {"limit", 'l', OPTION_INT, IN(HISTORY), FIELD(limit), "N", "list or find at most N; -1 = all",
      -1, 1e9, 20, 0},
     {"json", 0, OPTION_FLAG, HAS_JSON, FIELD(json), NULL, "print JSON", 0, 0, 0, 0},

@@ -534,6 +534,22 @@ test_another_try() {
         see 'Still here.' && lacks 'next'
 }
 
+# Answers to one question: the mark says which one is shown, and the others can be gone back to.
+test_branches() {
+    fresh
+    start error 80 24 && see 'Thinking is ready' && keys 'first' Enter && see 'check the drive' &&
+        keys '/retry' Enter && see 'Still here.' && see ' 2/2 ·' && keys '/branch prev' Tab &&
+        see '❯ /branch previous' && keys Enter && see 'interrupted here · 1/2' &&
+        lacks 'Still here.' && keys '/branch' Enter && see 'Branches, by what was said last' &&
+        see 'Still here.' && keys Up Enter && gone 'type to filter' && see ' 2/2 ·' &&
+        keys C-d && see 'EXIT 0' || return 1
+    LADE_HOME=$work/home "$build/lade" history show 1 >"$work/1"
+    LADE_HOME=$work/home "$build/lade" history show 1 --branches >"$work/2"
+    grep -q 'version 2 of 2' "$work/1" && grep -q 'other branches: 1; lade history show 1 --br' "$work/1" &&
+        ! grep -q 'version 1 of 2' "$work/1" && grep -q 'version 1 of 2' "$work/2" &&
+        grep -q 'version 2 of 2' "$work/2" && grep -q 'Still here.' "$work/2"
+}
+
 test_suspend() {
     fresh
     new_terminal

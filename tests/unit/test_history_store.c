@@ -333,6 +333,77 @@ static void test_search(void **state)
     history_close(h);
 }
 
+/* Branches in the order in which they are read: what was said after a version, then the next one. */
+static void test_branches(void **state)
+{
+    struct place *p = *state;
+    struct history *h = open_or_die(p);
+    int64_t c = new_conversation(h), other = new_conversation(h), leaf;
+    int64_t q = add(h, c, HISTORY_USER, "one");
+    add(h, other, HISTORY_USER, "one of another conversation");
+    int64_t a = add(h, c, HISTORY_ASSISTANT, "a");
+    int64_t b, two, changed;
+    add(h, c, HISTORY_USER, "two");
+    OK(history_message_add(h, c, q, HISTORY_ASSISTANT, "b", &b, err));
+    OK(history_message_add(h, c, 0, HISTORY_USER, "one, changed", &changed, err));
+    OK(history_message_add(h, c, a, HISTORY_USER, "two, changed", &two, err));
+    struct history_messages m;
+    static const struct {
+        const char *text;
+        int version, versions;
+    } all[] = {{"one", 1, 2},          {"a", 1, 2},           {"two", 1, 2}, {"b", 2, 2},
+               {"one, changed", 2, 2}, {"two, changed", 2, 2}};
+    OK(history_messages_all(h, c, &m, err));
+    assert_int_equal(m.n, 6);
+    for (int i = 0; i < m.n; i++) {
+        assert_string_equal(m.items[i].content, all[i].text);
+        assert_int_equal(m.items[i].version, all[i].version);
+        assert_int_equal(m.items[i].versions, all[i].versions);
+    }
+    history_messages_clear(&m);
+    OK(history_messages_leaves(h, c, &m, err));
+    assert_int_equal(m.n, 4);
+    assert_string_equal(m.items[0].content, "two");
+    assert_string_equal(m.items[3].content, "two, changed");
+    history_messages_clear(&m);
+    OK(history_version_leaf(h, b, 1, &leaf, err));
+    assert_int_equal(leaf, two);
+    OK(history_version_leaf(h, b, 2, &leaf, err));
+    assert_int_equal(leaf, b);
+    OK(history_version_leaf(h, q, 2, &leaf, err));
+    assert_int_equal(leaf, changed);
+    assert_int_equal(history_version_leaf(h, b, 3, &leaf, err), -1);
+    assert_line(err, "no version 3");
+    assert_int_equal(history_version_leaf(h, b, 0, &leaf, err), -1);
+    assert_int_equal(history_message_get(h, 999, &m, err), -1);
+    assert_line(err, "there is none");
+
+    char *text = history_export(h, c, HISTORY_BRANCHES, err);
+    static const char *const order[] = {"\none\n",          "\na\n", "\ntwo\n",
+                                        "\ntwo, changed\n", "\nb\n", "\none, changed\n"};
+    const char *at = strchr(text, 'Y');
+    for (int i = 0; i < 6; i++) {
+        at = at ? strstr(at, order[i]) : NULL;
+        assert_non_null(at);
+    }
+    free(text);
+    /* Damage: a parent that is younger, and one that is not there. Nothing is left out, nothing hangs. */
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(p->path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db,
+                                  "UPDATE messages SET parent = 7 WHERE id = 1;"
+                                  "UPDATE messages SET parent = 99 WHERE content = 'b'",
+                                  NULL, NULL, NULL),
+                     SQLITE_OK);
+    sqlite3_close(db);
+    text = history_export(h, c, HISTORY_BRANCHES, err);
+    for (int i = 0; i < 6; i++)
+        assert_non_null(strstr(text, order[i]));
+    free(text);
+    OK(history_version_leaf(h, q, 1, &leaf, err));
+    history_close(h);
+}
+
 /* ---- export, import -------------------------------------------------------------------------- */
 
 static void test_export_import(void **state)
@@ -355,6 +426,15 @@ static void test_export_import(void **state)
     assert_non_null(strstr(markdown, "## tiny\n"));
     assert_non_null(strstr(markdown, "*(stopped)*"));
     assert_null(strstr(markdown, "Another."));
+    assert_non_null(strstr(markdown, "*(version 1 of 2)*"));
+    assert_non_null(strstr(markdown, "on other branches: 1; lade history show 1 --branches"));
+    free(markdown);
+    markdown = history_export(h, c, HISTORY_BRANCHES, err);
+    assert_non_null(markdown);
+    const char *one = strstr(markdown, "*(version 1 of 2)*"),
+               *two = strstr(markdown, "*(version 2 of 2)*");
+    assert_true(one && two && strstr(one, "Because.") < two && strstr(two, "Another."));
+    assert_null(strstr(markdown, "on other branches"));
     free(markdown);
 
     char *json = history_export(h, 0, HISTORY_JSON, err);
@@ -511,10 +591,11 @@ static void test_second_process(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_round_trip),    TEST(test_titles),           TEST(test_tree),
-        TEST(test_copy),          TEST(test_unicode_and_big),  TEST(test_list),
-        TEST(test_delete),        TEST(test_search),           TEST(test_export_import),
-        TEST(test_import_checks), TEST(test_close_interrupts), TEST(test_second_process),
+        TEST(test_round_trip),     TEST(test_titles),          TEST(test_tree),
+        TEST(test_copy),           TEST(test_unicode_and_big), TEST(test_list),
+        TEST(test_delete),         TEST(test_search),          TEST(test_branches),
+        TEST(test_export_import),  TEST(test_import_checks),   TEST(test_close_interrupts),
+        TEST(test_second_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -391,6 +391,119 @@ static void exports_to_the_home_directory(void **state)
     const struct entry *last = chat.transcript.items[chat.transcript.n - 1];
     assert_int_equal(last->kind, ENTRY_ERROR);
     assert_non_null(strstr(buf_text(&last->text), "why.md: File exists; "));
+
+    /* What cannot be written as a whole is not left there. */
+    struct rlimit limit, none = {0};
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    none.rlim_max = limit.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+    slash_run(&chat, "/export ~/big.md");
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    last = chat.transcript.items[chat.transcript.n - 1];
+    assert_non_null(strstr(buf_text(&last->text), "big.md: File too large; "));
+    snprintf(file, sizeof file, "%s/big.md", dir);
+    assert_int_equal(access(file, F_OK), -1);
+}
+
+/* What is on the screen, messages with their versions, between bars. */
+static void shows(const char *all)
+{
+    struct buf text = {0};
+    for (int i = 0; i < chat.transcript.n; i++) {
+        const struct entry *e = chat.transcript.items[i];
+        if (e->kind != ENTRY_USER && e->kind != ENTRY_ANSWER)
+            continue;
+        buf_printf(&text, "%s%s", text.n ? "|" : "", buf_text(&e->text));
+        if (e->versions > 1)
+            buf_printf(&text, " %d/%d", e->version, e->versions);
+    }
+    assert_string_equal(buf_text(&text), all);
+    buf_free(&text);
+}
+
+static void fails(const char *command, const char *part)
+{
+    slash_run(&chat, command);
+    const struct entry *last = chat.transcript.items[chat.transcript.n - 1];
+    assert_int_equal(last->kind, ENTRY_ERROR);
+    if (!strstr(buf_text(&last->text), part))
+        fail_msg("%s", buf_text(&last->text));
+}
+
+/* Another answer to the last question, as /retry asks for it. */
+static void answer_again(const char *text)
+{
+    for (int i = chat.transcript.n - 1; i >= 0; i--) {
+        struct entry *e = chat.transcript.items[i];
+        if (e->kind == ENTRY_USER)
+            break;
+        if (e->kind == ENTRY_ANSWER) {
+            transcript_remove(&chat.transcript, e);
+            chat_save_unsend(&chat);
+        }
+    }
+    answer_in(&chat, text);
+    finish_in(&chat);
+}
+
+/* Answers asked for again, questions that were changed: each is a branch that can be gone back to. */
+static void goes_from_branch_to_branch(void **state)
+{
+    (void)state;
+    fails("/branch", "nothing is saved yet");
+    say_in(&chat, "one");
+    answer_again("a");
+    fails("/branch next", "one version");
+    answer_again("b");
+    shows("one|b 2/2");
+    say_in(&chat, "two");
+    answer_again("c");
+    answer_again("d");
+    answer_again("e");
+    shows("one|b 2/2|two|e 3/3");
+    slash_run(&chat, "/branch previous");
+    shows("one|b 2/2|two|d 2/3");
+    slash_run(&chat, "/branch 1");
+    shows("one|b 2/2|two|c 1/3");
+    slash_run(&chat, "/branch prev");
+    shows("one|b 2/2|two|e 3/3");
+    fails("/branch 4", "there are 3 versions");
+    fails("/branch x", "is not a version");
+    assert_true(chat_take_back(&chat));
+    shows("one|b 2/2");
+    slash_run(&chat, "/branch next"); /* nothing was said after this one: as it was left */
+    shows("one|a 1/2");
+    slash_run(&chat, "/branch next");
+    shows("one|b 2/2|two|e 3/3");
+    assert_true(chat_take_back(&chat));
+    say_in(&chat, "two, changed");
+    shows("one|b 2/2|two, changed 2/2");
+    answer_again("f");
+    holds(chat.conversation, "one b two, changed f");
+
+    /* All of them in a list, the last said first, and it goes on from there. */
+    slash_run(&chat, "/branch");
+    assert_true(chat.picker.open);
+    assert_int_equal(chat.picker.n, 5);
+    static const char *const ends[] = {"f", "e", "d", "c", "a"};
+    for (int i = 0; i < 5; i++)
+        assert_string_equal(chat.picker.items[i].title, ends[i]);
+    assert_int_equal(chat.picker.chosen, 0);
+    slash_picker_key(&chat, &(struct keys_event){.kind = KEYS_DOWN}, 10);
+    slash_picker_key(&chat, &(struct keys_event){.kind = KEYS_DOWN}, 10);
+    slash_picker_key(&chat, &(struct keys_event){.kind = KEYS_ENTER}, 10);
+    assert_false(chat.picker.open);
+    shows("one|b 2/2|two 1/2|d 2/3");
+    say_in(&chat, "three");
+    holds(chat.conversation, "one b two d three");
+    int64_t id = chat.conversation;
+    chat_new(&chat);
+    assert_int_equal(chat_resume(&chat, id, err), 0);
+    shows("one|b 2/2|two 1/2|d 2/3|three");
+    answer_in(&chat, "being written");
+    fails("/branch next", "stop it first");
+    finish_in(&chat);
 }
 
 int main(void)
@@ -404,6 +517,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(taking_back_leaves_the_other_alone, begin_two, end_two),
         cmocka_unit_test_setup_teardown(an_answer_of_the_other_is_left_to_it, begin_two, end_two),
         cmocka_unit_test_setup_teardown(resumes_with_its_own_settings, begin, end),
+        cmocka_unit_test_setup_teardown(goes_from_branch_to_branch, begin, end),
         cmocka_unit_test_setup_teardown(exports_to_the_home_directory, begin, end),
     };
     input_start(NULL, NULL, NULL);

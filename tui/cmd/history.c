@@ -158,12 +158,17 @@ static int write_export(const struct call *c, int64_t id, enum history_format fo
     return rc;
 }
 
+static enum history_format markdown(const struct call *c)
+{
+    return c->o->branches ? HISTORY_BRANCHES : HISTORY_MARKDOWN;
+}
+
 static int show(const struct call *c)
 {
     int64_t id;
     if (parse_id(c, 0, &id))
         return -1;
-    return write_export(c, id, c->o->json ? HISTORY_JSON : HISTORY_MARKDOWN);
+    return write_export(c, id, c->o->json ? HISTORY_JSON : markdown(c));
 }
 
 static int export(const struct call *c)
@@ -171,7 +176,7 @@ static int export(const struct call *c)
     int64_t id = 0;
     if (c->n && parse_id(c, 0, &id))
         return -1;
-    return write_export(c, id, c->o->markdown ? HISTORY_MARKDOWN : HISTORY_JSON);
+    return write_export(c, id, c->o->markdown || c->o->branches ? markdown(c) : HISTORY_JSON);
 }
 
 static int import(const struct call *c)

@@ -30,8 +30,7 @@ int slash_rename(struct chat *c, const char *args, char *err)
     return chat_rename(c, args, err);
 }
 
-/* "today 14:03", "yesterday", "12 Nov", "12 Nov 2025". */
-static void date(char out[PICKER_CELL], int64_t ms)
+void slash_date(char out[PICKER_CELL], int64_t ms)
 {
     time_t t = (time_t)(ms / 1000), now = time(NULL);
     struct tm then, today;
@@ -78,7 +77,7 @@ static int open_picker(struct chat *c, char *err)
     for (int i = 0; i < list.n; i++) {
         struct history_conversation *v = &list.items[i];
         struct picker_item *it = picker_add(&c->picker, v->id, *v->title ? v->title : "(empty)");
-        date(it->cell[0], v->updated);
+        slash_date(it->cell[0], v->updated);
         snprintf(it->cell[2], PICKER_CELL, "%.40s", v->model);
     }
     if (c->conversation)
@@ -147,15 +146,20 @@ static int write_new_file(const char *path, const char *text, char *err)
     if (fd < 0)
         return lade_fail(err, "/export %.200s: %s; name a file that can be made", path,
                          strerror(errno));
-    size_t n = strlen(text), done = 0;
-    for (ssize_t k = 0; k >= 0 && done<n; done += k> 0 ? (size_t)k : 0)
-        k = write(fd, text + done, n - done);
-    int why = done < n ? errno : 0;
-    if (close(fd) == 0 && !why)
+    int why = 0;
+    for (size_t n = strlen(text); n && !why;) {
+        ssize_t k = write(fd, text, n);
+        if (k < 0 && errno != EINTR)
+            why = errno;
+        text += k < 0 ? 0 : k;
+        n -= k < 0 ? 0 : (size_t)k;
+    }
+    if (close(fd) && !why)
+        why = errno;
+    if (!why)
         return 0;
-    lade_fail(err, "/export %.200s: %s; free some space", path, strerror(why ? why : errno));
     unlink(path);
-    return -1;
+    return lade_fail(err, "/export %.200s: %s; free some space", path, strerror(why));
 }
 
 int slash_export(struct chat *c, const char *args, char *err)
@@ -186,9 +190,13 @@ int slash_export(struct chat *c, const char *args, char *err)
 static void taken(struct chat *c, int64_t id)
 {
     char err[LADE_ERR];
-    bool theme = c->picking == CHAT_PICK_THEME;
+    int rc = 0;
     picker_close(&c->picker);
-    if (!theme && id != c->conversation && chat_resume(c, id, err) != 0)
+    if (c->picking == CHAT_PICK_BRANCH && id != c->leaf)
+        rc = chat_branch(c, id, err);
+    else if (c->picking == CHAT_PICK_CONVERSATION && id != c->conversation)
+        rc = chat_resume(c, id, err);
+    if (rc != 0)
         chat_say(c, ENTRY_ERROR, "%s", err);
 }
 

@@ -53,6 +53,8 @@ int slash_delete(struct chat *c, const char *args, char *err);
 int slash_retry(struct chat *c, const char *args, char *err);
 int slash_edit(struct chat *c, const char *args, char *err);
 int slash_fork(struct chat *c, const char *args, char *err);
+int slash_branch(struct chat *c, const char *args, char *err);
+void slash_branch_complete(struct chat *c, const char *args, struct menu *out);
 int slash_export(struct chat *c, const char *args, char *err);
 
 int slash_theme(struct chat *c, const char *args, char *err);
@@ -80,6 +82,9 @@ void slash_anatomy_complete(struct chat *c, const char *args, struct menu *out);
 
 /* Keys while the panel of /plan is open; see view/strategies.h. */
 void slash_strategies_key(struct chat *c, const struct keys_event *ev);
+
+/* "today 14:03", "yesterday", "12 Nov", "12 Nov 2025". */
+void slash_date(char out[PICKER_CELL], int64_t ms);
 
 /* Keys while a picker is open; see picker.h. */
 void slash_picker_key(struct chat *c, const struct keys_event *ev, int page);

@@ -18,6 +18,8 @@ const struct slash_command slash_commands[] = {
     {"delete", NULL, "", "delete this conversation for good", slash_delete, NULL},
     {"retry", "regen", "", "another answer to the last question", slash_retry, NULL},
     {"edit", NULL, "", "take the last question back, to change it", slash_edit, NULL},
+    {"branch", "b", "[next|previous|N]", "other versions (2/3) of a question or an answer",
+     slash_branch, slash_branch_complete},
     {"fork", NULL, "", "go on in a copy of this conversation", slash_fork, NULL},
     {"set", NULL, "[NAME VALUE]", "sampling, length and system prompt", slash_set,
      slash_set_complete},

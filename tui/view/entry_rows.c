@@ -103,6 +103,10 @@ static void footer(struct entry *e, int width)
             buf_puts(&text, ends[i].text);
             role = ends[i].role;
         }
+    if (e->versions > 1) {
+        snprintf(part, sizeof part, "%d/%d", e->version, e->versions);
+        add_part(&text, part, width);
+    }
     if (e->has_cost && e->cost.tokens > 0) {
         snprintf(part, sizeof part, "%d token%s", e->cost.tokens, units_s(e->cost.tokens));
         add_part(&text, part, width);
@@ -139,6 +143,7 @@ static void answer(struct entry *e, int width, bool fold, bool again)
 void entry_layout(struct entry *e, int cols, bool fold)
 {
     static const char waits[] = "will be sent when ready; Esc takes it back";
+    char version[32];
     int width = cols - ENTRY_GUTTER - 1;
     if (width > LAYOUT_TEXT_COLS)
         width = LAYOUT_TEXT_COLS;
@@ -165,6 +170,10 @@ void entry_layout(struct entry *e, int cols, bool fold)
         break;
     case ENTRY_USER:
         plain(&e->rows, THEME_INPUT, buf_text(&e->text), e->text.n, width);
+        if (e->versions > 1) {
+            snprintf(version, sizeof version, "%d/%d", e->version, e->versions);
+            plain(&e->rows, THEME_DIM, version, strlen(version), width);
+        }
         if (e->state == ENTRY_WAITING)
             plain(&e->rows, THEME_DIM, waits, strlen(waits), width);
         break;

@@ -24,7 +24,7 @@ enum entry_kind {
 
 enum entry_state {
     ENTRY_DONE,
-    ENTRY_WAITING,     /* user: not sent yet; answer: no text yet */
+    ENTRY_WAITING, /* user: not sent yet; answer: no text yet */
     ENTRY_STREAMING,
     ENTRY_STOPPED,     /* by the user */
     ENTRY_INTERRUPTED, /* the program or the engine died */
@@ -43,7 +43,8 @@ struct entry {
     int think_tokens;        /* about; negative = unknown */
     struct lade_result cost; /* valid if has_cost */
     bool has_cost;
-    int64_t id;              /* in the history; 0 = not saved */
+    int64_t id;            /* in the history; 0 = not saved */
+    int version, versions; /* of the question or answer: 2 of 3; versions below 2 = the only one */
     /* private: the rows */
     int width;
     bool changed;
@@ -55,11 +56,11 @@ struct entry {
 struct transcript {
     struct entry **items; /* pointers stay valid until the entry is removed */
     int n, cap;
-    bool fold;            /* reasoning is shown as one line */
-    bool follow;          /* the end stays in sight */
-    int rows, cols;       /* of the window */
-    int top, top_row;     /* entry and row shown first */
-    int rest;             /* rows below the window when the user last scrolled */
+    bool fold;        /* reasoning is shown as one line */
+    bool follow;      /* the end stays in sight */
+    int rows, cols;   /* of the window */
+    int top, top_row; /* entry and row shown first */
+    int rest;         /* rows below the window when the user last scrolled */
 };
 
 void transcript_init(struct transcript *t);
