@@ -195,9 +195,10 @@ static int32_t sample(struct answer *a)
     const float *values;
     const int32_t *ids;
     int n = lade_session_top(s, &values, &ids);
-    return n ? lade_sample_top(&a->sampler, values, ids, n)
-             : lade_sample(&a->sampler, lade_session_logits(s), lade_session_ids(s),
-                           lade_session_length(s));
+    const int32_t *recent = lade_session_ids(s);
+    const int length = lade_session_length(s);
+    return n ? lade_sample_top(&a->sampler, values, ids, n, recent, length)
+             : lade_sample(&a->sampler, lade_session_logits(s), recent, length);
 }
 
 static void set_phase(struct lade_engine *e, enum lade_phase phase)

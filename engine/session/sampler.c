@@ -1,5 +1,6 @@
 #include "engine/session/sampler.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,11 +79,27 @@ static bool penalises(const struct lade_sampling *p)
     return p->repetition_penalty != 1.0f && p->repetition_penalty > 0.0f;
 }
 
+/* A penalty above 1 makes logits smaller. So what is among the k largest afterwards was among the k + r
+ * largest before, where r tokens are penalised. */
 int lade_sampler_wants(const struct lade_sampler *s)
 {
-    if (penalises(&s->p))
+    const int k = s->p.temperature <= 0 ? 1 : s->p.top_k;
+    if (k <= 0 || (penalises(&s->p) && s->p.repetition_penalty < 1.0f))
         return 0;
-    return s->p.temperature <= 0 ? 1 : s->p.top_k > 0 ? s->p.top_k : 0;
+    return !penalises(&s->p) ? k : k <= INT_MAX - LADE_PENALTY_WINDOW ? k + LADE_PENALTY_WINDOW : 0;
+}
+
+static float penalised(const struct lade_sampler *s, float logit)
+{
+    return logit > 0 ? logit / s->p.repetition_penalty : logit * s->p.repetition_penalty;
+}
+
+/* Those of `recent` that are penalised. */
+static const int32_t *in_window(const int32_t *recent, int *n)
+{
+    const int skip = *n > LADE_PENALTY_WINDOW ? *n - LADE_PENALTY_WINDOW : 0;
+    *n -= skip;
+    return recent ? recent + skip : NULL;
 }
 
 static void fill_pool(struct lade_sampler *s, const float *logits, const int32_t *recent, int n)
@@ -91,13 +108,9 @@ static void fill_pool(struct lade_sampler *s, const float *logits, const int32_t
         s->pool[i] = (struct lade_candidate){.logit = logits[i], .id = i};
     if (!penalises(&s->p))
         return;
-    int from = n > LADE_PENALTY_WINDOW ? n - LADE_PENALTY_WINDOW : 0;
-    for (int i = from; i < n; i++) {
-        int32_t id = recent[i];
-        /* Written from the original logit, so that a token seen twice is penalised once. */
-        s->pool[id].logit = logits[id] > 0 ? logits[id] / s->p.repetition_penalty
-                                           : logits[id] * s->p.repetition_penalty;
-    }
+    recent = in_window(recent, &n);
+    for (int i = 0; i < n; i++) /* from the original logit: a token seen twice is penalised once */
+        s->pool[recent[i]].logit = penalised(s, logits[recent[i]]);
 }
 
 /* Best first; equal logits by id, so that the result does not depend on the sort. */
@@ -122,7 +135,7 @@ static int32_t best(const struct lade_candidate *pool, int n)
 {
     const struct lade_candidate *top = &pool[0];
     for (int i = 1; i < n; i++)
-        if (pool[i].logit > top->logit)
+        if (compare(&pool[i], top) < 0)
             top = &pool[i];
     return top->id;
 }
@@ -228,9 +241,16 @@ int32_t lade_sample(struct lade_sampler *s, const float *logits, const int32_t *
     return draw_from(s, s->vocab);
 }
 
-int32_t lade_sample_top(struct lade_sampler *s, const float *logits, const int32_t *ids, int n)
+int32_t lade_sample_top(struct lade_sampler *s, const float *logits, const int32_t *ids, int n,
+                        const int32_t *recent, int n_recent)
 {
-    for (int i = 0; i < n; i++)
-        s->pool[i] = (struct lade_candidate){.logit = logits[i], .id = ids[i]};
+    recent = in_window(recent, &n_recent);
+    for (int i = 0; i < n; i++) {
+        bool seen = false;
+        for (int j = 0; penalises(&s->p) && j < n_recent && !seen; j++)
+            seen = recent[j] == ids[i];
+        s->pool[i] = (struct lade_candidate){.logit = seen ? penalised(s, logits[i]) : logits[i],
+                                             .id = ids[i]};
+    }
     return draw_from(s, n);
 }

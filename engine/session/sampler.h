@@ -19,11 +19,13 @@ struct lade_sampler {
 int lade_sampler_open(struct lade_sampler *s, const struct lade_sampling *p, int vocab, char *err);
 void lade_sampler_close(struct lade_sampler *s);
 
-/* How many of the largest logits lade_sample_top needs; 0: it will not do, lade_sample needs all. */
+/* How many of the largest logits lade_sample_top needs; 0: it will not do, lade_sample needs all. That is
+ * where top-k is off, and where a penalty below 1 raises logits. */
 int lade_sampler_wants(const struct lade_sampler *s);
 
 /* Picks as lade_sample does, from the n = lade_sampler_wants() largest, best first. */
-int32_t lade_sample_top(struct lade_sampler *s, const float *logits, const int32_t *ids, int n);
+int32_t lade_sample_top(struct lade_sampler *s, const float *logits, const int32_t *ids, int n,
+                        const int32_t *recent, int n_recent);
 
 /* Picks a token. `recent` are the last n_recent tokens of the timeline (for the penalty). Equal
  * seeds and logits give equal tokens. NaN logits are never picked; if nothing else is left the

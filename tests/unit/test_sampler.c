@@ -165,44 +165,69 @@ static void test_not_numbers(void **state)
     lade_sampler_close(&s);
 }
 
-/* The largest logits alone give the same draws as all of them. */
-static void test_from_the_largest(void **state)
+enum { VOCAB = 600, LARGEST = 12 + LADE_PENALTY_WINDOW };
+
+/* The largest of VOCAB logits. */
+static void largest(const float *logits, float *values, int32_t *ids)
 {
-    (void)state;
-    enum { VOCAB = 300, K = 12 };
-    float logits[VOCAB], values[K];
-    int32_t ids[K];
-    char err[LADE_ERR];
-    for (int i = 0; i < VOCAB; i++)
-        logits[i] = (float)(i * 7919 % 101) / 10; /* many are equal */
     for (int i = 0; i < VOCAB; i++) {
         int rank = 0;
         for (int j = 0; j < VOCAB; j++)
             rank += logits[j] > logits[i] || (logits[j] == logits[i] && j < i);
-        if (rank < K) {
+        if (rank < LARGEST) {
             values[rank] = logits[i];
             ids[rank] = i;
         }
     }
-    struct lade_sampling p = plain;
-    for (int greedy = 0; greedy < 2; greedy++) {
+}
+
+/* The largest logits alone give the same draws as all of them, also where tokens that were seen, up to a
+ * whole window of the best ones, are penalised. */
+static void test_from_the_largest(void **state)
+{
+    (void)state;
+    enum { K = 12 };
+    float logits[VOCAB], values[LARGEST];
+    int32_t ids[LARGEST], recent[300];
+    char err[LADE_ERR];
+    for (int i = 0; i < VOCAB; i++)
+        logits[i] = (float)(i * 7919 % 101) / 10 - 5; /* many are equal */
+    largest(logits, values, ids);
+    for (int i = 0; i < 300; i++)
+        recent[i] = ids[i % LARGEST];
+    static const struct {
+        float temperature, penalty;
+        int wants, seen;
+    } cases[] = {{2, 1, K, 0},
+                 {0, 1, 1, 0},
+                 {2, 1.3f, LARGEST, 300},
+                 {2, 1.02f, LARGEST, 30},
+                 {0, 1.3f, 1 + LADE_PENALTY_WINDOW, 300},
+                 {0, 1.05f, 1 + LADE_PENALTY_WINDOW, 3}};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        struct lade_sampling p = plain;
         struct lade_sampler all, top;
         p.top_k = K;
         p.top_p = 0.9f;
-        p.temperature = greedy ? 0 : 2;
+        p.temperature = cases[c].temperature;
+        p.repetition_penalty = cases[c].penalty;
         assert_int_equal(lade_sampler_open(&all, &p, VOCAB, err), 0);
         assert_int_equal(lade_sampler_open(&top, &p, VOCAB, err), 0);
-        int n = lade_sampler_wants(&top);
-        assert_int_equal(n, greedy ? 1 : K);
+        const int n = lade_sampler_wants(&top), seen = cases[c].seen;
+        assert_int_equal(n, cases[c].wants);
         for (int i = 0; i < 200; i++)
-            assert_int_equal(lade_sample_top(&top, values, ids, n),
-                             lade_sample(&all, logits, NULL, 0));
+            assert_int_equal(lade_sample_top(&top, values, ids, n, recent, seen),
+                             lade_sample(&all, logits, recent, seen));
         lade_sampler_close(&all);
         lade_sampler_close(&top);
     }
-    p.repetition_penalty = 1.1f;
-    const struct lade_sampler penal = {.p = p};
-    assert_int_equal(lade_sampler_wants(&penal), 0);
+    struct lade_sampler raised = {.p = plain};
+    raised.p.top_k = K;
+    raised.p.repetition_penalty = 0.9f; /* what it raises may have been anywhere */
+    assert_int_equal(lade_sampler_wants(&raised), 0);
+    raised.p.repetition_penalty = 1.1f;
+    raised.p.top_k = 0;
+    assert_int_equal(lade_sampler_wants(&raised), 0);
 }
 
 int main(void)
