@@ -106,9 +106,11 @@ $(BUILD)/%.o: %.c
 # ---- the CUDA plug-in: kernels/cuda, where nvcc is ----------------------------------------------
 
 # Machine code of these compute capabilities; one of the same first digit runs on later ones of it
-# (8.0 on 8.6 and 8.9, 12.0 on 12.1). Later generations compile the PTX when the program starts.
-CUDA_ARCHS ?= 75 80 90 100 110 120
+# (8.0 on 8.6 and 8.9, 12.0 on 12.1). Later generations compile the PTX when the program starts; so do
+# those that an older nvcc does not know yet.
 NVCC := $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA_KNOWN := $(if $(NVCC),$(patsubst sm_%,%,$(shell $(NVCC) --list-gpu-code 2>/dev/null)))
+CUDA_ARCHS ?= $(filter $(or $(CUDA_KNOWN),%),75 80 90 100 110 120)
 CUDA_PLUGIN := $(and $(NVCC),$(CUDA),$(BUILD)/lade-cuda.so)
 CUDA_GENCODE := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
     -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
