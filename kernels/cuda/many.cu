@@ -105,44 +105,19 @@ int gpu_shared_room(struct lade_device *dev, const void *kernel, size_t bytes, c
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes), err);
 }
 
-/* Inputs that differ, of at most GPU_JOBS jobs. */
-struct halves {
-    const float *x[GPU_JOBS];
-    int cols[GPU_JOBS], n;
-    uint16_t *out[GPU_JOBS];
-    float *scale[GPU_JOBS];
-};
-
-static int find_half(struct halves *h, const float *x, int cols)
-{
-    int i = 0;
-    while (i < h->n && (h->x[i] != x || h->cols[i] != cols))
-        i++;
-    if (i == h->n) {
-        h->x[i] = x;
-        h->cols[i] = cols;
-        h->n++;
-    }
-    return i;
-}
-
+/* At most GPU_JOBS jobs of the same inputs. */
 static int many_pass(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n,
                      char *err)
 {
-    struct halves h = {};
+    const int cols = jobs[0].w->cols, stride = many_stride(cols);
+    uint16_t *out;
+    float *scale;
     struct gpu_carve c = {};
-    for (int j = 0; j < n_jobs; j++)
-        find_half(&h, jobs[j].x, jobs[j].w->cols);
-    for (int i = 0; i < h.n; i++) {
-        gpu_carve_add(&c, &h.out[i], (size_t)n, (size_t)many_stride(h.cols[i]) * sizeof(uint16_t));
-        gpu_carve_add(&c, &h.scale[i], (size_t)n, sizeof(float));
-    }
-    if (gpu_carve_commit(dev, &c, err))
+    gpu_carve_add(&c, &out, (size_t)n, (size_t)stride * sizeof *out);
+    gpu_carve_add(&c, &scale, (size_t)n, sizeof *scale);
+    if (gpu_carve_commit(dev, &c, err) ||
+        gpu_check(dev, "matmul", gpu_half_rows(dev, jobs[0].x, n, cols, out, scale), err))
         return -1;
-    for (int i = 0; i < h.n; i++)
-        if (gpu_check(dev, "matmul", gpu_half_rows(dev, h.x[i], n, h.cols[i], h.out[i], h.scale[i]),
-                      err))
-            return -1;
     struct many_jobs all = {};
     all.n_jobs = n_jobs;
     all.n = n;
@@ -150,9 +125,8 @@ static int many_pass(struct lade_device *dev, const struct lade_matmul *jobs, in
     int blocks = 0;
     for (int j = 0; j < n_jobs; j++) {
         struct many_job *job = &all.job[j];
-        const int i = find_half(&h, jobs[j].x, jobs[j].w->cols);
         job->w = gpu_matrix_of(jobs[j].w);
-        job->in = (struct many_inputs){h.out[i], h.scale[i], many_stride(h.cols[i])};
+        job->in = (struct many_inputs){out, scale, stride};
         job->y = jobs[j].y;
         job->first_block = blocks;
         blocks += gpu_up(job->w.rows, MANY_ROWS) * all.token_tiles;
@@ -163,6 +137,21 @@ static int many_pass(struct lade_device *dev, const struct lade_matmul *jobs, in
     return gpu_check(dev, "matmul",
                      LADE_LAUNCH(many_products, blocks, MANY_THREADS, shared, dev, all, dev->books),
                      err);
+}
+
+/* Takes those that have the inputs of the first out of some jobs; how many. */
+static int take_same(struct lade_matmul *jobs, int *n_jobs, struct lade_matmul *same)
+{
+    const float *x = jobs[0].x;
+    const int cols = jobs[0].w->cols;
+    int taken = 0, left = 0;
+    for (int j = 0; j < *n_jobs; j++)
+        if (jobs[j].x == x && jobs[j].w->cols == cols)
+            same[taken++] = jobs[j];
+        else
+            jobs[left++] = jobs[j];
+    *n_jobs = left;
+    return taken;
 }
 
 /* Those jobs of some that are for cuBLAS, or those that are not; how many to *count. */
@@ -187,7 +176,13 @@ static int some_jobs(struct lade_device *dev, const struct lade_matmul *jobs, in
     if (rc) /* from now on it is not used */
         gpu_blas_close(dev);
     sort_jobs(dev, jobs, n_jobs, n, false, own, &count);
-    return count ? many_pass(dev, own, count, n, err) : 0;
+    while (count) {
+        struct lade_matmul same[GPU_JOBS];
+        const int taken = take_same(own, &count, same);
+        if (many_pass(dev, same, taken, n, err))
+            return -1;
+    }
+    return 0;
 }
 
 int gpu_many(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n, char *err)

@@ -151,6 +151,138 @@ static void work_space_is_taken_once(void **state)
     assert_true(before.used <= with.used);
 }
 
+/* The largest work of some limits. Zeros are as good as anything: at[] are arrays of them, `routes` is one;
+ * NULL: products alone. */
+enum {
+    W_N = 70,
+    W_DIM = 64,
+    W_EXPERTS = 6,
+    W_K = 2,
+    W_HEADS = 4,
+    W_HEAD = 16,
+    W_POSITIONS = 80,
+    W_VOCAB = 3000
+};
+static const struct lade_limits largest = {.batch = W_N,
+                                           .context = W_POSITIONS,
+                                           .hidden = W_DIM,
+                                           .widest = 2 * W_HEADS * W_HEAD,
+                                           .vocab = W_VOCAB,
+                                           .heads = W_HEADS,
+                                           .kv_heads = 2,
+                                           .head_dim = W_HEAD,
+                                           .key_heads = 2,
+                                           .value_heads = 4,
+                                           .key_dim = W_HEAD,
+                                           .value_dim = W_HEAD,
+                                           .kernel = 4,
+                                           .experts = W_EXPERTS,
+                                           .experts_used = W_K,
+                                           .expert_rows = W_DIM,
+                                           .tables = 1};
+
+static void run_mixers(struct lade_device *d, float *at[16], int n)
+{
+    struct lade_attention a = {.n = n,
+                               .pos = W_POSITIONS - n,
+                               .heads = W_HEADS,
+                               .kv_heads = 2,
+                               .head_dim = W_HEAD,
+                               .rotary_dim = W_HEAD,
+                               .q = at[1],
+                               .k = at[2],
+                               .v = at[3],
+                               .q_norm = at[4],
+                               .k_norm = at[4],
+                               .eps = 1,
+                               .inv_freq = at[5],
+                               .rope_scale = 1,
+                               .cache_type = LADE_F16,
+                               .k_cache = at[6],
+                               .v_cache = at[7],
+                               .capacity = W_POSITIONS,
+                               .out = at[8]};
+    struct lade_deltanet delta = {.n = n,
+                                  .key_heads = 2,
+                                  .value_heads = 4,
+                                  .key_dim = W_HEAD,
+                                  .value_dim = W_HEAD,
+                                  .kernel = 4,
+                                  .qkvz = at[1],
+                                  .ba = at[2],
+                                  .conv = at[3],
+                                  .decay = at[4],
+                                  .dt_bias = at[4],
+                                  .norm = at[5],
+                                  .eps = 1,
+                                  .conv_state = at[6],
+                                  .state = at[7],
+                                  .out = at[8]};
+    good(attention(d, &a, err));
+    good(deltanet(d, &delta, err));
+}
+
+static void run_products(struct lade_device *d, float *at[16], int n, const int32_t *routes)
+{
+    const struct lade_matrix w = {.type = LADE_F32, .rows = W_DIM, .cols = W_DIM, .data = at[0]};
+    struct lade_expert table[W_EXPERTS];
+    struct lade_matmul jobs[3];
+    const int32_t ids[W_N] = {0};
+    for (int i = 0; i < W_EXPERTS; i++)
+        table[i] = (struct lade_expert){w, w, w};
+    for (int i = 0; i < 3; i++) /* of different inputs */
+        jobs[i] = (struct lade_matmul){at[4 + i], at[1 + i], &w};
+    struct lade_moe m = {.n = n,
+                         .dim = W_DIM,
+                         .k = W_K,
+                         .n_experts = W_EXPERTS,
+                         .x = at[1],
+                         .ids = routes,
+                         .weights = at[2],
+                         .experts = table,
+                         .version = (uint64_t)n,
+                         .shared = &table[0],
+                         .y = at[9]};
+    struct lade_topk t = {W_VOCAB, LADE_TOPK_MAX, at[1], at[2], (int32_t *)(void *)at[3]};
+    good(matmul(d, jobs, 3, n, err));
+    if (!routes)
+        return;
+    good(embed(d, at[8], &w, ids, n, err));
+    good(moe(d, &m, err));
+    good(topk(d, &t, err));
+}
+
+/* What was prepared for takes no memory more. */
+static void work_space_is_enough(void **state)
+{
+    (void)state;
+    const struct lade_device_config fast = {.memory_cap = (size_t)1 << 30};
+    struct lade_device *d;
+    struct lade_device_memory before, after;
+    float *at[16];
+    void *routes;
+    good(open(&d, &fast, err)); /* not exact: products of many tokens in f16 */
+    for (int i = 0; i < 16; i++)
+        good(alloc(d, (void **)&at[i], (size_t)W_N * 4 * W_HEADS * W_HEAD * sizeof(float), err));
+    good(alloc(d, &routes, (size_t)W_N * W_K * sizeof(int32_t), err));
+    good(prepare(d, &largest, err));
+    good(memory(d, &before, err));
+    for (int n = 1; n <= W_N; n += W_N - 1) {
+        run_mixers(d, at, n);
+        run_products(d, at, n, routes);
+    }
+    good(sync(d, err));
+    good(memory(d, &after, err));
+    assert_int_equal(after.used, before.used);
+    good(prepare(d, &(struct lade_limits){.batch = W_N, .widest = W_DIM}, err));
+    good(memory(d, &before, err));
+    run_products(d, at, W_N, NULL);
+    good(sync(d, err));
+    good(memory(d, &after, err));
+    assert_int_equal(after.used, before.used);
+    gpu->close(d);
+}
+
 static void copies_in_order(void **state)
 {
     (void)state;
@@ -301,11 +433,17 @@ int main(int argc, char **argv)
 {
     rng_start(argc, argv);
     const struct CMUnitTest tests[] = {
-        EACH_GPU(lists_and_describes),        EACH_GPU(memory_is_counted),
-        EACH_GPU(reserve_is_taken_at_once),   EACH_GPU(reserve_changes),
-        EACH_GPU(work_space_is_taken_once),   EACH_GPU(copies_in_order),
-        EACH_GPU(uploads_beside_compute),     EACH_GPU(uploads_from_ordinary_memory),
-        EACH_GPU(uploads_from_pinned_memory), EACH_GPU(ops_on_host_memory),
+        EACH_GPU(lists_and_describes),
+        EACH_GPU(memory_is_counted),
+        EACH_GPU(reserve_is_taken_at_once),
+        EACH_GPU(reserve_changes),
+        EACH_GPU(work_space_is_taken_once),
+        EACH_GPU(work_space_is_enough),
+        EACH_GPU(copies_in_order),
+        EACH_GPU(uploads_beside_compute),
+        EACH_GPU(uploads_from_ordinary_memory),
+        EACH_GPU(uploads_from_pinned_memory),
+        EACH_GPU(ops_on_host_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
