@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "engine/checkpoint/pack.h"
 #include "engine/checkpoint/packed.h"
@@ -13,6 +12,9 @@ enum { MAX_GAP = 128 << 10, CHUNK = 4 << 20 };
 
 /* Larger tensors are cut. In packed files what a checksum covers (packed.h). */
 enum { SLICE = LADE_PACKED_BLOCK };
+
+/* Of what is cached as much is read at once as leaves room for its packed form in a core's cache. */
+enum { CACHED_SLICE = 256 << 10 };
 
 void lade_haul_close(struct lade_haul *f)
 {
@@ -25,7 +27,7 @@ void lade_haul_close(struct lade_haul *f)
 void lade_haul_clear(struct lade_haul *f)
 {
     f->n_items = f->n_runs = f->n_chunks = f->pending = 0;
-    f->stage_bytes = 0;
+    f->stage_bytes = f->slice_bytes = 0;
     f->failed = false;
 }
 
@@ -170,6 +172,38 @@ static bool joins(const struct lade_haul *f, const struct lade_run *r, const str
                        : !goes_in_place(it);
 }
 
+/* Rows of an item that are read and packed together where they are cached; 0: it is not cut. */
+static int slice_rows(const struct lade_haul *f, const struct lade_item *it, size_t *row)
+{
+    *row = it->block ? 0 : lade_pack_row_bytes(&f->cat->tensors[it->tensor], it->part);
+    if (!*row || it->bytes <= CACHED_SLICE)
+        return 0;
+    int rows = (int)(CACHED_SLICE / *row) / LADE_TILE * LADE_TILE;
+    return rows < LADE_TILE ? LADE_TILE : rows;
+}
+
+/* The memory that an item passes through where it is cached. */
+static size_t slice_of(const struct lade_haul *f, const struct lade_item *it)
+{
+    size_t row, rows = (size_t)slice_rows(f, it, &row);
+    return it->block ? 0 : rows ? rows * row : (size_t)it->bytes;
+}
+
+/* Where a run is read from, and the memory that it takes. */
+static void choose_source(struct lade_haul *f, struct lade_run *r)
+{
+    const struct lade_file *file = &f->files->file[r->shard];
+    size_t bytes;
+    r->copy = lade_file_choose(file);
+    r->cached = f->ops->now && lade_copy_is_cached(&file->copy[r->copy], r->offset, r->bytes);
+    aligned(r, &bytes);
+    f->stage_bytes += r->in_place || r->cached ? 0 : bytes;
+    for (int i = r->first; r->cached && i < r->first + r->n_items; i++) {
+        size_t slice = slice_of(f, &f->items[i]);
+        f->slice_bytes = slice > f->slice_bytes ? slice : f->slice_bytes;
+    }
+}
+
 int lade_haul_arrange(struct lade_haul *f, char *err)
 {
     qsort(f->items, (size_t)f->n_items, sizeof *f->items, by_place);
@@ -189,10 +223,10 @@ int lade_haul_arrange(struct lade_haul *f, char *err)
             i++;
         }
         r->bytes = end - r->offset;
-        size_t bytes;
-        aligned(r, &bytes);
-        f->stage_bytes += r->in_place ? 0 : bytes;
+        choose_source(f, r);
     }
+    f->slice_bytes = (f->slice_bytes + LADE_DIRECT - 1) / LADE_DIRECT * LADE_DIRECT;
+    f->stage_bytes += f->slice_bytes;
     return 0;
 }
 
@@ -203,8 +237,8 @@ static int add_chunks(struct lade_haul *f, struct lade_run *r, unsigned char *to
     size_t bytes;
     uint64_t from = aligned(r, &bytes);
     struct lade_file *file = &f->files->file[r->shard];
-    int which = lade_file_choose(file);
-    struct lade_copy *copy = &file->copy[which];
+    r->copy = lade_file_choose(file);
+    struct lade_copy *copy = &file->copy[r->copy];
     bool cached = copy->direct < 0 || lade_copy_is_cached(copy, r->offset, (size_t)r->bytes);
     uint64_t end = r->offset + r->bytes;
     if (cached)
@@ -222,7 +256,7 @@ static int add_chunks(struct lade_haul *f, struct lade_run *r, unsigned char *to
                      .offset = offset},
             .haul = f,
             .shard = r->shard,
-            .copy = which,
+            .copy = r->copy,
             .flying = (long)n,
             .need = end - offset < n ? (size_t)(end - offset) : n,
         };
@@ -232,20 +266,25 @@ static int add_chunks(struct lade_haul *f, struct lade_run *r, unsigned char *to
     return 0;
 }
 
-int lade_haul_start(struct lade_haul *f, unsigned char *stage, const struct lade_io_ops *ops,
-                    struct lade_io *io, char *err)
+int lade_haul_start(struct lade_haul *f, unsigned char *stage, struct lade_io *io, char *err)
 {
+    f->slice = stage;
+    stage += f->slice_bytes;
     for (int i = 0; i < f->n_runs; i++) {
         struct lade_run *r = &f->runs[i];
         size_t bytes;
         aligned(r, &bytes);
+        if (r->cached) {
+            atomic_fetch_add_explicit(&f->files->from_cache, r->bytes, memory_order_relaxed);
+            continue;
+        }
         if (add_chunks(f, r, r->in_place ? f->items[r->first].dst : stage, err))
             return -1;
         stage += r->in_place ? 0 : bytes;
     }
     f->pending = f->n_chunks;
     for (int i = 0; i < f->n_chunks; i++)
-        ops->submit(io, &f->chunks[i].read);
+        f->ops->submit(io, &f->chunks[i].read);
     return 0;
 }
 
@@ -257,14 +296,15 @@ static void end(struct lade_chunk *c)
     c->haul->pending--;
 }
 
-static void fail(struct lade_chunk *c, const char *what, const char *why, const char *advice)
+/* Says why a read brought nothing. */
+static int read_failed(const struct lade_copy *copy, uint64_t offset, long got, char *err)
 {
-    struct lade_haul *f = c->haul;
-    if (!f->failed)
-        lade_fail(f->err, "%s: %s byte %llu%s%s; %s", f->files->file[c->shard].copy[c->copy].path,
-                  what, (unsigned long long)c->read.offset, *why ? ": " : "", why, advice);
-    f->failed = true;
-    end(c);
+    if (!got)
+        return lade_fail(
+            err, "%s: ended at byte %llu; the file has been cut short; put the whole file back",
+            copy->path, (unsigned long long)offset);
+    return lade_fail(err, "%s: read error at byte %llu: %s; check the drive", copy->path,
+                     (unsigned long long)offset, strerror((int)-got));
 }
 
 /* The rest of a chunk from the next copy of the file; false where all have failed. */
@@ -280,9 +320,10 @@ static bool try_next_copy(struct lade_chunk *c)
     return true;
 }
 
-void lade_haul_back(struct lade_chunk *c, const struct lade_io_ops *ops, struct lade_io *io)
+void lade_haul_back(struct lade_chunk *c, struct lade_io *io)
 {
-    const struct lade_copy *copy = &c->haul->files->file[c->shard].copy[c->copy];
+    struct lade_haul *f = c->haul;
+    const struct lade_copy *copy = &f->files->file[c->shard].copy[c->copy];
     struct lade_read *r = &c->read;
     if (r->got >= 0 && (size_t)r->got >= c->need) {
         end(c);
@@ -298,28 +339,36 @@ void lade_haul_back(struct lade_chunk *c, const struct lade_io_ops *ops, struct 
         if (r->offset % LADE_DIRECT)
             r->fd = copy->cached; /* a short read ends the alignment */
     } else if (r->got != -EINTR && r->got != -EAGAIN && !try_next_copy(c)) {
-        if (r->got == 0)
-            fail(c, "ended at", "", "the file has been cut short; put the whole file back");
-        else
-            fail(c, "read error at", strerror((int)-r->got), "check the drive");
+        if (!f->failed)
+            read_failed(copy, r->offset, r->got, f->err);
+        f->failed = true;
+        end(c);
         return;
     }
-    ops->submit(io, r);
+    f->ops->submit(io, r);
 }
 
 /* ---- packing --------------------------------------------------------------------------------- */
 
-/* Reads a block again, from one copy. */
-static bool read_again(const struct lade_copy *copy, const struct lade_item *it)
+/* Reads bytes at once, from one copy. */
+static int read_copy(const struct lade_copy *copy, uint64_t offset, size_t bytes, unsigned char *to,
+                     char *err)
 {
-    for (size_t done = 0; done < it->bytes;) {
-        ssize_t got =
-            pread(copy->cached, it->dst + done, it->bytes - done, (off_t)(it->offset + done));
-        if (got <= 0 && errno != EINTR)
-            return false;
-        done += got > 0 ? (size_t)got : 0;
-    }
-    return true;
+    for (long got; bytes; offset += (uint64_t)got, bytes -= (size_t)got, to += got)
+        if ((got = lade_read_now(copy->cached, to, bytes, offset)) <= 0)
+            return read_failed(copy, offset, got, err);
+    return 0;
+}
+
+/* Bytes of a run that is cached, from any copy that has them. */
+static int read_cached(const struct lade_haul *f, const struct lade_run *r, uint64_t offset,
+                       size_t bytes, unsigned char *to, char *err)
+{
+    const struct lade_file *file = &f->files->file[r->shard];
+    int i = 0;
+    while (i < file->n && read_copy(&file->copy[(r->copy + i) % file->n], offset, bytes, to, err))
+        i++;
+    return i < file->n ? 0 : -1;
 }
 
 static bool is_whole(const struct lade_haul *f, const struct lade_item *it)
@@ -333,7 +382,7 @@ static int check_block(const struct lade_haul *f, const struct lade_item *it, ch
     const struct lade_file *file = &f->files->file[it->shard];
     bool whole = it->check < 0 || is_whole(f, it);
     for (int i = 0; !whole && file->n > 1 && i < file->n; i++)
-        whole = read_again(&file->copy[i], it) && is_whole(f, it);
+        whole = !read_copy(&file->copy[i], it->offset, it->bytes, it->dst, NULL) && is_whole(f, it);
     if (whole)
         return 0;
     return lade_fail(err,
@@ -343,18 +392,37 @@ static int check_block(const struct lade_haul *f, const struct lade_item *it, ch
                      (unsigned long long)(it->offset + it->bytes));
 }
 
-static int pack_item(const struct lade_haul *f, const struct lade_run *r,
-                     const struct lade_item *it, char *err)
+static int pack_item(const struct lade_haul *f, const struct lade_item *it,
+                     const unsigned char *data, char *err)
 {
     const struct lade_tensor *t = &f->cat->tensors[it->tensor];
-    const unsigned char *data = r->data + (it->offset - r->offset);
     if (it->rows)
         return lade_pack_rows(f->cat, t, it->part, it->first, it->rows, data, it->dst, err);
     if (!it->block)
         return lade_pack(f->cat, t, it->part, data, it->dst, err);
-    if (!r->in_place)
+    if (data != it->dst)
         memcpy(it->dst, data, it->bytes);
     return check_block(f, it, err);
+}
+
+static int pack_cached(const struct lade_haul *f, const struct lade_run *r,
+                       const struct lade_item *it, char *err)
+{
+    unsigned char *to = it->block ? it->dst : f->slice;
+    size_t row;
+    const int step = slice_rows(f, it, &row), rows = step ? (int)(it->bytes / row) : 0;
+    if (!step)
+        return read_cached(f, r, it->offset, it->bytes, to, err) || pack_item(f, it, to, err) ? -1
+                                                                                              : 0;
+    struct lade_item slice = *it;
+    for (int i = 0; i < rows; i += step) {
+        slice.first = it->first + i;
+        slice.rows = step < rows - i ? step : rows - i;
+        if (read_cached(f, r, it->offset + (uint64_t)i * row, (size_t)slice.rows * row, to, err) ||
+            pack_item(f, &slice, to, err))
+            return -1;
+    }
+    return 0;
 }
 
 int lade_haul_finish(struct lade_haul *f, char *err)
@@ -363,9 +431,12 @@ int lade_haul_finish(struct lade_haul *f, char *err)
         return lade_fail(err, "%s", f->err);
     for (int i = 0; i < f->n_runs; i++) {
         const struct lade_run *r = &f->runs[i];
-        for (int j = r->first; j < r->first + r->n_items; j++)
-            if (pack_item(f, r, &f->items[j], err))
+        for (int j = r->first; j < r->first + r->n_items; j++) {
+            const struct lade_item *it = &f->items[j];
+            if (r->cached ? pack_cached(f, r, it, err)
+                          : pack_item(f, it, r->data + (it->offset - r->offset), err))
                 return -1;
+        }
     }
     return 0;
 }

@@ -1,7 +1,10 @@
 /* haul.h - one job of a mover: bytes of some tensors, read together and packed into place.
  *
  * Spans that are near each other in a file are read in one run, however many tensors they belong
- * to; all runs of a job are on their way at once. When the last byte is there everything is packed. */
+ * to; all runs of a job are on their way at once. When the last byte is there everything is packed.
+ *
+ * What the page cache has is not read before it is packed, and then a slice of rows at a time, which
+ * stays in the core's own cache from one to the other. */
 #ifndef LADE_TIERS_HAUL_H
 #define LADE_TIERS_HAUL_H
 
@@ -27,6 +30,8 @@ struct lade_run {
     uint64_t offset, bytes;
     unsigned char *data; /* where `offset` comes to lie */
     bool in_place;       /* data is already where it belongs */
+    bool cached;         /* all of it was in the page cache, of `copy`: read when it is packed */
+    int copy;
 };
 
 /* Calls `add` for every item of a piece whose packed bytes start at `place`: parts of tensors, or
@@ -45,15 +50,18 @@ struct lade_chunk {        /* of a run; one read */
 };
 
 struct lade_haul {
-    const struct lade_catalog *cat; /* borrowed, as files */
+    const struct lade_catalog *cat; /* borrowed, as the next two */
     struct lade_files *files;
+    const struct lade_io_ops *ops;
     struct lade_item *items; /* owned, as the two below; they grow and stay */
     struct lade_run *runs;
     struct lade_chunk *chunks;
     int n_items, n_runs, n_chunks;
     int cap_items, cap_runs, cap_chunks;
-    size_t stage_bytes; /* of memory the runs need beside the places */
-    int pending;        /* chunks on their way */
+    size_t stage_bytes;   /* of memory the runs need beside the places: */
+    size_t slice_bytes;   /* first a slice of what is cached, then what is read through the queue */
+    unsigned char *slice; /* in the stage */
+    int pending;          /* chunks on their way */
     bool failed;
     char err[LADE_ERR]; /* if failed */
 };
@@ -71,12 +79,12 @@ int lade_haul_item(struct lade_haul *f, const struct lade_item *item, char *err)
 /* Orders the items and joins them to runs; f->stage_bytes is then known. */
 int lade_haul_arrange(struct lade_haul *f, char *err);
 
-/* Starts all reads. `stage` has stage_bytes, aligned to LADE_DIRECT, the haul's until the end. */
-int lade_haul_start(struct lade_haul *f, unsigned char *stage, const struct lade_io_ops *ops,
-                    struct lade_io *io, char *err);
+/* Starts all reads, of which there may be none. `stage` has stage_bytes, aligned to LADE_DIRECT, the
+ * haul's until the end. */
+int lade_haul_start(struct lade_haul *f, unsigned char *stage, struct lade_io *io, char *err);
 
 /* Takes a chunk that wait() returned, which may start it again for the rest. */
-void lade_haul_back(struct lade_chunk *c, const struct lade_io_ops *ops, struct lade_io *io);
+void lade_haul_back(struct lade_chunk *c, struct lade_io *io);
 
 /* When nothing is pending: packs. Fails with the first read error, too. */
 int lade_haul_finish(struct lade_haul *f, char *err);

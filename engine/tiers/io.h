@@ -6,6 +6,7 @@
 #ifndef LADE_TIERS_IO_H
 #define LADE_TIERS_IO_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,9 +32,14 @@ struct lade_io_ops {
     void (*submit)(struct lade_io *io, struct lade_read *r);
     /* The next read that ended; blocks. Something must be on its way. */
     struct lade_read *(*wait)(struct lade_io *io);
+    /* What the page cache has need not go through the queue: lade_read_now() does as well. */
+    bool now;
 };
 
 extern const struct lade_io_ops lade_io_uring, lade_io_threads;
+
+/* pread(), but for -errno where it fails. */
+long lade_read_now(int fd, void *dst, size_t bytes, uint64_t offset);
 
 /* io_uring where this kernel lets us have it, else threads. */
 const struct lade_io_ops *lade_io_best(void);

@@ -39,6 +39,15 @@ static struct lade_read *take(struct list *l)
     return r;
 }
 
+long lade_read_now(int fd, void *dst, size_t bytes, uint64_t offset)
+{
+    long got;
+    do
+        got = pread(fd, dst, bytes, (off_t)offset);
+    while (got < 0 && errno == EINTR);
+    return got < 0 ? -errno : got;
+}
+
 static void *work(void *arg)
 {
     struct lade_io *io = arg;
@@ -50,11 +59,7 @@ static void *work(void *arg)
             break;
         struct lade_read *r = take(&io->to_do);
         pthread_mutex_unlock(&io->lock);
-        do
-            r->got = pread(r->fd, r->dst, r->bytes, (off_t)r->offset);
-        while (r->got < 0 && errno == EINTR);
-        if (r->got < 0)
-            r->got = -errno;
+        r->got = lade_read_now(r->fd, r->dst, r->bytes, r->offset);
         pthread_mutex_lock(&io->lock);
         put(&io->done, r);
         pthread_cond_signal(&io->ended);
@@ -119,5 +124,5 @@ static struct lade_read *threads_wait(struct lade_io *io)
     return r;
 }
 
-const struct lade_io_ops lade_io_threads = {"pread", threads_open, threads_close, threads_submit,
-                                            threads_wait};
+const struct lade_io_ops lade_io_threads = {"pread",        threads_open, threads_close,
+                                            threads_submit, threads_wait, true};

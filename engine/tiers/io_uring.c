@@ -67,8 +67,8 @@ static struct lade_read *ring_wait(struct lade_io *io)
     return r;
 }
 
-const struct lade_io_ops lade_io_uring = {"io_uring", ring_open, ring_close, ring_submit,
-                                          ring_wait};
+const struct lade_io_ops lade_io_uring = {"io_uring",  ring_open, ring_close,
+                                          ring_submit, ring_wait, true};
 
 const struct lade_io_ops *lade_io_best(void)
 {

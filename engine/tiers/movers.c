@@ -70,6 +70,7 @@ static int describe(struct lade_tiers *t, struct lade_job *j, char *err)
     lade_haul_clear(f);
     f->cat = t->cat;
     f->files = &t->files;
+    f->ops = t->io;
     if (j->kind == LADE_JOB_BASE) {
         const struct lade_base_job *b = &t->load.base[j->base];
         for (int i = b->first; i < b->first + b->n; i++)
@@ -182,39 +183,43 @@ static void finish(struct lade_mover *m, struct lade_job *j, const char *err)
     lade_load_report(t);
 }
 
+/* All reads of a job are back: packs and publishes it. */
+static void complete(struct lade_mover *m, struct lade_job *j)
+{
+    char err[LADE_ERR];
+    bool failed = lade_haul_finish(&j->haul, err) || bring_to_vram(m->tiers, j, err);
+    finish(m, j, failed ? err : NULL);
+}
+
 /* Starts a described job, or parks it until there is room. */
 static void launch(struct lade_mover *m, struct lade_job *j)
 {
-    struct lade_tiers *t = m->tiers;
     char err[LADE_ERR];
     int room = place_in_stage(m, j, err);
     m->parked = room ? NULL : j;
     if (!room)
         return;
-    if (room < 0 || lade_haul_start(&j->haul, m->stage + j->stage_at, t->io, m->io, err)) {
+    if (room < 0 || lade_haul_start(&j->haul, m->stage + j->stage_at, m->io, err)) {
         finish(m, j, err);
         return;
     }
     j->flying = true;
     m->flying++;
+    if (!j->haul.pending) /* all of it is in the page cache */
+        complete(m, j);
 }
 
-/* Takes one read back; packs and publishes the job that it completes. */
+/* Takes one read back, which may complete a job. */
 static void take_back(struct lade_mover *m)
 {
-    struct lade_tiers *t = m->tiers;
-    struct lade_chunk *c = (struct lade_chunk *)(void *)t->io->wait(m->io);
+    struct lade_chunk *c = (struct lade_chunk *)(void *)m->tiers->io->wait(m->io);
     struct lade_haul *f = c->haul;
-    char err[LADE_ERR];
-    lade_haul_back(c, t->io, m->io);
+    lade_haul_back(c, m->io);
     if (f->pending)
         return;
-    struct lade_job *j = NULL;
     for (int i = 0; i < LADE_JOBS; i++)
         if (&m->jobs[i].haul == f)
-            j = &m->jobs[i];
-    bool failed = lade_haul_finish(f, err) || bring_to_vram(t, j, err);
-    finish(m, j, failed ? err : NULL);
+            complete(m, &m->jobs[i]);
     if (m->parked)
         launch(m, m->parked);
 }

@@ -51,10 +51,10 @@ static int run_haul(struct worker *w, char *err)
 {
     if (lade_haul_arrange(&w->haul, err) ||
         make_room(&w->stage, &w->stage_room, w->haul.stage_bytes, err) ||
-        lade_haul_start(&w->haul, w->stage, w->ops, w->io, err))
+        lade_haul_start(&w->haul, w->stage, w->io, err))
         return -1;
     while (w->haul.pending)
-        lade_haul_back((struct lade_chunk *)(void *)w->ops->wait(w->io), w->ops, w->io);
+        lade_haul_back((struct lade_chunk *)(void *)w->ops->wait(w->io), w->io);
     int rc = lade_haul_finish(&w->haul, err);
     lade_haul_clear(&w->haul);
     return rc;
@@ -162,6 +162,7 @@ static int open_worker(struct worker *w, struct packer *p, char *err)
     *w = (struct worker){.p = p, .ops = lade_io_best()};
     w->haul.cat = p->cat;
     w->haul.files = &p->source;
+    w->haul.ops = w->ops;
     return w->ops->open(&w->io, READS, err);
 }
 

@@ -77,8 +77,8 @@ static struct lade_read *gated_wait(struct lade_io *io)
     return r;
 }
 
-const struct lade_io_ops support_gated_io = {"gated", gated_open, gated_close, gated_submit,
-                                             gated_wait};
+const struct lade_io_ops support_gated_io = {"gated",      gated_open, gated_close,
+                                             gated_submit, gated_wait, false};
 
 void support_gate_shut(support_held_fn *held)
 {

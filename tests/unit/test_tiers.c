@@ -272,8 +272,8 @@ static struct lade_read *faulty_wait(struct lade_io *io)
     return r;
 }
 
-static const struct lade_io_ops faulty = {"faulty", faulty_open, faulty_close, faulty_submit,
-                                          faulty_wait};
+static const struct lade_io_ops faulty = {"faulty",      faulty_open, faulty_close,
+                                          faulty_submit, faulty_wait, false};
 
 /* A drive that fails while the base loads: no model, the file and the reason named. */
 /* ---- habits ---- */
