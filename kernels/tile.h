@@ -20,6 +20,11 @@ static inline lade_quad lade_quad_load(const void *p)
     return x;
 }
 
+static inline void lade_quad_store(void *p, lade_quad x)
+{
+    memcpy(p, &x, sizeof x);
+}
+
 enum { LADE_TILE_AHEAD = 4096 }; /* bytes from what is written to what is asked for to be written */
 
 /* Asks for bytes that are read, or written, a little later. A tile's 16 rows are too many streams for
@@ -43,11 +48,11 @@ static inline void lade_tile_put4(uint32_t *line, size_t lane, const lade_quad x
     const lade_quad b = __builtin_shufflevector(x[2], x[3], 0, 4, 1, 5);
     const lade_quad c = __builtin_shufflevector(x[0], x[1], 2, 6, 3, 7);
     const lade_quad d = __builtin_shufflevector(x[2], x[3], 2, 6, 3, 7);
-    const lade_quad y[4] = {
-        __builtin_shufflevector(a, b, 0, 1, 4, 5), __builtin_shufflevector(a, b, 2, 3, 6, 7),
-        __builtin_shufflevector(c, d, 0, 1, 4, 5), __builtin_shufflevector(c, d, 2, 3, 6, 7)};
-    for (size_t w = 0; w < 4; w++)
-        memcpy(line + w * LADE_TILE + lane, &y[w], sizeof y[w]);
+    /* One by one: gcc keeps an array of four in memory. */
+    lade_quad_store(line + lane, __builtin_shufflevector(a, b, 0, 1, 4, 5));
+    lade_quad_store(line + LADE_TILE + lane, __builtin_shufflevector(a, b, 2, 3, 6, 7));
+    lade_quad_store(line + 2 * LADE_TILE + lane, __builtin_shufflevector(c, d, 0, 1, 4, 5));
+    lade_quad_store(line + 3 * LADE_TILE + lane, __builtin_shufflevector(c, d, 2, 3, 6, 7));
 }
 
 /* The words of 16 rows, which begin `at` bytes from row[i], to lines of a tile. */

@@ -69,25 +69,34 @@ static lade_quad words_q8_0(const unsigned char *codes)
     return lade_quad_load(codes) ^ 0x80808080; /* q + 128 */
 }
 
-/* A block of 16 rows, their codes and scales; whether a scale is none. */
-static inline __attribute__((always_inline)) bool
+static inline lade_quad words_of(const unsigned char *codes, bool q4)
+{
+    return q4 ? words_q4_0(codes) : words_q8_0(codes);
+}
+
+/* A block of 16 rows, their codes and scales. */
+static inline __attribute__((always_inline)) void
 put_blocks(const unsigned char *const row[], size_t at, bool q4, uint32_t *line, uint16_t *scales)
 {
-    uint32_t bad = 0;
-    for (size_t i = 0; i < LADE_TILE; i++) {
+    for (size_t i = 0; i < LADE_TILE; i++)
         memcpy(&scales[i], row[i] + at, 2);
-        bad |= (scales[i] & 0x7C00u) + 0x400;
-    }
-    for (size_t w = 0; w < (q4 ? 4 : 8); w += 4)
+    at += 2;
+    for (size_t w = 0; w < (q4 ? 4 : 8); w += 4, at += 16)
         for (size_t i = 0; i < LADE_TILE; i += 4) {
-            lade_quad x[4];
-            for (size_t k = 0; k < 4; k++) {
-                const unsigned char *codes = row[i + k] + at + 2 + w * 4;
-                x[k] = q4 ? words_q4_0(codes) : words_q8_0(codes);
-            }
+            const lade_quad x[4] = {words_of(row[i] + at, q4), words_of(row[i + 1] + at, q4),
+                                    words_of(row[i + 2] + at, q4), words_of(row[i + 3] + at, q4)};
             lade_tile_put4(line + w * LADE_TILE, i, x);
         }
-    return bad & 0x8000;
+}
+
+/* Whether a scale, of a multiple of 16 of them, is infinite or not a number. */
+static bool any_bad(const uint16_t *scales, size_t n)
+{
+    lade_halves sums = {0};
+    for (size_t i = 0; i < n; i += 8)
+        sums |= ((lade_halves)lade_quad_load(scales + i) & 0x7C00) + 0x400;
+    const lade_quad bad = (lade_quad)sums & 0x80008000;
+    return bad[0] | bad[1] | bad[2] | bad[3];
 }
 
 static inline __attribute__((always_inline)) bool pack_tile(const struct lade_pack_job *j,
@@ -99,19 +108,21 @@ static inline __attribute__((always_inline)) bool pack_tile(const struct lade_pa
     const size_t line = (size_t)tile * groups * LADE_TILE;
     uint32_t *codes = (uint32_t *)(void *)j->dst + line * words, some[8 * LADE_TILE];
     uint16_t *scales = (uint16_t *)(void *)(j->dst + j->layout.scales) + line, few[LADE_TILE];
+    const uint16_t *const first = scales;
     bool bad = false;
     for (size_t g = 0; g < groups; g++, codes += words * LADE_TILE, scales += LADE_TILE) {
         lade_tile_soon(row[LADE_TILE - 1], (groups + g * LADE_TILE) * block, block * LADE_TILE);
         lade_tile_soon_written(codes, words * LADE_TILE * 4);
         if (n == LADE_TILE) {
-            bad |= put_blocks(row, g * block, q4, codes, scales);
+            put_blocks(row, g * block, q4, codes, scales);
             continue;
         }
-        bad |= put_blocks(row, g * block, q4, some, few);
+        put_blocks(row, g * block, q4, some, few);
+        bad |= any_bad(few, LADE_TILE);
         lade_tile_some(codes, some, words, lane, n);
         memcpy(scales + lane, few + lane, n * sizeof *few);
     }
-    return bad;
+    return bad || (n == LADE_TILE && any_bad(first, groups * LADE_TILE));
 }
 
 static int pack_blocks(const struct lade_pack_job *j)
