@@ -245,7 +245,7 @@ __device__ static inline void attend_finish(const struct gpu_attention &a, int t
     }
 }
 
-/* Grid: parts, key heads times chunks of their query heads, tokens. */
+/* Grid: tokens, key heads times chunks of their query heads, parts. */
 template <bool HALF, bool VECTOR>
 __global__ static void __launch_bounds__(ATTEND_THREADS) attention_part(struct gpu_attention a)
 {
@@ -253,7 +253,7 @@ __global__ static void __launch_bounds__(ATTEND_THREADS) attention_part(struct g
     __shared__ float acc[ATTEND_HEADS][ATTEND_DIM];
     __shared__ float max[ATTEND_WARPS][ATTEND_HEADS], sum[ATTEND_WARPS][ATTEND_HEADS];
     const int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
-    const int part = (int)blockIdx.x, t = (int)blockIdx.z;
+    const int part = (int)blockIdx.z, t = (int)blockIdx.x;
     const int chunks = (a.group + ATTEND_HEADS - 1) / ATTEND_HEADS;
     const int g = (int)blockIdx.y / chunks, chunk = (int)blockIdx.y % chunks;
     const int head0 = g * a.group + chunk * ATTEND_HEADS;
@@ -285,11 +285,11 @@ __global__ static void __launch_bounds__(ATTEND_THREADS) attention_part(struct g
     attend_finish(a, t, part, head0, heads, s, acc, max, sum);
 }
 
-/* Grid: heads, stretches of dimensions, tokens. */
+/* Grid: tokens, stretches of dimensions, heads. */
 __global__ static void attention_join(struct gpu_attention a)
 {
     launch_wait();
-    const int h = (int)blockIdx.x, t = (int)blockIdx.z;
+    const int h = (int)blockIdx.z, t = (int)blockIdx.x;
     const int d = (int)blockIdx.y * JOIN_THREADS + (int)threadIdx.x;
     if (d >= a.dim)
         return;
@@ -362,8 +362,8 @@ size_t gpu_attention_work(const struct lade_limits *l)
 static cudaError_t launch_parts(struct lade_device *dev, const struct gpu_attention *a)
 {
     const bool vector = a->dim % LANE_DIM == 0;
-    dim3 grid((unsigned)a->parts, (unsigned)(a->kv_heads * gpu_up(a->group, ATTEND_HEADS)),
-              (unsigned)a->n);
+    dim3 grid((unsigned)a->n, (unsigned)(a->kv_heads * gpu_up(a->group, ATTEND_HEADS)),
+              (unsigned)a->parts);
     if (a->half_cache && vector)
         return LADE_LAUNCH((attention_part<true, true>), grid, ATTEND_THREADS, 0, dev, *a);
     if (a->half_cache)
@@ -415,7 +415,7 @@ int gpu_attention(struct lade_device *dev, const struct lade_attention *op, char
         return gpu_flash(dev, &a, err);
     if (code == cudaSuccess)
         code = launch_parts(dev, &a);
-    dim3 join((unsigned)a.heads, (unsigned)gpu_up(a.dim, JOIN_THREADS), (unsigned)a.n);
+    dim3 join((unsigned)a.n, (unsigned)gpu_up(a.dim, JOIN_THREADS), (unsigned)a.heads);
     if (code == cudaSuccess)
         code = LADE_LAUNCH(attention_join, join, JOIN_THREADS, 0, dev, a);
     return gpu_check(dev, "attention", code, err);

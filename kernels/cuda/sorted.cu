@@ -21,6 +21,7 @@ enum {
     GATE_WARPS = 8,
     SLICE = 512, /* output columns */
     MOST_EXPERTS = 4096,
+    MOST_TILES = 65535, /* of a grid's second direction */
 };
 
 /* A tile: routes [first, first + count) of the sorted ones, all of one expert. */
@@ -288,6 +289,9 @@ int gpu_sorted(struct lade_device *dev, const struct gpu_moe *m, char *err)
     if (s.groups > MOST_EXPERTS)
         return lade_fail(err, "moe: %d experts, at most %d can be; check the configuration",
                          m->n_experts, (int)MOST_EXPERTS);
+    if (s.most_tiles > MOST_TILES)
+        return lade_fail(err, "moe: %d tokens with %d experts each are too many at once; lower --batch",
+                         m->n, m->k);
     const size_t shared = sizeof(struct many_shared<NT>);
     if (gpu_carve_commit(dev, &c, err) ||
         gpu_shared_room(dev, (const void *)sorted_hidden, shared, err) ||

@@ -85,7 +85,7 @@ static void all_in_vram(void **state)
     assert_true(bytes_per_token("full-gpu", &bound) <= 4 * 1024 + TOLD);
 }
 
-/* Launches of products that go together: one for codes in tiles, one for numbers, one for all else. */
+/* Launches of products that go together: one for codes in tiles, one for numbers, one for blocks. */
 static unsigned long classes(const struct lade_matrix *const *w, int n)
 {
     bool seen[3] = {false, false, false};
@@ -93,7 +93,7 @@ static unsigned long classes(const struct lade_matrix *const *w, int n)
         const enum lade_type type = w[i]->type;
         const bool tiled = type == LADE_Q4 || type == LADE_Q8;
         if (w[i]->rows)
-            seen[tiled ? 0 : type == LADE_BF16 || type == LADE_F32 ? 1 : 2] = true;
+            seen[tiled ? 0 : type == LADE_BLOCKS ? 2 : 1] = true;
     }
     return (unsigned long)seen[0] + seen[1] + seen[2];
 }
