@@ -298,7 +298,8 @@ struct lade_ops {
     int (*mark)(struct lade_device *dev, lade_fence *fence, char *err);
     /* Copies in the up or down queue, not before `after` is reached (0 = at once); *fence (may be
      * NULL) is reached when it is done. Until then `host` and the device memory belong to the
-     * copy. `host` should be of host_alloc() or pin(); other memory makes the call wait. [any thread] */
+     * copy. `host` should be of host_alloc() or pin(), of any device of the plug-in; other memory makes
+     * the call wait. [any thread] */
     int (*upload_async)(struct lade_device *dev, void *dst, const void *host, size_t bytes,
                         lade_fence after, lade_fence *fence, char *err);
     int (*download_async)(struct lade_device *dev, void *host, const void *src, size_t bytes,

@@ -232,63 +232,158 @@ static int run_kept(struct lade_experts *x, int layer, const struct lade_wave *w
     return x->part->ops->moe(x->part->dev, &op, err);
 }
 
-/* The waves of one layer: `gpu` and `cpu` are the same work with each device's addresses. */
-static int run_waves(struct lade_experts *x, int layer, struct lade_moe *gpu,
-                     const struct lade_moe *cpu, lade_fence routed, bool *joined, char *err)
+/* ---- GPUs that help ---- */
+
+/* A layer's work on all devices: the same with each one's addresses. */
+struct work {
+    struct lade_moe gpu, cpu, help;
+    lade_fence routed;
+    bool fetched, joined;        /* the activations are in RAM; the CPU has computed something */
+    int helper;                  /* the part that is at it, -1: none */
+    lade_fence back[LADE_CARDS]; /* [part] when what it made is in RAM */
+    bool helped[LADE_CARDS];
+};
+
+/* Has a part ready for experts of this layer: activations and routes on their way, sums at zero. */
+static int begin_help(struct lade_experts *x, struct work *w, int part, char *err)
+{
+    const struct lade_helper *h = &x->helpers[part];
+    const struct lade_ops *ops = h->part->ops;
+    struct lade_device *dev = h->part->dev;
+    const size_t rows = (size_t)w->gpu.n * (size_t)w->gpu.dim * sizeof(float),
+                 routes = (size_t)w->gpu.n * (size_t)w->gpu.k * sizeof(float);
+    lade_fence before, there; /* its last layer may still be at work */
+    w->help = w->gpu;
+    w->help.x = h->x;
+    w->help.y = h->y;
+    w->help.ids = h->ids;
+    w->help.weights = h->weights;
+    w->help.shared = NULL;
+    w->helper = part;
+    w->helped[part] = true;
+    return ops->mark(dev, &before, err) ||
+                   ops->upload_async(dev, h->x, x->x, rows, before, NULL, err) ||
+                   ops->upload_async(dev, h->ids, x->ids, routes, before, NULL, err) ||
+                   ops->upload_async(dev, h->weights, x->weights, routes, before, &there, err) ||
+                   ops->wait(dev, there, err) || ops->zero(dev, h->y, rows, err)
+               ? -1
+               : 0;
+}
+
+/* All of a part's experts are queued: what it makes of them goes to RAM. */
+static int end_help(struct lade_experts *x, struct work *w, char *err)
+{
+    if (w->helper < 0)
+        return 0;
+    const struct lade_helper *h = &x->helpers[w->helper];
+    const size_t rows = (size_t)w->gpu.n * (size_t)w->gpu.dim * sizeof(float);
+    lade_fence done, *back = &w->back[w->helper];
+    w->helper = -1;
+    return h->part->ops->mark(h->part->dev, &done, err) ||
+                   h->part->ops->download_async(h->part->dev, h->back, h->y, rows, done, back, err)
+               ? -1
+               : 0;
+}
+
+/* Adds what other parts made to what this one did, in the order of the parts. */
+static int add_helped(struct lade_experts *x, const struct work *w, char *err)
+{
+    const struct lade_ops *ops = x->part->ops;
+    struct lade_device *dev = x->part->dev;
+    const size_t count = (size_t)w->gpu.n * (size_t)w->gpu.dim;
+    for (int i = 0; i < x->devices->n; i++) {
+        if (!w->helped[i])
+            continue;
+        const struct lade_helper *h = &x->helpers[i];
+        float *here = x->helpers[x->part - x->devices->part].y;
+        lade_fence before, there;
+        if (h->part->ops->finish(h->part->dev, w->back[i], err) || ops->mark(dev, &before, err) ||
+            ops->upload_async(dev, here, h->back, count * sizeof(float), before, &there, err) ||
+            ops->wait(dev, there, err) || ops->add(dev, w->gpu.y, here, count, err))
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- all devices ---- */
+
+static bool is_own(const struct lade_experts *x, const struct lade_wave *wave)
+{
+    return wave->on_gpu && &x->devices->part[wave->card] == x->part;
+}
+
+/* Where a wave needs them, the activations are brought to RAM first. */
+static int run_elsewhere(struct lade_experts *x, int layer, const struct lade_wave *wave,
+                         struct work *w, char *err)
 {
     const struct lade_devices *d = x->devices;
+    if (!w->fetched && fetch_rows(x, &w->gpu, w->routed, err))
+        return -1;
+    w->fetched = true;
+    if (!wave->on_gpu) {
+        w->joined = true;
+        return run_wave(x, layer, wave, &w->cpu, d->cpu, d->cpu_dev, err);
+    }
+    if (w->helper != wave->card && begin_help(x, w, wave->card, err))
+        return -1;
+    const struct lade_device_part *p = &d->part[wave->card];
+    return run_wave(x, layer, wave, &w->help, p->ops, p->dev, err);
+}
+
+/* The waves of one layer. */
+static int run_waves(struct lade_experts *x, int layer, struct work *w, char *err)
+{
     const struct lade_device_part *p = x->part;
     struct lade_wave wave;
     bool first = true;
     int rc;
     while ((rc = lade_tiers_wave(x->tiers, &wave, err)) > 0) {
-        /* The first call on the GPU takes the shared expert along, before the CPU starts. */
-        if (first && !wave.on_gpu && gpu->shared) {
+        const bool own = is_own(x, &wave);
+        /* The first call on the GPU takes the shared expert along, before others start. */
+        if (first && !own && w->gpu.shared) {
             struct lade_wave none = {.on_gpu = true};
-            if (run_wave(x, layer, &none, gpu, p->ops, p->dev, err))
+            if (run_wave(x, layer, &none, &w->gpu, p->ops, p->dev, err))
                 return -1;
-            gpu->shared = NULL;
+            w->gpu.shared = NULL;
         }
         first = false;
         if (wave.nothing)
             continue;
-        if (!wave.on_gpu && !*joined && fetch_rows(x, gpu, routed, err))
+        if (w->helper >= 0 && (own || !wave.on_gpu || wave.card != w->helper) &&
+            end_help(x, w, err))
             return -1;
-        *joined |= !wave.on_gpu;
-        rc = !wave.on_gpu ? run_wave(x, layer, &wave, cpu, d->cpu, d->cpu_dev, err)
-             : wave.stays ? run_kept(x, layer, &wave, gpu, err)
-                          : run_wave(x, layer, &wave, gpu, p->ops, p->dev, err);
+        rc = !own         ? run_elsewhere(x, layer, &wave, w, err)
+             : wave.stays ? run_kept(x, layer, &wave, &w->gpu, err)
+                          : run_wave(x, layer, &wave, &w->gpu, p->ops, p->dev, err);
         if (rc)
             return -1;
-        if (wave.on_gpu)
-            gpu->shared = NULL;
+        if (own)
+            w->gpu.shared = NULL;
     }
-    return rc;
+    return rc ? rc : end_help(x, w, err);
 }
 
 static int run_gpu(struct lade_experts *x, int layer, const struct lade_moe *moe,
                    const struct lade_router *guess, char *err)
 {
     const struct lade_device_part *p = x->part;
-    struct lade_moe gpu = *moe, cpu = *moe;
-    bool joined = false; /* the CPU has computed something */
-    lade_fence routed;
-    if (fetch_routes(x, moe, &routed, err))
+    struct work w = {.gpu = *moe, .cpu = *moe, .helper = -1};
+    if (fetch_routes(x, moe, &w.routed, err))
         return -1;
-    cpu.x = x->x;
-    cpu.y = x->y;
-    cpu.ids = x->ids;
-    cpu.weights = x->weights;
-    cpu.shared = NULL;
+    w.cpu.x = x->x;
+    w.cpu.y = x->y;
+    w.cpu.ids = x->ids;
+    w.cpu.weights = x->weights;
+    w.cpu.shared = NULL;
     lade_tiers_ask(x->tiers, layer, x->ids, moe->n * moe->k);
     int rc = guess_next(x, layer, guess, err);
-    rc = rc ? rc : run_waves(x, layer, &gpu, &cpu, routed, &joined, err);
+    rc = rc ? rc : run_waves(x, layer, &w, err);
     lade_tiers_done(x->tiers);
     if (!rc &&
-        joined) /* the GPU reads what the CPU wrote; nobody writes there before the next layer's
-                          routes are down, which come after this in the queue */
+        w.joined) /* the GPU reads what the CPU wrote; nobody writes there before the next layer's
+                            routes are down, which come after this in the queue */
         rc = p->ops->add(p->dev, moe->y, x->y, (size_t)moe->n * (size_t)moe->dim, err);
-    return rc;
+    return rc ? rc : add_helped(x, &w, err);
 }
 
 /* What was in VRAM may be elsewhere now, or nowhere. */

@@ -3,7 +3,11 @@
  * On a CPU that is all there is. With GPUs the base of a layer is on one of them; experts that it has
  * or that are carried to it are queued there, and while it works on them the CPU computes the others
  * on activations that were copied down. One addition joins the two. Each part of the devices has
- * its own struct lade_experts, which serves that part's layers. */
+ * its own struct lade_experts, which serves that part's layers.
+ *
+ * Of a prompt whose experts cross the links, some go to the other GPUs (engine/plan/carry.h), which have
+ * nothing of their own to do then. They are given the activations through RAM, and so is the layer's GPU
+ * what they make of them. */
 #ifndef LADE_MODEL_EXPERTS_H
 #define LADE_MODEL_EXPERTS_H
 
@@ -17,6 +21,15 @@ struct lade_expert_table {
     bool complete; /* all of them, to stay */
 };
 
+/* What a part has for the layers of others: buffers that it needs for its own alone. */
+struct lade_helper {
+    const struct lade_device_part *part;
+    float *x, *y;   /* [batch][hidden] of its memory: in, out */
+    int32_t *ids;   /* [batch][k] */
+    float *weights; /* [batch][k] */
+    float *back;    /* [batch][hidden] of RAM that its GPU can use */
+};
+
 struct lade_experts {
     const struct lade_catalog *cat; /* borrowed, as the two below */
     struct lade_tiers *tiers;
@@ -24,6 +37,7 @@ struct lade_experts {
     const struct lade_device_part *part; /* of these */
     struct lade_expert *table;           /* [shape.experts], owned; without data between waves */
     uint8_t *named;                      /* [shape.experts], owned: 0 between waves */
+    const struct lade_helper *helpers; /* [of all parts], borrowed; NULL: none helps another one */
 
     /* with a GPU */
     uint64_t version;                 /* lade_tiers_version() that the tables below were made for */

@@ -28,6 +28,12 @@ int lade_pipeline_open(struct lade_pipeline *p, const struct lade_catalog *cat,
             return -1;
         }
     }
+    for (int i = 0; i < p->n && p->n > 1 && !in_ram; i++) {
+        struct lade_forward *f = &p->part[i];
+        p->helper[i] =
+            (struct lade_helper){f->part, f->h, f->y, f->route_ids, f->route_weights, f->experts.y};
+        f->experts.helpers = p->helper;
+    }
     return 0;
 }
 

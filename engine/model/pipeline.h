@@ -4,7 +4,8 @@
  * GPU is queued, so where all experts are in VRAM the parts work at the same time: while one has the
  * second batch of a prompt, the next one has the first. A single token goes from part to part.
  * Where experts are elsewhere the host learns the routes of every layer, and one part works at a
- * time. With one part this is its forward pass and no more. */
+ * time; the others help it with experts that cross the links (engine/plan/carry.h). With one part this
+ * is its forward pass and no more. */
 #ifndef LADE_MODEL_PIPELINE_H
 #define LADE_MODEL_PIPELINE_H
 
@@ -13,8 +14,9 @@
 struct lade_pipeline {
     const struct lade_devices *devices; /* borrowed, as the next */
     struct lade_tiers *tiers;
-    struct lade_forward part[LADE_CARDS]; /* [n] */
-    int n;                                /* 0: not open */
+    struct lade_forward part[LADE_CARDS];  /* [n] */
+    struct lade_helper helper[LADE_CARDS]; /* [n] what each has for others' experts */
+    int n;                                 /* 0: not open */
     int batch;
     float *rows[LADE_CARDS];      /* [batch][hidden] of RAM: from the part before this one, whose
                                      memory it is; none for the first */

@@ -129,11 +129,14 @@ static bool fill_ram(struct lade_plan_row *row, double fixed, const struct lade_
     return true;
 }
 
-/* The speeds that say which experts of a prompt are carried, where the CPU computes the others. */
+/* The speeds that say over which link experts of a prompt are carried, and which ones, where the CPU
+ * computes the others. */
 static void tell_carry(struct lade_placement *p, const struct lade_plan_model *m,
                        const struct lade_plan_machine *pc)
 {
     double routes = m->largest ? (double)m->experts_read / (double)m->largest : 0;
+    for (int i = 0; i < p->n_cards; i++)
+        p->card[i].link_byte = 1e-9 / lade_plan_gpu_of(pc, p->card[i].gpu)->link_gbps;
     if (!p->n_cards || p->rest_by != LADE_BY_CPU || routes <= 0)
         return;
     double gflop = m->experts_flops / routes / 1e9; /* of an expert, for one token */
@@ -141,8 +144,6 @@ static void tell_carry(struct lade_placement *p, const struct lade_plan_model *m
                                    .cpu_token = gflop / pc->experts_gflops,
                                    .card_token = gflop / pc->gpu_gflops,
                                    .ram_byte = 1e-9 / pc->ram_gbps};
-    for (int i = 0; i < p->n_cards; i++)
-        p->card[i].link_byte = 1e-9 / lade_plan_gpu_of(pc, p->card[i].gpu)->link_gbps;
 }
 
 /* Places everything for a context. Returns false with the reason where the row's minimum is not

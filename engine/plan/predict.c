@@ -76,31 +76,59 @@ static int visits(int n, double per_token, double part)
     return tokens;
 }
 
-/* Seconds of a prompt's routed experts where the card has this share of them and the CPU computes the
- * others, but for those that are carried: as a layer divides them (carry.h), for routes at random. */
-static double shared_seconds(const struct lade_placement *p, const struct lade_plan_model *m,
-                             const struct lade_plan_machine *pc, double in_vram)
+/* Seconds of a prompt's routed experts in a layer of a card, where that has this share of them and the CPU
+ * computes the others, but for those that are carried: as a layer divides them (carry.h), for routes at
+ * random. */
+static double layer_seconds(const struct lade_placement *p, const struct lade_plan_model *m,
+                            int card, double in_vram)
 {
     struct lade_carry_expert list[LADE_MAX_EXPERTS];
     const int all = m->layers ? m->n_experts / m->layers : 0;
     const double per_token = fmin((double)m->experts_read / (double)m->experts, 0.999);
     const int rest = (int)round(all * (1 - in_vram));
     const int n = p->batch > 0 && p->batch < PROMPT ? p->batch : PROMPT;
-    double seconds, link_gbps = card_gbps(p, m, pc, true);
+    double seconds;
     struct lade_carry_layer layer = {
         .experts = list,
-        .link_byte = 1e-9 / link_gbps,
+        .link_byte = {p->card[card].link_byte},
+        .n_links = 1,
         .own = n * per_token * all * in_vram * p->carry.card_token,
-        .rows = 2.0 * n * (double)m->row * 1e-9 / link_gbps,
+        .rows = 2.0 * n * (double)m->row * p->card[card].link_byte,
     };
+    for (int i = 0; i < p->n_cards; i++)
+        if (i != card)
+            layer.link_byte[layer.n_links++] = p->card[i].link_byte;
     for (int i = 0; i < rest && i < LADE_MAX_EXPERTS; i++) {
         int tokens = visits(n, per_token, (i + 0.5) / rest);
         if (tokens)
             list[layer.n++] =
-                (struct lade_carry_expert){i, tokens, (double)m->experts / (double)m->n_experts};
+                (struct lade_carry_expert){i, tokens, (double)m->experts / (double)m->n_experts, 0};
     }
     lade_carry_split(&p->carry, &layer, &seconds);
-    return m->layers * seconds * PROMPT / n;
+    return seconds * PROMPT / n;
+}
+
+/* The same of all layers, which cards have one after the other. */
+static double shared_seconds(const struct lade_placement *p, const struct lade_plan_model *m,
+                             double in_vram)
+{
+    double sum = 0;
+    for (int i = 0; i < p->n_cards; i++)
+        sum += (lade_plan_card_end(p, m, i) - p->card[i].first) * layer_seconds(p, m, i, in_vram);
+    return sum;
+}
+
+/* GB/s at which experts of a prompt reach the cards that compute them all: over all links at once, from RAM,
+ * unless activations are there, too. */
+static double carried_gbps(const struct lade_placement *p, const struct lade_plan_model *m,
+                           const struct lade_plan_machine *pc)
+{
+    double sum = 0;
+    if (p->buffers != LADE_VRAM || p->n_cards < 2)
+        return card_gbps(p, m, pc, true);
+    for (int i = 0; i < p->n_cards; i++)
+        sum += lade_plan_gpu_of(pc, p->card[i].gpu)->link_gbps;
+    return fmin(sum, pc->ram_gbps);
 }
 
 /* GB/s of a load: as those that were seen; before the first, the drive's, or that of packing into memory
@@ -148,13 +176,13 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
     double visit = all * visited(m, PROMPT);
     double compute = PROMPT * m->base_flops / (gpu ? pc->gpu_gflops : pc->base_gflops) / 1e9;
     if (p->carry.cpu_token > 0)
-        compute += shared_seconds(p, m, pc, in_vram);
+        compute += shared_seconds(p, m, in_vram);
     else
         compute +=
             PROMPT * m->experts_flops / (gpu_rest ? pc->gpu_gflops : pc->experts_gflops) / 1e9;
     double moved = moving(visit * on_drive, reading);
     if (gpu_rest)
-        moved += moving(visit * in_ram, link_gbps);
+        moved += moving(visit * in_ram, carried_gbps(p, m, pc));
     double prompt = fmax(compute, moved);
     row->prefill_tps = PROMPT / prompt;
     row->ttft_s = prompt + token;

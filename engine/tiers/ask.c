@@ -78,12 +78,13 @@ static int by_place(const void *a, const void *b)
     const struct lade_want *x = a, *y = b;
     if (x->at != y->at)
         return x->at < y->at ? -1 : 1;
-    return x->expert - y->expert;
+    return x->card != y->card ? x->card - y->card : x->expert - y->expert;
 }
 
 /* Places in the order of wants; files come after, where shards do not overlap, so the order of
- * their numbers will do. */
-enum { IN_VRAM, CARRIED, IN_RAM, IN_FILES };
+ * their numbers will do. What other cards help with comes after what the layer's own link carries, which
+ * goes on while those wait for activations. */
+enum { IN_VRAM, CARRIED, HELPED, IN_RAM, IN_FILES };
 
 static uint64_t place_of(const struct lade_tiers *t, int e)
 {
@@ -117,6 +118,7 @@ static void want(struct lade_tiers *t, int e)
     struct lade_want *w = &a->wants[a->n++];
     const int vslot = lade_vslot(t, e);
     *w = (struct lade_want){.expert = e, .slot = -1, .vslot = vslot, .begun = true};
+    w->card = a->vram ? (int)(a->vram - t->vram) : 0;
     if (vslot >= 0)
         lade_cache_pin(&a->vram->cache, vslot);
     else if ((w->slot = t->ram.slot_of[e]) >= 0)
@@ -150,28 +152,56 @@ static void note_age(struct lade_tiers *t, int e)
     t->asked_at[e] = t->decoded;
 }
 
-/* Chooses which of a prompt's wants, none of which has been sorted, are carried. */
+/* The links that experts of the layer may cross: cards[i] has the i-th one. The others' cards help where
+ * their slots hold what passes through, and activations are in VRAM. */
+static void list_links(const struct lade_tiers *t, struct lade_carry_layer *layer,
+                       int cards[LADE_CARDS])
+{
+    const struct lade_placement *p = &t->place;
+    const int own = (int)(t->ask.vram - t->vram);
+    cards[layer->n_links] = own;
+    layer->link_byte[layer->n_links++] = p->card[own].link_byte;
+    for (int i = 0; i < t->n_vram && p->buffers == LADE_VRAM && p->card[own].link_byte > 0; i++) {
+        const struct lade_vram *v = &t->vram[i];
+        if (i == own || !v->cache.n_stage || v->kinds.largest < t->ask.vram->kinds.largest ||
+            !(p->card[i].link_byte > 0))
+            continue;
+        cards[layer->n_links] = i;
+        layer->link_byte[layer->n_links++] = p->card[i].link_byte;
+    }
+}
+
+/* Chooses which of a prompt's wants, none of which has been sorted, are carried, and where to. */
 static void choose_carried(struct lade_tiers *t, int n_tokens)
 {
     struct lade_ask *a = &t->ask;
     const struct lade_placement *p = &t->place;
-    if (!a->vram || lade_streams(t) || !a->vram->cache.n_stage || t->no_pinning)
+    int cards[LADE_CARDS];
+    if (!a->vram || !a->vram->cache.n_stage || t->no_pinning)
         return;
     struct lade_carry_layer layer = {.experts = a->rest};
-    layer.link_byte = p->card[a->vram - t->vram].link_byte;
-    layer.rows = 2.0 * n_tokens * t->cat->shape.hidden * sizeof(float) * layer.link_byte;
+    list_links(t, &layer, cards);
+    layer.rows = 2.0 * n_tokens * t->cat->shape.hidden * sizeof(float) * layer.link_byte[0];
     for (int i = 0; i < a->n; i++) {
         int uses = a->uses[a->wants[i].expert % t->cat->shape.experts];
         if (a->wants[i].vslot >= 0)
             layer.own += uses * p->carry.card_token;
         else
             a->rest[layer.n++] = (struct lade_carry_expert){
-                i, uses, (double)lade_expert_bytes(t, a->wants[i].expert)};
+                i, uses, (double)lade_expert_bytes(t, a->wants[i].expert), 0};
     }
-    for (int i = lade_carry_split(&p->carry, &layer, NULL) - 1; i >= 0; i--) {
+    int carried = layer.n;
+    if (lade_streams(t))
+        lade_carry_deal(&layer);
+    else
+        carried = lade_carry_split(&p->carry, &layer, NULL);
+    for (int i = 0; i < carried; i++) {
         struct lade_want *w = &a->wants[a->rest[i].expert];
         w->carry = true;
-        w->at = w->at == IN_RAM ? CARRIED : w->at;
+        if (w->at != IN_RAM)
+            continue; /* the drive is slower than any link */
+        w->at = a->rest[i].link ? HELPED : CARRIED;
+        w->card = cards[a->rest[i].link];
     }
 }
 
@@ -292,7 +322,7 @@ void lade_ask_lost(struct lade_tiers *t)
     struct lade_ask *a = &t->ask;
     for (int i = a->wave_first; i < a->next; i++) {
         struct lade_want *w = &a->wants[i];
-        if (w->vslot >= 0 && a->vram->cache.slot_of[w->expert] != w->vslot)
+        if (w->vslot >= 0 && t->vram[w->card].cache.slot_of[w->expert] != w->vslot)
             w->vslot = -1;
     }
 }
@@ -310,7 +340,7 @@ static void give_up(struct lade_tiers *t, int from, int to)
         else if (w->slot >= 0)
             lade_cache_failed(&t->ram, w->slot); /* no mover has come to it */
         if (w->vslot >= 0)
-            lade_cache_unpin(&t->ask.vram->cache, w->vslot);
+            lade_cache_unpin(&t->vram[w->card].cache, w->vslot);
         freed |= w->slot >= 0;
         w->slot = w->vslot = -1;
     }
@@ -324,13 +354,16 @@ static int mark_used(struct lade_tiers *t, char *err)
 {
     struct lade_ask *a = &t->ask;
     lade_fence done;
-    if (!a->wave_on_gpu || a->wave_first == a->next || !a->vram->cache.n_stage)
+    if (!a->wave_on_gpu || a->wave_first == a->next)
         return 0;
-    if (a->vram->part.ops->mark(a->vram->part.dev, &done, err))
+    struct lade_vram *v = &t->vram[a->wants[a->wave_first].card];
+    if (!v->cache.n_stage)
+        return 0;
+    if (v->part.ops->mark(v->part.dev, &done, err))
         return -1;
     for (int i = a->wave_first; i < a->next; i++)
         if (a->wants[i].vslot >= 0)
-            a->vram->used[a->wants[i].vslot] = done;
+            v->used[a->wants[i].vslot] = done;
     return 0;
 }
 
@@ -349,7 +382,7 @@ static int count_ready(const struct lade_tiers *t)
         const struct lade_want *w = &a->wants[a->next + n];
         bool on_gpu = w->vslot >= 0;
         const struct lade_want *first = &a->wants[a->next];
-        if (on_gpu != (first->vslot >= 0) || w->carry != first->carry ||
+        if (on_gpu != (first->vslot >= 0) || w->carry != first->carry || w->card != first->card ||
             at_hand(w) != at_hand(first))
             break;
         if (on_gpu ? !is_up(a, w) : !is_here(&t->ram, w->slot))
@@ -395,11 +428,11 @@ static int wait_ready(struct lade_tiers *t, char *err)
 static int take_vslots(struct lade_tiers *t, int n)
 {
     struct lade_ask *a = &t->ask;
-    struct lade_vram *v = a->vram;
+    struct lade_vram *v = &t->vram[a->wants[a->next].card];
     struct lade_cache *c = &v->cache;
-    enum lade_take how = !lade_streams(t)     ? LADE_TAKE_PASSING
-                         : a->tokens > PROMPT ? LADE_TAKE_STAGE
-                                              : LADE_TAKE_ANY;
+    enum lade_take how = !lade_streams(t) || v != a->vram ? LADE_TAKE_PASSING
+                         : a->tokens > PROMPT             ? LADE_TAKE_STAGE
+                                                          : LADE_TAKE_ANY;
     int taken = 0;
     n = n < v->wave_limit ? n : v->wave_limit;
     for (; taken < n; taken++) {
@@ -422,6 +455,7 @@ static int next_wave(struct lade_tiers *t, struct lade_wave *wave, char *err)
     int n = a->next < a->n && !none ? wait_ready(t, err) : 0, carried = 0;
     a->begun = true;
     bool in_vram = n > 0 && a->wants[a->next].vslot >= 0;
+    const int card = a->next < a->n ? a->wants[a->next].card : 0;
     if (n > 0 && !in_vram && (lade_streams(t) || a->wants[a->next].carry)) {
         n = carried = take_vslots(t, n);
         if (!n)
@@ -430,12 +464,13 @@ static int next_wave(struct lade_tiers *t, struct lade_wave *wave, char *err)
     for (int i = 0; i < n; i++) {
         const struct lade_want *w = &a->wants[a->next + i];
         a->ids[i] = w->expert % t->cat->shape.experts;
-        a->data[i] = w->vslot >= 0 ? lade_store_slot(&a->vram->store, w->vslot)
+        a->data[i] = w->vslot >= 0 ? lade_store_slot(&t->vram[card].store, w->vslot)
                                    : lade_store_slot(&t->store, w->slot);
     }
     a->next += n > 0 ? n : 0;
     a->wave_on_gpu = in_vram || carried;
     *wave = (struct lade_wave){.on_gpu = a->wave_on_gpu,
+                               .card = card,
                                .stays = in_vram && !lade_streams(t),
                                .nothing = none,
                                .n = n,
@@ -457,7 +492,7 @@ int lade_tiers_wave(struct lade_tiers *t, struct lade_wave *wave, char *err)
     a->wave_first = a->next;
     int carried = next_wave(t, wave, err);
     pthread_mutex_unlock(&t->lock);
-    if (carried < 0 || wave->n < 0 || lade_vram_carry(t, a->vram, carried, err))
+    if (carried < 0 || wave->n < 0 || lade_vram_carry(t, &t->vram[wave->card], carried, err))
         return -1;
     return wave->n > 0 || wave->nothing;
 }

@@ -114,7 +114,8 @@ void lade_load_report(struct lade_tiers *t);
 struct lade_want {
     int expert;  /* number among all */
     int slot;    /* in RAM, held with one pin, or -1: not yet, or no more */
-    int vslot;   /* the same in VRAM */
+    int vslot;   /* the same in VRAM, */
+    int card;    /* of this card: the layer's, or one that helps */
     bool begun;  /* the slot has its bytes, or a mover is bringing them */
     bool carry;  /* to VRAM, though the CPU computes others */
     uint64_t at; /* where it is or lies in the files, for the order */

@@ -100,8 +100,10 @@ const void *lade_tiers_tied_head(const struct lade_tiers *t);
 
 /* Experts that can be computed now. Valid until the next call of lade_tiers_wave or _done. */
 struct lade_wave {
-    bool on_gpu;  /* data are addresses of the layer's GPU, whose compute queue has been told to
-                                wait for what is still on its way there */
+    bool on_gpu;  /* data are addresses of a GPU, whose compute queue has been told to wait for what
+                     is still on its way there: */
+    int card;     /* of this one of the devices, the layer's but for a prompt that another one helps
+                     with; waves of one that helps come one after the other */
     bool stays;   /* they will be there in the next forward pass, too */
     bool nothing; /* nothing is at hand: n is 0, more waves follow */
     int n;

@@ -174,6 +174,23 @@ static inline struct lade_placement gpu_place(const struct row *r, uint64_t expe
     };
 }
 
+/* Shares a placement's layers and experts out over n cards, unequally. */
+static inline struct lade_placement on_cards(struct lade_placement p, int layers, int n)
+{
+    const uint64_t all = p.card[0].experts;
+    for (int i = 0; i < n; i++) {
+        int first = i ? i + (layers - n) * i / (n + 1) : 0, end = layers;
+        if (i + 1 < n)
+            end = i + 1 + (layers - n) * (i + 1) / (n + 1);
+        p.card[i] = (struct lade_card){.gpu = n - 1 - i, .first = first};
+        p.card[i].experts = all >= UINT64_MAX / 2
+                                ? UINT64_MAX / 2
+                                : all * (uint64_t)(end - first) / (uint64_t)layers;
+    }
+    p.n_cards = n;
+    return p;
+}
+
 /* What a row must count when every token of a timeline was evaluated: where experts were found. */
 static inline void check_traffic(const struct row *r, const struct lade_traffic *t)
 {

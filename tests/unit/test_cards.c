@@ -12,23 +12,6 @@ static void set_cards(int n)
     machine->devices = n;
 }
 
-/* Shares a placement's layers and experts out over n cards, unequally. */
-static struct lade_placement on_cards(struct lade_placement p, int layers, int n)
-{
-    const uint64_t all = p.card[0].experts;
-    for (int i = 0; i < n; i++) {
-        int first = i ? i + (layers - n) * i / (n + 1) : 0, end = layers;
-        if (i + 1 < n)
-            end = i + 1 + (layers - n) * (i + 1) / (n + 1);
-        p.card[i] = (struct lade_card){.gpu = n - 1 - i, .first = first};
-        p.card[i].experts = all >= UINT64_MAX / 2
-                                ? UINT64_MAX / 2
-                                : all * (uint64_t)(end - first) / (uint64_t)layers;
-    }
-    p.n_cards = n;
-    return p;
-}
-
 static void check_cards(const struct lade_model *m, const struct lade_placement *p,
                         const char *name)
 {

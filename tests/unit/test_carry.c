@@ -20,8 +20,8 @@ static const double EXPERT = 100, LINK = 0.01;
 static struct lade_carry_layer layer_of(struct lade_carry_expert *list, const int *tokens, int n)
 {
     for (int i = 0; i < n; i++)
-        list[i] = (struct lade_carry_expert){i, tokens[i], EXPERT};
-    return (struct lade_carry_layer){.experts = list, .n = n, .link_byte = LINK};
+        list[i] = (struct lade_carry_expert){i, tokens[i], EXPERT, 0};
+    return (struct lade_carry_layer){.experts = list, .n = n, .link_byte = {LINK}, .n_links = 1};
 }
 
 /* Six experts by hand: those of 20 and 8 tokens cross the link in 2 s, the others take the CPU 3 s. One
@@ -39,10 +39,10 @@ static void test_by_hand(void **state)
     assert_int_equal(list[1].expert, 4);
     assert_int_equal(list[2].expert, 2); /* equal ones in the order of their numbers */
     /* Without a link, or without speeds, nothing is. */
-    l.link_byte = 0;
+    l.link_byte[0] = 0;
     assert_int_equal(lade_carry_split(&speeds, &l, &seconds), 0);
     assert_float_equal(seconds, 10, 1e-9);
-    l.link_byte = LINK;
+    l.link_byte[0] = LINK;
     assert_int_equal(lade_carry_split(&(struct lade_carry){0}, &l, NULL), 0);
     /* Nor where it would hardly save anything: the card has work of its own for nearly as long. */
     l.own = 9;
@@ -65,7 +65,7 @@ static double seconds_of(const struct lade_carry *c, const struct lade_carry_lay
     for (int i = 0; i < l->n; i++) {
         const struct lade_carry_expert *e = &l->experts[i];
         if (i < carried) {
-            link += e->bytes * l->link_byte;
+            link += e->bytes * l->link_byte[0];
             card += e->tokens * c->card_token;
         } else {
             cpu += fmax(e->bytes * c->cpu_byte, e->tokens * c->cpu_token);
@@ -89,7 +89,7 @@ static void test_no_better_one(void **state)
             tokens[i] = 1 + (int)(seed >> 26);
         }
         struct lade_carry_layer l = layer_of(list, tokens, n);
-        l.link_byte = LINK * (1 + round % 7) / 4;
+        l.link_byte[0] = LINK * (1 + round % 7) / 4;
         l.rows = round % 3;
         l.own = round % 5 * 4;
         double best = INFINITY, seconds;
@@ -99,7 +99,7 @@ static void test_no_better_one(void **state)
             best = fmin(best, seconds_of(&speeds, &l, k));
         assert_true(seconds <= seconds_of(&speeds, &l, 0) + 1e-9);
         assert_true(seconds <= best + 1e-9 || best > seconds_of(&speeds, &l, 0) * 7 / 8);
-        l.link_byte = 1e6;
+        l.link_byte[0] = 1e6;
         assert_int_equal(lade_carry_split(&speeds, &l, NULL), 0);
     }
 }

@@ -128,7 +128,8 @@ int sim_download(struct lade_device *dev, void *host, const void *src, size_t by
     return sim_leave(download(dev, host, src, bytes, err));
 }
 
-/* Memory of the host that is not from host_alloc makes the call wait, as documented. */
+/* Memory of the host that is pinned by no device makes the call wait, as documented. Races are looked for
+ * where it is this one's. */
 static int beside(struct lade_device *dev, int queue, void *dev_addr, void *host, size_t bytes,
                   lade_fence after, lade_fence *fence, char *err)
 {
@@ -137,9 +138,10 @@ static int beside(struct lade_device *dev, int queue, void *dev_addr, void *host
     if (!c)
         return -1;
     void *on_device = sim_use(dev, c, dev_addr, bytes, 0, up, err);
-    bool pinned = sim_real(dev, c->what, host, bytes, NULL, NULL) != NULL;
+    const bool pinned = sim_is_pinned(host, bytes);
+    const bool own = sim_real(dev, c->what, host, bytes, NULL, NULL) != NULL;
     if (!on_device || !sim_is_host(c->what, host, err) ||
-        (pinned && !sim_use(dev, c, host, bytes, 0, !up, err))) {
+        (own && !sim_use(dev, c, host, bytes, 0, !up, err))) {
         sim_drop(c);
         return -1;
     }

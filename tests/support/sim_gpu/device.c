@@ -57,6 +57,7 @@ static void close_device(struct lade_device *dev)
 {
     if (!dev)
         return;
+    sim_closed(dev);
     sim_discard(dev);
     sim_record_free(dev, dev->recording);
     while (dev->tables) {
@@ -106,6 +107,7 @@ static int open_device(struct lade_device **out, const struct lade_device_config
         close_device(dev);
         return -1;
     }
+    sim_opened(dev);
     *out = dev;
     return 0;
 }

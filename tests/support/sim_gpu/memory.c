@@ -76,6 +76,35 @@ void *sim_real(struct lade_device *dev, const char *what, const void *addr, size
     return real;
 }
 
+static struct lade_device *devices; /* that are open; under the lock */
+
+void sim_opened(struct lade_device *dev)
+{
+    pthread_mutex_lock(&sim_lock);
+    dev->next = devices;
+    devices = dev;
+    pthread_mutex_unlock(&sim_lock);
+}
+
+void sim_closed(struct lade_device *dev)
+{
+    pthread_mutex_lock(&sim_lock);
+    struct lade_device **at = &devices;
+    while (*at && *at != dev)
+        at = &(*at)->next;
+    if (*at)
+        *at = dev->next;
+    pthread_mutex_unlock(&sim_lock);
+}
+
+bool sim_is_pinned(const void *host, size_t bytes)
+{
+    for (struct lade_device *dev = devices; dev; dev = dev->next)
+        if (sim_real(dev, "copy", host, bytes, NULL, NULL))
+            return true;
+    return false;
+}
+
 atomic_size_t sim_held[SIM_DEVICES];
 
 static void hold(const struct lade_device *dev, size_t more, size_t less)

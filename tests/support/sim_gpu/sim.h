@@ -138,6 +138,7 @@ struct lade_device {
     struct sim_table *tables;
     struct lade_recording *recording;
     struct lade_limits limits;
+    struct lade_device *next; /* of those that are open */
     bool prepared, lost;
     char error[LADE_ERR]; /* of work that ran later; sticks */
     char title[80];
@@ -149,6 +150,10 @@ struct lade_device {
  * memory, a range that leaves its allocation. */
 void *sim_real(struct lade_device *dev, const char *what, const void *addr, size_t bytes,
                bool *host, char *err);
+/* Whether it is pinned memory of the host, of any device that is open; and which ones are. */
+bool sim_is_pinned(const void *host, size_t bytes);
+void sim_opened(struct lade_device *dev);
+void sim_closed(struct lade_device *dev);
 int sim_alloc(struct lade_device *dev, void **addr, size_t bytes, char *err);
 void sim_free(struct lade_device *dev, void *addr);
 int sim_host_alloc(struct lade_device *dev, void **host, size_t bytes, char *err);
