@@ -301,20 +301,40 @@ static int choose_command(struct options *o, struct line *l, char *err)
     return 0;
 }
 
-static int check_names(const struct options *o, char *err)
+static int check_strategy(const char *name, char *err)
 {
+    if (!name || !strcmp(name, "auto") || lade_strategy_find(name) >= 0)
+        return 0;
+    struct nearest near = NEAREST_TO(name);
+    for (int i = 0; i < lade_n_strategies; i++)
+        nearest_consider(&near, lade_strategies[i].name);
+    return near.name
+               ? lade_fail(err, "--strategy %s: is not a strategy; did you mean %s?", name,
+                           near.name)
+               : lade_fail(err, "--strategy %s: is not a strategy; `lade plan` lists them", name);
+}
+
+/* Whether this machine has it is the engine's business. */
+static int check_isa(const char *name, char *err)
+{
+    for (const char *const *isa = options_isas; name && *isa; isa++)
+        if (!strcmp(name, *isa))
+            return 0;
+    return name
+               ? lade_fail(err, "--isa %s: is not an instruction set; lade doctor lists them", name)
+               : 0;
+}
+
+static int check_values(const struct options *o, char *err)
+{
+    bool exact = o->precision ? o->precision == PRECISION_EXACT : o->command == COMMAND_LOGITS;
     if (o->plugin && access(o->plugin, R_OK))
         return lade_fail(err, "--gpu-plugin %s: %s; give the path of lade-cuda.so", o->plugin,
                          strerror(errno));
-    if (!o->strategy || !strcmp(o->strategy, "auto") || lade_strategy_find(o->strategy) >= 0)
-        return 0;
-    struct nearest near = NEAREST_TO(o->strategy);
-    for (int i = 0; i < lade_n_strategies; i++)
-        nearest_consider(&near, lade_strategies[i].name);
-    return near.name ? lade_fail(err, "--strategy %s: is not a strategy; did you mean %s?",
-                                 o->strategy, near.name)
-                     : lade_fail(err, "--strategy %s: is not a strategy; `lade plan` lists them",
-                                 o->strategy);
+    if (o->kv_q8 && exact)
+        return lade_fail(err, "--kv-q8: exact arithmetic keeps 32 bits of keys and values; add "
+                              "--fast, or leave it out");
+    return check_strategy(o->strategy, err) || check_isa(o->isa, err) ? -1 : 0;
 }
 
 static int parse(struct options *o, int argc, char **argv, char *err)
@@ -342,8 +362,10 @@ static int parse(struct options *o, int argc, char **argv, char *err)
         if (rc)
             return -1;
     }
-    if (check_names(o, err))
+    if (check_values(o, err))
         return -1;
+    if (o->command == COMMAND_PLAN && l.command != COMMAND_PLAN && !o->model)
+        o->model = "bundled"; /* --dry-run: what would be opened */
     if (o->help && l.command == COMMAND_CHAT && (argc < 2 || strcmp(argv[1], "chat") != 0))
         o->command = COMMAND_HELP; /* lade --help: the overview */
     return 0;

@@ -104,6 +104,9 @@ struct options {
     int help_as; /* help: enum options_help_as */
 };
 
+/* The instruction sets that --isa knows, the best first, NULL at the end. */
+extern const char *const options_isas[];
+
 /* Reads the command line. Returns 0, or -1 with a line for the user (exit code EXIT_USAGE); o->json
  * then says whether it asks for an object. */
 int options_parse(struct options *o, int argc, char **argv, char *err);

@@ -67,6 +67,8 @@ const struct command_row options_commands[N_COMMANDS] = {
 #define FIELD(f) offsetof(struct options, f)
 #define GIB_MAX  1048576.0
 
+const char *const options_isas[] = {"avx512", "avxvnni", "avx2", "neon", "portable", NULL};
+
 const struct option_row options_rows[] = {
     {"model", 'm', OPTION_TEXT, NAMES | IN(DOCTOR), FIELD(model), "MODEL",
      "directory or .gguf file, or a name that lade models lists", 0, 0, 0, 0},
@@ -136,7 +138,7 @@ const struct option_row options_rows[] = {
     {"markdown", 0, OPTION_FLAG, IN(HISTORY), FIELD(markdown), NULL, "export for people to read", 0,
      0, 0, 0},
     {"branches", 0, OPTION_FLAG, IN(HISTORY), FIELD(branches), NULL,
-     "show or export every version of a question and of an answer, as Markdown", 0, 0, 0, 0},
+     "every version of questions and answers, as Markdown", 0, 0, 0, 0},
     {"limit", 'l', OPTION_INT, IN(HISTORY), FIELD(limit), "N", "list or find at most N; -1 = all",
      -1, 1e9, 20, 0},
     {"json", 0, OPTION_FLAG, HAS_JSON, FIELD(json), NULL, "print JSON", 0, 0, 0, 0},
@@ -157,7 +159,7 @@ const struct option_row options_rows[] = {
     {"threads", 0, OPTION_INT, PLANS, FIELD(threads), "N", "default: the physical cores", 0, 1024,
      0, 0},
     {"batch", 0, OPTION_INT, PLANS, FIELD(batch), "N", "tokens of a prompt computed at once", 0,
-     1e6, 0, 0},
+     8192, 0, 0},
     {"isa", 0, OPTION_TEXT, PLANS, FIELD(isa), "NAME",
      "instruction set: portable, neon, avx2, avxvnni, avx512; else the best", 0, 0, 0, 0},
     {"gpu-plugin", 0, OPTION_TEXT, PLANS | IN(DOCTOR), FIELD(plugin), "FILE",

@@ -99,6 +99,14 @@ fails "missing value" 2 'needs a value' "$lade" run -p
 fails "bad number" 2 'not a number' "$lade" run -n many -p x
 fails "run without a prompt" 2 'needs a prompt' "$lade" run -m "$tiny"
 fails "logits without ids" 2 'needs token ids' "$lade" logits -m "$tiny"
+for ids in "1 a" " " "-1" "1.5" 0x1 99999999999; do
+    fails "logits of ids '$ids'" 2 'ids' "$lade" logits -m "$tiny" --ids "$ids"
+done
+fails "logits of an id that the model lacks" 1 'they are 0 to 1023' "$lade" logits -m "$tiny" --ids 1024
+for repo in a/b/c/d a a/ /b :x - "a b/c" "a/b:$(printf '%0300d' 0)"; do
+    fails "pull $(printf '%.20s' "$repo")" 2 'name' "$lade" pull "$repo"
+done
+fails "8 bits of what is exact" 2 'add --fast' "$lade" run -m "$tiny" -p x --kv-q8 --exact
 fails "bench with bad depths" 2 'depth' "$lade" bench -m "$tiny" --depth 1,,2
 fails "no such model" 1 'there is no such file' "$lade" run -m "$work/nowhere" -p x
 fails "chat without a terminal" 1 'terminal' "$lade" -m "$tiny"
@@ -128,6 +136,8 @@ json "run --json" text reasoning stop prompt_tokens tokens load_s ttft_s prefill
     rss_peak_bytes vram_peak_bytes strategy -- "$lade" run -m "$tiny" -p hi -n 5 --json
 json "run --json of a thinking model" text reasoning -- \
     "$lade" run -m "$fixtures/tiny-thinking" -p hi -n 5 --json
+expect "a dry run of what would be opened" 0 "$lade" run --dry-run
+says "it is the bundled model" '^bundled on '
 expect "run under a system message" 0 "$lade" run -m "$tiny" -p hi -n 3 --system "Be brief."
 fails "a mistyped command of the history" 2 'did you mean show' "$lade" history shw
 # A GPU that is lost while the model is loaded, in the prompt, in the answer: the answer is the CPU's.
@@ -147,7 +157,7 @@ LADE_SIM_LOSE_CALL=90 "$lade" bench -m "$tiny" -p 8 -n 8 -r 1 --gpu-plugin "$tes
     >"$work/out" 2>"$work/err"
 [ $? = 1 ] && grep -q '^lade: .*GPU 0 was lost; start lade again' "$work/err"
 result "bench does not mix devices" $?
-fails "unknown instruction set" 1 'mmx' "$lade" run -m "$tiny" -p hi --isa mmx
+fails "unknown instruction set" 2 'mmx' "$lade" run -m "$tiny" -p hi --isa mmx
 fails "no question" 1 'standard input: is empty' "$lade" run -m "$tiny" -p -
 expect "an answer that is all reasoning" 0 "$lade" run -p hi -n 3 --greedy
 [ "$(cat "$work/out")" = '' ] && grep -q 'went into reasoning; raise -n' "$work/err"
@@ -193,7 +203,7 @@ cp "$work/out" "$work/second"
 expect "word for word" 0 cmp "$work/second" "$work/first"
 expect "the same with a KV cache of 8 bits" 0 "$lade" run --greedy --cpu --kv-q8 -p "$question"
 says "names it too" '`hybrid-heavy-cpu`'
-fails "which is not exact" 1 'kv-q8' "$lade" run --exact --kv-q8 -p "$question"
+fails "which is not exact" 2 'kv-q8' "$lade" run --exact --kv-q8 -p "$question"
 expect "without thinking" 0 "$lade" run --greedy --no-think -p "What is lade?"
 says "it knows lade" 'terminal'
 for seed in 1 2 3; do
@@ -227,8 +237,8 @@ expect "logits into a file" 0 "$lade" logits -m "$tiny" --ids "1 2 3" -o "$work/
 expect "of the right size" 0 test "$(wc -c <"$work/logits")" -eq 4096
 json "logits --json" position id top -- "$lade" logits -m "$tiny" --ids "1 2" --all --json
 fails "logits of a wrong id" 1 "'1024' is not a token id" "$lade" logits -m "$tiny" --ids "1 1024"
-fails "logits of words" 1 "'two' is not a token id" "$lade" logits -m "$tiny" --ids "1 two"
-fails "logits of nothing" 1 'no ids' "$lade" logits -m "$tiny" --ids " "
+fails "logits of words" 2 "'two' is not a token id" "$lade" logits -m "$tiny" --ids "1 two"
+fails "logits of nothing" 2 'no ids' "$lade" logits -m "$tiny" --ids " "
 fails "logits into a missing directory" 1 'No such file' \
     "$lade" logits -m "$tiny" --ids 1 -o "$work/no/where"
 check "tokenize and detokenize" tokens "$lade" "$fixtures/tiny-bf16"
@@ -289,7 +299,7 @@ unset HF_TOKEN HF_TOKEN_PATH
 expect "models of nothing" 0 env HOME="$work" "$lade" models
 says "it says how to get one" 'lade pull'
 fails "pull without a name" 2 'ORG/NAME' "$lade" pull
-fails "pull of no repository name" 1 'ORG/NAME' "$lade" pull tiny
+fails "pull of no repository name" 2 'ORG/NAME' "$lade" pull tiny
 fails "pull of what is not there" 1 'nobody/none: .*404' "$lade" pull nobody/none
 fails "pull of one among several" 1 'Q4_0 .*Q8_0' "$lade" pull Org/Tiny-GGUF
 echo '[{"match": "model-", "pace": 1000}]' >&9
@@ -343,7 +353,11 @@ check "the exports are equal" same_export "$work/a.json" "$work/b.json"
 expect "export as Markdown" 0 "$lade" history export 1 --markdown
 says "with a heading" '^# A new title'
 fails "show of a wrong number" 1 'conversation 9: there is none' "$lade" history show 9
-fails "show of a word" 1 'not the number' "$lade" history show first
+for words in "show first" "show 0" "export 1x" "rename x y" "delete 1 x" "delete 99999999999999999999"; do
+    # shellcheck disable=SC2086
+    fails "history $words" 2 'not the number' "$lade" history $words
+done
+expect "a number of two is none: nothing is deleted" 0 "$lade" history show 1
 fails "show without a number" 2 'too few' "$lade" history show
 fails "unknown history command" 2 'list, show' "$lade" history erase
 fails "import of no JSON" 1 'is not JSON' "$lade" history import "$tiny/../../cli/run.sh"

@@ -78,6 +78,26 @@ static void test_forms(void **state)
     assert_string_equal(o.depths, "0,64");
 }
 
+/* A dry run plans what would be opened; a plan of nothing is about the model one might fetch. */
+static void test_dry_run(void **state)
+{
+    (void)state;
+    static const char *const with[] = {"run --dry-run", "chat --dry-run", "bench --dry-run",
+                                       "--dry-run"};
+    struct options o;
+    for (size_t i = 0; i < sizeof with / sizeof *with; i++) {
+        assert_int_equal(parse(&o, with[i]), 0);
+        assert_int_equal(o.command, COMMAND_PLAN);
+        assert_string_equal(o.model, "bundled");
+    }
+    assert_int_equal(parse(&o, "run --dry-run -m dir"), 0);
+    assert_string_equal(o.model, "dir");
+    assert_int_equal(parse(&o, "plan --dry-run"), 0);
+    assert_null(o.model);
+    assert_int_equal(parse(&o, "plan"), 0);
+    assert_null(o.model);
+}
+
 static void test_resume(void **state)
 {
     (void)state;
@@ -193,6 +213,11 @@ static void test_errors(void **state)
         {"--resume 3 4", "4: is one argument too many for chat"},
         {"run --strategy foo", "--strategy foo: is not a strategy; `lade plan` lists them"},
         {"--strategy hybird-balanced", "did you mean hybrid-balanced?"},
+        {"run --isa foo", "--isa foo: is not an instruction set; lade doctor lists them"},
+        {"plan --isa AVX2", "--isa AVX2: is not an instruction set"},
+        {"run --kv-q8 --exact", "--kv-q8: exact arithmetic"},
+        {"logits --kv-q8", "--kv-q8: exact arithmetic"},
+        {"run --batch 8193", "from 0 to 8192"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct options o;
@@ -257,10 +282,15 @@ static void test_engine(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),       cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_resume),         cmocka_unit_test(test_other_spellings),
-        cmocka_unit_test(test_arguments),      cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_errors_in_json), cmocka_unit_test(test_help),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_dry_run),
+        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_other_spellings),
+        cmocka_unit_test(test_arguments),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_errors_in_json),
+        cmocka_unit_test(test_help),
         cmocka_unit_test(test_engine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

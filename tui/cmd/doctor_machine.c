@@ -64,18 +64,17 @@ static void look_processor(struct doctor_finding *f, const struct doctor *d)
 /* Asks the device itself, so that what is said is what is used. */
 static void look_instructions(struct doctor_finding *f, const struct doctor *d)
 {
-    static const char *const names[] = {"avx512", "avxvnni", "avx2", "neon", "portable"};
     (void)d;
     json_t *list = json_array();
     char *p = f->value, *end = f->value + sizeof(f->value);
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
-        struct lade_device_config config = {.threads = 1, .isa = names[i]};
+    for (const char *const *name = options_isas; *name; name++) {
+        struct lade_device_config config = {.threads = 1, .isa = *name};
         struct lade_device *dev = NULL;
         if (lade_cpu_ops()->open(&dev, &config, NULL))
             continue;
         lade_cpu_ops()->close(dev);
-        p += snprintf(p, (size_t)(end - p), "%s%s", p > f->value ? ", " : "", names[i]);
-        json_array_append_new(list, json_string(names[i]));
+        p += snprintf(p, (size_t)(end - p), "%s%s", p > f->value ? ", " : "", *name);
+        json_array_append_new(list, json_string(*name));
     }
     if (json_array_size(list) == 1) {
         f->state = DOCTOR_NOTE;

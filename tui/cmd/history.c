@@ -32,15 +32,13 @@ static void format_time(int64_t ms, char out[32])
         out[0] = '\0';
 }
 
-static int parse_id(const struct call *c, int i, int64_t *id)
+/* The number of a conversation, 0 if it is none. */
+static int64_t parse_id(const char *text)
 {
     char *end;
     errno = 0;
-    *id = strtoll(c->args[i], &end, 10);
-    if (end == c->args[i] || *end || errno || *id <= 0)
-        return lade_fail(c->err, "%s: is not the number of a conversation; see lade history list",
-                         c->args[i]);
-    return 0;
+    long long id = strtoll(text, &end, 10);
+    return end == text || *end || errno || id <= 0 ? 0 : id;
 }
 
 /* Arguments joined by blanks; malloc'ed. */
@@ -165,17 +163,12 @@ static enum history_format markdown(const struct call *c)
 
 static int show(const struct call *c)
 {
-    int64_t id;
-    if (parse_id(c, 0, &id))
-        return -1;
-    return write_export(c, id, c->o->json ? HISTORY_JSON : markdown(c));
+    return write_export(c, parse_id(c->args[0]), c->o->json ? HISTORY_JSON : markdown(c));
 }
 
 static int export(const struct call *c)
 {
-    int64_t id = 0;
-    if (c->n && parse_id(c, 0, &id))
-        return -1;
+    int64_t id = c->n ? parse_id(c->args[0]) : 0;
     return write_export(c, id, c->o->markdown || c->o->branches ? markdown(c) : HISTORY_JSON);
 }
 
@@ -200,11 +193,8 @@ static int import(const struct call *c)
 
 static int rename_one(const struct call *c)
 {
-    int64_t id;
-    if (parse_id(c, 0, &id))
-        return -1;
     char *title = join(c, 1);
-    int rc = title ? history_conversation_rename(c->h, id, title, c->err) : -1;
+    int rc = title ? history_conversation_rename(c->h, parse_id(c->args[0]), title, c->err) : -1;
     free(title);
     return rc;
 }
@@ -212,8 +202,7 @@ static int rename_one(const struct call *c)
 static int delete (const struct call *c)
 {
     for (int i = 0; i < c->n; i++) {
-        int64_t id;
-        if (parse_id(c, i, &id) || history_conversation_delete(c->h, id, c->err))
+        if (history_conversation_delete(c->h, parse_id(c->args[i]), c->err))
             return -1;
     }
     return 0;
@@ -222,16 +211,17 @@ static int delete (const struct call *c)
 static const struct subcommand {
     const char *name, *usage;
     int least, most; /* arguments */
+    int ids;         /* so many of them, from the first on, are numbers of conversations */
     bool writes;
     int (*call)(const struct call *c);
 } subcommands[] = {
-    {"list", "list [TITLE]", 0, 1 << 30, false, list},
-    {"show", "show ID", 1, 1, false, show},
-    {"search", "search WORDS", 1, 1 << 30, false, search},
-    {"rename", "rename ID TITLE", 2, 1 << 30, true, rename_one},
-    {"export", "export [ID]", 0, 1, false, export},
-    {"import", "import FILE|-", 1, 1, true, import},
-    {"delete", "delete ID...", 1, 1 << 30, true, delete},
+    {"list", "list [TITLE]", 0, 1 << 30, 0, false, list},
+    {"show", "show ID", 1, 1, 1, false, show},
+    {"search", "search WORDS", 1, 1 << 30, 0, false, search},
+    {"rename", "rename ID TITLE", 2, 1 << 30, 1, true, rename_one},
+    {"export", "export [ID]", 0, 1, 1, false, export},
+    {"import", "import FILE|-", 1, 1, 0, true, import},
+    {"delete", "delete ID...", 1, 1 << 30, 1 << 30, true, delete},
 };
 
 static const struct subcommand *find(const char *name)
@@ -270,6 +260,12 @@ int cmd_history(const struct options *o)
                   c.n < sub->least ? "too few" : "too many", sub->usage);
         return report_usage(o->json, err);
     }
+    for (int i = 0; i < c.n && i < sub->ids; i++)
+        if (!parse_id(c.args[i])) {
+            lade_fail(err, "%s: is not the number of a conversation; see lade history list",
+                      c.args[i]);
+            return report_usage(o->json, err);
+        }
     int rc = paths_history(path, err);
     if (rc == 0)
         rc = (sub->writes ? history_open : history_open_to_read)(&c.h, path, err);

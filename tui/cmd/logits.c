@@ -145,6 +145,18 @@ static int print_all(const struct work *w, char *err)
     return 0;
 }
 
+/* Whether they are numbers; which of them are tokens the model knows. */
+static int check_ids(const char *text, char *err)
+{
+    int32_t *ids;
+    size_t n;
+    int rc = ids_parse(text, "--ids", INT32_MAX, &ids, &n, err);
+    free(ids);
+    if (rc == 0 && n == 0)
+        return lade_fail(err, "--ids: holds no ids; give --ids \"1 2 3\"");
+    return rc;
+}
+
 static int read_ids(struct work *w, char *err)
 {
     size_t len;
@@ -173,6 +185,9 @@ int cmd_logits(const struct options *o)
         return report_usage(o->json,
                             "logits: needs token ids; give --ids \"1 2 3\", or --ids - for "
                             "standard input");
+    if (strcmp(o->ids, "-") != 0 &&
+        check_ids(o->ids, err)) /* before a model is loaded for nothing */
+        return report_usage(o->json, err);
     int rc = model_path_resolve(o->model, path, err);
     if (rc == 0) {
         options_engine(o, path, true, &opt);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "engine/clock.h"
+#include "engine/hub/listing.h"
 #include "tui/cmd/cmd.h"
 #include "tui/meters/units.h"
 #include "tui/output.h"
@@ -132,10 +133,13 @@ int cmd_pull(const struct options *o)
     struct view v = {.bars = isatty(STDERR_FILENO), .quiet = o->json};
     struct lade_fetch_options fetch;
     char models[PATH_MAX], path[PATH_MAX], err[LADE_ERR], *token;
+    char repo[LADE_REPO], wanted[LADE_WANTED];
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESETHAND};
     if (o->n_args != 1)
         return report_usage(o->json, "pull: needs a repository; give ORG/NAME, ORG/NAME:Q4_K_M or "
                                      "ORG/NAME:FILE.gguf");
+    if (lade_hub_spec(o->args[0], repo, wanted, err))
+        return report_usage(o->json, err);
     if (pull_settings(&fetch, models, &token, err))
         return report_failed(o->json, err);
     fetch.what = o->args[0];
