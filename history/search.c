@@ -55,7 +55,7 @@ int history_index_anew(struct history *h, char *err)
     return history_fail_db(h, err);
 }
 
-int history_index(struct history *h, char *err)
+static int make_index_once(struct history *h, char *err)
 {
     int64_t n;
     h->indexed = sqlite3_compileoption_used("ENABLE_FTS5") != 0;
@@ -74,6 +74,12 @@ int history_index(struct history *h, char *err)
     if (rc == 0)
         rc = history_index_anew(h, err);
     return history_end(h, rc, err);
+}
+
+int history_index(struct history *h, char *err)
+{
+    /* An index without its triggers may be damaged as one with them. */
+    return history_mending(h, make_index_once(h, err), err);
 }
 
 /* Whether what SQLite said last may come from a damaged index: it is not always called corrupt. */

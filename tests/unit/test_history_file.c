@@ -348,6 +348,29 @@ static void test_index_of_garbage(void **state)
         }
 }
 
+/* The same where its triggers are gone, too: opening it finds that out. */
+static void test_index_of_garbage_without_triggers(void **state)
+{
+    struct place *p = *state;
+    static const char *const tables[] = {"search_data", "search_idx", "search_docsize",
+                                         "search_config"};
+    struct history *h = open_or_die(p);
+    int64_t c = new_conversation(h);
+    add(h, c, HISTORY_USER, "birds\nthe heron waits");
+    close_indexed(h);
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        struct history_facts facts;
+        execute(p->path, "DROP TRIGGER search_insert; DROP TRIGGER search_finish;"
+                         "DROP TRIGGER search_edit; DROP TRIGGER search_delete;");
+        spoil(p->path, tables[i]);
+        h = open_or_die(p);
+        assert_int_equal(found(h, "waits"), 1);
+        OK(history_check(h, &facts, err));
+        history_close(h);
+        execute(p->path, "INSERT INTO search(search) VALUES ('integrity-check')");
+    }
+}
+
 /* Where messages are garbage the reason is said, and the index is not blamed. */
 static void test_messages_of_garbage(void **state)
 {
@@ -443,6 +466,7 @@ int main(void)
         TEST(test_index_lacks_messages),
         TEST(test_bytes_that_are_no_text),
         TEST(test_index_of_garbage),
+        TEST(test_index_of_garbage_without_triggers),
         TEST(test_messages_of_garbage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
