@@ -202,8 +202,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int device)
     snprintf(prop->name, sizeof prop->name, "emulated GPU %d", device);
     prop->totalGlobalMem = lade_emulator.total;
     prop->sharedMemPerBlock = 48 << 10;
-    prop->sharedMemPerBlockOptin = 227 << 10;
-    prop->sharedMemPerMultiprocessor = 228 << 10;
+    prop->sharedMemPerBlockOptin = (size_t)lade_emulator_shared_most();
+    prop->sharedMemPerMultiprocessor = prop->sharedMemPerBlockOptin + 1024;
     prop->major = lade_emulator.major;
     prop->minor = lade_emulator.minor;
     prop->multiProcessorCount = 4;

@@ -48,4 +48,16 @@ void lade_emulator_drain_all(void);
 /* Whether a stream is being captured: most calls are then an error, and end the capture. */
 bool lade_emulator_capturing(void);
 
+/* Shared memory that a block of the emulated compute capability may ask for, by CUDA's tables. */
+static inline int lade_emulator_shared_most(void)
+{
+    static const struct {
+        int capability, kib;
+    } most[] = {{75, 64}, {80, 163}, {86, 99}, {87, 163}, {89, 99}, {90, 227}, {120, 99}};
+    int kib = 48;
+    for (auto &m : most)
+        kib = m.capability <= lade_emulator.major * 10 + lade_emulator.minor ? m.kib : kib;
+    return kib << 10;
+}
+
 #endif

@@ -139,10 +139,7 @@ cudaError_t lade_emulator_func_attribute(const void *func, enum cudaFuncAttribut
     BEGIN_CALL;
     if (attr != cudaFuncAttributeMaxDynamicSharedMemorySize)
         return cudaSuccess;
-    if (value < 0 || value > (lade_emulator.major >= 9   ? 227
-                              : lade_emulator.major >= 8 ? 99
-                                                         : 64)
-                                 << 10)
+    if (value < 0 || value > lade_emulator_shared_most())
         return lade_emulator_error(cudaErrorInvalidValue);
     dynamic_limits.push_back({func, value});
     return cudaSuccess;
