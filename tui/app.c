@@ -134,7 +134,8 @@ static void read_keys(struct app *a)
     char bytes[65536];
     ssize_t n = read(STDIN_FILENO, bytes, sizeof bytes);
     if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN)) {
-        a->chat.quit = true; /* the terminal is gone */
+        a->signal = SIGHUP; /* the terminal is gone, whether we were told or not */
+        a->chat.quit = true;
         return;
     }
     if (n > 0)

@@ -158,6 +158,8 @@ void guard_stop(void)
         sigaction(fatal[i], &guard.was_fatal[i], NULL);
     /* curses had put its own window handler there before ours. */
     signal(SIGWINCH, SIG_DFL);
+    /* A terminal that is closed says so more than once, and what is left to be saved is saved now. */
+    signal(SIGHUP, SIG_IGN);
 }
 
 int guard_fd(void)

@@ -495,6 +495,18 @@ test_terminate_saves() {
         start stream 80 24 --resume && see 'Paragraph 12:' && see 'stopped'
 }
 
+# The terminal is closed in the middle of an answer: the program ends, and what it had is kept.
+stopped() {
+    sqlite3 -readonly "$work/home/history.db" "SELECT state FROM messages WHERE state = 'stopped'
+        AND content LIKE '%Paragraph 12:%'" 2>/dev/null | grep -q stopped
+}
+test_closed_terminal_saves() {
+    fresh
+    start stream 80 24 && see 'Thinking is ready' && keys 'A long story' Enter && see 'Paragraph 12:' &&
+        tmux_ kill-server && until_ stopped &&
+        start stream 80 24 --resume && see 'Paragraph 12:' && see 'stopped'
+}
+
 test_editor() {
     fresh
     cat >"$work/editor" <<'end'
