@@ -42,6 +42,9 @@ enum { SIGNED8 = 0 };
 enum { SIGNED8 = 1 };
 #endif
 
+/* Groups whose products with many tokens are summed as integers where their codes are small. */
+enum { FOLD_SPAN = 4 };
+
 #define EACH_VEC UNROLL(4) for (int v = 0; v < TILE_VECS; v++)
 
 /* Codes of 8 bits, which two signed products of 16 bits may not hold. */
@@ -91,6 +94,27 @@ ALWAYS_INLINE int kind_zero(const enum kind k)
     default:
         return -1;
     }
+}
+
+/* Where many tokens' codes are multiplied with the scales of their inputs beforehand, so that only the
+ * block's scale is left: of how many groups of 32 such products may be summed in 32 bits, else 0. Inputs are
+ * below 2^14, so codes times scales may be 2^17 less what the number of inputs takes. */
+ALWAYS_INLINE int kind_folds(const enum kind k)
+{
+#if defined(SIMD_NEON)
+    (void)k;
+    return 0;
+#else
+    switch (k) {
+    case KIND_Q3_K: /* 4 * 32 */
+    case KIND_Q6_K: /* 32 * 128 */
+        return 1;
+    case KIND_Q4_K: /* 15 * 63 */
+        return FOLD_SPAN;
+    default:
+        return 0;
+    }
+#endif
 }
 
 /* Groups of 32 inputs in a block; tiles count as blocks of one group. */

@@ -9,6 +9,16 @@
 
 #include "kernels/cpu/int16_product.h"
 
+#if defined(SIMD_NEON)
+#define products_Q3_K products_fine
+#define products_Q4_K products_mins
+#define products_Q6_K products_fine
+#else
+#define products_Q3_K products_plain
+#define products_Q4_K products_folded
+#define products_Q6_K products_plain
+#endif
+
 /* ---- the table of types ---------------------------------------------------------------------- */
 
 struct kind_ops {
@@ -60,10 +70,10 @@ KIND(Q5_1, products_mins)
 KIND(IQ4_NL, products_plain)
 KIND(MXFP4, products_plain)
 KIND(Q2_K, products_fine_mins)
-KIND(Q3_K, products_fine)
-KIND(Q4_K, products_mins)
+KIND(Q3_K, products_Q3_K)
+KIND(Q4_K, products_Q4_K)
 KIND(Q5_K, products_mins)
-KIND(Q6_K, products_fine)
+KIND(Q6_K, products_Q6_K)
 KIND(IQ4_XS, products_plain)
 KIND(IQ1_S, products_plain)
 KIND(IQ1_M, products_fine)

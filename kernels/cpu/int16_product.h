@@ -1,7 +1,8 @@
 /* int16_product.h - products of tiles with many tokens; included by int16_impl.h.
  *
  * CPU_ROW_STEP inputs of a tile are unpacked to a *panel*, integers of codes and floats of scales that
- * stay in the first cache, and one product serves all types.
+ * stay in the first cache, and one product serves all types. Where a block's groups have integer scales,
+ * words have room for codes times those (kind_folds()), and the product needs no scale for each group.
  *
  * Where words of 16 bits are multiplied, two inputs x, y and their codes a, b take one
  * multiplication instead of two (Winograd, "A New Algorithm for Inner Product", 1968):
@@ -37,12 +38,13 @@ typedef uint16_t vus16 __attribute__((vector_size(SIMD_SIZE)));
 struct panel {
     _Alignas(64) uint32_t codes[BLOCKS * 8][PER_QUAD][LADE_TILE];
     int32_t minus[2 * BLOCKS][LADE_TILE]; /* added to the products of each part */
-    float s[2 * BLOCKS][LADE_TILE], m[2 * BLOCKS][LADE_TILE]; /* of each part */
+    float s[2 * BLOCKS][LADE_TILE], m[2 * BLOCKS][LADE_TILE]; /* of each part; m negative */
 };
 
 /* What differs between types of weights. */
 struct form {
     bool fine, mins;
+    int span; /* blocks of products summed as integers */
 };
 
 /* ---- sums of products ------------------------------------------------------------------------ */
@@ -150,6 +152,60 @@ ALWAYS_INLINE vi codes_times(vi products, const vu codes[PER_QUAD])
 {
     return dot2(products, codes[0], codes[1]);
 }
+
+/* Words of sums of two products: bytes of codes times signed bytes of scales. */
+ALWAYS_INLINE vs16 bytes_times(vu codes, vu scales)
+{
+#if defined(SIMD_AVX512)
+    return (vs16)_mm512_maddubs_epi16((__m512i)codes, (__m512i)scales);
+#else
+    return (vs16)_mm256_maddubs_epi16((__m256i)codes, (__m256i)scales);
+#endif
+}
+
+/* Byte `byte` of each lane where four codes have the first and the third, or where they have the
+ * others. */
+ALWAYS_INLINE vu spread(vu bytes, const int byte, const bool odd)
+{
+    vu index;
+    UNROLL(16)
+    for (int i = 0; i < VL; i++)
+        index[i] = (uint32_t)(4 * (i % 4) + byte) * (odd ? 0x01000100u : 0x00010001u) |
+                   (odd ? 0x00800080u : 0x80008000u);
+#if defined(SIMD_AVX512)
+    return (vu)_mm512_shuffle_epi8((__m512i)bytes, (__m512i)index);
+#else
+    return (vu)_mm256_shuffle_epi8((__m256i)bytes, (__m256i)index);
+#endif
+}
+
+/* What codes of group g, part `part`, are multiplied with, and what their zero comes to. */
+struct fold {
+    vu even, odd;
+    vs16 zero;
+};
+
+ALWAYS_INLINE struct fold fold_at(const enum kind kind, const struct head *h, const int g,
+                                  const int part, const int v)
+{
+    const int n = kind_fine(kind) ? 2 * g + part : g;
+    vu bytes = h->scale[n / 4][v];
+    if (kind == KIND_Q3_K)
+        bytes = (vu)((vs8)bytes - 32);
+    struct fold f = {spread(bytes, n % 4, false), spread(bytes, n % 4, true), {0}};
+    if (kind_zero(kind) >= 0)
+        f.zero = bytes_times((vu){0} + (0x01010101u << kind_zero(kind)), f.even);
+    return f;
+}
+
+/* As split(), each code times its scale. */
+ALWAYS_INLINE void split_folded(vu out[PER_QUAD], const enum kind kind, const struct group *of,
+                                const struct fold *f, const int g, const int i)
+{
+    const vu q = quad(kind, of, g, i);
+    out[0] = (vu)(bytes_times(q, f->even) - f->zero);
+    out[1] = (vu)(bytes_times(q, f->odd) - f->zero);
+}
 #endif
 
 /* ---- one or two tokens ----------------------------------------------------------------------- */
@@ -227,6 +283,42 @@ ALWAYS_INLINE void direct_tile(float *out, const enum kind kind, const struct la
 
 /* ---- panels ---------------------------------------------------------------------------------- */
 
+#if !defined(SIMD_NEON)
+/* Groups [g, g + kind_folds()) of a block, which begin at group `at` of the panel: codes times their scales. */
+ALWAYS_INLINE void unpack_folded(struct panel *p, const enum kind kind, const uint32_t *w,
+                                 const struct head *h, const int at, const int g, const int v)
+{
+    const int parts = kind_fine(kind) ? 2 : 1, quads = 8 / parts;
+    vi products[2] = {0};
+    UNROLL(4)
+    for (int k = 0; k < kind_folds(kind); k++) {
+        const struct group of = group_at(kind, w + v * VL, g + k);
+        UNROLL(2)
+        for (int part = 0; part < parts; part++) {
+            const struct fold f = fold_at(kind, h, g + k, part, v);
+            UNROLL(8)
+            for (int i = part * quads; i < (part + 1) * quads; i++) {
+                vu c[PER_QUAD];
+                split_folded(c, kind, &of, &f, g + k, i);
+                if (paired(i))
+                    products[i % 2] = codes_times(products[i % 2], c);
+                UNROLL(2)
+                for (int j = 0; j < PER_QUAD; j++)
+                    memcpy(p->codes[(at + k) * 8 + i][j] + v * VL, &c[j], sizeof(c[j]));
+            }
+        }
+        if (kind_mins(kind)) {
+            struct scales sc;
+            read_scale(&sc, kind, h, NULL, g + k, 0, v);
+            vf_store(p->m[at + k] + v * VL, -sc.m[0][v]);
+        }
+    }
+    vu minus = -((vu)products[0] + (vu)products[1]);
+    memcpy(p->minus[at] + v * VL, &minus, sizeof(minus));
+    vf_store(p->s[at] + v * VL, h->d[v]);
+}
+#endif
+
 /* Unpacks the next `blocks` blocks of inputs. */
 ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *from, int blocks)
 {
@@ -241,6 +333,13 @@ ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *
         for (int g = 0; g < span; g++) {
             EACH_VEC
             {
+#if !defined(SIMD_NEON)
+                if (kind_folds(kind)) {
+                    if (g % kind_folds(kind) == 0)
+                        unpack_folded(p, kind, w, &h, b + g, g, v);
+                    continue;
+                }
+#endif
                 struct scales sc;
                 const struct group of = group_at(kind, w + v * VL, g);
                 UNROLL(2)
@@ -250,7 +349,7 @@ ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *
                     read_scale(&sc, kind, &h, s.zeros, g, part, v);
                     vf_store(p->s[at] + v * VL, sc.s[part][v]);
                     if (kind_mins(kind))
-                        vf_store(p->m[at] + v * VL, sc.m[part][v]);
+                        vf_store(p->m[at] + v * VL, -sc.m[part][v]);
                     UNROLL(8)
                     for (int i = part * quads; i < (part + 1) * quads; i++) {
                         vu c[PER_QUAD];
@@ -287,23 +386,18 @@ struct product {
 /* With up to so many tokens gcc would load a panel's codes for each of them, and with more it does not. */
 enum { KEEP_TOKENS = 3 };
 
-/* sum += part `part` of block b of all panels and M tokens. */
-ALWAYS_INLINE void panels_times(vf *sum, const struct panel *w, const struct record *x,
-                                const struct form f, int b, const int part, const int M)
+/* acc += quads of part `part` of block b of all panels times those of M tokens. What the product fetches
+ * is asked for a line at a time: more at once than a core can have under way would hold it up. */
+ALWAYS_INLINE void quads_times(struct acc *acc, const struct product *p, const struct record *x,
+                               const int quads, int b, const int part, const int M)
 {
-    const int parts = f.fine ? 2 : 1, quads = 8 / parts, at = b * parts + part;
-    struct acc acc[GEMM_SUMS];
-    UNROLL(16)
-    for (int j = 0; j < M; j++) {
-        const vi minus = (vi){0} + x[j].minus[f.fine ? 1 + part : 0];
-        UNROLL(4)
-        for (int t = 0; t < GEMM_VECS; t++) {
-            const int32_t *of = w[t / TILE_VECS].minus[at] + t % TILE_VECS * VL;
-            acc[j * GEMM_VECS + t] = acc_begin((vi)(vu_load((const uint32_t *)of) + (vu)minus));
-        }
-    }
+    const struct panel *w = p->w;
     UNROLL(8)
     for (int i = part * quads; i < (part + 1) * quads; i++) {
+        for (int line = i; line < p->ahead_lines; line += 8)
+            UNROLL(2)
+        for (int t = 0; t < GEMM_TILES; t++)
+            __builtin_prefetch(p->ahead[t] + (size_t)(p->ahead_lines * b + line) * 64, 0, 3);
         vu c[GEMM_VECS][PER_QUAD];
         UNROLL(4)
         for (int t = 0; t < GEMM_VECS; t++)
@@ -324,45 +418,68 @@ ALWAYS_INLINE void panels_times(vf *sum, const struct panel *w, const struct rec
                     acc_times_plain(&acc[j * GEMM_VECS + t], c[t], first, second);
         }
     }
+}
+
+/* sum += part `part` of blocks [b, b + f.span) of all panels and M tokens, where x has block b; the lines
+ * that `ahead` names are fetched. */
+ALWAYS_INLINE void panels_times(float *sum, const struct product *p, const struct record *x,
+                                const struct form f, int b, const int part, const int M)
+{
+    const struct panel *w = p->w;
+    const int parts = f.fine ? 2 : 1, at = b * parts + part, mins = f.mins ? f.span : 0;
+    struct acc acc[GEMM_SUMS];
+    UNROLL(16)
+    for (int j = 0; j < M; j++) {
+        const vi minus =
+            (vi){0} + (f.span > 1 ? x[j].minus_span : x[j].minus[f.fine ? 1 + part : 0]);
+        UNROLL(4)
+        for (int t = 0; t < GEMM_VECS; t++) {
+            const int32_t *of = w[t / TILE_VECS].minus[at] + t % TILE_VECS * VL;
+            acc[j * GEMM_VECS + t] = acc_begin((vi)(vu_load((const uint32_t *)of) + (vu)minus));
+        }
+    }
+    for (int k = 0; k < f.span; k++) {
+        quads_times(acc, p, x + k * M, 8 / parts, b + k, part, M);
+    }
     UNROLL(4)
     for (int t = 0; t < GEMM_VECS; t++) {
         const vf s = vf_load(w[t / TILE_VECS].s[at] + t % TILE_VECS * VL);
-        vf m = {0};
-        if (f.mins)
-            m = vf_load(w[t / TILE_VECS].m[at] + t % TILE_VECS * VL);
+        vf m[FOLD_SPAN];
+        for (int k = 0; k < mins; k++)
+            m[k] = vf_load(w[t / TILE_VECS].m[at + k] + t % TILE_VECS * VL);
         UNROLL(16)
         for (int j = 0; j < M; j++) {
-            vf *to = &sum[j * GEMM_VECS + t];
-            *to = vf_fma(acc_sum(acc[j * GEMM_VECS + t]), s, *to);
-            if (f.mins)
-                *to = vf_fma(m, vf_set1(-x[j].sum[f.fine ? 1 + part : 0]), *to);
+            float *to = sum + (j * GEMM_VECS + t) * VL;
+            vf y = vf_fma(acc_sum(acc[j * GEMM_VECS + t]), s, vf_load(to));
+            UNROLL(4)
+            for (int k = 0; k < mins; k++)
+                y = vf_fma(m[k], vf_set1(x[k * M + j].sum[f.fine ? 1 + part : 0]), y);
+            vf_store(to, y);
         }
     }
+    if (f.span > 1) /* sums stay in memory, and the registers to integers */
+        __asm__ volatile("" : : "r"(sum) : "memory");
 }
 
 ALWAYS_INLINE void product_of(const struct product *p, const struct form f, const int M)
 {
     const struct record *x = p->x;
-    vf sum[GEMM_SUMS];
+    _Alignas(64) float sum[GEMM_SUMS * VL];
     UNROLL(32)
     for (int i = 0; i < M * GEMM_VECS; i++)
-        sum[i] = (vf){0};
-    for (int b = 0; b < p->blocks; b++, x += M) {
-        for (int i = 0; i < p->ahead_lines; i++)
-            UNROLL(2)
-        for (int t = 0; t < GEMM_TILES; t++)
-            __builtin_prefetch(p->ahead[t] + (size_t)(p->ahead_lines * b + i) * 64, 0, 3);
-        panels_times(sum, p->w, x, f, b, 0, M);
+        vf_store(sum + i * VL, (vf){0});
+    for (int b = 0; b < p->blocks; b += f.span, x += f.span * M) {
+        panels_times(sum, p, x, f, b, 0, M);
         if (f.fine)
-            panels_times(sum, p->w, x, f, b, 1, M);
+            panels_times(sum, p, x, f, b, 1, M);
     }
     UNROLL(16)
     for (int j = 0; j < M; j++) {
         const vf scale = vf_set1(p->x[j].scale);
         UNROLL(4)
         for (int t = 0; t < GEMM_VECS; t++) {
-            float *to = p->sums + (j * GEMM_VECS + t) * VL;
-            vf_store(to, vf_fma(sum[j * GEMM_VECS + t], scale, vf_load(to)));
+            const int i = (j * GEMM_VECS + t) * VL;
+            vf_store(p->sums + i, vf_fma(vf_load(sum + i), scale, vf_load(p->sums + i)));
         }
     }
 }
@@ -397,8 +514,11 @@ typedef product_fn *const *product_table; /* of 1, 2, 3 ... tokens */
     PRODUCT(name, 2, __VA_ARGS__)                                                                  \
     static product_fn *const name[] = {name##_1, name##_2};
 #endif
-/* fine, mins */
-PRODUCTS(products_plain, false, false)
-PRODUCTS(products_mins, false, true)
-PRODUCTS(products_fine, true, false)
-PRODUCTS(products_fine_mins, true, true)
+/* fine, mins, span */
+PRODUCTS(products_plain, false, false, 1)
+PRODUCTS(products_mins, false, true, 1)
+PRODUCTS(products_fine, true, false, 1)
+PRODUCTS(products_fine_mins, true, true, 1)
+#if !defined(SIMD_NEON)
+PRODUCTS(products_folded, false, true, FOLD_SPAN)
+#endif

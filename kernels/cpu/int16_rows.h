@@ -51,7 +51,8 @@ struct record {
     int32_t minus[3];            /* what is added to the products of all of them, of each half */
     float sum[3];                /* of all of them, of each half */
     float scale;                 /* of CPU_ROW_STEP inputs: repeated */
-    int32_t unused;
+    int32_t
+        minus_span; /* `minus` of the FOLD_SPAN records that begin here, where b % FOLD_SPAN == 0 */
 };
 _Static_assert(sizeof(struct record) == CPU_RECORD, "int16.h says so");
 
@@ -239,7 +240,7 @@ ALWAYS_INLINE void quantize_record(struct record *r, const float *x, vf inverse,
     r->minus[0] = (int32_t)-all;
     r->sum[0] = r->sum[1] + r->sum[2];
     r->scale = scale;
-    r->unused = 0;
+    r->minus_span = 0;
 }
 
 /* CPU_ROW_STEP inputs: record b goes to at + b * step. */
@@ -247,12 +248,16 @@ static void quantize_records(char *at, size_t step, const float *x, enum cpu_ord
 {
     float scale;
     const vf inverse = step_inverse(x, &scale);
+    struct record *first = NULL;
     for (int b = 0; b < BLOCKS; b++, at += step, x += CPU_BLOCK) {
         struct record *r = (struct record *)(void *)at;
         if (order == CPU_ORDER_Q4)
             quantize_record(r, x, inverse, scale, CPU_ORDER_Q4);
         else
             quantize_record(r, x, inverse, scale, CPU_ORDER_PLAIN);
+        if (b % FOLD_SPAN == 0)
+            first = r;
+        first->minus_span = (int32_t)((uint32_t)first->minus_span + (uint32_t)r->minus[0]);
     }
 }
 

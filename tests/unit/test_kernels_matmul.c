@@ -190,6 +190,54 @@ static void long_blocks(void **state)
     close_device(dev);
 }
 
+/* Codes, scales and inputs as large as they can be, all of one sign: integers of sums nearly overflow. */
+static void largest_sums(void **state)
+{
+    enum { ROWS = 40, COLS = 512, N = 12 };
+    static const struct {
+        enum lade_block block;
+        uint8_t codes, scales;
+        int scales_at, n_scales, d_at;
+    } kinds[] = {{LADE_BLOCK_Q3_K, 0, 0, 96, 12, 108},
+                 {LADE_BLOCK_Q4_K, 0xff, 0xff, 4, 12, 0},
+                 {LADE_BLOCK_Q6_K, 0, 0x80, 192, 16, 208}};
+    struct lade_device *dev = open_device(*state, 1, false);
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        const struct lade_block_info *b = &lade_blocks[kinds[i].block];
+        struct test_matrix t = random_weights((struct lade_matrix){
+            .type = LADE_BLOCKS, .block = (uint8_t)kinds[i].block, .rows = ROWS, .cols = COLS});
+        struct lade_matrix_layout l;
+        assert_int_equal(lade_matrix_layout(&t.m, &l), 0);
+        uint8_t row[2 * 256] = {0};
+        assert_true(2 * b->bytes <= (int)sizeof(row) && 2 * b->n == COLS);
+        float values[COLS];
+        for (int k = 0; k < 2; k++) {
+            uint8_t *block = row + k * b->bytes;
+            memset(block, kinds[i].codes, (size_t)b->bytes);
+            memset(block + kinds[i].scales_at, kinds[i].scales, (size_t)kinds[i].n_scales);
+            memset(block + kinds[i].d_at, 0, kinds[i].block == LADE_BLOCK_Q4_K ? 4 : 2);
+            block[kinds[i].d_at + 1] = 0x10; /* 2^-11 */
+            b->dequantize(block, values + k * b->n);
+        }
+        for (int r = 0; r < ROWS; r++) {
+            lade_blocks_put(&t.m, &l, (void *)t.m.data, r, 1, row);
+            for (int k = 0; k < COLS; k++)
+                t.w[r * COLS + k] = (double)values[k];
+        }
+        float *x = guard_alloc(sizeof(float[N * COLS]));
+        for (int k = 0; k < N * COLS; k++)
+            x[k] = k / COLS % 2 ? -1.0f : 1.0f;
+        double *xd = to_double(x, (size_t)N * COLS), want[N * ROWS];
+        for (int j = 0; j < N; j++)
+            multiply(want + (size_t)j * ROWS, &t, xd + (size_t)j * COLS);
+        float *y = run(dev, &t, x, N);
+        assert_near("largest", y, want, (size_t)N * ROWS, 1e-6);
+        guard_free(x), guard_free(y), free(xd);
+        free_matrix(&t);
+    }
+    close_device(dev);
+}
+
 /* More jobs than one turn takes, of different types, some sharing their input. */
 static void many_jobs(void **state)
 {
@@ -283,10 +331,10 @@ static void bad_matrix(void **state)
 int main(int argc, char **argv)
 {
     rng_start(argc, argv);
-    const struct CMUnitTest tests[] = {EACH_DEVICE(each_type),  EACH_DEVICE(random_shapes),
-                                       EACH_DEVICE(ordered),    EACH_DEVICE(fast),
-                                       EACH_DEVICE(each_block), EACH_DEVICE(long_blocks),
-                                       EACH_DEVICE(many_jobs),  EACH_ISA(same_bits),
-                                       EACH_ISA(no_numbers),    EACH_DEVICE(bad_matrix)};
+    const struct CMUnitTest tests[] = {
+        EACH_DEVICE(each_type), EACH_DEVICE(random_shapes), EACH_DEVICE(ordered),
+        EACH_DEVICE(fast),      EACH_DEVICE(each_block),    EACH_DEVICE(long_blocks),
+        EACH_DEVICE(many_jobs), EACH_ISA(largest_sums),     EACH_ISA(same_bits),
+        EACH_ISA(no_numbers),   EACH_DEVICE(bad_matrix)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
