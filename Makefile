@@ -130,7 +130,7 @@ $(BUILD)/lade-cuda.so: $(patsubst %.cu,$(BUILD)/%.o,$(CUDA)) $(CUDA_C)
 
 $(BUILD)/kernels/cuda/%.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)
-	$(NVCC) -std=c++17 -O3 -lineinfo -I. $(CUDA_GENCODE) -Werror all-warnings $(CUDA_HOST) \
+	$(NVCC) -std=c++17 -O3 -I. $(CUDA_GENCODE) -Werror all-warnings $(CUDA_HOST) \
 	    -MMD -MP -c -o $@ $<
 
 # ---- tests --------------------------------------------------------------------------------------

@@ -438,9 +438,8 @@ ALWAYS_INLINE void panels_times(float *sum, const struct product *p, const struc
             acc[j * GEMM_VECS + t] = acc_begin((vi)(vu_load((const uint32_t *)of) + (vu)minus));
         }
     }
-    for (int k = 0; k < f.span; k++) {
+    for (int k = 0; k < f.span; k++)
         quads_times(acc, p, x + k * M, 8 / parts, b + k, part, M);
-    }
     UNROLL(4)
     for (int t = 0; t < GEMM_VECS; t++) {
         const vf s = vf_load(w[t / TILE_VECS].s[at] + t % TILE_VECS * VL);

@@ -51,8 +51,7 @@ struct record {
     int32_t minus[3];            /* what is added to the products of all of them, of each half */
     float sum[3];                /* of all of them, of each half */
     float scale;                 /* of CPU_ROW_STEP inputs: repeated */
-    int32_t
-        minus_span; /* `minus` of the FOLD_SPAN records that begin here, where b % FOLD_SPAN == 0 */
+    int32_t minus_span;          /* minus[0] of FOLD_SPAN records, in the first of them */
 };
 _Static_assert(sizeof(struct record) == CPU_RECORD, "int16.h says so");
 
