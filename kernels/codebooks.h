@@ -13,9 +13,4 @@ extern const uint16_t lade_iq2s_grid[1024];
 extern const uint16_t lade_iq3xxs_grid[256]; /* of 4, 12, 20, 28, 36, 44, 52, 62 */
 extern const uint16_t lade_iq3s_grid[512];   /* of 1, 3, 5, .. 15 */
 
-/* The same entries: all low bytes, then all high ones, each at a multiple of 64 bytes. */
-extern const uint8_t lade_iq1_planes[2 * 2048], lade_iq2xxs_planes[2 * 256];
-extern const uint8_t lade_iq2xs_planes[2 * 512], lade_iq2s_planes[2 * 1024];
-extern const uint8_t lade_iq3xxs_planes[2 * 256], lade_iq3s_planes[2 * 512];
-
 #endif

@@ -8,8 +8,9 @@
  *
  * A point is 16 bits, eight values of two bits or four of three. With byte permutes (VBMI) 64
  * codes are looked up at once in tables that stay in the first cache, the points' low and high bytes
- * in two planes; others gather points one lane at a time. */
+ * in two planes (planes.h); others gather points one lane at a time. */
 #include "kernels/codebooks.h"
+#include "kernels/cpu/planes.h"
 
 /* One vector of lanes of a group: its eight quads' indices, a byte for each input. */
 struct group {
@@ -270,17 +271,17 @@ ALWAYS_INLINE struct planes grid_planes(const enum kind k)
 {
     switch (k) {
     case KIND_IQ2_XXS:
-        return (struct planes){lade_iq2xxs_planes, 256};
+        return (struct planes){cpu_iq2xxs_planes, 256};
     case KIND_IQ2_XS:
-        return (struct planes){lade_iq2xs_planes, 512};
+        return (struct planes){cpu_iq2xs_planes, 512};
     case KIND_IQ2_S:
-        return (struct planes){lade_iq2s_planes, 1024};
+        return (struct planes){cpu_iq2s_planes, 1024};
     case KIND_IQ3_XXS:
-        return (struct planes){lade_iq3xxs_planes, 256};
+        return (struct planes){cpu_iq3xxs_planes, 256};
     case KIND_IQ3_S:
-        return (struct planes){lade_iq3s_planes, 512};
+        return (struct planes){cpu_iq3s_planes, 512};
     default:
-        return (struct planes){lade_iq1_planes, 2048};
+        return (struct planes){cpu_iq1_planes, 2048};
     }
 }
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/planes.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -59,6 +60,7 @@ static const struct {
 
 const struct cpu_isa *cpu_isa_find(const char *name, char *err)
 {
+    cpu_planes_make();
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         if (name && strcmp(name, table[i].isa->name))
             continue;

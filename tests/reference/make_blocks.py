@@ -44,11 +44,6 @@ def codebooks():
         for i in range(0, len(packed), 12):
             out.append("    " + ", ".join(f"{v:5d}" for v in packed[i:i + 12]) + ",")
         out.append("};")
-        planes = [v & 255 for v in packed] + [v >> 8 for v in packed]
-        out.append(f"\n_Alignas(64) const uint8_t {name.replace('grid', 'planes')}[{len(planes)}] = {{")
-        for i in range(0, len(planes), 16):
-            out.append("    " + ", ".join(f"{v:3d}" for v in planes[i:i + 16]) + ",")
-        out.append("};")
     (ROOT / "kernels" / "codebooks.c").write_text("\n".join(out) + "\n")
 
 
