@@ -125,6 +125,17 @@ static inline double worst(const float *a, const float *b, size_t vocab)
     return most;
 }
 
+/* The first of several runs is kept, and the others, which are freed, have the same bits. */
+static inline void check_same_bits(float **first, float *have, size_t vocab)
+{
+    if (!*first) {
+        *first = have;
+        return;
+    }
+    assert_memory_equal(have, *first, TOKENS * vocab * sizeof *have);
+    free(have);
+}
+
 static inline uint64_t expert_bytes(const struct lade_model *m)
 {
     const struct lade_catalog *cat = lade_model_catalog(m);
