@@ -67,7 +67,7 @@ const struct cpu_isa *cpu_isa_find(const char *name, char *err)
         if (table[i].usable())
             return table[i].isa;
         if (name) {
-            lade_fail(err, "cpu: this machine has no %s; leave the choice to lade",
+            lade_fail(err, "cpu: %s: this machine has no %s; leave the choice to lade", name,
                       table[i].isa->title);
             return NULL;
         }
