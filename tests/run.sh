@@ -3,7 +3,7 @@
 #
 # Programs are cmocka runners ($BUILD/tests/{unit,golden}/test_*); scripts (tests/*/run.sh) print
 # "ok NAME", "not ok NAME" or "skip NAME: why" lines. A program that dies counts as one failure.
-# --programs leaves the scripts out; with NAMEs (unit/test_engine), only those programs run.
+# --programs leaves the scripts out; with NAMEs (unit/test_engine, tests/cli/run.sh), only those run.
 # One more runs at a time than there are processors: the screen's tests mostly wait.
 # Ends with one line: N passed, N failed, N skipped.
 set -u
@@ -59,7 +59,9 @@ fi
 build=$1
 shift
 programs=$*
-if [ -z "$programs" ]; then
+if [ -n "$programs" ]; then
+    scripts=
+else
     programs=$(cd "$build/tests" && find unit golden -name 'test_*' -type f ! -name '*.[od]' | sort)
 fi
 results=$(mktemp -d)
