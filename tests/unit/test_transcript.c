@@ -201,6 +201,14 @@ static void no_line_is_cut(void **state)
     assert_row(1, "1 token · 12.3 tokens/s");
     transcript_size(&t, 10, 47);
     assert_row(1, "1 token · 12.3 tokens/s · first after 250 ms");
+    e->cost.prompt_tokens = 536;
+    e->cost.kept_tokens = 24;
+    e->cost.prefill_tps = 104;
+    entry_changed(e);
+    transcript_size(&t, 10, 90);
+    assert_row(1, "1 token · 12.3 tokens/s · first after 250 ms · prompt 512 at 104/s · 24 reused");
+    transcript_size(&t, 10, 70);
+    assert_row(1, "1 token · 12.3 tokens/s · first after 250 ms · prompt 512 at 104/s");
     e->state = ENTRY_ELSEWHERE;
     entry_changed(e);
     transcript_size(&t, 10, 40);

@@ -82,6 +82,28 @@ static void add_part(struct buf *text, const char *part, int width)
     }
 }
 
+/* What an answer cost, the most important first: "308 tokens · 12.3 tokens/s · first after 1.2 s ·
+ * prompt 512 at 104/s · 1024 reused". */
+static void add_cost(struct buf *text, const struct lade_result *cost, int width)
+{
+    char part[64], a[UNITS_MAX];
+    int fresh = cost->prompt_tokens - cost->kept_tokens;
+    snprintf(part, sizeof part, "%d token%s", cost->tokens, units_s(cost->tokens));
+    add_part(text, part, width);
+    snprintf(part, sizeof part, "%s tokens/s", units_speed(a, cost->decode_tps));
+    if (cost->decode_tps > 0)
+        add_part(text, part, width);
+    snprintf(part, sizeof part, "first after %s", units_seconds(a, cost->ttft_s));
+    if (cost->ttft_s > 0)
+        add_part(text, part, width);
+    snprintf(part, sizeof part, "prompt %d at %s/s", fresh, units_speed(a, cost->prefill_tps));
+    if (fresh > 0 && cost->prefill_tps > 0)
+        add_part(text, part, width);
+    snprintf(part, sizeof part, "%d reused", cost->kept_tokens);
+    if (cost->kept_tokens > 0)
+        add_part(text, part, width);
+}
+
 static void footer(struct entry *e, int width)
 {
     static const struct {
@@ -96,7 +118,7 @@ static void footer(struct entry *e, int width)
         {ENTRY_FULL, THEME_WARNING, "the context is full; /new begins another conversation"},
     };
     struct buf text = {0};
-    char part[64], a[UNITS_MAX];
+    char part[64];
     enum theme_role role = THEME_DIM;
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (ends[i].state == e->state) {
@@ -107,16 +129,8 @@ static void footer(struct entry *e, int width)
         snprintf(part, sizeof part, "%d/%d", e->version, e->versions);
         add_part(&text, part, width);
     }
-    if (e->has_cost && e->cost.tokens > 0) {
-        snprintf(part, sizeof part, "%d token%s", e->cost.tokens, units_s(e->cost.tokens));
-        add_part(&text, part, width);
-        snprintf(part, sizeof part, "%s tokens/s", units_speed(a, e->cost.decode_tps));
-        if (e->cost.decode_tps > 0)
-            add_part(&text, part, width);
-        snprintf(part, sizeof part, "first after %s", units_seconds(a, e->cost.ttft_s));
-        if (e->cost.ttft_s > 0)
-            add_part(&text, part, width);
-    }
+    if (e->has_cost && e->cost.tokens > 0)
+        add_cost(&text, &e->cost, width);
     if (text.n)
         plain(&e->rows, role, text.at, text.n, width);
     buf_free(&text);
