@@ -68,7 +68,7 @@ struct options {
     int think;          /* enum options_think */
     const char *system; /* NULL = none */
 
-    const char *prompt; /* run: text, "-" = stdin */
+    const char *prompt; /* run: text, "-" = stdin; NULL = none, see question.h */
     int tokens;         /* run: most tokens, 0 = until it stops; bench: tokens to decode */
     bool show_thinking, json;
 

@@ -6,10 +6,14 @@
 
 const struct command_row options_commands[N_COMMANDS] = {
     [COMMAND_CHAT] = {"chat", "", "talk with a model on the whole screen (the default)", 0, NULL},
-    [COMMAND_RUN] = {"run", "-p TEXT|-", "one answer to standard output", 0,
-                     "The answer alone goes to standard output. Reasoning is left out unless\n"
-                     "--show-thinking; then it comes between <think> and </think>.\n"
-                     "Ctrl-C stops the answer and ends with code 130.\n"},
+    [COMMAND_RUN] =
+        {"run", "[-p] TEXT|-", "one answer to standard output", ANY_ARGS,
+         "The question is TEXT, in one argument or in many; - puts standard input there:\n"
+         "  lade run 'Is this safe?' - < main.c\n"
+         "Without TEXT it is standard input.\n\n"
+         "The answer alone goes to standard output. Reasoning is left out unless\n"
+         "--show-thinking; then it comes between <think> and </think>.\n"
+         "Ctrl-C stops the answer and ends with code 130.\n"},
     [COMMAND_LOGITS] = {"logits", "--ids \"1 2 3\"", "float32 logits of the last or of all tokens",
                         0,
                         "With -o: raw little-endian float32, [vocabulary] or with --all\n"
@@ -74,7 +78,7 @@ const struct option_row options_rows[] = {
      "directory or .gguf file, or a name that lade models lists", 0, 0, 0, 0},
 
     {"prompt", 'p', OPTION_TEXT, IN(RUN), FIELD(prompt), "TEXT|-",
-     "what to ask; - reads standard input", 0, 0, 0, 0},
+     "what to ask, or its beginning; - is standard input", 0, 0, 0, 0},
     {"system", 's', OPTION_TEXT, ASKS, FIELD(system), "TEXT", "system message", 0, 0, 0,
      MAY_BE_EMPTY},
     {"tokens", 'n', OPTION_INT, ASKS, FIELD(tokens), "N",

@@ -132,6 +132,22 @@ expect "no escape sequences in a pipe" 1 grep -q "$(printf '\033')" "$work/secon
 printf 'hello\n' | "$lade" run -m "$tiny" -p - -n 12 --seed 5 >"$work/out" 2>"$work/err"
 cmp -s "$work/out" "$work/first"
 result "prompt from standard input" $?
+printf 'hello\n' | "$lade" run -m "$tiny" -n 12 --seed 5 >"$work/out" 2>"$work/err"
+cmp -s "$work/out" "$work/first"
+result "a pipe alone is the prompt" $?
+asks() { # NAME PROMPT ARGS...: with "b c" on standard input, ARGS ask PROMPT
+    name=$1
+    "$lade" run -m "$tiny" -n 12 --seed 5 -p "$2" >"$work/wanted" 2>"$work/err" </dev/null
+    shift 2
+    printf 'b c\n' | "$lade" run -m "$tiny" -n 12 --seed 5 "$@" >"$work/out" 2>>"$work/err"
+    cmp -s "$work/out" "$work/wanted" && [ ! -s "$work/err" ]
+    result "$name" $?
+}
+asks "a prompt without -p" hello hello
+asks "words and a pipe" "$(printf 'what is\n\nb c\n\nhere now')" what is - here now
+asks "-p, words and a pipe" "$(printf 'What is\n\nb c')" -p 'What' is -
+asks "a pipe that is not asked for is not read" 'What is' -p 'What is'
+fails "a pipe asked for twice" 2 'give - once' "$lade" run -m "$tiny" -p - -
 json "run --json" text reasoning stop prompt_tokens tokens load_s ttft_s prefill_tps decode_tps \
     rss_peak_bytes vram_peak_bytes strategy -- "$lade" run -m "$tiny" -p hi -n 5 --json
 json "run --json of a thinking model" text reasoning -- \

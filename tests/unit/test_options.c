@@ -65,6 +65,11 @@ static void test_forms(void **state)
     }
     assert_int_equal(parse(&o, "run -p -"), 0);
     assert_string_equal(o.prompt, "-");
+    assert_int_equal(parse(&o, "run what is -n 5 this -"), 0);
+    assert_null(o.prompt);
+    assert_int_equal(o.n_args, 4);
+    assert_string_equal(o.args[2], "this");
+    assert_string_equal(o.args[3], "-");
     assert_int_equal(parse(&o, "run --system= -t 0.5"), 0);
     assert_string_equal(o.system, "");
     assert_true(o.temperature == 0.5);
@@ -203,7 +208,7 @@ static void test_errors(void **state)
         {"run --seed -4", "is not a whole number"},
         {"run --seed 99999999999999999999999", "is not a whole number"},
         {"run --greedy=yes", "takes no value"},
-        {"run hello", "one argument too many"},
+        {"doctor hello", "one argument too many"},
         {"-m x run", "write lade run first"},
         {"--gpu-memory -3", "is not a number from 0"},
         {"bench -r 0", "is not a number from 1"},

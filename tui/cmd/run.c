@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "tui/cmd/cmd.h"
+#include "tui/cmd/question.h"
 #include "tui/meters/units.h"
 #include "tui/model_path.h"
 #include "tui/output.h"
@@ -258,27 +259,6 @@ static int finish(struct run *r, char *err)
     return 0;
 }
 
-/* The prompt: text, or all of standard input without the newline at its end. */
-static int read_prompt(struct run *r, char *err)
-{
-    const char *text = r->o->prompt;
-    size_t len;
-    if (strcmp(text, "-") != 0) {
-        r->prompt = strdup(text);
-        return r->prompt ? 0 : lade_fail(err, "-p: out of memory; close other programs");
-    }
-    r->prompt = output_read("-", &len, err);
-    if (!r->prompt)
-        return -1;
-    if (memchr(r->prompt, '\0', len))
-        return lade_fail(err, "standard input: holds a NUL byte; give text");
-    if (len && r->prompt[len - 1] == '\n')
-        r->prompt[len - 1] = '\0';
-    if (!*r->prompt)
-        return lade_fail(err, "standard input: is empty; give the question there, or with -p TEXT");
-    return 0;
-}
-
 static void catch_signals(sigset_t *open)
 {
     struct sigaction action = {.sa_handler = on_signal};
@@ -297,12 +277,10 @@ int cmd_run(const struct options *o)
     struct lade_options opt;
     char path[PATH_MAX], err[LADE_ERR];
     sigset_t open;
-    if (!o->prompt)
-        return report_usage(o->json,
-                            "run: needs a prompt; give -p TEXT, or -p - for standard input");
+    int code = question_read(&r.prompt, o, err);
+    if (code != EXIT_DONE)
+        return code == EXIT_USAGE ? report_usage(o->json, err) : report_failed(o->json, err);
     int rc = model_path_resolve(o->model, path, err);
-    if (rc == 0)
-        rc = read_prompt(&r, err);
     if (rc == 0) {
         options_engine(o, path, false, &opt);
         catch_signals(&open); /* the engine's thread inherits the blocked ones */

@@ -2,7 +2,7 @@
  *
  * The screen has no use for a failed allocation of a few kilobytes: what the user typed and what
  * the model said must not be silently lost. Such a failure therefore ends the program through
- * buf_no_memory, which term.c points at the orderly way out. */
+ * buf_no_memory, which the chat points at the orderly way out. */
 #ifndef LADE_TUI_TEXT_BUF_H
 #define LADE_TUI_TEXT_BUF_H
 

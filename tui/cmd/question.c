@@ -1,0 +1,84 @@
+#include "tui/cmd/question.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tui/output.h"
+
+/* All of standard input without the newline at its end; "" if there is nothing. NULL with err. */
+static char *read_input(char *err)
+{
+    size_t len;
+    char *text = output_read("-", &len, err);
+    if (text && memchr(text, '\0', len)) {
+        lade_fail(err, "standard input: holds a NUL byte; give text");
+        free(text);
+        return NULL;
+    }
+    if (text && len && text[len - 1] == '\n')
+        text[len - 1] = '\0';
+    return text;
+}
+
+static bool is_input(const char *part)
+{
+    return strcmp(part, "-") == 0;
+}
+
+static int count_inputs(const struct options *o)
+{
+    int n = o->prompt && is_input(o->prompt);
+    for (int i = 0; i < o->n_args; i++)
+        n += is_input(o->args[i]);
+    return n;
+}
+
+/* All parts, with standard input's text for "-"; NULL without memory. */
+static char *put_together(const struct options *o, const char *input)
+{
+    size_t size = strlen(input) + (o->prompt ? strlen(o->prompt) : 0) + 1;
+    for (int i = 0; i < o->n_args; i++)
+        size += strlen(o->args[i]) + strlen("\n\n");
+    char *text = malloc(size), *end = text;
+    bool apart = false; /* the part before was standard input */
+    for (int i = o->prompt ? -1 : 0; text && i < o->n_args; i++) {
+        const char *part = i < 0 ? o->prompt : o->args[i];
+        bool here = is_input(part);
+        if (end > text)
+            end = stpcpy(end, here || apart ? "\n\n" : " ");
+        end = stpcpy(end, here ? input : part);
+        apart = here;
+    }
+    return text;
+}
+
+int question_read(char **out, const struct options *o, char *err)
+{
+    bool given = o->prompt || o->n_args;
+    int inputs = given ? count_inputs(o) : !isatty(STDIN_FILENO);
+    char *input = NULL;
+    int code = EXIT_DONE;
+    *out = NULL;
+    if (inputs > 1) {
+        lade_fail(err, "run: standard input can be read once; give - once");
+        return EXIT_USAGE;
+    }
+    if (inputs && !(input = read_input(err)))
+        return EXIT_FAILED;
+    if (!given && (!input || !*input)) {
+        lade_fail(err, "run: needs a prompt; give -p TEXT, or text on standard input");
+        code = EXIT_USAGE;
+    } else if (input && !*input) {
+        lade_fail(err, "standard input: is empty; give the question there, or with -p TEXT");
+        code = EXIT_FAILED;
+    } else if (!given) {
+        *out = input;
+        return EXIT_DONE;
+    } else if (!(*out = put_together(o, input ? input : ""))) {
+        lade_fail(err, "the prompt: out of memory; close other programs");
+        code = EXIT_FAILED;
+    }
+    free(input);
+    return code;
+}

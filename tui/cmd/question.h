@@ -1,0 +1,12 @@
+/* question.h - what `lade run` is to ask, put together from the command line and standard input. */
+#ifndef LADE_TUI_CMD_QUESTION_H
+#define LADE_TUI_CMD_QUESTION_H
+
+#include "tui/options.h"
+
+/* The text of -p and the arguments after it, with blanks between them; "-" is standard input, set off
+ * by empty lines. Without either it is standard input, unless that is a terminal. *out is malloc'ed,
+ * NULL on failure. Returns EXIT_DONE, or EXIT_USAGE or EXIT_FAILED with a line for the user. */
+int question_read(char **out, const struct options *o, char *err);
+
+#endif
