@@ -3,7 +3,7 @@
  * It is narrow on purpose. An *engine* is a background thread that owns one model and one
  * session; the caller sends it commands and takes events. Two threads meet here and nowhere else:
  *
- *     UI thread      lade_engine_start, _ask, _cancel, _strategy, _next, _stats, _stop
+ *     UI thread      lade_engine_start, _stop, and all between: _ask, _cancel, _next, _stats ...
  *     engine thread  opens, loads, prefills, decodes; appends events, writes one byte to a pipe
  *
  * so the UI waits in one poll() on the terminal and lade_engine_fd(). Nothing here prints.
@@ -30,7 +30,7 @@ struct lade_io_ops; /* engine/tiers/io.h */
 /* ---- what to open ---- */
 
 struct lade_options {
-    const char *model;      /* directory; copied */
+    const char *model;      /* directory, or a .gguf file; copied */
     const char *strategy;   /* "auto" or a name of the strategy table; copied; NULL = auto */
     uint64_t vram_cap[LADE_CARDS]; /* of each GPU (see lade_vram_cap); 0 = what it has free */
     size_t ram_cap;         /* 0 = what the machine has free */
@@ -44,6 +44,8 @@ struct lade_options {
     bool no_lookahead;      /* never read experts from the drive before they are asked for */
     const char *plugin;     /* path of the GPU plug-in; copied; NULL = no GPU */
     const char *cache_dir;  /* for measured speeds and statistics; copied; NULL = none are kept */
+    const char *timeline;   /* an engine's: file that keeps what was read and said when it stops, for the
+                               next one to go on with (session/kept.h); copied; NULL = none does */
     const struct lade_placement *place; /* for tests and bench: instead of what a plan says */
     const struct lade_io_ops *io;       /* for tests and bench: how files are read; NULL = best */
     lade_pressure_fn *pressure;         /* for tests: where free memory is seen; NULL = the system */
@@ -279,7 +281,7 @@ void lade_event_clear(struct lade_event *ev);
 
 /* Asks for an answer to a conversation (copied). `think` is only for families that think: false
  * closes the reasoning block at once. max_tokens 0 = until it stops or the context is full.
- * Requests queue: one asked while loading runs when the model is ready. Returns the request's
+ * Requests queue: one asked while loading runs once the model is usable. Returns the request's
  * number (> 0), or -1. */
 int lade_engine_ask(struct lade_engine *e, const struct lade_message *messages, size_t n,
                     const struct lade_sampling *sampling, int max_tokens, bool think, char *err);
@@ -287,6 +289,10 @@ int lade_engine_ask(struct lade_engine *e, const struct lade_message *messages, 
 /* Stops the running answer and drops queued ones (each still ends with a DONE event, stop =
  * CANCELLED). While loading, queued requests are dropped and the load goes on. */
 void lade_engine_cancel(struct lade_engine *e);
+
+/* What was read and said so far is not kept when the engine stops; what comes after it is, again. The
+ * file of earlier runs is the caller's to remove. */
+void lade_engine_forget(struct lade_engine *e);
 
 /* Stops the load itself; the phase becomes FAILED. */
 void lade_engine_cancel_load(struct lade_engine *e);

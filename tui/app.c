@@ -67,12 +67,14 @@ static int choose_theme(const struct options *opt, char out[64], char *err)
 
 static struct lade_engine *start_engine(const struct options *opt, char *err)
 {
-    static char model[PATH_MAX];
+    static char model[PATH_MAX], timeline[PATH_MAX];
     struct lade_options engine_options;
     struct lade_engine *engine;
     if (model_path_resolve(opt->model, model, err) != 0)
         return NULL;
     options_engine(opt, model, false, &engine_options);
+    if (paths_timeline(timeline, NULL) == 0)
+        engine_options.timeline = timeline;
     return lade_engine_start(&engine, &engine_options, err) == 0 ? engine : NULL;
 }
 

@@ -36,6 +36,8 @@ void chat_close(struct chat *c)
         chat_save_end(c, c->answer.entry);
     }
     slash_pull_end(c);
+    if (c->engine && c->history_failed) /* what is not saved leaves nothing else, either */
+        lade_engine_forget(c->engine);
     lade_engine_stop(c->engine);
     history_close(c->history);
     status_close(&c->status);

@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "tui/paths.h"
 
 /* Seconds until a save that failed is tried again: each may wait for a lock, and the screen with it. */
 #define SAVE_AGAIN 15.0
@@ -361,6 +364,16 @@ int chat_rename(struct chat *c, const char *title, char *err)
     return 0;
 }
 
+/* What the engine keeps between runs may be of a conversation that is deleted. */
+static void forget_timeline(struct chat *c)
+{
+    char path[PATH_MAX];
+    if (c->engine)
+        lade_engine_forget(c->engine);
+    if (paths_timeline(path, NULL) == 0)
+        unlink(path);
+}
+
 int chat_delete(struct chat *c, int64_t id, char *err)
 {
     if (!c->history)
@@ -369,6 +382,7 @@ int chat_delete(struct chat *c, int64_t id, char *err)
         return lade_fail(err, "delete: an answer is being written; stop it first with Esc");
     if (history_conversation_delete(c->history, id, err) != 0)
         return -1;
+    forget_timeline(c);
     if (id == c->conversation)
         chat_new(c);
     return 0;

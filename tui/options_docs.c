@@ -75,6 +75,7 @@ void options_man(FILE *out)
         "LADE_HOME:\n",
         ".I history.db\nthe conversations,\n.I input.history\nthe lines typed,\n.I settings.json\n",
         "what the chat's commands keep,\n.I themes/\ncolours,\n.I models/\nwhat was fetched,\n",
+        ".I timeline\nwhat the model has read of the last conversation,\n",
         ".I lade.log\nwhat libraries print.\n",
         ".SH ENVIRONMENT\nLADE_HOME, XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_CACHE_HOME, NO_COLOR, "
         "VISUAL,",

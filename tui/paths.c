@@ -77,6 +77,11 @@ int paths_history(char out[PATH_MAX], char *err)
     return paths_file(PATHS_DATA, "history.db", out, err);
 }
 
+int paths_timeline(char out[PATH_MAX], char *err)
+{
+    return paths_file(PATHS_CACHE, "timeline", out, err);
+}
+
 bool paths_expand(const char *pattern, char out[PATH_MAX])
 {
     char program[PATH_MAX] = "";

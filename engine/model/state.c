@@ -211,6 +211,56 @@ static int copy(const struct memory *to, void *dst, const struct memory *from, c
                          : a->ops->copy(a->dev, dst, src, bytes, err);
 }
 
+/* ---- runs of the caches ----------------------------------------------------------------------- */
+
+int lade_state_runs(const struct lade_shape *shape)
+{
+    return count_attention(shape) * 2 * shape->kv_heads;
+}
+
+size_t lade_state_run_bytes(const struct lade_state *st, const struct lade_shape *shape, int length)
+{
+    return lade_cache_row(st->cache_type, shape->head_dim) * (size_t)length;
+}
+
+/* Where a run begins, and in which memory. */
+static char *find_run(const struct lade_state *st, const struct lade_shape *s, int run,
+                      struct memory *where)
+{
+    int cache = run / s->kv_heads, layer = 0;
+    for (int before = cache / 2; !s->full_attention[layer] || before-- > 0; layer++)
+        continue;
+    *where = (struct memory){lade_devices_part(&st->devices, layer), st->kv_in_ram};
+    char *begin = cache % 2 ? st->layer[layer].v : st->layer[layer].k;
+    return begin + st->kv_bytes / (size_t)s->kv_heads * (size_t)(run % s->kv_heads);
+}
+
+int lade_state_save_run(const struct lade_state *st, const struct lade_shape *shape, int run,
+                        void *host, int length, char *err)
+{
+    struct memory where;
+    const char *from = find_run(st, shape, run, &where);
+    size_t bytes = lade_state_run_bytes(st, shape, length);
+    if (!host_sees(&where))
+        return where.part->ops->download(where.part->dev, host, from, bytes, err);
+    memcpy(host, from, bytes);
+    return 0;
+}
+
+int lade_state_restore_run(const struct lade_state *st, const struct lade_shape *shape, int run,
+                           const void *host, int length, char *err)
+{
+    struct memory where;
+    char *to = find_run(st, shape, run, &where);
+    size_t bytes = lade_state_run_bytes(st, shape, length);
+    if (!host_sees(&where))
+        return where.part->ops->upload(where.part->dev, to, host, bytes, err);
+    memcpy(to, host, bytes);
+    return 0;
+}
+
+/* ---- moving ----------------------------------------------------------------------------------- */
+
 /* The first `length` positions of every head of a cache. */
 static int copy_cache(const struct lade_state *st, const struct lade_shape *s,
                       const struct memory *to, char *dst, const struct memory *from,

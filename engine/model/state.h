@@ -58,4 +58,14 @@ int lade_state_move(struct lade_state *st, const struct lade_shape *shape,
 int lade_state_save(struct lade_state *st, void *host, char *err);
 int lade_state_restore(struct lade_state *st, const void *host, int length, char *err);
 
+/* The caches as runs: of each attention layer k, then v, of these head after head. Copies the first
+ * `length` positions of a run, lade_state_run_bytes() of them, to / from host memory. */
+int lade_state_runs(const struct lade_shape *shape);
+size_t lade_state_run_bytes(const struct lade_state *st, const struct lade_shape *shape,
+                            int length);
+int lade_state_save_run(const struct lade_state *st, const struct lade_shape *shape, int run,
+                        void *host, int length, char *err);
+int lade_state_restore_run(const struct lade_state *st, const struct lade_shape *shape, int run,
+                           const void *host, int length, char *err);
+
 #endif

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/session/kept.h"
 #include "engine/session/sampler.h"
 #include "engine/session/worker.h"
 
@@ -208,11 +209,21 @@ static void set_phase(struct lade_engine *e, enum lade_phase phase)
     pthread_mutex_unlock(&e->lock);
 }
 
+/* Before the first prompt: what an earlier run has read of it need not be read again. */
+static void recall(struct answer *a)
+{
+    struct lade_engine *e = a->e;
+    if (e->opt.timeline && !e->recalled)
+        lade_kept_read(e->session, e->opt.timeline, a->ids, (int)a->n_ids);
+    e->recalled = true;
+}
+
 /* Has the session read all that was said so far: the prompt, or after the loss of a GPU everything. */
 static int read_all(struct answer *a, char *err)
 {
     struct lade_engine *e = a->e;
     set_phase(e, LADE_PHASE_PREFILL);
+    recall(a);
     a->prefill_from = lade_now();
     while (lade_session_sync(e->session, a->ids, (int)a->n_ids, (int)a->stable, on_prefill, a,
                              &e->cancel_answer, &a->kept, err)) {
@@ -220,7 +231,10 @@ static int read_all(struct answer *a, char *err)
             return -1;
         a->prefill_from = lade_now();
     }
-    set_phase(e, LADE_PHASE_DECODE);
+    pthread_mutex_lock(&e->lock);
+    e->stats.phase = LADE_PHASE_DECODE;
+    e->forget = false; /* the session holds this conversation now */
+    pthread_mutex_unlock(&e->lock);
     return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/plan/machine.h"
+#include "engine/session/kept.h"
 #include "engine/session/worker.h"
 
 void lade_worker_emit(struct lade_engine *e, struct lade_event *ev)
@@ -298,6 +299,19 @@ static struct lade_request *next_request(struct lade_engine *e)
     return r;
 }
 
+/* Tokens from which on a timeline is kept: fewer are soon read again. */
+enum { KEEP_FROM = 256 };
+
+static void keep(struct lade_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    bool forget = e->forget;
+    pthread_mutex_unlock(&e->lock);
+    if (e->opt.timeline && !forget && e->session && !e->broken && !lade_model_lost(e->model) &&
+        lade_session_length(e->session) >= KEEP_FROM)
+        lade_kept_write(e->session, e->opt.timeline);
+}
+
 static void *run(void *arg)
 {
     struct lade_engine *e = arg;
@@ -313,6 +327,7 @@ static void *run(void *arg)
             free_request(r);
         }
     }
+    keep(e);
     lade_watch_close(e->watch);
     lade_session_close(e->session);
     lade_model_close(e->model);
@@ -328,6 +343,7 @@ static void free_options(struct lade_options *opt)
     free((char *)opt->isa);
     free((char *)opt->plugin);
     free((char *)opt->cache_dir);
+    free((char *)opt->timeline);
 }
 
 /* Copies a text; false without memory. */
@@ -345,6 +361,7 @@ static int copy_options(struct lade_options *to, const struct lade_options *from
     copied &= copy_text(&to->isa, from->isa);
     copied &= copy_text(&to->plugin, from->plugin);
     copied &= copy_text(&to->cache_dir, from->cache_dir);
+    copied &= copy_text(&to->timeline, from->timeline);
     return copied ? 0 : -1;
 }
 
@@ -455,6 +472,13 @@ void lade_engine_cancel(struct lade_engine *e)
         free_request(r);
     }
     e->last = NULL;
+    pthread_mutex_unlock(&e->lock);
+}
+
+void lade_engine_forget(struct lade_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    e->forget = true;
     pthread_mutex_unlock(&e->lock);
 }
 

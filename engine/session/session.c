@@ -2,30 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/session/model.h"
-
-/* Snapshots kept of the recurrent state. A conversation needs the last one; the others serve
- * going back (a regenerated answer, an edited message). 75.5 MB each for the 80B model. */
-enum { SNAPSHOTS = 4 };
-
-struct snapshot {
-    int length; /* tokens before it; 0 = free */
-    unsigned char *data;
-};
-
-struct lade_session {
-    struct lade_model *model;
-    struct lade_state state;
-    struct lade_pipeline pipeline;
-    int32_t *ids;        /* [context] the timeline */
-    float *logits;       /* [vocab], or the `wanted` largest; of the last token */
-    int32_t *top_ids;    /* [LADE_TOPK_MAX] of these */
-    bool has_logits;     /* the device has those of the last token */
-    lade_between_fn *between; /* see lade_session_between */
-    void *between_user;
-    int wanted, fetched; /* how many are wanted, and were fetched; 0 = all; fetched -1 = none */
-    struct snapshot snapshots[SNAPSHOTS];
-};
+#include "engine/session/timeline.h"
 
 static int open_pipeline(struct lade_session *s, char *err)
 {
@@ -73,7 +50,7 @@ void lade_session_close(struct lade_session *s)
         return;
     if (s->pipeline.n) /* after a cancel GPUs may still be at work with what is freed below */
         lade_devices_sync(&s->model->devices, NULL);
-    for (int i = 0; i < SNAPSHOTS; i++)
+    for (int i = 0; i < LADE_SNAPSHOTS; i++)
         free(s->snapshots[i].data);
     lade_pipeline_close(&s->pipeline);
     if (s->state.layer)
@@ -107,7 +84,7 @@ int lade_session_arrive(struct lade_session *s, char *err)
 /* Forgets snapshots beyond `length` tokens: the timeline they describe is gone. */
 static void drop_snapshots(struct lade_session *s, int length)
 {
-    for (int i = 0; i < SNAPSHOTS; i++)
+    for (int i = 0; i < LADE_SNAPSHOTS; i++)
         if (s->snapshots[i].length > length)
             s->snapshots[i].length = 0;
 }
@@ -141,8 +118,8 @@ void lade_session_reset(struct lade_session *s)
  * the prompt, so it is not an error. */
 static void take_snapshot(struct lade_session *s)
 {
-    struct snapshot *slot = &s->snapshots[0];
-    for (int i = 0; i < SNAPSHOTS; i++) {
+    struct lade_snapshot *slot = &s->snapshots[0];
+    for (int i = 0; i < LADE_SNAPSHOTS; i++) {
         if (s->snapshots[i].length == s->state.length)
             return;
         if (s->snapshots[i].length < slot->length)
@@ -158,8 +135,8 @@ static void take_snapshot(struct lade_session *s)
 /* Brings the state back to its latest snapshot, or to no tokens. */
 static int restore(struct lade_session *s, char *err)
 {
-    const struct snapshot *best = NULL;
-    for (int i = 0; i < SNAPSHOTS; i++)
+    const struct lade_snapshot *best = NULL;
+    for (int i = 0; i < LADE_SNAPSHOTS; i++)
         if (s->snapshots[i].length && (!best || s->snapshots[i].length > best->length))
             best = &s->snapshots[i];
     if (!best)

@@ -1,5 +1,5 @@
-/* worker.h - the inside of an engine, shared by the thread (engine.c) and what it does for one
- * request (answer.c). */
+/* worker.h - the inside of an engine, shared by the thread (engine.c), what it does for one request
+ * (answer.c), for memory that others want (memory.c) and for a GPU that is lost (recover.c). */
 #ifndef LADE_SESSION_WORKER_H
 #define LADE_SESSION_WORKER_H
 
@@ -30,6 +30,7 @@ struct lade_engine {
     struct lade_session *session;
     struct lade_watch *watch;
     bool broken;       /* there is no model any more: the thread ends */
+    bool recalled;     /* the timeline of an earlier run was looked at */
     double resized;    /* when experts last got another room, by the watch's clock */
     uint64_t free_ram; /* that others had not taken at the last look, experts' not counted */
 
@@ -38,6 +39,7 @@ struct lade_engine {
     pthread_mutex_t lock; /* guards everything below */
     pthread_cond_t wake;  /* a request came, or stop */
     bool stop, running;
+    bool forget;    /* the timeline, as it is, shall not be kept */
     char *strategy; /* owned: asked for and not tried yet, or NULL */
     int last_number;
     struct lade_request *first, *last;

@@ -539,6 +539,11 @@ void lade_engine_cancel(struct lade_engine *e)
     pthread_mutex_unlock(&e->lock);
 }
 
+void lade_engine_forget(struct lade_engine *e)
+{
+    (void)e; /* keeps nothing */
+}
+
 void lade_engine_cancel_load(struct lade_engine *e)
 {
     lade_engine_cancel(e);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "tui/cmd/cmd.h"
 #include "tui/nearest.h"
@@ -201,10 +202,14 @@ static int rename_one(const struct call *c)
 
 static int delete (const struct call *c)
 {
+    char timeline[PATH_MAX];
     for (int i = 0; i < c->n; i++) {
         if (history_conversation_delete(c->h, parse_id(c->args[i]), c->err))
             return -1;
     }
+    /* What the chat's engine keeps between runs may be of one of them. */
+    if (paths_timeline(timeline, NULL) == 0)
+        unlink(timeline);
     return 0;
 }
 

@@ -1,0 +1,31 @@
+/* timeline.h - the inside of a session, shared by what runs it (session.c) and what keeps it on the
+ * drive (kept.c). */
+#ifndef LADE_SESSION_TIMELINE_H
+#define LADE_SESSION_TIMELINE_H
+
+#include "engine/session/model.h"
+
+/* Snapshots kept of the recurrent state. A conversation needs the last one; the others serve
+ * going back (a regenerated answer, an edited message). 75.5 MB each for the 80B model. */
+enum { LADE_SNAPSHOTS = 4 };
+
+struct lade_snapshot {
+    int length; /* tokens before it; 0 = free */
+    unsigned char *data;
+};
+
+struct lade_session {
+    struct lade_model *model;
+    struct lade_state state;
+    struct lade_pipeline pipeline;
+    int32_t *ids;             /* [context] the timeline */
+    float *logits;            /* [vocab], or the `wanted` largest; of the last token */
+    int32_t *top_ids;         /* [LADE_TOPK_MAX] of these */
+    bool has_logits;          /* the device has those of the last token */
+    lade_between_fn *between; /* see lade_session_between */
+    void *between_user;
+    int wanted, fetched; /* how many are wanted, and were fetched; 0 = all; fetched -1 = none */
+    struct lade_snapshot snapshots[LADE_SNAPSHOTS];
+};
+
+#endif
