@@ -52,14 +52,15 @@ struct lade_options {
     void *pressure_user;
 };
 
-/* Progress of a load. Called from loader threads, never concurrently; must be quick. */
+/* Progress of a load: of the first, and of those that follow where pieces get other homes. Called from
+ * loader threads, never concurrently; must be quick. */
 struct lade_load_progress {
     int shard, n_shards;
     const char *path;                /* of the shard; valid during the call */
     uint64_t shard_done, shard_bytes;
     uint64_t done, bytes;            /* of all shards */
     bool usable;                     /* what every token needs is there */
-    bool ended;                      /* the load is over; the last call */
+    bool ended;                      /* the load is over: its last call */
     const char *error;               /* ended by this; valid during the call */
 };
 typedef void lade_load_fn(void *user, const struct lade_load_progress *p);

@@ -259,7 +259,9 @@ void app_key(struct chat *c, struct screen *s, const struct keys_event *ev)
     c->dirty = true;
     s->hint = NULL;
     if (s->layout.too_small) {
-        c->quit = ev->kind == KEYS_CTRL_C || ev->kind == KEYS_CTRL_D;
+        if (ev->kind == KEYS_CTRL_C)
+            chat_cancel(c, restore);
+        c->quit = ev->kind == KEYS_CTRL_D;
         return;
     }
     if (ev->kind == KEYS_CTRL_Z) {

@@ -63,6 +63,8 @@ static void too_small(void)
     snprintf(text, sizeof text, "needs %dx%d", LAYOUT_MIN_COLS, LAYOUT_MIN_ROWS);
     if (rows > 1)
         mvaddnstr(rows / 2 + (rows <= 2), 0, text, cols);
+    if (rows > 3)
+        mvaddnstr(rows / 2 + 1, 0, "Ctrl-D leaves", cols);
     attrset((int)theme_attr(THEME_TEXT));
     wnoutrefresh(stdscr);
 }

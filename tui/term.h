@@ -22,7 +22,7 @@ void term_stop(void);
 /* Gives the terminal back, stops the process as Ctrl-Z does, and takes it again. */
 void term_suspend(void);
 
-/* Lends the terminal to a program that this one starts and waits for, and takes it again. In
+/* Lends the terminal to a program that this one starts, and takes it again when that has ended. In
  * between Ctrl-C is that program's, and no signal is told. */
 void term_lend(void);
 void term_take_back(void);

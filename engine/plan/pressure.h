@@ -24,10 +24,9 @@
 struct lade_pressure {
     double seconds;               /* when, by any clock that goes on */
     uint64_t ram_total, ram_left; /* bytes, under all limits; left: can be taken without swapping */
-    uint64_t
-        vram_total[LADE_MACHINE_GPUS]; /* of the GPUs in use, in the order of their layers, all */
-    uint64_t vram_left[LADE_MACHINE_GPUS]; /* programs counted; 0 total: unknown */
-    bool stalled;                          /* programs waited for RAM since the last look */
+    bool stalled;                 /* programs waited for RAM since the last look */
+    /* Of the GPUs in use, in the order of their layers, all programs counted; 0 total: unknown. */
+    uint64_t vram_total[LADE_MACHINE_GPUS], vram_left[LADE_MACHINE_GPUS];
 };
 
 /* Where looks come from: false where there is nothing new to see. Called often, on one thread. */

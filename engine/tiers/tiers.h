@@ -111,9 +111,10 @@ struct lade_wave {
     const void *const *data; /* [n] packed bytes of each piece */
 };
 
-/* Whether all experts are in VRAM beside the base, to stay. Nothing need be asked for then, */
+/* Whether all experts are in VRAM beside the base, to stay. Then none need be asked for:
+ * lade_tiers_settled_at() is where one lies, and lade_tiers_settled_visits() counts, for the statistics,
+ * how many a layer has used. */
 bool lade_tiers_settled(struct lade_tiers *t);
-/* because this is where an expert lies; `visits` of a layer are counted for the statistics. */
 const void *lade_tiers_settled_at(struct lade_tiers *t, int layer, int expert);
 void lade_tiers_settled_visits(struct lade_tiers *t, int visits);
 
