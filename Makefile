@@ -166,9 +166,10 @@ EMULATOR := $(sort $(wildcard tests/support/cuda_emulator/*.cc))
 EMULATED := -std=gnu++17 $(OPT) -g -Wall -Wextra -Wno-unknown-pragmas -Werror -I. \
     $(SAN) $(if $(SAN),-Wno-maybe-uninitialized) \
     -Itests/support/cuda_emulator -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread -ffp-contract=off
+# -fsanitize=thread: its calls before each access, which hazards.h takes; no library.
 $(BUILD)/emulated/%.o: %.cu
 	@mkdir -p $(@D)
-	$(CXX) -x c++ $(EMULATED) -MMD -MP -c -o $@ $<
+	$(CXX) -x c++ $(EMULATED) $(if $(SAN),,-fsanitize=thread) -MMD -MP -c -o $@ $<
 $(BUILD)/emulated/%.o: %.cc
 	@mkdir -p $(@D)
 	$(CXX) $(EMULATED) -MMD -MP -c -o $@ $<

@@ -44,14 +44,13 @@ __global__ static void __launch_bounds__(SLICE / 4 < 512 ? 512 : SLICE / 4)
                     slice[high] = a;
                 }
             }
-            /* Pairs up to 32 apart are a warp's own. */
+            /* Pairs up to 32 apart are a warp's own. The last step ends with the block's barrier. */
             if (step > 32 || (step == 1 && size >= 64))
                 __syncthreads();
             else
                 __syncwarp();
         }
     }
-    __syncthreads();
     for (int i = (int)threadIdx.x; i < keep; i += (int)blockDim.x) {
         const uint32_t index = ~(uint32_t)slice[i];
         if (out) {

@@ -12,7 +12,8 @@
  * - Device memory cannot be touched by the host between that: it is mapped without access. Fresh
  *   device and shared memory is filled with 0xff: not a number, and not an index.
  * - Reads and writes beyond an allocation end in a fault, those of shared memory in a report of
- *   AddressSanitizer where that is on. What is wrong in the use of the interface ends the program
+ *   AddressSanitizer where that is on. Accesses to memory that nothing puts in order are found
+ *   (hazards.h). What is wrong in the use of the interface ends the program
  *   with a line that begins with "cuda emulator:". */
 #ifndef LADE_EMULATOR_CUDA_RUNTIME_H
 #define LADE_EMULATOR_CUDA_RUNTIME_H

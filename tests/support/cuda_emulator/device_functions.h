@@ -34,6 +34,7 @@ static inline void __syncwarp(unsigned mask = 0xffffffff)
 }
 static inline void __threadfence(void)
 {
+    lade_emulator_fence();
 }
 static inline void __threadfence_block(void)
 {
@@ -128,10 +129,12 @@ LADE_REDUCE(or, unsigned, a | b)
 LADE_REDUCE(and, unsigned, a &b)
 #undef LADE_REDUCE
 
-/* Fibers switch at barriers only, so a plain read and write is atomic. */
+/* Fibers switch at barriers only, so a plain read and write is atomic; to hazards.cc it is none. */
+#define LADE_NO_ACCESS __attribute__((no_sanitize("thread")))
 #define LADE_ATOMIC(name, T, expression)                                                           \
-    static inline T atomic##name(T *p, T v)                                                        \
+    LADE_NO_ACCESS static inline T atomic##name(T *p, T v)                                         \
     {                                                                                              \
+        lade_emulator_atomic();                                                                    \
         T old = *p;                                                                                \
         *p = (T)(expression);                                                                      \
         return old;                                                                                \
@@ -152,8 +155,9 @@ LADE_ATOMIC(And, unsigned, old &v)
 LADE_ATOMIC(Inc, unsigned, old >= v ? 0 : old + 1)
 #undef LADE_ATOMICS
 #undef LADE_ATOMIC
-template <class T> static inline T atomicCAS(T *p, T compare, T v)
+template <class T> LADE_NO_ACCESS static inline T atomicCAS(T *p, T compare, T v)
 {
+    lade_emulator_atomic();
     T old = *p;
     if (old == compare)
         *p = v;

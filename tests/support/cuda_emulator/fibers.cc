@@ -1,4 +1,4 @@
-#include "fibers.h"
+#include "hazards.h"
 
 #include <link.h>
 #include <pthread.h>
@@ -51,6 +51,11 @@ static void (*thread_body)(const void *);
 static const void *thread_context;
 alignas(1024) static unsigned char dynamic_shared[MAX_SHARED];
 static size_t dynamic_bytes;
+
+const char *lade_emulator_kernel(void)
+{
+    return kernel_name;
+}
 
 void lade_emulator_die(const char *format, ...)
 {
@@ -166,8 +171,9 @@ __attribute__((no_sanitize_address)) static void pass_on(bool leaving)
 
 /* ---- meeting ---- */
 
-static void open_barrier(void)
+static void open_barrier(const void *site)
 {
+    lade_emulator_hazards_barrier(site);
     result = votes;
     arrived = votes = 0;
     for (int i = 0; i < MAX_THREADS && threads[i].stack; i++)
@@ -179,7 +185,7 @@ int lade_emulator_barrier(bool value)
 {
     votes += value;
     if (++arrived == alive)
-        open_barrier();
+        open_barrier(__builtin_return_address(0));
     else
         pass_on(false);
     return result;
@@ -219,9 +225,11 @@ const unsigned char (*lade_emulator_exchange(unsigned mask, enum lade_emulator_o
     if (bytes)
         memcpy(w->given[at][t->lane], value, bytes);
     w->arrived |= bit;
-    if (w->arrived == w->alive)
+    if (w->arrived == w->alive) {
+        if (op == LADE_SYNCWARP)
+            lade_emulator_hazards_syncwarp(__builtin_return_address(0));
         open_exchange(w, t->generation++);
-    else {
+    } else {
         t->generation++;
         pass_on(false);
     }
@@ -249,6 +257,7 @@ static int number_of(const struct lade_emulator_thread *t)
 void lade_emulator_copy_async(void *to, const void *from, size_t bytes, bool valid)
 {
     const int i = number_of(lade_emulator_now);
+    lade_emulator_hazards_copy(to, from, bytes, valid);
     copies[i].push_back({to, from, bytes, committed[i], valid});
 }
 
@@ -267,6 +276,7 @@ void lade_emulator_copy_wait(unsigned left)
             memcpy(c.to, c.from, c.bytes);
         else
             memset(c.to, 0, c.bytes);
+        lade_emulator_hazards_copied(__builtin_return_address(0), c.to, c.bytes);
     }
     copies[i].erase(copies[i].begin(), copies[i].begin() + (long)done);
 }
@@ -286,7 +296,7 @@ static void finish_thread(struct lade_emulator_thread *t)
         open_exchange(w, threads[t->warp * LADE_WARP + lane].generation - 1);
     }
     if (arrived && arrived == alive)
-        open_barrier();
+        open_barrier(nullptr);
 }
 
 __attribute__((no_sanitize_address)) static void enter(void)
@@ -341,7 +351,8 @@ static void run_block(int n, unsigned order)
         t->warp = i / LADE_WARP;
         t->lane = i % LADE_WARP;
         t->generation = 0;
-        t->done = t->waited = false;
+        t->done = t->waited = t->passed = false;
+        t->fence = t->atomic = 0;
         t->sp = first_frame(t->stack, enter);
         copies[i].clear();
         committed[i] = 0;
@@ -360,14 +371,16 @@ void *lade_emulator_dynamic_shared(void)
     return dynamic_shared;
 }
 
+struct shared_range {
+    void *at;
+    size_t bytes;
+};
+
 /* The thread-local variables of this object, which are its kernels' shared variables. */
 static int find_shared(struct dl_phdr_info *info, size_t size, void *out)
 {
     (void)size;
-    struct range {
-        void *at;
-        size_t bytes;
-    } *range = (struct range *)out;
+    struct shared_range *range = (struct shared_range *)out;
     bool ours = false;
     size_t bytes = 0;
     for (int i = 0; i < info->dlpi_phnum; i++) {
@@ -385,19 +398,15 @@ static int find_shared(struct dl_phdr_info *info, size_t size, void *out)
     return ours;
 }
 
-static void fill_static_shared(void)
+static struct shared_range static_shared(void)
 {
+    struct shared_range range = {nullptr, 0};
 #ifndef __SANITIZE_ADDRESS__
-    struct {
-        void *at;
-        size_t bytes;
-    } range = {nullptr, 0};
     dl_iterate_phdr(find_shared, &range);
-    if (range.at)
-        memset(range.at, 0xff, range.bytes);
 #else
     (void)find_shared;
 #endif
+    return range;
 }
 
 static void set_dynamic_shared(size_t bytes)
@@ -409,8 +418,9 @@ static void set_dynamic_shared(size_t bytes)
     dynamic_bytes = bytes;
 }
 
-void lade_emulator_run_grid(const char *name, dim3 grid, dim3 block, size_t shared, unsigned order,
-                            void (*body)(const void *context), const void *context)
+void lade_emulator_run_grid(const char *name, const void *stream, dim3 grid, dim3 block,
+                            size_t shared, unsigned order, void (*body)(const void *context),
+                            const void *context)
 {
     kernel_name = name;
     thread_body = body;
@@ -428,13 +438,17 @@ void lade_emulator_run_grid(const char *name, dim3 grid, dim3 block, size_t shar
     host.stack_bytes = bytes;
 #endif
     set_dynamic_shared(shared);
+    const struct shared_range fixed = static_shared();
+    const struct lade_emulator_memory memory = {dynamic_shared, fixed.at, shared, fixed.bytes};
+    lade_emulator_hazards_grid(stream, &memory);
     int n = (int)(block.x * block.y * block.z);
     unsigned count = 0;
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
             for (unsigned x = 0; x < grid.x; x++) {
-                if (count++ % 16 == 0)
-                    fill_static_shared();
+                lade_emulator_hazards_block();
+                if (count++ % 16 == 0 && fixed.at)
+                    memset(fixed.at, 0xff, fixed.bytes);
                 memset(dynamic_shared, 0xff, shared);
                 lade_emulator_block.x = x;
                 lade_emulator_block.y = y;
@@ -442,5 +456,6 @@ void lade_emulator_run_grid(const char *name, dim3 grid, dim3 block, size_t shar
                 run_block(n, order);
             }
     set_dynamic_shared(0);
+    lade_emulator_hazards_grid_end(stream);
     kernel_name = nullptr;
 }

@@ -14,9 +14,11 @@ enum { LADE_WARP = 32, LADE_EXCHANGE = 32 }; /* lanes; most bytes that a lane gi
 struct lade_emulator_thread {
     uint3 index;
     int warp, lane;
-    void *sp; /* where it stopped */
-    bool done, waited; /* at its end; has called launch_wait() */
-    unsigned generation; /* exchanges of its warp that it took part in */
+    void *sp;               /* where it stopped */
+    bool done, waited;      /* at its end; has called launch_wait() */
+    bool passed;            /* the same, where that counts (hazards.h) */
+    unsigned generation;    /* exchanges of its warp that it took part in */
+    unsigned fence, atomic; /* epoch of its last ones (hazards.cc) */
     char *stack;
     size_t stack_bytes;
     void *fake_stack; /* AddressSanitizer's */
@@ -29,9 +31,17 @@ extern dim3 lade_emulator_block_dim, lade_emulator_grid_dim;
 enum lade_emulator_op { LADE_SYNCWARP, LADE_SHUFFLE, LADE_VOTE };
 
 /* Runs every block of a grid: `body(context)` is one thread. `order` varies the order of threads.
- * `name` is for messages. */
-void lade_emulator_run_grid(const char *name, dim3 grid, dim3 block, size_t shared, unsigned order,
-                            void (*body)(const void *context), const void *context);
+ * `name` is for messages, `stream` for hazards.h. */
+void lade_emulator_run_grid(const char *name, const void *stream, dim3 grid, dim3 block,
+                            size_t shared, unsigned order, void (*body)(const void *context),
+                            const void *context);
+/* Its name while it runs. */
+const char *lade_emulator_kernel(void);
+
+/* launch_wait(), __threadfence(), and before each atomic operation on memory. */
+void lade_emulator_launch_wait(void);
+void lade_emulator_fence(void);
+void lade_emulator_atomic(void);
 
 /* Waits for all threads of the block that are not done; returns how many gave true. */
 int lade_emulator_barrier(bool value);

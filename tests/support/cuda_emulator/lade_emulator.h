@@ -21,7 +21,7 @@
 /* kernels/cuda/launch.h: here all earlier kernels have ended. */
 static inline void launch_wait(void)
 {
-    lade_emulator_now->waited = true;
+    lade_emulator_launch_wait();
 }
 
 /* blas.cc: cuBLAS's library, NULL where it is not installed, and its functions. */

@@ -72,6 +72,12 @@ char *lade_emulator_addresses(size_t bytes)
     return reserve(&device_pool, bytes);
 }
 
+char *lade_emulator_device_addresses(size_t *bytes)
+{
+    *bytes = device_pool.base ? POOL : 0;
+    return device_pool.base;
+}
+
 static bool in_pool(const pool *p, const void *at)
 {
     return p->base && (size_t)((const char *)at - p->base) < POOL;

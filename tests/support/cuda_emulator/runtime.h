@@ -33,6 +33,8 @@ void lade_emulator_give(int device, size_t bytes);
 bool lade_emulator_entered(int device);
 /* Addresses that nothing else has or will have, a multiple of 4096; memory is under none. */
 char *lade_emulator_addresses(size_t bytes);
+/* All addresses that memory of devices has or will have. */
+char *lade_emulator_device_addresses(size_t *bytes);
 
 /* pages.cc: whether [at, at + bytes) is of a run of addresses of cuMemAddressReserve(). Ends the
  * program where it is and no memory is under it. */

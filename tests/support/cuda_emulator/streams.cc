@@ -1,6 +1,7 @@
 /* Streams, events and graphs. A stream is a queue of work that is done when somebody must see its
  * result. What an event or stream waits for was always queued before, so doing the oldest work
  * first ends. */
+#include "hazards.h"
 #include "runtime.h"
 
 #include <chrono>
@@ -41,6 +42,15 @@ struct lade_emulator_event {
 
 static std::vector<lade_emulator_stream *> streams;
 static unsigned launches_order;
+static bool was_kernel; /* the work that was done last */
+
+static void do_work(const lade_emulator_stream *s, const work &w)
+{
+    was_kernel = false;
+    w();
+    if (!was_kernel)
+        lade_emulator_hazards_break(s);
+}
 
 static void drain(lade_emulator_stream *s, unsigned long upto)
 {
@@ -50,7 +60,7 @@ static void drain(lade_emulator_stream *s, unsigned long upto)
     while (s->done < upto) {
         work w = std::move(s->queue.front());
         s->queue.pop_front();
-        w();
+        do_work(s, w);
         s->done++;
     }
     lade_emulator_leave(s->device);
@@ -173,7 +183,9 @@ cudaError_t lade_emulator_enqueue(const char *name, const void *kernel, dim3 gri
     lade_emulator_check_words(name, words, bytes);
     lade_emulator.launches++;
     return add(stream, [=] {
-        lade_emulator_run_grid(name, grid, block, shared, launches_order++, call_body, &thread);
+        lade_emulator_run_grid(name, stream, grid, block, shared, launches_order++, call_body,
+                               &thread);
+        was_kernel = true;
     });
 }
 
@@ -461,8 +473,10 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
     std::vector<work> nodes = exec->nodes;
     lade_emulator.launches++;
     return add(stream, [=] {
+        lade_emulator_hazards_break(stream);
         for (auto &node : nodes)
-            node();
+            do_work(stream, node);
+        was_kernel = false; /* what follows waits for all of it */
     });
 }
 
