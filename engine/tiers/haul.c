@@ -16,8 +16,18 @@ enum { SLICE = LADE_PACKED_BLOCK };
 /* Of what is cached as much is read at once as leaves room for its packed form in a core's cache. */
 enum { CACHED_SLICE = 256 << 10 };
 
+/* Nothing more is read for the job. */
+static void count_none(struct lade_haul *f)
+{
+    for (int i = 0; i < f->n_counted; i++)
+        atomic_fetch_sub_explicit(&f->files->file[f->runs[i].shard].copy[f->runs[i].copy].flying,
+                                  (long)f->runs[i].bytes, memory_order_relaxed);
+    f->n_counted = 0;
+}
+
 void lade_haul_close(struct lade_haul *f)
 {
+    count_none(f);
     free(f->items);
     free(f->runs);
     free(f->chunks);
@@ -26,6 +36,7 @@ void lade_haul_close(struct lade_haul *f)
 
 void lade_haul_clear(struct lade_haul *f)
 {
+    count_none(f);
     f->n_items = f->n_runs = f->n_chunks = f->pending = 0;
     f->stage_bytes = f->slice_bytes = 0;
     f->failed = false;
@@ -189,13 +200,19 @@ static size_t slice_of(const struct lade_haul *f, const struct lade_item *it)
     return it->block ? 0 : rows ? rows * row : (size_t)it->bytes;
 }
 
-/* Where a run is read from, and the memory that it takes. */
+/* Where a run is read from, and the memory that it takes. It counts from here, so that the next run
+ * may choose another copy. */
 static void choose_source(struct lade_haul *f, struct lade_run *r)
 {
-    const struct lade_file *file = &f->files->file[r->shard];
+    struct lade_file *file = &f->files->file[r->shard];
     size_t bytes;
     r->copy = lade_file_choose(file);
-    r->cached = f->ops->now && lade_copy_is_cached(&file->copy[r->copy], r->offset, r->bytes);
+    struct lade_copy *copy = &file->copy[r->copy];
+    const bool there = lade_copy_is_cached(copy, r->offset, r->bytes);
+    r->cached = there && f->ops->now;
+    r->fd = there || copy->direct < 0 ? copy->cached : copy->direct;
+    atomic_fetch_add_explicit(&copy->flying, (long)r->bytes, memory_order_relaxed);
+    f->n_counted++;
     aligned(r, &bytes);
     f->stage_bytes += r->in_place || r->cached ? 0 : bytes;
     for (int i = r->first; r->cached && i < r->first + r->n_items; i++) {
@@ -236,13 +253,7 @@ static int add_chunks(struct lade_haul *f, struct lade_run *r, unsigned char *to
 {
     size_t bytes;
     uint64_t from = aligned(r, &bytes);
-    struct lade_file *file = &f->files->file[r->shard];
-    r->copy = lade_file_choose(file);
-    struct lade_copy *copy = &file->copy[r->copy];
-    bool cached = copy->direct < 0 || lade_copy_is_cached(copy, r->offset, (size_t)r->bytes);
-    uint64_t end = r->offset + r->bytes;
-    if (cached)
-        atomic_fetch_add_explicit(&f->files->from_cache, r->bytes, memory_order_relaxed);
+    const uint64_t end = r->offset + r->bytes;
     r->data = to + (r->offset - from);
     for (size_t done = 0; done < bytes;) {
         if (grow((void **)&f->chunks, f->n_chunks, &f->cap_chunks, sizeof *f->chunks, err))
@@ -250,17 +261,12 @@ static int add_chunks(struct lade_haul *f, struct lade_run *r, unsigned char *to
         size_t n = bytes - done < CHUNK ? bytes - done : CHUNK;
         uint64_t offset = from + done;
         f->chunks[f->n_chunks++] = (struct lade_chunk){
-            .read = {.fd = cached ? copy->cached : copy->direct,
-                     .dst = to + done,
-                     .bytes = n,
-                     .offset = offset},
+            .read = {.fd = r->fd, .dst = to + done, .bytes = n, .offset = offset},
             .haul = f,
             .shard = r->shard,
             .copy = r->copy,
-            .flying = (long)n,
             .need = end - offset < n ? (size_t)(end - offset) : n,
         };
-        atomic_fetch_add_explicit(&copy->flying, (long)n, memory_order_relaxed);
         done += n;
     }
     return 0;
@@ -274,10 +280,10 @@ int lade_haul_start(struct lade_haul *f, unsigned char *stage, struct lade_io *i
         struct lade_run *r = &f->runs[i];
         size_t bytes;
         aligned(r, &bytes);
-        if (r->cached) {
+        if (r->fd == f->files->file[r->shard].copy[r->copy].cached)
             atomic_fetch_add_explicit(&f->files->from_cache, r->bytes, memory_order_relaxed);
+        if (r->cached)
             continue;
-        }
         if (add_chunks(f, r, r->in_place ? f->items[r->first].dst : stage, err))
             return -1;
         stage += r->in_place ? 0 : bytes;
@@ -286,14 +292,6 @@ int lade_haul_start(struct lade_haul *f, unsigned char *stage, struct lade_io *i
     for (int i = 0; i < f->n_chunks; i++)
         f->ops->submit(io, &f->chunks[i].read);
     return 0;
-}
-
-/* Nothing more will come of a chunk. */
-static void end(struct lade_chunk *c)
-{
-    struct lade_copy *copy = &c->haul->files->file[c->shard].copy[c->copy];
-    atomic_fetch_sub_explicit(&copy->flying, c->flying, memory_order_relaxed);
-    c->haul->pending--;
 }
 
 /* Says why a read brought nothing. */
@@ -310,12 +308,10 @@ static int read_failed(const struct lade_copy *copy, uint64_t offset, long got, 
 /* The rest of a chunk from the next copy of the file; false where all have failed. */
 static bool try_next_copy(struct lade_chunk *c)
 {
-    struct lade_file *file = &c->haul->files->file[c->shard];
+    const struct lade_file *file = &c->haul->files->file[c->shard];
     if (++c->failures >= file->n)
         return false;
-    atomic_fetch_sub_explicit(&file->copy[c->copy].flying, c->flying, memory_order_relaxed);
     c->copy = (c->copy + 1) % file->n;
-    atomic_fetch_add_explicit(&file->copy[c->copy].flying, c->flying, memory_order_relaxed);
     c->read.fd = file->copy[c->copy].cached;
     return true;
 }
@@ -326,7 +322,7 @@ void lade_haul_back(struct lade_chunk *c, struct lade_io *io)
     const struct lade_copy *copy = &f->files->file[c->shard].copy[c->copy];
     struct lade_read *r = &c->read;
     if (r->got >= 0 && (size_t)r->got >= c->need) {
-        end(c);
+        f->pending--;
         return;
     }
     if (r->got == -EINVAL && r->fd == copy->direct) {
@@ -342,7 +338,7 @@ void lade_haul_back(struct lade_chunk *c, struct lade_io *io)
         if (!f->failed)
             read_failed(copy, r->offset, r->got, f->err);
         f->failed = true;
-        end(c);
+        f->pending--;
         return;
     }
     f->ops->submit(io, r);
@@ -427,6 +423,7 @@ static int pack_cached(const struct lade_haul *f, const struct lade_run *r,
 
 int lade_haul_finish(struct lade_haul *f, char *err)
 {
+    count_none(f);
     if (f->failed)
         return lade_fail(err, "%s", f->err);
     for (int i = 0; i < f->n_runs; i++) {

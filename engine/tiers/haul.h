@@ -31,7 +31,7 @@ struct lade_run {
     unsigned char *data; /* where `offset` comes to lie */
     bool in_place;       /* data is already where it belongs */
     bool cached;         /* all of it was in the page cache, of `copy`: read when it is packed */
-    int copy;
+    int copy, fd;        /* of the file; what reads begin with */
 };
 
 /* Calls `add` for every item of a piece whose packed bytes start at `place`: parts of tensors, or
@@ -45,7 +45,6 @@ struct lade_chunk {        /* of a run; one read */
     struct lade_haul *haul;
     int shard, copy; /* copy: which one of the file is being read */
     int failures;    /* copies that have failed */
-    long flying;     /* bytes counted as on their way from that copy */
     size_t need;     /* of read.bytes, which may reach beyond what is wanted */
 };
 
@@ -58,6 +57,7 @@ struct lade_haul {
     struct lade_chunk *chunks;
     int n_items, n_runs, n_chunks;
     int cap_items, cap_runs, cap_chunks;
+    int n_counted;        /* runs that count as on their way from their copies */
     size_t stage_bytes;   /* of memory the runs need beside the places: */
     size_t slice_bytes;   /* first a slice of what is cached, then what is read through the queue */
     unsigned char *slice; /* in the stage */
@@ -76,7 +76,8 @@ int lade_haul_piece(struct lade_haul *f, int piece, unsigned char *place, bool p
 /* Adds one item. */
 int lade_haul_item(struct lade_haul *f, const struct lade_item *item, char *err);
 
-/* Orders the items and joins them to runs; f->stage_bytes is then known. */
+/* Orders the items, joins them to runs and chooses which copy each is read from; f->stage_bytes is
+ * then known. */
 int lade_haul_arrange(struct lade_haul *f, char *err);
 
 /* Starts all reads, of which there may be none. `stage` has stage_bytes, aligned to LADE_DIRECT, the
