@@ -1,7 +1,6 @@
 #include "engine/checkpoint/catalog.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -236,7 +235,7 @@ static char *model_name(const char *path)
 static bool is_gguf(const char *path)
 {
     char magic[4];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = lade_file_open(path);
     bool is = fd >= 0 && read(fd, magic, 4) == 4 && !memcmp(magic, "GGUF", 4);
     if (fd >= 0)
         close(fd);

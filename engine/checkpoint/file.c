@@ -24,6 +24,14 @@ char *lade_path_join(const char *dir, const char *file)
     return asprintf(&path, "%s%s%s", dir, slash, file) < 0 ? NULL : path;
 }
 
+int lade_file_open(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0)
+        posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+    return fd;
+}
+
 static int read_all(int fd, char *text, size_t len)
 {
     for (size_t done = 0; done < len;) {

@@ -11,6 +11,11 @@
  * zero byte after it. Fails with errno ENOENT where the file does not exist. */
 int lade_file_read(const char *path, size_t limit, char **text, size_t *len, char *err);
 
+/* Opens a file of weights to read some of it: a descriptor, or -1 with errno. Nothing beyond what is
+ * read comes to the page cache. Else a load finds there what read-ahead has brought, takes it, with
+ * which it asks for more, and so on: at the page cache's speed, not at the drive's. */
+int lade_file_open(const char *path);
+
 /* "DIR/FILE" as a new string, or NULL without memory. */
 char *lade_path_join(const char *dir, const char *file);
 

@@ -1,7 +1,6 @@
 #include "engine/checkpoint/gguf.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -472,7 +471,7 @@ static int read_header(int fd, struct lade_gguf *g, uint64_t file_bytes, int sha
 int lade_gguf_open(struct lade_gguf *g, const char *path, int shard, char *err)
 {
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC), rc = -1;
+    int fd = lade_file_open(path), rc = -1;
     *g = (struct lade_gguf){0};
     if (fd < 0) {
         bool missing = errno == ENOENT;

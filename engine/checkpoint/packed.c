@@ -255,7 +255,7 @@ int lade_packed_look(struct lade_packed_source *s, const char *path, char *err)
 {
     struct stat st;
     unsigned char *head = malloc(HASHED_HEAD);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = lade_file_open(path);
     ssize_t n = -1;
     *s = (struct lade_packed_source){0};
     if (head && fd >= 0 && !fstat(fd, &st))

@@ -2,7 +2,6 @@
 
 #include <endian.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -261,7 +260,7 @@ int lade_safetensors_read(struct lade_raws *out, const char *path, int shard, ch
     const char *file = lade_path_base(path);
     struct stat st;
     *text = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = lade_file_open(path);
     if (fd < 0) {
         int missing = errno == ENOENT;
         return lade_fail(err, "%s: %s; %s", path, strerror(errno),

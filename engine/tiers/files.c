@@ -8,6 +8,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "engine/checkpoint/file.h"
+
 /* cachestat(2), Linux 6.5; the number is the same on every architecture. */
 #ifndef SYS_cachestat
 #define SYS_cachestat 451
@@ -23,7 +25,7 @@ static int open_one(struct lade_copy *f, const char *path, uint64_t bytes, char 
 {
     f->path = path;
     f->direct = -1;
-    f->cached = open(path, O_RDONLY | O_CLOEXEC);
+    f->cached = lade_file_open(path);
     if (f->cached < 0)
         return lade_fail(err, "%s: cannot be opened: %s; check the file and its permissions", path,
                          strerror(errno));

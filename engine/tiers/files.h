@@ -19,7 +19,7 @@ struct lade_copy {
     int cached, direct; /* direct: -1 where the file system knows no direct reads */
     void *map;          /* never read: only asked which of its pages are in memory; or NULL */
     uint64_t bytes;     /* of the map */
-    atomic_long flying; /* bytes on their way */
+    atomic_long flying; /* bytes of runs that are on their way, or will be at once */
 };
 
 /* A shard, with its copies on other drives. */

@@ -1,5 +1,7 @@
 /* A job of a mover by itself: what the page cache has and what comes through the queue are packed to
- * the same bytes, and a file that is cut short between looking and reading is said to be. */
+ * the same bytes, a file that is cut short between looking and reading is said to be, and reading
+ * from the cache brings nothing else there. */
+#include <fcntl.h>
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -118,11 +120,50 @@ static void test_cut_short(void **state)
         skip();
 }
 
+/* Takes a file out of the page cache; what is not written yet would stay. */
+static void forget(const char *path)
+{
+    int fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    fsync(fd);
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    close(fd);
+}
+
+/* A model that nobody has read yet is opened, and the first half of a shard read in pieces: the rest
+ * stays out of the cache. */
+static void test_nothing_ahead(void **state)
+{
+    (void)state;
+    enum { PIECE = 64 << 10 };
+    static unsigned char to[PIECE];
+    char dir[] = "/tmp/lade-test-XXXXXX";
+    struct lade_catalog *cat = copy_model(dir);
+    struct lade_files files;
+    forget(cat->shards[0].path);
+    lade_catalog_close(cat);
+    assert_int_equal(lade_catalog_open(&cat, dir, err), 0);
+    assert_int_equal(lade_files_open(&files, cat, err), 0);
+    const struct lade_copy *copy = &files.file[0].copy[0];
+    const uint64_t bytes = cat->shards[0].bytes, half = bytes / 2 / PIECE * PIECE;
+    const bool forgot = !lade_copy_is_cached(copy, bytes - 1, 1);
+    for (uint64_t at = 0; at < half; at += PIECE)
+        assert_int_equal(lade_read_now(copy->cached, to, PIECE, at), PIECE);
+    const bool tells = forgot && lade_copy_is_cached(copy, 0, half);
+    for (uint64_t at = half; tells && at < bytes; at += LADE_DIRECT)
+        assert_false(lade_copy_is_cached(copy, at, 1));
+    lade_files_close(&files);
+    remove_model(cat, dir);
+    if (!tells)
+        skip(); /* a file system that keeps it, or does not tell */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cached_as_queued),
         cmocka_unit_test(test_cut_short),
+        cmocka_unit_test(test_nothing_ahead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
