@@ -1,7 +1,6 @@
 #include "engine/session/kept.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -168,16 +167,14 @@ static bool write_all(struct kept *k, struct lade_session *s)
 
 bool lade_kept_write(struct lade_session *s, const char *path)
 {
-    char part[PATH_MAX];
     struct kept k;
-    if (!s->state.layer || /* lost in a change of strategy */
-        snprintf(part, sizeof part, "%s.%ld", path, (long)getpid()) >= (int)sizeof part)
+    if (!s->state.layer) /* lost in a change of strategy */
         return false;
-    lade_make_parents(part);
-    bool done = open_kept(&k, s, part, true) && write_all(&k, s);
-    done = close_kept(&k) && done && rename(part, path) == 0;
+    lade_make_parents(path);
+    bool done = open_kept(&k, s, path, true) && write_all(&k, s);
+    done = close_kept(&k) && done;
     if (!done)
-        unlink(part);
+        unlink(path);
     return done;
 }
 

@@ -9,8 +9,9 @@
 
 #include "engine/engine.h"
 
-/* Writes the timeline, which has tokens, in the place of the file at `path`. False where that cannot
- * be done, or would take more than half of what is free there; the old file then stays. */
+/* Writes the timeline, which has tokens, over the file at `path`: whoever is killed meanwhile leaves
+ * nothing else behind, and a file that is not whole counts as none. False where that cannot be done, or
+ * would take more than half of what is free there; no file is there then. */
 bool lade_kept_write(struct lade_session *s, const char *path);
 
 /* Fills an empty session with the timeline that is kept at `path`, if that makes less of ids[0..n)

@@ -1,6 +1,8 @@
 /* A timeline on the drive: what the next run reads of it is what this one had, or nothing. */
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -158,14 +160,28 @@ static void test_damage_is_noticed(void **state)
     lade_session_close(s);
 }
 
-static void test_what_cannot_be_written_changes_nothing(void **state)
+static void test_what_cannot_be_written_leaves_nothing(void **state)
 {
     (void)state;
     struct lade_session *s = keep();
     char nowhere[PATH_MAX + 16];
     snprintf(nowhere, sizeof nowhere, "%s/x/y", path); /* below a file */
     assert_false(lade_kept_write(s, nowhere));
-    assert_int_equal(recalled(model, prompt, N, s), 90);
+    assert_int_equal(access(path, F_OK), 0);
+    /* As on a full drive: half of it can be written. */
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    struct rlimit was, half;
+    getrlimit(RLIMIT_FSIZE, &was);
+    half = was;
+    half.rlim_cur = (rlim_t)st.st_size / 2;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &half), 0);
+    bool written = lade_kept_write(s, path);
+    setrlimit(RLIMIT_FSIZE, &was);
+    assert_false(written);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(recalled(model, prompt, N, NULL), 0);
     lade_session_close(s);
 }
 
@@ -269,7 +285,7 @@ int main(void)
         cmocka_unit_test(test_snapshot_serves_what_parts_behind_it),
         cmocka_unit_test(test_what_does_not_fit_is_nothing),
         cmocka_unit_test(test_damage_is_noticed),
-        cmocka_unit_test(test_what_cannot_be_written_changes_nothing),
+        cmocka_unit_test(test_what_cannot_be_written_leaves_nothing),
         cmocka_unit_test(test_engine_goes_on_in_another_run),
         cmocka_unit_test(test_engine_forgets),
     };
