@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -389,6 +390,25 @@ static void defaults_and_json(void **state)
     settings_free(&b);
 }
 
+/* What has no reasoning on the screen to show it says so. */
+static void thinking_says_how_it_is_shown(void **state)
+{
+    (void)state;
+    char home[] = "/tmp/lade-slash-XXXXXX", file[64];
+    assert_non_null(mkdtemp(home));
+    setenv("LADE_HOME", home, 1);
+    slash_run(&chat, "/think show");
+    assert_string_equal(buf_text(&last()->text), "Reasoning is shown in full.");
+    slash_run(&chat, "/think fold");
+    assert_string_equal(buf_text(&last()->text), "Reasoning is folded to one line.");
+    slash_run(&chat, "/think");
+    assert_string_equal(buf_text(&last()->text), "Reasoning is on and folded to one line.");
+    snprintf(file, sizeof file, "%s/settings.json", home);
+    assert_int_equal(unlink(file), 0);
+    assert_int_equal(rmdir(home), 0);
+    unsetenv("LADE_HOME");
+}
+
 int main(void)
 {
     width_locale();
@@ -406,6 +426,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(help_names_everything, begin, end),
         cmocka_unit_test_setup_teardown(completions, begin, end),
         cmocka_unit_test_setup_teardown(settings, begin, end),
+        cmocka_unit_test_setup_teardown(thinking_says_how_it_is_shown, begin, end),
         cmocka_unit_test_setup_teardown(defaults_and_json, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

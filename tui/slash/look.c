@@ -59,15 +59,21 @@ void slash_theme_complete(struct chat *c, const char *args, struct menu *out)
 
 /* ---- thinking -------------------------------------------------------------------------------- */
 
+static const char *shown(const struct chat *c)
+{
+    return c->transcript.fold ? "folded to one line" : "shown in full";
+}
+
 int slash_think(struct chat *c, const char *args, char *err)
 {
     if (!*args) {
         chat_say(c, ENTRY_NOTICE, "Reasoning is %s and %s.", c->settings.think ? "on" : "off",
-                 c->transcript.fold ? "folded to one line" : "shown in full");
+                 shown(c));
         return 0;
     }
     if (strcmp(args, "fold") == 0 || strcmp(args, "show") == 0) {
         transcript_fold(&c->transcript, *args == 'f');
+        chat_say(c, ENTRY_NOTICE, "Reasoning is %s.", shown(c));
         return prefs_set("thinking", args, err);
     }
     if (strcmp(args, "on") != 0 && strcmp(args, "off") != 0)
