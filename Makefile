@@ -1,5 +1,12 @@
 # lade - build, test, install. `make help` lists the targets.
 
+# As many jobs as there are processors, unless the caller says: -j there wins over this one, and make shows
+# it here only if it came in the environment. Goals after one another (`make clean all`) are made one after
+# another.
+ifeq ($(MAKELEVEL)$(filter -j% --jobs%,$(shell echo "$$MAKEFLAGS"))$(word 2,$(MAKECMDGOALS)),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
 BUILD   ?= build
 PREFIX  ?= /usr/local
 OPT     ?= -O2
@@ -65,8 +72,9 @@ help:
 	@echo 'make format   clang-format over all sources'
 	@echo 'make install  to PREFIX ($(PREFIX))'
 
+# Where there is no card, nobody waits for the plug-in.
 run: deps
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory $(if $(wildcard /dev/nvidia[0-9] /dev/dxg),all,$(BUILD)/lade)
 	@$(BUILD)/lade
 
 check: deps-check
