@@ -18,6 +18,7 @@
 #include "tui/model_path.h"
 #include "tui/paths.h"
 #include "tui/prefs.h"
+#include "tui/report.h"
 #include "tui/screen.h"
 #include "tui/term.h"
 #include "tui/text/width.h"
@@ -49,19 +50,19 @@ static const char *file_in(enum paths_kind kind, const char *name, char out[PATH
     return out;
 }
 
-static int choose_theme(const struct options *opt, char out[64], char *err)
+static int choose_theme(const struct options *opt, char out[PATH_MAX], char *err)
 {
     char dir[PATH_MAX];
     if (paths_dir(PATHS_CONFIG, dir, NULL) == 0)
         theme_config_dir(dir);
     if (opt->theme) {
-        snprintf(out, 64, "%s", opt->theme);
+        snprintf(out, PATH_MAX, "%s", opt->theme);
         return theme_check(out, err);
     }
     /* A saved name that no longer exists is no reason to stop. */
-    prefs_get("theme", out, 64);
+    prefs_get("theme", out, PATH_MAX);
     if (!*out || theme_check(out, NULL) != 0)
-        snprintf(out, 64, "%s", THEME_DEFAULT);
+        snprintf(out, PATH_MAX, "%s", THEME_DEFAULT);
     return 0;
 }
 
@@ -300,14 +301,13 @@ static void begin(struct app *a, const struct options *opt)
 int chat_main(const struct options *opt)
 {
     static struct app app;
-    char err[LADE_ERR], theme[64], log[PATH_MAX];
+    char err[LADE_ERR], theme[PATH_MAX], log[PATH_MAX];
     width_locale();
     take_mouse();
-    if (choose_theme(opt, theme, err) != 0 ||
-        term_start(file_in(PATHS_CACHE, "lade.log", log), err) != 0) {
-        fprintf(stderr, "lade: %s\n", err);
-        return EXIT_FAILED;
-    }
+    if (choose_theme(opt, theme, err) != 0)
+        return report_usage(opt->json, err);
+    if (term_start(file_in(PATHS_CACHE, "lade.log", log), err) != 0)
+        return report_failed(opt->json, err);
     buf_no_memory = die_without_memory;
     if (theme_load(theme, err) != 0)
         theme_load(THEME_DEFAULT, NULL);

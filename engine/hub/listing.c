@@ -62,10 +62,11 @@ int lade_hub_spec(const char *what, char repo[LADE_REPO], char wanted[LADE_WANTE
             text += strlen(addresses[i]);
     size_t len = strcspn(text, ":");
     const char *file = text[len] ? text + len + 1 : "";
+    bool names_none = text[len] && !*file;
     while (len && text[len - 1] == '/')
         len--;
     const char *slash = memchr(text, '/', len);
-    if (!slash || len >= LADE_REPO || !is_repo_part(text, (size_t)(slash - text)) ||
+    if (!slash || names_none || len >= LADE_REPO || !is_repo_part(text, (size_t)(slash - text)) ||
         !is_repo_part(slash + 1, len - (size_t)(slash + 1 - text)))
         return lade_fail(err,
                          "%s: is not the name of a repository; give ORG/NAME, ORG/NAME:Q4_K_M or "

@@ -30,7 +30,8 @@ struct lade_listing {
 
 void lade_listing_free(struct lade_listing *l);
 
-/* Splits "ORG/NAME[:WANTED]", which an address of the hub may precede. */
+/* Splits "ORG/NAME[:WANTED]", which an address of the hub may precede. `wanted` is "" only where there
+ * is no colon. */
 int lade_hub_spec(const char *what, char repo[LADE_REPO], char wanted[LADE_WANTED], char *err);
 
 /* Takes the answer on the revision: the commit; refuses a model that lade cannot run. */

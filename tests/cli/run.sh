@@ -103,9 +103,12 @@ for ids in "1 a" " " "-1" "1.5" 0x1 99999999999; do
     fails "logits of ids '$ids'" 2 'ids' "$lade" logits -m "$tiny" --ids "$ids"
 done
 fails "logits of an id that the model lacks" 1 'they are 0 to 1023' "$lade" logits -m "$tiny" --ids 1024
-for repo in a/b/c/d a a/ /b :x - "a b/c" "a/b:$(printf '%0300d' 0)"; do
+for repo in a/b/c/d a a/ /b :x a/b: - "a b/c" "a/b:$(printf '%0300d' 0)"; do
     fails "pull $(printf '%.20s' "$repo")" 2 'name' "$lade" pull "$repo"
 done
+long=$(printf '%0120d' 0)
+fails "an unknown theme" 2 'there is none of this name' "$lade" chat --theme "no$long"
+fails "a theme's path is kept whole" 2 "/$long.theme: " "$lade" --theme "/$long.theme"
 fails "8 bits of what is exact" 2 'add --fast' "$lade" run -m "$tiny" -p x --kv-q8 --exact
 fails "bench with bad depths" 2 'depth' "$lade" bench -m "$tiny" --depth 1,,2
 fails "no such model" 1 'there is no such file' "$lade" run -m "$work/nowhere" -p x
@@ -374,6 +377,10 @@ for words in "show first" "show 0" "export 1x" "rename x y" "delete 1 x" "delete
     fails "history $words" 2 'not the number' "$lade" history $words
 done
 expect "a number of two is none: nothing is deleted" 0 "$lade" history show 1
+for words in ' ' '	
+'; do
+    fails "history search '$words'" 2 'nothing but blanks' "$lade" history search "$words" ' '
+done
 fails "show without a number" 2 'too few' "$lade" history show
 fails "unknown history command" 2 'list, show' "$lade" history erase
 fails "import of no JSON" 1 'is not JSON' "$lade" history import "$tiny/../../cli/run.sh"

@@ -56,6 +56,7 @@ static void test_specs(void **state)
         {"a/.hidden", NULL, NULL},
         {"/b", NULL, NULL},
         {"a/", NULL, NULL},
+        {"a/b:", NULL, NULL},
         {"a b/c", NULL, NULL},
         {"a/b\033[2J", NULL, NULL},
         {"a/b%2e", NULL, NULL},

@@ -42,6 +42,15 @@ static int64_t parse_id(const char *text)
     return end == text || *end || errno || id <= 0 ? 0 : id;
 }
 
+/* Whether there is a word in them. */
+static bool has_words(const struct call *c)
+{
+    for (int i = 0; i < c->n; i++)
+        if (c->args[i][strspn(c->args[i], " \t\r\n")])
+            return true;
+    return false;
+}
+
 /* Arguments joined by blanks; malloc'ed. */
 static char *join(const struct call *c, int from)
 {
@@ -265,6 +274,9 @@ int cmd_history(const struct options *o)
                   c.n < sub->least ? "too few" : "too many", sub->usage);
         return report_usage(o->json, err);
     }
+    if (sub->call == search && !has_words(&c))
+        return report_usage(o->json, "history search: has nothing but blanks to look for; "
+                                     "use lade history search WORDS");
     for (int i = 0; i < c.n && i < sub->ids; i++)
         if (!parse_id(c.args[i])) {
             lade_fail(err, "%s: is not the number of a conversation; see lade history list",
