@@ -284,6 +284,7 @@ bool lade_ask_pick(struct lade_tiers *t, struct lade_job *job)
         job->landing = lade_look_claim(t, w->expert, w->slot, &here);
         if (!here)
             continue; /* the mover that is reading it ahead will fill the slot */
+        w->ours = true;
         a->next_demand++;
         job->kind = LADE_JOB_DEMAND;
         job->experts[0] = w->expert;
@@ -309,11 +310,17 @@ void lade_ask_failed(struct lade_tiers *t, int e, const char *err)
 {
     struct lade_ask *a = &t->ask;
     for (int i = a->next; i < a->n; i++) {
-        if (a->wants[i].expert != e || (a->wants[i].slot < 0 && a->wants[i].vslot < 0))
+        struct lade_want *w = &a->wants[i];
+        if (w->expert != e || (w->slot < 0 && w->vslot < 0))
             continue;
-        a->wants[i].slot = a->wants[i].vslot = -1;
-        a->failed = true;
-        lade_fail(a->err, "%s", err);
+        w->slot = w->vslot = -1;
+        if (w->ours) {
+            a->failed = true;
+            lade_fail(a->err, "%s", err);
+        } else if (i < a->next_demand) {
+            a->next_demand = i;
+            pthread_cond_broadcast(&t->work);
+        }
     }
 }
 

@@ -116,7 +116,8 @@ struct lade_want {
     int slot;    /* in RAM, held with one pin, or -1: not yet, or no more */
     int vslot;   /* the same in VRAM, */
     int card;    /* of this card: the layer's, or one that helps */
-    bool begun;  /* the slot has its bytes, or a mover is bringing them */
+    bool begun;  /* the slot has its bytes, or a mover is bringing them, */
+    bool ours;   /* for this want, not for who asked before it, the load or a guess */
     bool carry;  /* to VRAM, though the CPU computes others */
     uint64_t at; /* where it is or lies in the files, for the order */
 };
@@ -147,7 +148,9 @@ void lade_ask_close(struct lade_tiers *t);
 bool lade_ask_pick(struct lade_tiers *t, struct lade_job *job);
 /* Under the lock: whether a layer has asked for something that is not here yet. */
 bool lade_ask_waits(const struct lade_tiers *t);
-/* Under the lock: expert e could not be read; its slot is gone. */
+/* Under the lock: expert e could not be read; its slot is gone. Where the layer had only joined somebody
+ * else's read, which may be of other bytes or long ago, it reads for itself; its own error is the
+ * layer's. */
 void lade_ask_failed(struct lade_tiers *t, int e, const char *err);
 /* Under the lock: slots of VRAM that the last wave had are other experts' or free now. */
 void lade_ask_lost(struct lade_tiers *t);

@@ -12,7 +12,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t opened = PTHREAD_COND_INITIALIZER;
 static support_held_fn *held_by; /* NULL: the gate is open */
 static atomic_bool drive_gone;
-static atomic_long reads_left = LONG_MAX;
+static atomic_long reads_left = LONG_MAX, failing;
 
 /* A queue, used by one thread. */
 struct gated {
@@ -72,7 +72,8 @@ static struct lade_read *gated_wait(struct lade_io *io)
     }
     g->flying--;
     struct lade_read *r = lade_io_threads.wait(g->inner);
-    if (atomic_fetch_sub(&reads_left, 1) <= 0 || atomic_load(&drive_gone))
+    bool fails = atomic_load(&failing) > 0 && atomic_fetch_sub(&failing, 1) > 0;
+    if (fails || atomic_fetch_sub(&reads_left, 1) <= 0 || atomic_load(&drive_gone))
         r->got = -EIO;
     return r;
 }
@@ -98,6 +99,11 @@ void support_gate_open(void)
 void support_drive_gone(bool gone)
 {
     atomic_store(&drive_gone, gone);
+}
+
+void support_drive_fails(long reads)
+{
+    atomic_store(&failing, reads);
 }
 
 void support_drive_ends_after(long reads)

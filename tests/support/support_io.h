@@ -18,6 +18,8 @@ void support_gate_shut(support_held_fn *held);
 void support_gate_open(void);
 /* The drive is gone (every read ends with EIO), or back. */
 void support_drive_gone(bool gone);
+/* The next so many reads that come back have failed with EIO. */
+void support_drive_fails(long reads);
 /* The drive is gone after so many more reads, until this is called again; LONG_MAX: it stays. */
 void support_drive_ends_after(long reads);
 

@@ -179,6 +179,13 @@ static void wait_held(void)
         usleep(50);
 }
 
+/* Waits until movers have seen of so many wants that they are read ahead. */
+static void wait_joined(struct lade_tiers *t, uint64_t n)
+{
+    while (traffic_of(t).ahead_right != n)
+        usleep(50);
+}
+
 /* While a layer waits nothing is read ahead, however long it takes. When something is being read
  * ahead and does not come, a layer gets what it asks for. */
 static void test_demand_first(void **state)
@@ -247,10 +254,7 @@ static void test_right(void **state)
     wait_held();
     int before = atomic_load(&held);
     lade_tiers_ask(t, 2, ids, 1);
-    for (bool claimed = false; !claimed;) { /* a mover has seen that it is on its way */
-        usleep(50);
-        claimed = traffic_of(t).ahead_right == 3;
-    }
+    wait_joined(t, 3);
     support_gate_open();
     take(t, 1);
     assert_int_equal(atomic_load(&held), before);
@@ -317,18 +321,54 @@ static void test_read_fails(void **state)
     assert_non_null(strstr(err, strerror(EIO)));
     lade_tiers_done(t);
 
+    support_drive_gone(false);
     shut();
     lade_tiers_guess(t, 1, &id, 1);
     wait_held();
-    lade_tiers_ask(t, 1, &id, 1); /* and so is this: the layer waits for the guess */
+    lade_tiers_ask(t, 1, &id, 1); /* the layer waits for the guess, */
+    wait_joined(t, 1);
+    support_drive_fails(1);
     support_gate_open();
+    take(t, 1); /* and reads for itself when that has failed */
+    lade_tiers_end(t);
+    lade_model_close(m);
+}
+
+/* A read that was begun for a layer that has given up ends late and with an error: it is not that of the
+ * next layer, which has joined it. */
+static void test_late_error(void **state)
+{
+    (void)state;
+    struct lade_model *m = open_model(MODEL, 4, &support_gated_io, true, false);
+    struct lade_tiers *t = m->tiers;
+    atomic_bool cancel = true;
+    struct lade_wave wave;
+    int32_t id;
+    absent(t, 1, &id, 1);
+    shut();
+    lade_tiers_begin(t, 1, &cancel);
+    lade_tiers_ask(t, 1, &id, 1);
+    wait_held();
     assert_int_equal(lade_tiers_wave(t, &wave, err), 1);
     assert_int_equal(lade_tiers_wave(t, &wave, err), -1);
+    assert_non_null(strstr(err, "cancelled"));
     lade_tiers_done(t);
-    support_drive_gone(false);
-    lade_tiers_ask(t, 1, &id, 1);
-    take(t, 1);
     lade_tiers_end(t);
+
+    lade_tiers_begin(t, 1, NULL);
+    lade_tiers_ask(t, 1, &id, 1);
+    support_drive_fails(1);
+    support_gate_open();
+    take(t, 1);
+    support_drive_gone(true); /* what is read for the layer itself still is its error */
+    absent(t, 1, &id, 1);
+    lade_tiers_ask(t, 1, &id, 1);
+    assert_int_equal(lade_tiers_wave(t, &wave, err), 1);
+    assert_int_equal(lade_tiers_wave(t, &wave, err), -1);
+    assert_non_null(strstr(err, strerror(EIO)));
+    lade_tiers_done(t);
+    lade_tiers_end(t);
+    support_drive_gone(false);
     lade_model_close(m);
 }
 
@@ -485,6 +525,7 @@ int main(void)
         cmocka_unit_test(test_right),      cmocka_unit_test(test_wrong),
         cmocka_unit_test(test_read_fails), cmocka_unit_test(test_silent),
         cmocka_unit_test(test_switches),   cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_late_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
