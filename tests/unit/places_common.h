@@ -56,13 +56,16 @@ static inline const char *sim(void)
     return test_plugin_path("lade-sim.so");
 }
 
-/* *machine: its state, to look at and to change. -1 where there is none. */
-static inline int find_sim(struct lade_sim **machine)
+/* Its state, to look at and to change: from find_sim, the set-up of a group of tests, on. */
+static struct lade_sim *machine;
+
+static inline int find_sim(void **state)
 {
+    (void)state;
     if (!lade_plugin_open(sim(), err))
         return -1;
-    *machine = test_plugin_symbol(sim(), "lade_sim");
-    return *machine ? 0 : -1;
+    machine = test_plugin_symbol(sim(), "lade_sim");
+    return machine ? 0 : -1;
 }
 
 static inline struct lade_model *open_model(const char *path, const struct lade_placement *place,

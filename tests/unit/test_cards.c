@@ -5,8 +5,6 @@
 #include "tests/support/cuda_emulator/knobs.h"
 #include "tests/unit/places_common.h"
 
-static struct lade_sim *machine;
-
 static void set_cards(int n)
 {
     machine->devices = n;
@@ -479,19 +477,6 @@ static void test_cuda(void **state)
     knobs->devices = 1;
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    return find_sim(&machine);
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    machine->devices = 1;
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -501,5 +486,5 @@ int main(void)
         cmocka_unit_test(test_no_allocations), cmocka_unit_test(test_lost),
         cmocka_unit_test(test_tied),           cmocka_unit_test(test_cuda),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, find_sim, NULL);
 }

@@ -7,8 +7,6 @@
 #include "tests/support/support_io.h"
 #include "tests/unit/places_common.h"
 
-static struct lade_sim *machine;
-
 /* ---- which ones ------------------------------------------------------------------------------ */
 
 enum { MANY = 200 };
@@ -389,12 +387,6 @@ static void test_overlap(void **state)
     machine->link_rate = was.link_rate;
 }
 
-static int find_machine(void **state)
-{
-    (void)state;
-    return find_sim(&machine);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -404,5 +396,5 @@ int main(void)
         cmocka_unit_test(test_pressure), cmocka_unit_test(test_drive),
         cmocka_unit_test(test_emulated), cmocka_unit_test(test_overlap),
     };
-    return cmocka_run_group_tests(tests, find_machine, NULL);
+    return cmocka_run_group_tests(tests, find_sim, NULL);
 }

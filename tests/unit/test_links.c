@@ -5,8 +5,6 @@
 #include "tests/support/cuda_emulator/knobs.h"
 #include "tests/unit/places_common.h"
 
-static struct lade_sim *machine;
-
 /* ---- which ones ------------------------------------------------------------------------------ */
 
 /* Four experts of 100 bytes, one second each on the first link, two on the second. The CPU takes a second a
@@ -248,19 +246,6 @@ static void test_time(void **state)
     free(w.logits);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    return find_sim(&machine);
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    machine->devices = 1;
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -268,5 +253,5 @@ int main(void)
         cmocka_unit_test(test_ten_runs), cmocka_unit_test(test_pressure),
         cmocka_unit_test(test_emulated), cmocka_unit_test(test_time),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, find_sim, NULL);
 }

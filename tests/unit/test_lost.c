@@ -9,8 +9,6 @@
 #undef MODEL
 #define MODEL "tests/fixtures/tiny8-int4-mixed"
 
-static struct lade_sim *machine;
-
 static void lose(int gpu, int64_t call)
 {
     atomic_store(&machine->gone, 0);
@@ -364,12 +362,6 @@ static void test_cannot_be_opened(void **state)
     lose(0, 0);
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    return find_sim(&machine);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -377,5 +369,5 @@ int main(void)
         cmocka_unit_test(test_answers),    cmocka_unit_test(test_load),
         cmocka_unit_test(test_strategy),   cmocka_unit_test(test_cannot_be_opened),
     };
-    return cmocka_run_group_tests(tests, set_up, NULL);
+    return cmocka_run_group_tests(tests, find_sim, NULL);
 }
