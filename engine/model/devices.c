@@ -43,7 +43,7 @@ static void use_cpu(struct lade_devices *d, const struct lade_catalog *cat)
     d->part[0] = (struct lade_device_part){d->cpu, d->cpu_dev, 0, 0, cat->shape.layers};
     d->n = 1;
     d->gpu = false;
-    d->refused = -1;
+    d->refused = d->lost = -1;
 }
 
 static void close_cards(const struct lade_devices *d)
@@ -87,8 +87,10 @@ static int open_cards(struct lade_devices *d, const struct lade_device_config *c
         own.memory_cap = limits[i].cap;
         own.reserve = limits[i].reserve;
         if (open_card(d, own, &place->card[i], end, &work, ops, err)) {
+            const int lost = lade_devices_lost(d);
             close_cards(d);
             use_cpu(d, cat);
+            d->lost = lost;
             d->refused = place->card[i].gpu;
             return -1;
         }
@@ -100,15 +102,16 @@ int lade_devices_open(struct lade_devices *d, const struct lade_device_config *c
                       const struct lade_placement *place, const struct lade_catalog *cat,
                       const char *plugin, const struct lade_vram_limit *limits, char *err)
 {
-    *d = (struct lade_devices){.cpu = lade_cpu_ops(), .refused = -1};
+    *d = (struct lade_devices){.cpu = lade_cpu_ops(), .refused = -1, .lost = -1};
     if (d->cpu->open(&d->cpu_dev, config, err))
         return -1;
     use_cpu(d, cat);
     if (!place->n_cards || !open_cards(d, config, place, cat, plugin, limits, err))
         return 0;
-    const int refused = d->refused;
+    const int refused = d->refused, lost = d->lost;
     lade_devices_close(d);
     d->refused = refused;
+    d->lost = lost;
     return -1;
 }
 
@@ -134,7 +137,7 @@ int lade_devices_change(struct lade_devices *to, const struct lade_devices *d,
                         const struct lade_vram_limit *limits, char *err)
 {
     *to = *d;
-    to->refused = -1;
+    to->refused = to->lost = -1;
     if (!place->n_cards)
         use_cpu(to, cat);
     else if (!d->gpu)

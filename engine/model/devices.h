@@ -25,6 +25,7 @@ struct lade_devices {
     struct lade_device *cpu_dev;
     bool gpu;    /* the parts are GPUs */
     int refused; /* after a failure to open cards: the number of the GPU that it was; else -1 */
+    int lost;    /* then: that of one that was lost meanwhile; else -1 */
 };
 
 /* Bytes of a card: the most that it may hold (0 = all that is free), and what it takes when it is

@@ -385,6 +385,8 @@ int lade_model_move(struct lade_model *m, struct lade_session *s, const struct l
     m->refused = -1;
     if (lade_devices_change(&next, &was, &config, to, m->cat, opt->plugin, limits, err)) {
         m->refused = next.refused;
+        if (next.lost >= 0)
+            m->without[next.lost] = true;
         return -1;
     }
     if (was.gpu && next.gpu && reserve_both(m, now, then, err))
@@ -398,10 +400,12 @@ int lade_model_move(struct lade_model *m, struct lade_session *s, const struct l
             return -1;
         }
         go_back(m, s, &from, &was);
+        lade_model_do_without(m, &next);
         lade_devices_leave(&next, &was);
         settle(m);
         return -1;
     }
+    lade_model_do_without(m, &was); /* it was not needed any more, and nobody has noticed */
     lade_devices_leave(&was, &next);
     lade_model_moved(m);
     settle(m);

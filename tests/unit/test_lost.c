@@ -121,6 +121,7 @@ static int try_calls(struct talk *t, int from, int to, bool moving)
                                     there = any_place(to, t->experts, &b);
         snprintf(what, sizeof what, "%s to %s, call %lld", a, b, (long long)n);
         lose(0, 0);
+        memset(t->m->without, 0, sizeof t->m->without);
         move(t, here, what);
         next_token(t, what);
         if (moving)
@@ -139,6 +140,8 @@ static int try_calls(struct talk *t, int from, int to, bool moving)
         if (all)
             return lost;
         assert_false(t->m->devices.gpu);
+        if (!t->m->without[0])
+            fail_msg("%s: a later plan may choose the lost GPU", what);
         lost++;
     }
 }
