@@ -146,7 +146,7 @@ int lade_items_of_piece(const struct lade_catalog *cat, int piece, unsigned char
 
 /* ---- runs ------------------------------------------------------------------------------------ */
 
-static int by_place(const void *a, const void *b)
+int lade_item_order(const void *a, const void *b)
 {
     const struct lade_item *x = a, *y = b;
     if (x->shard != y->shard)
@@ -223,7 +223,7 @@ static void choose_source(struct lade_haul *f, struct lade_run *r)
 
 int lade_haul_arrange(struct lade_haul *f, char *err)
 {
-    qsort(f->items, (size_t)f->n_items, sizeof *f->items, by_place);
+    qsort(f->items, (size_t)f->n_items, sizeof *f->items, lade_item_order);
     for (int i = 0; i < f->n_items;) {
         if (grow((void **)&f->runs, f->n_runs, &f->cap_runs, sizeof *f->runs, err))
             return -1;

@@ -24,6 +24,9 @@ struct lade_item {
     unsigned char *dst; /* start of the tensor's packed bytes */
 };
 
+/* The order of items in their files, for qsort. */
+int lade_item_order(const void *a, const void *b);
+
 /* Consecutive bytes of one shard. */
 struct lade_run {
     int shard, first, n_items;

@@ -46,14 +46,6 @@ static int add_item(void *user, const struct lade_item *item, char *err)
     return 0;
 }
 
-static int by_place(const void *a, const void *b)
-{
-    const struct lade_item *x = a, *y = b;
-    if (x->shard != y->shard)
-        return x->shard < y->shard ? -1 : 1;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
-}
-
 /* Cuts the ordered items into jobs. */
 static int make_base_jobs(struct lade_tiers *t, char *err)
 {
@@ -89,7 +81,7 @@ static int plan_base(struct lade_tiers *t, char *err)
             return -1;
     }
     if (t->load.n_items) /* none where the base is home: qsort() wants no NULL */
-        qsort(t->load.items, (size_t)t->load.n_items, sizeof *t->load.items, by_place);
+        qsort(t->load.items, (size_t)t->load.n_items, sizeof *t->load.items, lade_item_order);
     return make_base_jobs(t, err);
 }
 
