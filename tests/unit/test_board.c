@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/cells_common.h"
 #include "tui/meters/units.h"
 #include "tui/view/board.h"
 
@@ -42,19 +43,12 @@ static void event(int shard, uint64_t done, uint64_t all_done, double now)
     board_event(&board, &ev, now);
 }
 
-/* The whole picture as one string. */
 static const char *picture(int rows, int cols, bool utf8, bool colour)
 {
-    static char out[65536];
-    char line[2048];
     struct cells c;
-    size_t n = 0;
     assert_int_equal(cells_init(&c, rows, cols, utf8, colour), 0);
     board_cells(&board, &c);
-    for (int y = 0; y < rows; y++)
-        n += (size_t)snprintf(out + n, sizeof out - n, "%s\n", cells_row(&c, y, line, sizeof line));
-    cells_free(&c);
-    return out;
+    return picture_of(&c);
 }
 
 static int count(const char *text, const char *what)

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/cells_common.h"
 #include "tui/view/stats.h"
 #include "tui/view/status.h"
 
@@ -54,6 +55,14 @@ static const char *line(int cols, int rows, int y)
     assert_true(cells_width(out) <= cols);
     cells_free(&c);
     return out;
+}
+
+static const char *panel(int rows)
+{
+    struct cells c;
+    assert_int_equal(cells_init(&c, rows, 34, true, true), 0);
+    status_panel_cells(&status, &c);
+    return picture_of(&c);
 }
 
 static const struct lade_stats decoding = {
@@ -210,19 +219,11 @@ static void test_tick(void **state)
 static void test_panel(void **state)
 {
     (void)state;
-    char all[16384] = "", row[512];
-    struct cells c;
     fresh();
     struct lade_stats e = decoding;
     e.weights = 40 * GIB;
     says(e, true);
-    cells_init(&c, 44, 34, true, true);
-    status_panel_cells(&status, &c);
-    for (int y = 0; y < 44; y++) {
-        size_t n = strlen(all);
-        snprintf(all + n, sizeof all - n, "%s\n", cells_row(&c, y, row, sizeof row));
-    }
-    cells_free(&c);
+    const char *all = panel(44);
     has(all, "Qwen3-Next-80B-A3B-Instruct");
     has(all, "safetensors int4 mixed");
     has(all, "1234/32768");
@@ -232,6 +233,7 @@ static void test_panel(void **state)
     has(all, "12.0/24.0 GiB");
     for (int rows = 0; rows < 50; rows += 7)
         for (int cols = 0; cols < 60; cols += 3) {
+            struct cells c;
             cells_init(&c, rows, cols, true, false);
             status_panel_cells(&status, &c);
             cells_free(&c);
@@ -328,15 +330,7 @@ static void test_traffic(void **state)
     has(anatomy(5, 100, 0), "A token in 50 ms");
     assert_int_equal(status.sample.recent.tokens, 1);
 
-    char all[16384] = "", row[512];
-    struct cells c;
-    cells_init(&c, 60, 34, true, true);
-    status_panel_cells(&status, &c);
-    for (int y = 0; y < 60; y++) {
-        size_t n = strlen(all);
-        snprintf(all + n, sizeof all - n, "%s\n", cells_row(&c, y, row, sizeof row));
-    }
-    cells_free(&c);
+    const char *all = panel(60);
     has(all, "90% at home");
     has(all, "312");
     has(all, "waiting for experts");

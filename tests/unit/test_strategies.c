@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/cells_common.h"
 #include "tui/view/strategies.h"
 
 static struct strategies view;
@@ -27,19 +28,10 @@ static void plan_for(double vram, double ram, const char *running)
 
 static const char *picture(int rows, int cols, bool utf8, bool colour)
 {
-    static char out[65536];
-    char line[2048];
     struct cells c;
-    size_t n = 0;
     assert_int_equal(cells_init(&c, rows, cols, utf8, colour), 0);
     strategies_cells(&view, &c);
-    for (int y = 0; y < rows; y++) {
-        cells_row(&c, y, line, sizeof line);
-        assert_true(cells_width(line) <= cols);
-        n += (size_t)snprintf(out + n, sizeof out - n, "%s\n", line);
-    }
-    cells_free(&c);
-    return out;
+    return picture_of(&c);
 }
 
 static void has(const char *text, const char *what)
