@@ -170,7 +170,8 @@ int history_version_leaf(struct history *h, int64_t message, int version, int64_
 int history_message_get(struct history *h, int64_t id, struct history_messages *out, char *err);
 void history_messages_clear(struct history_messages *m);
 
-/* Makes `message` (0 = before the first) the active leaf: what is added next is its child. */
+/* Makes `message` (0 = before the first) the active leaf: what is added next is its child. A title that
+ * was made of a first question becomes that of the one on the path to it. */
 int history_leaf_set(struct history *h, int64_t conversation, int64_t message, char *err);
 
 /* Begins a conversation, *copy, that holds a copy of the path from the root to `leaf` (a message, or

@@ -181,28 +181,56 @@ static int give_title(struct history *h, int64_t conversation, const char *conte
     return rc;
 }
 
-/* A title made of a first question that was taken back makes room for that of the next one. */
+/* A title made of a first question makes room for that of another one. */
 static int drop_old_title(struct history *h, int64_t conversation, char *err)
 {
     sqlite3_stmt *st = history_query(h,
                                      "SELECT content FROM messages WHERE conversation = ?"
-                                     " AND parent IS NULL AND role = 'user'"
-                                     " ORDER BY id DESC LIMIT 1",
+                                     " AND +parent IS NULL AND role = 'user' ORDER BY id DESC",
                                      BINDS(INT(conversation)), err);
     if (!st)
         return -1;
-    int rc = sqlite3_step(st);
-    bool found = rc == SQLITE_ROW;
-    char *content = found ? history_column(st, 0) : NULL;
-    char *title = content ? title_of(content) : NULL;
+    int rc, result = 0;
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW && result == 0) {
+        char *content = history_column(st, 0);
+        char *title = content ? title_of(content) : NULL;
+        result = title ? history_run(h,
+                                     "UPDATE conversations SET title = ''"
+                                     " WHERE id = ? AND title = ?",
+                                     BINDS(INT(conversation), TEXT(title)), err)
+                       : history_fail_memory(err);
+        free(content);
+        free(title);
+    }
+    return history_done(h, st, result ? SQLITE_DONE : rc, err) || result ? -1 : 0;
+}
+
+/* A conversation that goes on at `leaf` has the title of the first question there, if it had that of
+ * another. */
+static int title_of_branch(struct history *h, int64_t conversation, int64_t leaf, char *err)
+{
+    sqlite3_stmt *st = history_query(
+        h,
+        "WITH RECURSIVE path(id, parent) AS ("
+        "  SELECT id, parent FROM messages WHERE id = ?"
+        "  UNION ALL"
+        "  SELECT m.id, m.parent FROM messages m JOIN path p ON m.id = p.parent AND m.id < p.id)"
+        " SELECT m.content FROM path JOIN messages m ON m.id = path.id"
+        " WHERE path.parent IS NULL AND m.role = 'user'",
+        BINDS(INT(leaf)), err);
+    if (!st)
+        return -1;
+    int rc = sqlite3_step(st), result = 0;
+    char *content = rc == SQLITE_ROW ? history_column(st, 0) : NULL;
+    if (rc == SQLITE_ROW)
+        result = content ? 0 : history_fail_memory(err);
+    if (history_done(h, st, rc == SQLITE_ROW ? SQLITE_DONE : rc, err))
+        result = -1;
+    if (result == 0 && content)
+        result = drop_old_title(h, conversation, err);
+    if (result == 0 && content)
+        result = give_title(h, conversation, content, err);
     free(content);
-    int result = history_done(h, st, found ? SQLITE_DONE : rc, err);
-    if (result == 0 && found && !title)
-        result = history_fail_memory(err);
-    if (result == 0 && found)
-        result = history_run(h, "UPDATE conversations SET title = '' WHERE id = ? AND title = ?",
-                             BINDS(INT(conversation), TEXT(title)), err);
-    free(title);
     return result;
 }
 
@@ -401,5 +429,7 @@ int history_leaf_set(struct history *h, int64_t conversation, int64_t message, c
     int rc = find_parent(h, conversation, &message, err);
     if (rc == 0)
         rc = touch(h, conversation, message, err);
+    if (rc == 0 && message)
+        rc = title_of_branch(h, conversation, message, err);
     return history_end(h, rc, err);
 }

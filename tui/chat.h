@@ -138,7 +138,7 @@ int chat_version(struct chat *c, int by, int to, char *err);
 int chat_fork(struct chat *c, char *err);
 
 /* For the files of the conversation: 0 if it is this program's, which makes a copy of it where another
- * one has gone on with it; and its messages up to the leaf, on the screen. */
+ * one has gone on with it; its title, and its messages up to the leaf, on the screen. */
 int chat_own(struct chat *c, char *err);
 void chat_show(struct chat *c, const struct history_messages *path);
 

@@ -314,6 +314,7 @@ static void show_message(struct chat *c, const struct history_message *m)
 void chat_show(struct chat *c, const struct history_messages *path)
 {
     c->leaf = path->n ? path->items[path->n - 1].id : 0;
+    read_title(c);
     for (int i = 0; i < path->n; i++)
         show_message(c, &path->items[i]);
     transcript_to_end(&c->transcript);
@@ -339,7 +340,6 @@ int chat_resume(struct chat *c, int64_t id, char *err)
     }
     chat_new(c);
     c->conversation = id;
-    snprintf(c->title, sizeof c->title, "%s", info.title);
     settings_free(&c->settings);
     settings_from_json(&c->settings, info.parameters);
     if (c->have_info)
