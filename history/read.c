@@ -123,9 +123,14 @@ void history_list_clear(struct history_list *list)
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
+/* A message has few siblings, but roots are siblings by their lack of a parent, as those of every other
+ * conversation: they are looked up by the conversation. The `+` keeps SQLite from the other index. */
+#define COUNT(siblings, which)                                                                     \
+    "(SELECT count(*) FROM messages v WHERE " siblings " AND v.role = m.role " which ")"
 #define VERSIONS(which)                                                                            \
-    "(SELECT count(*) FROM messages v WHERE +v.conversation = m.conversation"                      \
-    " AND v.parent IS m.parent AND v.role = m.role " which ")"
+    "CASE WHEN m.parent IS NULL THEN"                                                              \
+    " " COUNT("v.conversation = m.conversation AND +v.parent IS NULL", which) " ELSE " COUNT(      \
+        "v.parent = m.parent AND +v.conversation = m.conversation", which) " END"
 #define MESSAGE_COLUMNS                                                                            \
     "m.id, m.parent, m.role, m.state, m.content, m.reasoning, m.created, m.finished, m.model,"     \
     " m.parameters, m.prompt_tokens, m.kept_tokens, m.tokens, m.ttft_s, m.prefill_tps,"            \
@@ -295,12 +300,13 @@ int history_message_get(struct history *h, int64_t id, struct history_messages *
 
 int history_version_leaf(struct history *h, int64_t message, int version, int64_t *leaf, char *err)
 {
-    /* What is below a message is younger; the `>` also ends the walk on a damaged database. */
+    /* What is below a message is younger; the `>` also ends the walk on a damaged database. Siblings
+     * are looked up by the conversation, as above for roots: this is asked once. */
     if (history_value(h,
                       "WITH RECURSIVE below(id) AS ("
                       "  SELECT * FROM (SELECT v.id FROM messages m JOIN messages v"
-                      "    ON v.parent IS m.parent AND v.role = m.role"
-                      "    AND +v.conversation = m.conversation"
+                      "    ON v.conversation = m.conversation AND +v.parent IS m.parent"
+                      "    AND v.role = m.role"
                       "    WHERE m.id = ?1 ORDER BY v.id LIMIT 1 OFFSET ?2)"
                       "  UNION ALL"
                       "  SELECT m.id FROM messages m JOIN below b"
