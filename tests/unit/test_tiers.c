@@ -276,7 +276,58 @@ static const struct lade_io_ops faulty = {"faulty",      faulty_open, faulty_clo
                                           faulty_submit, faulty_wait, false};
 
 /* A drive that fails while the base loads: no model, the file and the reason named. */
-/* ---- habits ---- */
+static void test_load_error(void **state)
+{
+    (void)state;
+    struct lade_placement place = ram_place(0, 8);
+    struct lade_options opt = {
+        .model = models[0], .exact = true, .threads = 1, .place = &place, .io = &faulty};
+    struct lade_model *m;
+    for (long n = 0; n < 3; n++) {
+        atomic_store(&budget, n);
+        assert_int_equal(lade_model_open(&m, &opt, NULL, NULL, NULL, err), -1);
+        assert_null(m);
+        assert_non_null(strstr(err, "read error"));
+        assert_non_null(strstr(err, ".safetensors"));
+        assert_non_null(strstr(err, strerror(EIO)));
+    }
+}
+
+/* One that fails in the middle of a conversation: that call fails, what was read before stays, and
+ * when the drive is back everything goes on with the same logits. */
+static void test_error_in_conversation(void **state)
+{
+    (void)state;
+    struct lade_placement place = ram_place(0, 8);
+    int32_t ids[TOKENS];
+    struct lade_session *s;
+    atomic_store(&budget, LONG_MAX / 2);
+    struct lade_model *m = open_model(models[0], &place, &faulty);
+    size_t vocab = (size_t)lade_model_catalog(m)->shape.vocab;
+    float *want = logits_of(m);
+    fill_ids(m, ids);
+    assert_int_equal(lade_session_open(&s, m, err), 0);
+    int stable = 24, kept = -1;
+    assert_int_equal(lade_session_sync(s, ids, stable, stable, NULL, NULL, NULL, NULL, err), 0);
+    for (long n = 0; n < 40; n += 7) {
+        atomic_store(&budget, n);
+        int rc = lade_session_sync(s, ids, TOKENS, 0, NULL, NULL, NULL, NULL, err);
+        assert_int_equal(rc, -1);
+        assert_non_null(strstr(err, "read error"));
+        assert_true(lade_session_length(s) >= stable);
+    }
+    atomic_store(&budget, LONG_MAX / 2);
+    assert_int_equal(lade_session_sync(s, ids, TOKENS, 0, NULL, NULL, NULL, &kept, err), 0);
+    assert_true(kept >= stable);
+    const float *have = lade_session_logits(s), *last = want + (TOKENS - 1) * vocab;
+    for (size_t i = 0; i < vocab; i++)
+        assert_true(fabsf(have[i] - last[i]) <= 1e-3f * (1 + fabsf(last[i])));
+    free(want);
+    lade_session_close(s);
+    lade_model_close(m);
+}
+
+/* ---- habits --------------------------------------------------------------------------------- */
 
 /* A model with room for a quarter of its experts, which keeps its habits in `dir`. */
 static struct lade_model *open_with_habits(const char *dir)
@@ -378,57 +429,6 @@ static void test_habits(void **state)
     free(other);
     free(uses);
     free(chosen);
-}
-
-static void test_load_error(void **state)
-{
-    (void)state;
-    struct lade_placement place = ram_place(0, 8);
-    struct lade_options opt = {
-        .model = models[0], .exact = true, .threads = 1, .place = &place, .io = &faulty};
-    struct lade_model *m;
-    for (long n = 0; n < 3; n++) {
-        atomic_store(&budget, n);
-        assert_int_equal(lade_model_open(&m, &opt, NULL, NULL, NULL, err), -1);
-        assert_null(m);
-        assert_non_null(strstr(err, "read error"));
-        assert_non_null(strstr(err, ".safetensors"));
-        assert_non_null(strstr(err, strerror(EIO)));
-    }
-}
-
-/* One that fails in the middle of a conversation: that call fails, what was read before stays, and
- * when the drive is back everything goes on with the same logits. */
-static void test_error_in_conversation(void **state)
-{
-    (void)state;
-    struct lade_placement place = ram_place(0, 8);
-    int32_t ids[TOKENS];
-    struct lade_session *s;
-    atomic_store(&budget, LONG_MAX / 2);
-    struct lade_model *m = open_model(models[0], &place, &faulty);
-    size_t vocab = (size_t)lade_model_catalog(m)->shape.vocab;
-    float *want = logits_of(m);
-    fill_ids(m, ids);
-    assert_int_equal(lade_session_open(&s, m, err), 0);
-    int stable = 24, kept = -1;
-    assert_int_equal(lade_session_sync(s, ids, stable, stable, NULL, NULL, NULL, NULL, err), 0);
-    for (long n = 0; n < 40; n += 7) {
-        atomic_store(&budget, n);
-        int rc = lade_session_sync(s, ids, TOKENS, 0, NULL, NULL, NULL, NULL, err);
-        assert_int_equal(rc, -1);
-        assert_non_null(strstr(err, "read error"));
-        assert_true(lade_session_length(s) >= stable);
-    }
-    atomic_store(&budget, LONG_MAX / 2);
-    assert_int_equal(lade_session_sync(s, ids, TOKENS, 0, NULL, NULL, NULL, &kept, err), 0);
-    assert_true(kept >= stable);
-    const float *have = lade_session_logits(s), *last = want + (TOKENS - 1) * vocab;
-    for (size_t i = 0; i < vocab; i++)
-        assert_true(fabsf(have[i] - last[i]) <= 1e-3f * (1 + fabsf(last[i])));
-    free(want);
-    lade_session_close(s);
-    lade_model_close(m);
 }
 
 int main(void)
