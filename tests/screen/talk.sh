@@ -42,7 +42,7 @@ first_of_two() { # KEYS...: the first answer, after whose question KEYS are type
     PROGRAM=$build/lade MODEL=bundled
     start none 80 24 --greedy --gpu-plugin "$build/tests/lade-sim.so"
     PROGRAM='' MODEL=''
-    see 'bundled is ready' && shows 'full-gpu' &&
+    see 'bundled is ready' && see 'full-gpu' &&
         keys 'I have 16 GB of VRAM and 64 GB of RAM. Which strategy should I use?' Enter "$@" &&
         until_ answered 1
 }
