@@ -117,6 +117,12 @@ ALWAYS_INLINE int kind_folds(const enum kind k)
 #endif
 }
 
+/* Whether such products of one group leave no room in 32 bits: 2^12 * 16,256 * 32. */
+ALWAYS_INLINE bool kind_full(const enum kind k)
+{
+    return kind_folds(k) && k == KIND_Q6_K;
+}
+
 /* Groups of 32 inputs in a block; tiles count as blocks of one group. */
 ALWAYS_INLINE int kind_span(const enum kind k)
 {

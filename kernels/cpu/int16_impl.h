@@ -16,7 +16,7 @@
 #else
 #define products_Q3_K products_plain
 #define products_Q4_K products_folded
-#define products_Q6_K products_plain
+#define products_Q6_K products_full
 #endif
 
 /* ---- the table of types ---------------------------------------------------------------------- */

@@ -10,7 +10,8 @@
  *     a x + b y = (a + y) (b + x) - a b - x y
  *
  * Sums of a b are the panel's, sums of x y the input's, both computed once; all of it modulo 2^32,
- * which the result of 32 inputs fits (2^14 for an input, 2^8 for a code). Additions go to four ports of a
+ * which the result of 32 inputs fits (2^14 for an input, 2^8 for a code), most often together with a b, whose
+ * sums are then taken away as floats, once for all blocks of a panel. Additions go to four ports of a
  * core, multiplications to two: so three quads of eight are multiplied as they are where that is one
  * instruction, which keeps all of them busy. NEON has no products of words worth it and multiplies bytes: the
  * inputs' high and low halves. */
@@ -37,14 +38,16 @@ typedef uint16_t vus16 __attribute__((vector_size(SIMD_SIZE)));
 
 struct panel {
     _Alignas(64) uint32_t codes[BLOCKS * 8][PER_QUAD][LADE_TILE];
-    int32_t minus[2 * BLOCKS][LADE_TILE]; /* added to the products of each part */
+    int32_t minus[2 * BLOCKS][LADE_TILE]; /* full forms: added to products of each part */
+    float begin[LADE_TILE];               /* others: what a panel's sums begin with */
     float s[2 * BLOCKS][LADE_TILE], m[2 * BLOCKS][LADE_TILE]; /* of each part; m negative */
 };
 
 /* What differs between types of weights. */
 struct form {
     bool fine, mins;
-    int span; /* blocks of products summed as integers */
+    int span;  /* blocks of products summed as integers */
+    bool full; /* such sums may need all of their 32 bits (kind_full()) */
 };
 
 /* ---- sums of products ------------------------------------------------------------------------ */
@@ -283,10 +286,23 @@ ALWAYS_INLINE void direct_tile(float *out, const enum kind kind, const struct la
 
 /* ---- panels ---------------------------------------------------------------------------------- */
 
+/* What products of codes alone add to part `at`, whose scale is s, is noted down to be taken away, if
+ * the part is `used`: it may lie behind the matrix's inputs. */
+ALWAYS_INLINE void put_minus(struct panel *p, vf *begin, const enum kind kind, const vi products[2],
+                             vf s, bool used, const int at, const int v)
+{
+    const vu minus = -((vu)products[0] + (vu)products[1]);
+    if (kind_full(kind))
+        memcpy(p->minus[at] + v * VL, &minus, sizeof(minus));
+    else if (used)
+        begin[v] = vf_fma(vf_from_int((vi)minus), s, begin[v]);
+}
+
 #if !defined(SIMD_NEON)
 /* Groups [g, g + kind_folds()) of a block, which begin at group `at` of the panel: codes times their scales. */
-ALWAYS_INLINE void unpack_folded(struct panel *p, const enum kind kind, const uint32_t *w,
-                                 const struct head *h, const int at, const int g, const int v)
+ALWAYS_INLINE void unpack_folded(struct panel *p, vf *begin, const enum kind kind,
+                                 const uint32_t *w, const struct head *h, bool used, const int at,
+                                 const int g, const int v)
 {
     const int parts = kind_fine(kind) ? 2 : 1, quads = 8 / parts;
     vi products[2] = {0};
@@ -313,8 +329,7 @@ ALWAYS_INLINE void unpack_folded(struct panel *p, const enum kind kind, const ui
             vf_store(p->m[at + k] + v * VL, -sc.m[0][v]);
         }
     }
-    vu minus = -((vu)products[0] + (vu)products[1]);
-    memcpy(p->minus[at] + v * VL, &minus, sizeof(minus));
+    put_minus(p, begin, kind, products, h->d[v], used, at, v);
     vf_store(p->s[at] + v * VL, h->d[v]);
 }
 #endif
@@ -326,6 +341,7 @@ ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *
     const int span = kind_span(kind), parts = kind_fine(kind) ? 2 : 1, quads = 8 / parts;
     const struct stretch none = {0};
     uint32_t spare[8 * LADE_TILE];
+    vf begin[TILE_VECS] = {0};
     for (int b = 0; b < blocks; b += span) {
         struct head h;
         const uint32_t *w = next_block(&h, kind, &s, spare);
@@ -336,7 +352,7 @@ ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *
 #if !defined(SIMD_NEON)
                 if (kind_folds(kind)) {
                     if (g % kind_folds(kind) == 0)
-                        unpack_folded(p, kind, w, &h, b + g, g, v);
+                        unpack_folded(p, begin, kind, w, &h, b + g < blocks, b + g, g, v);
                     continue;
                 }
 #endif
@@ -360,13 +376,13 @@ ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *
                         for (int k = 0; k < PER_QUAD; k++)
                             memcpy(p->codes[(b + g) * 8 + i][k] + v * VL, &c[k], sizeof(c[k]));
                     }
-                    vu minus = -((vu)products[0] + (vu)products[1]);
-                    memcpy(p->minus[at] + v * VL, &minus, sizeof(minus));
+                    put_minus(p, begin, kind, products, sc.s[part][v], b + g < blocks, at, v);
                 }
             }
         }
         next_scales(kind, &s, &none);
     }
+    EACH_VEC vf_store(p->begin + v * VL, begin[v]);
     *from = s;
 }
 
@@ -386,18 +402,23 @@ struct product {
 /* With up to so many tokens gcc would load a panel's codes for each of them, and with more it does not. */
 enum { KEEP_TOKENS = 3 };
 
-/* acc += quads of part `part` of block b of all panels times those of M tokens. What the product fetches
- * is asked for a line at a time: more at once than a core can have under way would hold it up. */
+/* Asks for what comes next, block b's share. In one place of a block: a look at each of its quads costs more
+ * than asking for some lines at once. */
+ALWAYS_INLINE void fetch_next(const struct product *p, int b)
+{
+    for (int line = p->ahead_lines * b; line < p->ahead_lines * (b + 1); line++)
+        UNROLL(2)
+    for (int t = 0; t < GEMM_TILES; t++)
+        __builtin_prefetch(p->ahead[t] + (size_t)line * 64, 0, 3);
+}
+
+/* acc += quads of part `part` of block b of all panels times those of M tokens. */
 ALWAYS_INLINE void quads_times(struct acc *acc, const struct product *p, const struct record *x,
                                const int quads, int b, const int part, const int M)
 {
     const struct panel *w = p->w;
     UNROLL(8)
     for (int i = part * quads; i < (part + 1) * quads; i++) {
-        for (int line = i; line < p->ahead_lines; line += 8)
-            UNROLL(2)
-        for (int t = 0; t < GEMM_TILES; t++)
-            __builtin_prefetch(p->ahead[t] + (size_t)(p->ahead_lines * b + line) * 64, 0, 3);
         vu c[GEMM_VECS][PER_QUAD];
         UNROLL(4)
         for (int t = 0; t < GEMM_VECS; t++)
@@ -435,11 +456,15 @@ ALWAYS_INLINE void panels_times(float *sum, const struct product *p, const struc
         UNROLL(4)
         for (int t = 0; t < GEMM_VECS; t++) {
             const int32_t *of = w[t / TILE_VECS].minus[at] + t % TILE_VECS * VL;
-            acc[j * GEMM_VECS + t] = acc_begin((vi)(vu_load((const uint32_t *)of) + (vu)minus));
+            acc[j * GEMM_VECS + t] =
+                acc_begin(f.full ? (vi)(vu_load((const uint32_t *)of) + (vu)minus) : minus);
         }
     }
-    for (int k = 0; k < f.span; k++)
+    for (int k = 0; k < f.span; k++) {
+        if (part == 0)
+            fetch_next(p, b + k);
         quads_times(acc, p, x + k * M, 8 / parts, b + k, part, M);
+    }
     UNROLL(4)
     for (int t = 0; t < GEMM_VECS; t++) {
         const vf s = vf_load(w[t / TILE_VECS].s[at] + t % TILE_VECS * VL);
@@ -465,8 +490,10 @@ ALWAYS_INLINE void product_of(const struct product *p, const struct form f, cons
     const struct record *x = p->x;
     _Alignas(64) float sum[GEMM_SUMS * VL];
     UNROLL(32)
-    for (int i = 0; i < M * GEMM_VECS; i++)
-        vf_store(sum + i * VL, (vf){0});
+    for (int i = 0; i < M * GEMM_VECS; i++) {
+        const float *begin = p->w[i % GEMM_VECS / TILE_VECS].begin + i % TILE_VECS * VL;
+        vf_store(sum + i * VL, f.full ? (vf){0} : vf_load(begin));
+    }
     for (int b = 0; b < p->blocks; b += f.span, x += f.span * M) {
         panels_times(sum, p, x, f, b, 0, M);
         if (f.fine)
@@ -513,11 +540,12 @@ typedef product_fn *const *product_table; /* of 1, 2, 3 ... tokens */
     PRODUCT(name, 2, __VA_ARGS__)                                                                  \
     static product_fn *const name[] = {name##_1, name##_2};
 #endif
-/* fine, mins, span */
-PRODUCTS(products_plain, false, false, 1)
-PRODUCTS(products_mins, false, true, 1)
-PRODUCTS(products_fine, true, false, 1)
-PRODUCTS(products_fine_mins, true, true, 1)
+/* fine, mins, span, full */
+PRODUCTS(products_plain, false, false, 1, false)
+PRODUCTS(products_mins, false, true, 1, false)
+PRODUCTS(products_fine, true, false, 1, false)
+PRODUCTS(products_fine_mins, true, true, 1, false)
 #if !defined(SIMD_NEON)
-PRODUCTS(products_folded, false, true, FOLD_SPAN)
+PRODUCTS(products_full, false, false, 1, true)
+PRODUCTS(products_folded, false, true, FOLD_SPAN, false)
 #endif
