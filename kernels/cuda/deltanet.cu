@@ -36,7 +36,8 @@ __device__ static inline int step_channel(const struct gpu_delta &a, int h, int 
     return 2 * keys + h * a.value_dim + (i - 2 * a.key_dim);
 }
 
-/* The convolution of token t, and what the recurrence needs of it. */
+/* The convolution of token t, and what the recurrence needs of it: of the latter, what is not x is
+ * there after the next barrier. */
 __device__ static inline void step_inputs(const struct gpu_delta &a, int h, int t,
                                           struct step_shared *s)
 {
@@ -61,7 +62,6 @@ __device__ static inline void step_inputs(const struct gpu_delta &a, int h, int 
         s->decay = delta_decay(a, t, h);
         s->beta = delta_beta(a, t, h);
     }
-    __syncthreads();
 }
 
 /* Moves on the convolution's state of value head h; the last block of key head g to have read that of
