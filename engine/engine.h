@@ -30,25 +30,25 @@ struct lade_io_ops; /* engine/tiers/io.h */
 /* ---- what to open ---- */
 
 struct lade_options {
-    const char *model;      /* directory, or a .gguf file; copied */
-    const char *strategy;   /* "auto" or a name of the strategy table; copied; NULL = auto */
+    const char *model;             /* directory, or a .gguf file; copied */
+    const char *strategy;          /* "auto" or a name of the strategy table; copied; NULL = auto */
     uint64_t vram_cap[LADE_CARDS]; /* of each GPU (see lade_vram_cap); 0 = what it has free */
-    size_t ram_cap;         /* 0 = what the machine has free */
+    size_t ram_cap;                /* 0 = what the machine has free */
     bool cpu_only;
-    bool exact;             /* fp32 activations and cache everywhere; see kernels.h */
-    bool kv_q8;             /* KV caches of 8 bits with a scale per 32 values; on the CPU, not exact */
-    int threads;            /* 0 = physical cores */
-    int context;            /* tokens; 0 = the model's own, at most what memory allows */
-    const char *isa;        /* "portable", "avx2", ...; NULL = best; for tests and bench */
-    int batch;              /* tokens of a prefill batch; 0 = the plan's choice */
-    bool no_lookahead;      /* never read experts from the drive before they are asked for */
-    const char *plugin;     /* path of the GPU plug-in; copied; NULL = no GPU */
-    const char *cache_dir;  /* for measured speeds and statistics; copied; NULL = none are kept */
-    const char *timeline;   /* an engine's: file that keeps what was read and said when it stops, for the
-                               next one to go on with (session/kept.h); copied; NULL = none does */
+    bool exact;         /* fp32 activations and cache everywhere; see kernels.h */
+    bool kv_q8;         /* KV caches of 8 bits with a scale per 32 values; on the CPU, not exact */
+    int threads;        /* 0 = physical cores */
+    int context;        /* tokens; 0 = the model's own, at most what memory allows */
+    const char *isa;    /* "portable", "avx2", ...; NULL = best; for tests and bench */
+    int batch;          /* tokens of a prefill batch; 0 = the plan's choice */
+    bool no_lookahead;  /* never read experts from the drive before they are asked for */
+    const char *plugin; /* path of the GPU plug-in; copied; NULL = no GPU */
+    const char *cache_dir; /* for measured speeds and statistics; copied; NULL = none are kept */
+    const char *timeline;  /* an engine's: file that keeps what was read and said when it stops, for
+                             the next one to go on with (session/kept.h); copied; NULL = none does */
     const struct lade_placement *place; /* for tests and bench: instead of what a plan says */
     const struct lade_io_ops *io;       /* for tests and bench: how files are read; NULL = best */
-    lade_pressure_fn *pressure;         /* for tests: where free memory is seen; NULL = the system */
+    lade_pressure_fn *pressure; /* for tests: where free memory is seen; NULL = the system */
     void *pressure_user;
 };
 
@@ -56,12 +56,12 @@ struct lade_options {
  * loader threads, never concurrently; must be quick. */
 struct lade_load_progress {
     int shard, n_shards;
-    const char *path;                /* of the shard; valid during the call */
+    const char *path; /* of the shard; valid during the call */
     uint64_t shard_done, shard_bytes;
-    uint64_t done, bytes;            /* of all shards */
-    bool usable;                     /* what every token needs is there */
-    bool ended;                      /* the load is over: its last call */
-    const char *error;               /* ended by this; valid during the call */
+    uint64_t done, bytes; /* of all shards */
+    bool usable;          /* what every token needs is there */
+    bool ended;           /* the load is over: its last call */
+    const char *error;    /* ended by this; valid during the call */
 };
 typedef void lade_load_fn(void *user, const struct lade_load_progress *p);
 
@@ -159,7 +159,7 @@ void lade_session_want(struct lade_session *s, int k);
 /* The k largest of the last token, largest first, of equal ones the lower id; returns k, or 0 where
  * lade_session_logits has all of them. Valid until the next call on s. */
 int lade_session_top(const struct lade_session *s, const float **values, const int32_t **ids);
-int lade_session_length(const struct lade_session *s); /* tokens on the timeline */
+int lade_session_length(const struct lade_session *s);         /* tokens on the timeline */
 const int32_t *lade_session_ids(const struct lade_session *s); /* valid until the next call on s */
 void lade_session_reset(struct lade_session *s);
 
@@ -187,30 +187,37 @@ struct lade_engine;
 
 enum lade_phase {
     LADE_PHASE_LOADING, /* until asks can be answered (USABLE) */
-    LADE_PHASE_IDLE, LADE_PHASE_PREFILL, LADE_PHASE_DECODE,
+    LADE_PHASE_IDLE,
+    LADE_PHASE_PREFILL,
+    LADE_PHASE_DECODE,
     LADE_PHASE_FAILED, /* no model: the load failed or was cancelled; ask fails */
 };
 
-enum lade_stop { LADE_STOP_END, LADE_STOP_LENGTH, LADE_STOP_CONTEXT, LADE_STOP_CANCELLED,
-                 LADE_STOP_ERROR };
+enum lade_stop {
+    LADE_STOP_END,
+    LADE_STOP_LENGTH,
+    LADE_STOP_CONTEXT,
+    LADE_STOP_CANCELLED,
+    LADE_STOP_ERROR
+};
 
 enum lade_event_kind {
-    LADE_EV_MODEL,     /* headers are read: shards and sizes are known (lade_engine_model_info) */
-    LADE_EV_SHARD,     /* progress of one shard */
-    LADE_EV_USABLE,    /* asks are answered from now on, while the load goes on; seconds */
-    LADE_EV_READY,     /* the load is over; seconds. text: NULL, or why it ended early (what is not
+    LADE_EV_MODEL,    /* headers are read: shards and sizes are known (lade_engine_model_info) */
+    LADE_EV_SHARD,    /* progress of one shard */
+    LADE_EV_USABLE,   /* asks are answered from now on, while the load goes on; seconds */
+    LADE_EV_READY,    /* the load is over; seconds. text: NULL, or why it ended early (what is not
                           home is then read when it is needed). Once more for each load after a
                           change of strategy that ends early */
-    LADE_EV_STRATEGY,  /* lade_engine_strategy took effect (text NULL) or failed (text: the line) */
-    LADE_EV_GPU_LOST,  /* a GPU is lost, or could not be opened, and lade goes on without it: an answer
+    LADE_EV_STRATEGY, /* lade_engine_strategy took effect (text NULL) or failed (text: the line) */
+    LADE_EV_GPU_LOST, /* a GPU is lost, or could not be opened, and lade goes on without it: an answer
                           that was cut off goes on where it was, once the conversation has been read
                           again (PREFILL). text: the line; or NULL when everything has its new place.
                           lade_engine_info and _plan are then those of the new strategy */
-    LADE_EV_MEMORY,    /* experts gave memory to other programs, or have it back; text: the line */
-    LADE_EV_PREFILL,   /* progress of a prompt: done, total tokens */
-    LADE_EV_TEXT,      /* a piece of the answer or of the reasoning: whole UTF-8 characters */
-    LADE_EV_DONE,      /* the answer ended: stop, result */
-    LADE_EV_FAILED,    /* the load or the answer failed: text is the error line; result.stop is
+    LADE_EV_MEMORY,   /* experts gave memory to other programs, or have it back; text: the line */
+    LADE_EV_PREFILL, /* progress of a prompt: done, total tokens */
+    LADE_EV_TEXT,    /* a piece of the answer or of the reasoning: whole UTF-8 characters */
+    LADE_EV_DONE,    /* the answer ended: stop, result */
+    LADE_EV_FAILED,  /* the load or the answer failed: text is the error line; result.stop is
                           LADE_STOP_CONTEXT where the prompt does not fit and nothing was done */
 };
 
@@ -220,33 +227,33 @@ struct lade_result {
     int prompt_tokens, kept_tokens, tokens; /* prompt in all, of these reused, generated */
     double ttft_s;                          /* ask to first token */
     double prefill_s, decode_s;
-    double prefill_tps, decode_tps;         /* tokens per second; 0 if nothing was measured */
+    double prefill_tps, decode_tps; /* tokens per second; 0 if nothing was measured */
 };
 
 struct lade_event {
     enum lade_event_kind kind;
-    int request;                 /* of the ask it belongs to; 0 for loading */
-    char *text;                  /* malloc'ed, freed by lade_event_clear */
-    bool reasoning;              /* TEXT: between <think> and </think> */
-    int shard, n_shards;         /* SHARD */
+    int request;         /* of the ask it belongs to; 0 for loading */
+    char *text;          /* malloc'ed, freed by lade_event_clear */
+    bool reasoning;      /* TEXT: between <think> and </think> */
+    int shard, n_shards; /* SHARD */
     uint64_t shard_done, shard_bytes, done_bytes, total_bytes;
-    int done, total;             /* PREFILL */
-    double seconds;              /* USABLE, READY: since the start */
-    struct lade_result result;   /* DONE */
+    int done, total;           /* PREFILL */
+    double seconds;            /* USABLE, READY: since the start */
+    struct lade_result result; /* DONE */
 };
 
 /* Consistent snapshot of the live numbers. */
 struct lade_stats {
     enum lade_phase phase;
-    bool loading;                /* pieces are on their way home: until READY, also while chatting */
-    double load_s;               /* so far, or in all */
+    bool loading;  /* pieces are on their way home: until READY, also while chatting */
+    double load_s; /* so far, or in all */
     uint64_t load_done, load_bytes;
-    double load_gbps;            /* GB/s (10^9) over the last second */
+    double load_gbps;               /* GB/s (10^9) over the last second */
     double prefill_tps, decode_tps; /* of the running or last answer, live */
     int context_used, context_size; /* tokens */
-    uint64_t rss, rss_peak;      /* of this process */
-    uint64_t weights, kv;        /* bytes the engine holds for weights, and for caches + state */
-    uint64_t vram, vram_peak;    /* bytes this process holds on all GPUs; 0 without one */
+    uint64_t rss, rss_peak;         /* of this process */
+    uint64_t weights, kv;           /* bytes the engine holds for weights, and for caches + state */
+    uint64_t vram, vram_peak;       /* bytes this process holds on all GPUs; 0 without one */
     struct lade_card_memory cards[LADE_CARDS]; /* of these, each GPU in use */
     int n_cards;
     struct lade_traffic traffic; /* since the start */
@@ -260,10 +267,13 @@ struct lade_model_info {
     char name[128], path[1024], format[16], quant[64], strategy[32], device[128];
     int n_shards;
     int layers, experts, experts_used, hidden, vocab, max_context;
-    uint64_t bytes;              /* of the source */
-    bool thinking;               /* the family thinks before answering */
+    uint64_t bytes;                /* of the source */
+    bool thinking;                 /* the family thinks before answering */
     struct lade_sampling sampling; /* defaults */
-    struct { char name[128]; uint64_t bytes; } shards[256]; /* the first 256 */
+    struct {
+        char name[128];
+        uint64_t bytes;
+    } shards[256]; /* the first 256 */
 };
 
 /* Copies opt, starts the thread and the load, returns at once. */

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* clang-format off */
 enum lade_block {
     LADE_BLOCK_Q4_0, LADE_BLOCK_Q4_1, LADE_BLOCK_Q5_0, LADE_BLOCK_Q5_1, LADE_BLOCK_Q8_0,
     LADE_BLOCK_Q2_K, LADE_BLOCK_Q3_K, LADE_BLOCK_Q4_K, LADE_BLOCK_Q5_K, LADE_BLOCK_Q6_K,
@@ -21,13 +22,14 @@ enum lade_block {
     LADE_BLOCK_F8_E4M3,
     LADE_N_BLOCKS
 };
+/* clang-format on */
 
 enum { LADE_BLOCK_MAX = 256, LADE_BLOCK_BYTES = 210 }; /* most values and bytes of a block */
 
 struct lade_block_info {
-    const char *name;  /* as ggml spells it: "Q4_K"; "fp8" */
-    int n, bytes;      /* values and bytes of one block */
-    bool rest_first;   /* the bytes that fill no 32-bit word (matrix.h) are the first ones */
+    const char *name; /* as ggml spells it: "Q4_K"; "fp8" */
+    int n, bytes;     /* values and bytes of one block */
+    bool rest_first;  /* the bytes that fill no 32-bit word (matrix.h) are the first ones */
     /* One block to n floats. Any alignment, any thread. */
     void (*dequantize)(const uint8_t *block, float *out);
 };

@@ -2,6 +2,8 @@
  * gguf (gguf/quants.py; the same as in ggml-common.h, both under the MIT licence). */
 #include "kernels/codebooks.h"
 
+/* clang-format off */
+
 const uint16_t lade_iq1_grid[2048] = {
         0,     2,     5,     8,    10,    17,    21,    32,    34,    40,    42,    69,
        81,    84,    86,   101,   128,   130,   136,   138,   149,   160,   162,   168,

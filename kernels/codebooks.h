@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 /* Entries of 8 values, 2 bits each, the first value lowest. */
-extern const uint16_t lade_iq1_grid[2048];                        /* of -1, 0, 1 */
+extern const uint16_t lade_iq1_grid[2048];                         /* of -1, 0, 1 */
 extern const uint16_t lade_iq2xxs_grid[256], lade_iq2xs_grid[512]; /* of 8, 25, 43 */
 extern const uint16_t lade_iq2s_grid[1024];
 

@@ -41,15 +41,15 @@
 struct lade_device; /* opaque, one per open device */
 
 struct lade_device_config {
-    int threads;        /* CPU: worker threads including the caller's; 0 = physical cores */
-    const char *isa;    /* CPU: "portable", "neon", "avx2", "avxvnni", "avx512"; NULL = the best
+    int threads;       /* CPU: worker threads including the caller's; 0 = physical cores */
+    const char *isa;   /* CPU: "portable", "neon", "avx2", "avxvnni", "avx512"; NULL = the best
                            this machine has */
-    bool exact;         /* fp32 activations everywhere; false allows 16-bit activations where
+    bool exact;        /* fp32 activations everywhere; false allows 16-bit activations where
                            faster (relative L2 error of a product about 4e-5) */
-    int gpu;            /* GPU: which one, as numbered by list() */
-    size_t memory_cap;  /* GPU: most bytes of the card this device may ever hold, all included
+    int gpu;           /* GPU: which one, as numbered by list() */
+    size_t memory_cap; /* GPU: most bytes of the card this device may ever hold, all included
                            (lade_device_memory.used); 0 = what the card has free */
-    size_t reserve;     /* GPU: bytes to take at open for work space and alloc(), so that later no
+    size_t reserve;    /* GPU: bytes to take at open for work space and alloc(), so that later no
                            other program can have them and nobody asks the driver; see reserve() */
 };
 
@@ -59,7 +59,7 @@ struct lade_gpu {
     char bus[24];       /* PCI address, "0000:3b:00.0"; "" where unknown */
     int major, minor;   /* compute capability */
     size_t total, free; /* bytes of memory, of all programs */
-    size_t own;         /* bytes that open() takes for itself: the driver's context and code, about */
+    size_t own; /* bytes that open() takes for itself: the driver's context and code, about */
     double memory_rate, link_rate; /* bytes per second by data sheet; 0 where unknown */
 };
 
@@ -82,16 +82,16 @@ struct lade_device_rates {
 
 /* The largest work that ops will be asked for. */
 struct lade_limits {
-    int batch;               /* tokens of one call */
-    int context;             /* positions of a KV cache */
-    int hidden;              /* lade_moe.dim, lade_rmsnorm dim */
-    int widest;              /* most rows or columns of a matrix, the head's rows not counted */
+    int batch;   /* tokens of one call */
+    int context; /* positions of a KV cache */
+    int hidden;  /* lade_moe.dim, lade_rmsnorm dim */
+    int widest;  /* most rows or columns of a matrix, the head's rows not counted */
     int vocab;
     int heads, kv_heads, head_dim;
     int key_heads, value_heads, key_dim, value_dim, kernel;
     int experts, experts_used;
-    int expert_rows;         /* most rows of gate or up of an expert, the shared one too */
-    int tables;              /* of experts, in use at once: addresses of lade_moe.experts */
+    int expert_rows; /* most rows of gate or up of an expert, the shared one too */
+    int tables;      /* of experts, in use at once: addresses of lade_moe.experts */
 };
 
 /* y[n][w.rows] = x[n][w.cols] * W^T */
@@ -104,20 +104,20 @@ struct lade_matmul {
 /* Gated grouped-query attention with its norms and rotary embedding (q_norm and k_norm are the
  * full factors: 1 + w is already applied). Appends n positions to the cache, then attends. */
 struct lade_attention {
-    int n, pos;                  /* tokens in this batch; position of the first */
-    const int32_t *pos_at;       /* NULL, or where the position is read when the op runs; `pos` is
+    int n, pos;            /* tokens in this batch; position of the first */
+    const int32_t *pos_at; /* NULL, or where the position is read when the op runs; `pos` is
                                     then the largest that may stand there */
     int heads, kv_heads, head_dim, rotary_dim;
-    const float *q;              /* [n][heads][2 * head_dim]: query, then gate */
-    const float *k, *v;          /* [n][kv_heads][head_dim] */
+    const float *q;               /* [n][heads][2 * head_dim]: query, then gate */
+    const float *k, *v;           /* [n][kv_heads][head_dim] */
     const float *q_norm, *k_norm; /* [head_dim] */
     float eps;
-    const float *inv_freq;       /* [rotary_dim / 2], angle = position * inv_freq */
-    float rope_scale;            /* factor on cos and sin (1 unless YaRN) */
-    enum lade_type cache_type;   /* LADE_F16 or LADE_F32; on the CPU LADE_Q8, too */
-    void *k_cache, *v_cache;     /* [kv_heads][capacity] rows of lade_cache_row() bytes */
-    int capacity;                /* positions */
-    float *out;                  /* [n][heads * head_dim] = softmax(qk/sqrt(head_dim)) v * sigmoid(gate) */
+    const float *inv_freq;     /* [rotary_dim / 2], angle = position * inv_freq */
+    float rope_scale;          /* factor on cos and sin (1 unless YaRN) */
+    enum lade_type cache_type; /* LADE_F16 or LADE_F32; on the CPU LADE_Q8, too */
+    void *k_cache, *v_cache;   /* [kv_heads][capacity] rows of lade_cache_row() bytes */
+    int capacity;              /* positions */
+    float *out; /* [n][heads * head_dim] = softmax(qk/sqrt(head_dim)) v * sigmoid(gate) */
 };
 
 /* Gated DeltaNet from projections to the gated norm: causal convolution + SiLU, L2 norms, delta
@@ -126,17 +126,18 @@ struct lade_attention {
 struct lade_deltanet {
     int n;
     int key_heads, value_heads, key_dim, value_dim, kernel;
-    const float *qkvz;           /* [n][2*key_heads*key_dim + 2*value_heads*value_dim]: q|k|v|z, each head-major */
-    const float *z;              /* NULL; or [n][value_heads*value_dim], and qkvz is q|k|v alone */
-    const float *ba;             /* [n][2 * value_heads]: b | a */
-    const float *conv;           /* [channels][kernel], channels = q|k|v; last column is the current token */
-    const float *decay;          /* [value_heads] = -exp(A_log) */
-    const float *dt_bias;        /* [value_heads] */
-    const float *norm;           /* [value_dim], plain factor */
-    float eps;                   /* of the gated norm; the L2 norms use 1e-6 inside the root */
-    float *conv_state;           /* [kernel - 1][channels], raw inputs, oldest first; updated */
-    float *state;                /* [value_heads][key_dim][value_dim]; updated */
-    float *out;                  /* [n][value_heads * value_dim] */
+    /* [n][2 * key_heads * key_dim + 2 * value_heads * value_dim]: q|k|v|z, each head-major */
+    const float *qkvz;
+    const float *z;     /* NULL; or [n][value_heads*value_dim], and qkvz is q|k|v alone */
+    const float *ba;    /* [n][2 * value_heads]: b | a */
+    const float *conv;  /* [channels][kernel], channels = q|k|v; last column is the current token */
+    const float *decay; /* [value_heads] = -exp(A_log) */
+    const float *dt_bias; /* [value_heads] */
+    const float *norm;    /* [value_dim], plain factor */
+    float eps;            /* of the gated norm; the L2 norms use 1e-6 inside the root */
+    float *conv_state;    /* [kernel - 1][channels], raw inputs, oldest first; updated */
+    float *state;         /* [value_heads][key_dim][value_dim]; updated */
+    float *out;           /* [n][value_heads * value_dim] */
 };
 
 /* p = softmax(logits) over all experts; the k largest, divided by their sum if `renormalize`.
@@ -144,19 +145,19 @@ struct lade_deltanet {
 struct lade_route {
     int n, experts, k;
     bool renormalize;
-    const float *logits;         /* [n][experts] */
-    int32_t *ids;                /* [n][k] */
-    float *weights;              /* [n][k] */
+    const float *logits; /* [n][experts] */
+    int32_t *ids;        /* [n][k] */
+    float *weights;      /* [n][k] */
 };
 
 /* A norm and the products of what it gives, as rmsnorm() and matmul() after each other would. One
  * launch of a GPU where it can. */
 struct lade_project {
     int n, dim;
-    const float *x;              /* [n][dim] */
-    const float *norm;           /* [dim] */
+    const float *x;    /* [n][dim] */
+    const float *norm; /* [dim] */
     float eps;
-    float *h;                    /* [n][dim], work space: may hold anything afterwards */
+    float *h;                       /* [n][dim], work space: may hold anything afterwards */
     const struct lade_matmul *jobs; /* the x of each is h */
     int n_jobs;
 };
@@ -165,10 +166,10 @@ struct lade_project {
  * 16 bits, and how far that can move a logit. By these the CPU knows which experts cannot be among
  * the k largest; of the others it reads the weights. The caller owns the memory. */
 struct lade_router_sketch {
-    struct lade_matrix high;     /* LADE_BF16, of the weights' shape */
-    float *far;                  /* [rows]: most that a logit can be off, for inputs of length 1; 0
+    struct lade_matrix high; /* LADE_BF16, of the weights' shape */
+    float *far;              /* [rows]: most that a logit can be off, for inputs of length 1; 0
                                     where rounding changed no weight */
-    bool ready;                  /* false: the op fills both, when it needs them */
+    bool ready;              /* false: the op fills both, when it needs them */
 };
 
 /* From a layer's mixer to its routes: the residual sum, the norm, the product with the router's
@@ -176,16 +177,17 @@ struct lade_router_sketch {
  * a GPU where it can. */
 struct lade_router {
     int n, dim;
-    float *x;                    /* [n][dim]; x += add */
-    const float *add;            /* [n][dim], or NULL */
-    const float *norm;           /* [dim] */
+    float *x;          /* [n][dim]; x += add */
+    const float *add;  /* [n][dim], or NULL */
+    const float *norm; /* [dim] */
     float eps;
     float *h;                    /* [n][dim] = x / sqrt(mean(x^2) + eps) * norm */
     const struct lade_matrix *w; /* [route.experts][dim] */
     float *logits;               /* [n][route.experts] = h * w^T */
     struct lade_route route;     /* its n and logits are not read */
-    struct lade_router_sketch *sketch; /* NULL; or of an F32 w, for one token on the CPU: same routes,
-                                    but logits of experts out of the question are those of `high` */
+    /* NULL; or of an F32 w, for one token on the CPU: same routes, but logits of experts out of the
+     * question are those of `high` */
+    struct lade_router_sketch *sketch;
 };
 
 /* One routed or shared expert: down(silu(gate x) * up x). data == NULL: not on this device. */
@@ -204,24 +206,24 @@ struct lade_expert {
  * a GPU may be slow there. */
 struct lade_moe {
     int n, dim, k, n_experts;
-    const float *x;              /* [n][dim] */
-    const int32_t *ids;          /* [n][k] */
-    const float *weights;        /* [n][k] */
+    const float *x;                    /* [n][dim] */
+    const int32_t *ids;                /* [n][k] */
+    const float *weights;              /* [n][k] */
     const struct lade_expert *experts; /* host table [n_experts] */
-    uint64_t version;            /* of the table; the CPU reads the table each time */
+    uint64_t version;                  /* of the table; the CPU reads the table each time */
     const struct lade_expert *shared;  /* may be NULL */
-    const float *shared_gate;    /* [dim], may be NULL: the shared expert then has weight 1 */
-    float *y;                    /* [n][dim] */
+    const float *shared_gate;          /* [dim], may be NULL: the shared expert then has weight 1 */
+    float *y;                          /* [n][dim] */
 };
 
 enum { LADE_TOPK_MAX = 1024, LADE_GPU_ALIGN = 256 };
 
 /* The k largest of n logits, largest first; equal ones: the lower index first. */
 struct lade_topk {
-    int n, k;                    /* 1 <= k <= n, at most LADE_TOPK_MAX */
-    const float *logits;         /* [n] */
-    float *values;               /* [k] */
-    int32_t *ids;                /* [k] */
+    int n, k;            /* 1 <= k <= n, at most LADE_TOPK_MAX */
+    const float *logits; /* [n] */
+    float *values;       /* [k] */
+    int32_t *ids;        /* [k] */
 };
 
 typedef uint64_t lade_fence;
@@ -230,8 +232,8 @@ struct lade_recording; /* opaque, owned by the device that made it */
 
 /* "NULL on the CPU" below: callers test the pointer and do without. All else is always there. */
 struct lade_ops {
-    const char *name;            /* "cpu", "cuda" */
-    bool host_memory;            /* device addresses may be read and written by the host */
+    const char *name; /* "cpu", "cuda" */
+    bool host_memory; /* device addresses may be read and written by the host */
 
     /* ---- devices ---- */
 

@@ -6,6 +6,7 @@
 static const char paste_begin[] = "\033[200~", paste_end[] = "\033[201~";
 
 /* Sequences of xterm and its kin, of the Linux console, rxvt and the kitty protocol. */
+/* clang-format off */
 static const struct {
     const char *text;
     enum keys_kind kind;
@@ -26,6 +27,7 @@ static const struct {
     {"\033\r", KEYS_NEWLINE}, {"\033\n", KEYS_NEWLINE},
     {"\033[I", KEYS_FOCUS}, {"\033[O", KEYS_FOCUS},
 };
+/* clang-format on */
 
 void keys_free(struct keys *k)
 {
@@ -122,9 +124,9 @@ static bool control(struct keys *k, struct keys_event *ev, unsigned char c)
     static const struct {
         unsigned char c;
         enum keys_kind kind;
-    } table[] = {{'\r', KEYS_ENTER}, {'\n', KEYS_NEWLINE}, {'\t', KEYS_TAB},   {3, KEYS_CTRL_C},
-                 {4, KEYS_CTRL_D},   {7, KEYS_CTRL_G},     {12, KEYS_CTRL_L},  {20, KEYS_CTRL_T},
-                 {26, KEYS_CTRL_Z}};
+    } table[] = {{'\r', KEYS_ENTER}, {'\n', KEYS_NEWLINE}, {'\t', KEYS_TAB},
+                 {3, KEYS_CTRL_C},   {4, KEYS_CTRL_D},     {7, KEYS_CTRL_G},
+                 {12, KEYS_CTRL_L},  {20, KEYS_CTRL_T},    {26, KEYS_CTRL_Z}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (table[i].c == c)
             return take(k, ev, table[i].kind, 1);

@@ -10,6 +10,7 @@
 
 #include "tui/text/buf.h"
 
+/* clang-format off */
 enum keys_kind {
     KEYS_BYTES, /* for readline: at, n */
     KEYS_PASTE, /* pasted text: at, n; lines end in "\n" */
@@ -22,6 +23,7 @@ enum keys_kind {
     KEYS_CTRL_C, KEYS_CTRL_D, KEYS_CTRL_G, KEYS_CTRL_L, KEYS_CTRL_T, KEYS_CTRL_Z,
     KEYS_FOCUS,    /* reports nobody asked for: ignored */
 };
+/* clang-format on */
 
 /* Seconds after which a lone ESC byte is the Esc key and not the begin of a sequence. */
 #define KEYS_ESC_WAIT 0.05

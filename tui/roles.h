@@ -38,11 +38,13 @@
     X(BAR_TODO, "bar_todo", "the empty part of a bar")                                             \
     X(SPARK, "spark", "sparklines and graphs")
 
+/* clang-format off */
 enum theme_role {
 #define X(id, key, text) THEME_##id,
     THEME_ROLES(X)
 #undef X
     THEME_ROLE_COUNT
 };
+/* clang-format on */
 
 #endif

@@ -7,8 +7,8 @@
 
 struct screen {
     struct layout layout;
-    void *windows[8];  /* WINDOW *, by part; NULL = not there */
-    const char *hint;  /* borrowed: shown in the empty input instead of the usual one */
+    void *windows[8]; /* WINDOW *, by part; NULL = not there */
+    const char *hint; /* borrowed: shown in the empty input instead of the usual one */
 };
 
 void screen_close(struct screen *s);

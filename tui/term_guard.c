@@ -22,7 +22,7 @@ enum { N_TOLD = sizeof told / sizeof *told, N_FATAL = sizeof fatal / sizeof *fat
 
 static struct {
     int pipe[2];
-    int err_fd;    /* the real stderr; -1 = not redirected */
+    int err_fd; /* the real stderr; -1 = not redirected */
     int log_fd;
     off_t log_from;
     const struct termios *saved;

@@ -12,18 +12,18 @@
 struct lade_build {
     struct lade_catalog *cat;
     struct lade_raws raws;
-    struct lade_quant *quant;        /* Hugging Face: NULL for a plain checkpoint */
-    char *list;                      /* owned: the file that should list a missing tensor */
-    int stack_layer;                 /* layer whose fused expert tensors are known; -1 = none */
-    struct lade_raw *stack[2];       /* gate_up and down of that layer, or NULL */
-    bool z_apart;                    /* what was bound as DELTA_QKVZ last lacks z: DELTA_Z follows */
-    struct lade_packed *packed;      /* packed: its index */
-    int packed_piece;                /* the piece that is being bound, and bytes of it so far */
+    struct lade_quant *quant;   /* Hugging Face: NULL for a plain checkpoint */
+    char *list;                 /* owned: the file that should list a missing tensor */
+    int stack_layer;            /* layer whose fused expert tensors are known; -1 = none */
+    struct lade_raw *stack[2];  /* gate_up and down of that layer, or NULL */
+    bool z_apart;               /* what was bound as DELTA_QKVZ last lacks z: DELTA_Z follows */
+    struct lade_packed *packed; /* packed: its index */
+    int packed_piece;           /* the piece that is being bound, and bytes of it so far */
     uint64_t packed_offset;
 };
 
 struct lade_format {
-    const char *name;                /* static */
+    const char *name; /* static */
 
     /* Fills shape, generation, shards and name of b->cat and b->raws from the files. */
     int (*read)(struct lade_build *b, const char *path, char *err);

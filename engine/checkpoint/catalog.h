@@ -19,6 +19,7 @@
 #include "kernels/matrix.h"
 
 /* What a tensor is to the model. Order is the order inside a piece. */
+/* clang-format off */
 enum lade_role {
     LADE_EMBED,            /* [vocab][hidden] */
     LADE_FINAL_NORM,       /* [hidden] F32, +1; in the head's piece */
@@ -46,14 +47,16 @@ enum lade_role {
     LADE_EXPERT_DOWN,      /* [hidden][expert_ff] */
     LADE_N_ROLES
 };
+/* clang-format on */
 
 /* A run of bytes in one shard. */
 struct lade_span {
     int shard;
-    uint64_t offset, bytes;          /* offset from the start of the file */
+    uint64_t offset, bytes; /* offset from the start of the file */
 };
 
 /* How the source bytes of a tensor are encoded; one table entry each (pack.c). */
+/* clang-format off */
 enum lade_source {
     LADE_SRC_F32, LADE_SRC_F16, LADE_SRC_BF16,
     /* Packed integers; bits, scale, kinds and zero_offset of the tensor say the rest. */
@@ -69,12 +72,13 @@ enum lade_source {
     LADE_SRC_PACKED,                 /* as in memory (packed.h) */
     LADE_N_SOURCES
 };
+/* clang-format on */
 
 /* What the source's rows are, where the packed order is another. */
 enum lade_row_order {
     LADE_ROWS_SAME,
-    LADE_ROWS_QKVZ,                  /* per key head: its q, k, v, z rows */
-    LADE_ROWS_BA,                    /* per key head: its b, then its a rows */
+    LADE_ROWS_QKVZ, /* per key head: its q, k, v, z rows */
+    LADE_ROWS_BA,   /* per key head: its b, then its a rows */
 };
 
 /* What happens to each value of a tensor that becomes F32. */
@@ -82,78 +86,80 @@ enum lade_value { LADE_VALUE_SAME, LADE_VALUE_PLUS_ONE, LADE_VALUE_NEG_EXP };
 
 /* What a part of a quantized tensor holds. */
 enum lade_part {
-    LADE_PART_CODES, LADE_PART_ZEROS, LADE_PART_SCALES,
-    LADE_PART_ORDER,                 /* i32 [cols]: the group of each input */
-    LADE_PART_SHAPE,                 /* i64 [2]: rows and columns */
+    LADE_PART_CODES,
+    LADE_PART_ZEROS,
+    LADE_PART_SCALES,
+    LADE_PART_ORDER, /* i32 [cols]: the group of each input */
+    LADE_PART_SHAPE, /* i64 [2]: rows and columns */
     LADE_N_PARTS
 };
 
 enum { LADE_MAX_PARTS = 5 };
 
 struct lade_tensor {
-    uint8_t role;                    /* enum lade_role */
-    uint8_t source;                  /* enum lade_source */
-    uint8_t rows;                    /* enum lade_row_order */
-    uint8_t value;                   /* enum lade_value */
-    uint8_t n_parts;                 /* quantized by Hugging Face's rules: see kinds; others: runs
+    uint8_t role;                  /* enum lade_role */
+    uint8_t source;                /* enum lade_source */
+    uint8_t rows;                  /* enum lade_row_order */
+    uint8_t value;                 /* enum lade_value */
+    uint8_t n_parts;               /* quantized by Hugging Face's rules: see kinds; others: runs
                                         of rows */
-    uint8_t naming;                  /* which of the names its role may have; see tensor_name */
-    uint8_t kinds[LADE_MAX_PARTS];   /* enum lade_part */
-    uint8_t bits;                    /* packed integers: of a code in the file: 2, 3, 4 or 8 */
-    uint8_t scale;                   /* packed integers, F8: enum lade_dtype of the scales */
-    uint8_t zero_offset;             /* packed integers: what is added to a stored zero */
-    int block_rows, block_cols;      /* F8: rows and columns that share a scale; columns -1: all */
+    uint8_t naming;                /* which of the names its role may have; see tensor_name */
+    uint8_t kinds[LADE_MAX_PARTS]; /* enum lade_part */
+    uint8_t bits;                  /* packed integers: of a code in the file: 2, 3, 4 or 8 */
+    uint8_t scale;                 /* packed integers, F8: enum lade_dtype of the scales */
+    uint8_t zero_offset;           /* packed integers: what is added to a stored zero */
+    int block_rows, block_cols;    /* F8: rows and columns that share a scale; columns -1: all */
     int piece;
     struct lade_span parts[LADE_MAX_PARTS];
-    struct lade_matrix packed;       /* type and shape; data is NULL */
-    size_t offset, bytes;            /* where it lies inside its piece, packed */
+    struct lade_matrix packed; /* type and shape; data is NULL */
+    size_t offset, bytes;      /* where it lies inside its piece, packed */
 };
 
 enum lade_piece_kind { LADE_PIECE_EMBED, LADE_PIECE_HEAD, LADE_PIECE_BASE, LADE_PIECE_EXPERT };
 
 struct lade_piece {
     enum lade_piece_kind kind;
-    int layer, expert;               /* -1 where they mean nothing */
-    int first, n_tensors;            /* into tensors[] */
-    size_t bytes;                    /* packed, a multiple of LADE_ALIGN */
-    uint64_t source_bytes;           /* of its spans, in the files */
-    int first_check;                 /* where there are checksums: into checks[] */
+    int layer, expert;     /* -1 where they mean nothing */
+    int first, n_tensors;  /* into tensors[] */
+    size_t bytes;          /* packed, a multiple of LADE_ALIGN */
+    uint64_t source_bytes; /* of its spans, in the files */
+    int first_check;       /* where there are checksums: into checks[] */
 };
 
 enum { LADE_MAX_COPIES = 7 };
 
 struct lade_shard {
-    char *path;                      /* owned */
-    char *copies[LADE_MAX_COPIES];   /* of the same file on other drives, owned */
+    char *path;                    /* owned */
+    char *copies[LADE_MAX_COPIES]; /* of the same file on other drives, owned */
     int n_copies;
-    uint64_t bytes;                  /* file size */
-    uint64_t wanted;                 /* bytes of spans the model needs */
+    uint64_t bytes;  /* file size */
+    uint64_t wanted; /* bytes of spans the model needs */
 };
 
-struct lade_format;                  /* build.h */
+struct lade_format; /* build.h */
 
 struct lade_catalog {
-    char *path;                      /* as given, owned */
-    char *name;                      /* for people: directory name or general.name, owned */
-    const char *format;              /* "safetensors", "gguf": static */
+    char *path;         /* as given, owned */
+    char *name;         /* for people: directory name or general.name, owned */
+    const char *format; /* "safetensors", "gguf": static */
     const struct lade_format *ops;
-    char quant[64];                  /* for people: "int4+int8 g128", "bf16" */
+    char quant[64]; /* for people: "int4+int8 g128", "bf16" */
     struct lade_shape shape;
     struct lade_generation generation;
-    bool template_known;             /* the headers tell whether there is a chat template, */
-    char *chat_template;             /* this one, owned, or NULL */
+    bool template_known; /* the headers tell whether there is a chat template, */
+    char *chat_template; /* this one, owned, or NULL */
     struct lade_shard *shards;
     int n_shards;
     struct lade_tensor *tensors;
     int n_tensors;
     struct lade_piece *pieces;
     int n_pieces;
-    int ignored;                     /* tensors the model does not need */
-    uint64_t source_bytes;           /* of all spans */
-    size_t packed_bytes;             /* of all pieces */
-    bool aligned;                    /* each piece is one run of its file, as it will be in memory,
+    int ignored;           /* tensors the model does not need */
+    uint64_t source_bytes; /* of all spans */
+    size_t packed_bytes;   /* of all pieces */
+    bool aligned;          /* each piece is one run of its file, as it will be in memory,
                                         from a multiple of 4096 on and padded to one */
-    uint64_t *checks;                /* NULL, or checksums of the pieces' blocks (packed.h), owned */
+    uint64_t *checks;      /* NULL, or checksums of the pieces' blocks (packed.h), owned */
     int n_checks;
 };
 

@@ -14,11 +14,13 @@
 
 #include "engine/checkpoint/raw.h"
 
+/* clang-format off */
 enum lade_gguf_type {
     LADE_GGUF_U8, LADE_GGUF_I8, LADE_GGUF_U16, LADE_GGUF_I16, LADE_GGUF_U32, LADE_GGUF_I32,
     LADE_GGUF_F32, LADE_GGUF_BOOL, LADE_GGUF_STRING, LADE_GGUF_ARRAY, LADE_GGUF_U64, LADE_GGUF_I64,
     LADE_GGUF_F64, LADE_GGUF_N_TYPES
 };
+/* clang-format on */
 
 /* Bytes of a file, not terminated. */
 struct lade_gguf_text {
@@ -35,15 +37,15 @@ struct lade_gguf_entry {
 
 /* One file's header. Texts point into the buffer it was parsed from. */
 struct lade_gguf {
-    char *buffer;                /* owned; NULL where lade_gguf_parse was called directly */
-    const char *file;            /* for messages, the caller's */
+    char *buffer;     /* owned; NULL where lade_gguf_parse was called directly */
+    const char *file; /* for messages, the caller's */
     uint32_t version;
     uint64_t alignment;
-    uint64_t data;               /* where the data starts */
+    uint64_t data; /* where the data starts */
     uint64_t file_bytes;
     struct lade_gguf_entry *entries;
     size_t n_entries;
-    struct lade_raws tensors;    /* dims outermost first, offsets from the start of the file */
+    struct lade_raws tensors; /* dims outermost first, offsets from the start of the file */
 };
 
 /* Parses a header of which the first len bytes are in buf. 0: done; -1: failed; 1: the header is

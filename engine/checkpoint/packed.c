@@ -415,7 +415,8 @@ static int packed_bind(struct lade_build *b, struct lade_tensor *t, int layer, i
         int cols = t->packed.cols, rows = t->packed.rows;
         t->packed = p->tensors[b->cat->n_tensors];
         t->packed.cols = cols;
-        b->z_apart |= t->role == LADE_DELTA_QKVZ && t->packed.rows == lade_shape_channels(&p->shape);
+        b->z_apart |=
+            t->role == LADE_DELTA_QKVZ && t->packed.rows == lade_shape_channels(&p->shape);
         ok = (t->packed.rows == rows || b->z_apart) && !lade_matrix_layout(&t->packed, &layout);
     }
     const struct lade_packed_piece *where = &p->pieces[t->piece];

@@ -12,6 +12,7 @@
 #include "kernels/error.h"
 
 /* Element types of files. Order is that of lade_dtypes[]. */
+/* clang-format off */
 enum lade_dtype {
     LADE_DT_F32, LADE_DT_F16, LADE_DT_BF16, LADE_DT_I32, LADE_DT_I64, LADE_DT_U8, LADE_DT_F8_E4M3,
     LADE_DT_F64, LADE_DT_I16, LADE_DT_I8, LADE_DT_U16, LADE_DT_U32, LADE_DT_U64, LADE_DT_BOOL,
@@ -24,6 +25,7 @@ enum lade_dtype {
     LADE_DT_OTHER, /* a type this program has no name for */
     LADE_N_DTYPES
 };
+/* clang-format on */
 
 struct lade_dtype_info {
     const char *name; /* as safetensors or ggml spells it */
@@ -34,23 +36,23 @@ extern const struct lade_dtype_info lade_dtypes[LADE_N_DTYPES];
 enum { LADE_RAW_DIMS = 4, LADE_MAX_SHARDS = 10000 };
 
 struct lade_raw {
-    const char *name;            /* not terminated; in one of the list's texts */
+    const char *name; /* not terminated; in one of the list's texts */
     uint32_t len, hash;
     uint16_t shard;
-    uint8_t dtype;               /* enum lade_dtype */
-    uint8_t rank;                /* may exceed LADE_RAW_DIMS: then only the first are kept */
-    bool found;                  /* false: the index names it, its shard was not read yet */
-    bool used;                   /* the model needs it */
+    uint8_t dtype;                /* enum lade_dtype */
+    uint8_t rank;                 /* may exceed LADE_RAW_DIMS: then only the first are kept */
+    bool found;                   /* false: the index names it, its shard was not read yet */
+    bool used;                    /* the model needs it */
     uint64_t dims[LADE_RAW_DIMS]; /* outermost first */
-    uint64_t offset, bytes;      /* offset from the start of the file */
+    uint64_t offset, bytes;       /* offset from the start of the file */
 };
 
 struct lade_raws {
     struct lade_raw *items;
     size_t n, room;
-    uint32_t *slots;             /* open addressing: item + 1, 0 = free */
-    size_t n_slots;              /* a power of two */
-    char **texts;                /* owned: what the names point into */
+    uint32_t *slots; /* open addressing: item + 1, 0 = free */
+    size_t n_slots;  /* a power of two */
+    char **texts;    /* owned: what the names point into */
     size_t n_texts;
 };
 

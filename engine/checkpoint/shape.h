@@ -14,22 +14,22 @@ enum { LADE_MAX_LAYERS = 1024, LADE_MAX_EXPERTS = 4096, LADE_MAX_STOP = 8 };
 struct lade_shape {
     int hidden, layers, vocab, max_context;
     float norm_eps;
-    bool tied_embeddings;            /* the head is the embedding */
+    bool tied_embeddings; /* the head is the embedding */
 
     /* full attention; heads is a multiple of kv_heads, rotary_dim even and at most head_dim */
     int heads, kv_heads, head_dim, rotary_dim;
     double rope_theta;
-    double yarn_factor;              /* 1 = no YaRN; the others below then mean nothing */
-    int yarn_original_context;       /* positions */
+    double yarn_factor;                    /* 1 = no YaRN; the others below then mean nothing */
+    int yarn_original_context;             /* positions */
     double yarn_beta_fast, yarn_beta_slow; /* rotations that bound the ramp */
-    double yarn_attention_factor;    /* multiplies cos and sin */
+    double yarn_attention_factor;          /* multiplies cos and sin */
 
     /* gated delta-net; value_heads is a multiple of key_heads */
     int key_heads, value_heads, key_dim, value_dim, conv_kernel;
 
     /* mixture of experts */
     int experts, experts_used, expert_ff, shared_ff;
-    bool renormalize;                /* norm_topk_prob */
+    bool renormalize; /* norm_topk_prob */
 
     uint8_t full_attention[LADE_MAX_LAYERS]; /* 1: full attention, 0: delta-net */
 };

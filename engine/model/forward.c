@@ -241,8 +241,14 @@ static int project(struct lade_forward *f, const float *x, const float *norm,
                    const struct lade_matmul *jobs, int n_jobs, int n, char *err)
 {
     struct lade_project op = {
-        .n = n, .dim = f->shape->hidden, .x = x, .norm = norm, .eps = f->shape->norm_eps,
-        .h = f->h, .jobs = jobs, .n_jobs = n_jobs,
+        .n = n,
+        .dim = f->shape->hidden,
+        .x = x,
+        .norm = norm,
+        .eps = f->shape->norm_eps,
+        .h = f->h,
+        .jobs = jobs,
+        .n_jobs = n_jobs,
     };
     return f->ops->project(f->dev, &op, err);
 }
@@ -301,11 +307,23 @@ static int run_delta(struct lade_forward *f, int index, struct lade_state *st, i
     if (project(f, f->x, layer->in_norm, in, n_in, n, err))
         return -1;
     struct lade_deltanet op = {
-        .n = n, .key_heads = s->key_heads, .value_heads = s->value_heads,
-        .key_dim = s->key_dim, .value_dim = s->value_dim, .kernel = s->conv_kernel,
-        .qkvz = f->a, .z = n_in == 3 ? f->c : NULL, .ba = f->b, .conv = w->conv, .decay = w->decay, .dt_bias = w->dt_bias,
-        .norm = w->norm, .eps = s->norm_eps,
-        .conv_state = ls->conv, .state = ls->delta, .out = f->mixed,
+        .n = n,
+        .key_heads = s->key_heads,
+        .value_heads = s->value_heads,
+        .key_dim = s->key_dim,
+        .value_dim = s->value_dim,
+        .kernel = s->conv_kernel,
+        .qkvz = f->a,
+        .z = n_in == 3 ? f->c : NULL,
+        .ba = f->b,
+        .conv = w->conv,
+        .decay = w->decay,
+        .dt_bias = w->dt_bias,
+        .norm = w->norm,
+        .eps = s->norm_eps,
+        .conv_state = ls->conv,
+        .state = ls->delta,
+        .out = f->mixed,
     };
     if (f->ops->deltanet(f->dev, &op, err))
         return -1;
@@ -320,8 +338,12 @@ static struct lade_router router_of(const struct lade_forward *f, int index)
     const struct lade_shape *s = f->shape;
     const struct lade_layer *layer = &f->weights->layers[index];
     return (struct lade_router){
-        .dim = s->hidden, .x = f->x, .norm = layer->post_norm, .eps = s->norm_eps,
-        .w = &layer->router, .logits = f->router,
+        .dim = s->hidden,
+        .x = f->x,
+        .norm = layer->post_norm,
+        .eps = s->norm_eps,
+        .w = &layer->router,
+        .logits = f->router,
         .route = {.experts = s->experts, .k = s->experts_used, .renormalize = s->renormalize},
         .sketch = sketch_of(f, index),
     };
@@ -351,10 +373,16 @@ static int run_experts(struct lade_forward *f, int index, int n, char *err)
     router.route.ids = f->route_ids;
     router.route.weights = f->route_weights;
     struct lade_moe moe = {
-        .n = n, .dim = s->hidden, .k = s->experts_used, .n_experts = s->experts,
-        .x = f->h, .ids = f->route_ids, .weights = f->route_weights,
+        .n = n,
+        .dim = s->hidden,
+        .k = s->experts_used,
+        .n_experts = s->experts,
+        .x = f->h,
+        .ids = f->route_ids,
+        .weights = f->route_weights,
         .shared = s->shared_ff ? &layer->shared : NULL,
-        .shared_gate = layer->shared_gate, .y = f->x,
+        .shared_gate = layer->shared_gate,
+        .y = f->x,
     };
     if (moe.shared)
         soon(f, n, (struct lade_matmul[]){{.w = &layer->shared.gate}, {.w = &layer->shared.up}}, 2);
@@ -445,7 +473,10 @@ int lade_forward_logits(struct lade_forward *f, float *out, char *err)
 int lade_forward_top(struct lade_forward *f, int k, float *values, int32_t *ids, char *err)
 {
     const size_t bytes = (size_t)k * sizeof(float);
-    struct lade_topk op = {.n = f->shape->vocab, .k = k, .logits = f->logits, .values = f->top,
+    struct lade_topk op = {.n = f->shape->vocab,
+                           .k = k,
+                           .logits = f->logits,
+                           .values = f->top,
                            .ids = (int32_t *)(f->top + k)};
     float both[2 * LADE_TOPK_MAX]; /* one download */
     if (f->ops->topk(f->dev, &op, err) || f->ops->download(f->dev, both, f->top, 2 * bytes, err))

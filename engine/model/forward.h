@@ -20,34 +20,34 @@ typedef void lade_between_fn(void *user);
 /* Activation buffers for batches of up to `batch` tokens, and the constants of rotary embedding.
  * On the part's device; one set serves any number of states, one forward pass at a time. */
 struct lade_forward {
-    const struct lade_shape *shape;   /* borrowed */
+    const struct lade_shape *shape;     /* borrowed */
     const struct lade_weights *weights; /* borrowed */
     struct lade_experts experts;
     const struct lade_device_part *part; /* borrowed */
     const struct lade_ops *ops;          /* of the part */
     struct lade_device *dev;
     int batch;
-    bool in_ram;                      /* where the GPU's buffers are */
-    float *arena;                     /* all buffers below, one allocation */
-    float *near;                      /* with in_ram: the same for one token, on the device, or each
+    bool in_ram;                   /* where the GPU's buffers are */
+    float *arena;                  /* all buffers below, one allocation */
+    float *near;                   /* with in_ram: the same for one token, on the device, or each
                                          block of each kernel would read its inputs over the link */
-    float *x, *h, *y;                 /* [batch][hidden]: residual stream, normed, mixer output */
-    float *a, *b, *c;                 /* [batch][*]: projections of the mixer */
-    float *mixed;                     /* [batch][*]: mixer before its output projection */
-    float *router, *route_weights;    /* [batch][experts], [batch][experts_used] */
-    int32_t *route_ids;               /* [batch][experts_used] */
-    float *guess_weights;             /* [experts_used] of a guess, as the next */
+    float *x, *h, *y;              /* [batch][hidden]: residual stream, normed, mixer output */
+    float *a, *b, *c;              /* [batch][*]: projections of the mixer */
+    float *mixed;                  /* [batch][*]: mixer before its output projection */
+    float *router, *route_weights; /* [batch][experts], [batch][experts_used] */
+    int32_t *route_ids;            /* [batch][experts_used] */
+    float *guess_weights;          /* [experts_used] of a guess, as the next */
     int32_t *guess_ids;
     struct lade_router_sketch *sketches; /* of the part's layers, owned; NULL with a GPU */
-    void *sketch_memory;              /* what they point to */
-    float *logits;                    /* [1][vocab] */
-    float *top;                       /* [2 * LADE_TOPK_MAX]: k logits, then their k ids */
-    int32_t *told;                    /* [2]: id and position of a token that is replayed */
-    struct lade_recording *step;      /* one token through the layers, owned; see forward.c */
-    const struct lade_state *step_of; /* that it works on; NULL: never ran op by op */
-    lade_between_fn *between;         /* NULL: nothing; not called for one token alone */
+    void *sketch_memory;                 /* what they point to */
+    float *logits;                       /* [1][vocab] */
+    float *top;                          /* [2 * LADE_TOPK_MAX]: k logits, then their k ids */
+    int32_t *told;                       /* [2]: id and position of a token that is replayed */
+    struct lade_recording *step;         /* one token through the layers, owned; see forward.c */
+    const struct lade_state *step_of;    /* that it works on; NULL: never ran op by op */
+    lade_between_fn *between;            /* NULL: nothing; not called for one token alone */
     void *between_user;
-    float *inv_freq;                  /* [rotary_dim / 2] */
+    float *inv_freq; /* [rotary_dim / 2] */
     float rope_scale;
 };
 

@@ -35,7 +35,7 @@ struct lade_layer {
 struct lade_weights {
     struct lade_matrix embed, head;
     const float *final_norm;
-    struct lade_layer *layers;   /* owned */
+    struct lade_layer *layers; /* owned */
 };
 
 int lade_weights_bind(struct lade_weights *w, const struct lade_catalog *cat,

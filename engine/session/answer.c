@@ -22,8 +22,8 @@ struct answer {
     int n_stop;
     struct lade_detok detok;
     bool reasoning;
-    bool trim;          /* the next text starts a block: drop its leading newlines */
-    int held_newlines;  /* newlines not sent yet: dropped if the block ends after them */
+    bool trim;         /* the next text starts a block: drop its leading newlines */
+    int held_newlines; /* newlines not sent yet: dropped if the block ends after them */
     double times[RATE_WINDOW];
     double prefill_from, decode_from;
     int kept; /* tokens of the last reading that the session had already */
@@ -70,8 +70,10 @@ static int make_prompt(struct answer *a, char *err)
     }
     if (a->n_ids > (size_t)a->e->model->context) {
         a->result.stop = LADE_STOP_CONTEXT;
-        return lade_fail(err, "prompt: has %zu tokens but the context holds %d; shorten it, start "
-                         "a new conversation, or raise --context", a->n_ids, a->e->model->context);
+        return lade_fail(err,
+                         "prompt: has %zu tokens but the context holds %d; shorten it, start "
+                         "a new conversation, or raise --context",
+                         a->n_ids, a->e->model->context);
     }
     a->result.prompt_tokens = (int)a->n_ids;
     int32_t *all = realloc(a->ids, (size_t)a->e->model->context * sizeof *all);
@@ -91,8 +93,8 @@ static void on_prefill(void *user, int done, int total)
     e->stats.prefill_tps = seconds > 0 ? done / seconds : 0;
     e->stats.context_used = lade_session_length(e->session);
     pthread_mutex_unlock(&e->lock);
-    struct lade_event ev = {.kind = LADE_EV_PREFILL, .request = a->r->number, .done = done,
-                            .total = total};
+    struct lade_event ev = {
+        .kind = LADE_EV_PREFILL, .request = a->r->number, .done = done, .total = total};
     lade_worker_emit(e, &ev);
 }
 
@@ -101,8 +103,8 @@ static void emit_text(struct answer *a, const char *text, size_t len)
     char *copy = strndup(text, len);
     if (!copy)
         return;
-    struct lade_event ev = {.kind = LADE_EV_TEXT, .request = a->r->number, .text = copy,
-                            .reasoning = a->reasoning};
+    struct lade_event ev = {
+        .kind = LADE_EV_TEXT, .request = a->r->number, .text = copy, .reasoning = a->reasoning};
     lade_worker_emit(a->e, &ev);
 }
 
@@ -252,8 +254,10 @@ static int decode(struct answer *a, char *err)
             return -1;
         int32_t id = sample(a);
         if (id < 0)
-            return lade_fail(err, "answer: every logit is NaN; the weights of %s are damaged, "
-                             "download them again", a->e->model->cat->path);
+            return lade_fail(err,
+                             "answer: every logit is NaN; the weights of %s are damaged, "
+                             "download them again",
+                             a->e->model->cat->path);
         count_token(a);
         if (is_stop(a, id)) {
             a->result.stop = LADE_STOP_END;
@@ -306,8 +310,8 @@ static void finish_numbers(struct answer *a)
 
 void lade_worker_answer(struct lade_engine *e, const struct lade_request *r)
 {
-    struct answer a = {.e = e, .r = r, .tok = e->model->tok, .trim = true,
-                       .think_open = -1, .think_close = -1};
+    struct answer a = {
+        .e = e, .r = r, .tok = e->model->tok, .trim = true, .think_open = -1, .think_close = -1};
     char err[LADE_ERR] = "";
     struct lade_event ev = {.kind = LADE_EV_DONE, .request = r->number};
     if (generate(&a, err)) {

@@ -260,10 +260,12 @@ int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int sta
 int lade_session_push(struct lade_session *s, int32_t id, char *err)
 {
     if (s->state.length >= s->model->context)
-        return lade_fail(err, "context: all %d tokens are used; start a new conversation or raise "
-                         "--context", s->model->context);
-    return check_ids(s, &id, 1, err) || evaluate(s, &id, 1, NULL, err) ||
-                   finish_batch(s, 0, err) || fetch(s, err)
+        return lade_fail(err,
+                         "context: all %d tokens are used; start a new conversation or raise "
+                         "--context",
+                         s->model->context);
+    return check_ids(s, &id, 1, err) || evaluate(s, &id, 1, NULL, err) || finish_batch(s, 0, err) ||
+                   fetch(s, err)
                ? -1
                : 0;
 }

@@ -22,9 +22,9 @@ extern "C" {
 #include "kernels/kernels.h"
 }
 
-struct gpu_arena; /* arena.cu */
-struct gpu_pages; /* pages.cu */
-struct gpu_blas;  /* blas.h */
+struct gpu_arena;  /* arena.cu */
+struct gpu_pages;  /* pages.cu */
+struct gpu_blas;   /* blas.h */
 struct gpu_expert; /* tables.cu: an entry of a table of experts, and copies of tables */
 struct gpu_table;
 
@@ -57,10 +57,10 @@ struct lade_device {
     uint64_t launches;                    /* of kernels, so far */
     uint64_t last_delta;                  /* the one that last wrote a delta-net's state */
 
-    pthread_mutex_t lock; /* guards all down to the next blank line */
-    size_t reserve;       /* bytes taken of the driver for alloc() */
-    size_t held;          /* beyond `fixed` and the reserve */
-    size_t peak;          /* of the two together */
+    pthread_mutex_t lock;               /* guards all down to the next blank line */
+    size_t reserve;                     /* bytes taken of the driver for alloc() */
+    size_t held;                        /* beyond `fixed` and the reserve */
+    size_t peak;                        /* of the two together */
     struct gpu_pages *pages;            /* of the reserve; NULL: each alloc() asks the driver */
     struct gpu_extents extents, pinned; /* device memory beyond the reserve, host memory */
     struct gpu_extents mapped;          /* the pinned memory that pin_pages() made */
@@ -79,8 +79,8 @@ struct lade_device {
     unsigned char *work; /* scratch of the ops */
     size_t work_bytes;
     bool recording;
-    uint16_t *books;    /* codebooks of ggml's formats: enum gpu_book */
-    unsigned *counters; /* [GPU_COUNTERS], zero between kernels */
+    uint16_t *books;       /* codebooks of ggml's formats: enum gpu_book */
+    unsigned *counters;    /* [GPU_COUNTERS], zero between kernels */
     struct gpu_blas *blas; /* NULL: not there, or of no use here */
     struct gpu_table *tables;
     struct gpu_expert *table_room; /* of those that prepare() made */

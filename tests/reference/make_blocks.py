@@ -34,7 +34,7 @@ HALVES = {  # where a format has f16 numbers
 def codebooks():
     out = ["/* Made by tests/reference/make_blocks.py from the tables of llama.cpp's Python package",
            " * gguf (gguf/quants.py; the same as in ggml-common.h, both under the MIT licence). */",
-           '#include "kernels/codebooks.h"']
+           '#include "kernels/codebooks.h"', "", "/* clang-format off */"]
     for name, (kind, bits) in GRIDS.items():
         kind.init_grid()
         grid = kind.grid.reshape(kind.grid_shape)

@@ -106,6 +106,8 @@ def main():
 
 #include <stdint.h>
 
+/* clang-format off */
+
 /* Characters that Oniguruma counts as \\\\p{L}, \\\\p{M} and \\\\p{N} and Unicode 14, which PCRE2 10.42
  * knows, does not; as the inside of a character class. */
 %s

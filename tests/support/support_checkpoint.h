@@ -18,11 +18,11 @@ struct support_tensor {
 };
 
 struct support_checkpoint {
-    char dir[64];        /* made by support_new, removed by support_free */
+    char dir[64]; /* made by support_new, removed by support_free */
     json_t *config, *generation;
     struct support_tensor *tensors;
     int n;
-    uint64_t seed;       /* of the values to come */
+    uint64_t seed; /* of the values to come */
 };
 
 /* A directory and the two JSON files of a model with 2 layers (delta-net, full attention), hidden

@@ -41,10 +41,10 @@ void support_gguf_finish(struct support_gguf *g, struct support_bytes *out);
 void support_gguf_clear(struct support_gguf *g);
 
 enum support_layout {
-    SUPPORT_SSM_IN,    /* the projection as in the checkpoint; experts in three stacks */
-    SUPPORT_SPLIT,     /* attn_qkv and attn_gate */
-    SUPPORT_MIXED,     /* as SPLIT, with attn_gate as F16, rounded towards zero */
-    SUPPORT_FUSED,     /* as SPLIT, with fused gate_up_exps and attention q|k|v */
+    SUPPORT_SSM_IN, /* the projection as in the checkpoint; experts in three stacks */
+    SUPPORT_SPLIT,  /* attn_qkv and attn_gate */
+    SUPPORT_MIXED,  /* as SPLIT, with attn_gate as F16, rounded towards zero */
+    SUPPORT_FUSED,  /* as SPLIT, with fused gate_up_exps and attention q|k|v */
 };
 
 /* Writes the F32 checkpoint c (support_add_plain) as PREFIX.gguf or, with parts > 1, as a split.

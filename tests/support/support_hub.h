@@ -6,11 +6,11 @@
 #include <stddef.h>
 
 struct support_hub {
-    char root[64];      /* temporary: repositories and the log */
-    char endpoint[64];  /* http://127.0.0.1:PORT */
-    int port, other;    /* of the endpoint, and a second one */
+    char root[64];     /* temporary: repositories and the log */
+    char endpoint[64]; /* http://127.0.0.1:PORT */
+    int port, other;   /* of the endpoint, and a second one */
     long pid;
-    int in, out;        /* pipes to and from the server */
+    int in, out; /* pipes to and from the server */
 };
 
 /* False where there is no python3. Fails the running test where the server does not start. */

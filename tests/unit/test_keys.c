@@ -45,10 +45,10 @@ static int clean(void **state)
 static void text_and_controls(void **state)
 {
     (void)state;
-    feed("añ日\r\x01" "b", 0);
+    feed("añ日\r\001b", 0);
     assert_bytes(KEYS_BYTES, "añ日");
     assert_key(KEYS_ENTER, 0);
-    assert_bytes(KEYS_BYTES, "\x01" "b");
+    assert_bytes(KEYS_BYTES, "\001b");
     feed("\x03\x04\n\t", 0);
     assert_key(KEYS_CTRL_C, 0);
     assert_key(KEYS_CTRL_D, 0);
@@ -61,8 +61,8 @@ static void sequences(void **state)
 {
     (void)state;
     feed("\033[A\033OB\033[5~\033[6~\033[H\033[4~\033[1;5F\033[Z\033\r\033[13;2u", 0);
-    const enum keys_kind expected[] = {KEYS_UP,   KEYS_DOWN, KEYS_PAGE_UP, KEYS_PAGE_DOWN,
-                                       KEYS_HOME, KEYS_END,  KEYS_BOTTOM,  KEYS_BACKTAB,
+    const enum keys_kind expected[] = {KEYS_UP,      KEYS_DOWN,   KEYS_PAGE_UP, KEYS_PAGE_DOWN,
+                                       KEYS_HOME,    KEYS_END,    KEYS_BOTTOM,  KEYS_BACKTAB,
                                        KEYS_NEWLINE, KEYS_NEWLINE};
     for (size_t i = 0; i < sizeof expected / sizeof *expected; i++)
         assert_key(expected[i], 0);
@@ -71,7 +71,7 @@ static void sequences(void **state)
     assert_bytes(KEYS_SEQUENCE, "\033[D"); /* readline may know it */
     assert_bytes(KEYS_SEQUENCE, "\033[15~");
     feed("\033b\033é", 0);
-    assert_bytes(KEYS_BYTES, "\033b");     /* Alt and a letter */
+    assert_bytes(KEYS_BYTES, "\033b"); /* Alt and a letter */
     assert_bytes(KEYS_BYTES, "\033é");
 }
 
@@ -114,7 +114,7 @@ static void mouse(void **state)
 static void paste(void **state)
 {
     (void)state;
-    feed("x\033[200~one\rtwo\r\nthree\n\033[31m\x07\x7f" "end\033[201~y", 0);
+    feed("x\033[200~one\rtwo\r\nthree\n\033[31m\a\177end\033[201~y", 0);
     assert_bytes(KEYS_BYTES, "x");
     assert_bytes(KEYS_PASTE, "one\ntwo\nthree\n[31mend");
     assert_bytes(KEYS_BYTES, "y");

@@ -122,20 +122,19 @@ static void stable_places(void **state)
         {"para", 0},
         {"para\n\n", 0},
         {"para\n\nnext", 6},
-        {"para\n\n-", 0},                    /* may become a list, a rule, a heading above */
+        {"para\n\n-", 0}, /* may become a list, a rule, a heading above */
         {"para\n\n- item\n", 6},
-        {"- a\n\n- b\n", 0},                 /* one list */
+        {"- a\n\n- b\n", 0}, /* one list */
         {"- a\n\ntext\n", 5},
         {"1. a\n\n2", 0},
-        {"```\na\n\nb\n", 0},                /* inside a fence */
+        {"```\na\n\nb\n", 0}, /* inside a fence */
         {"```\na\n```\n\nb", 11},
-        {"````\n```\n\nb\n", 0},             /* a shorter fence does not close */
-        {"- a\n\n  more\n", 0},              /* belongs to the item */
+        {"````\n```\n\nb\n", 0}, /* a shorter fence does not close */
+        {"- a\n\n  more\n", 0},  /* belongs to the item */
         {"a\n\nb\n\nc", 6},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        assert_int_equal(markdown_stable(cases[i].text, strlen(cases[i].text), 0),
-                         cases[i].stable);
+        assert_int_equal(markdown_stable(cases[i].text, strlen(cases[i].text), 0), cases[i].stable);
 }
 
 /* What was laid out piece by piece looks as if it had been laid out at once. */
@@ -192,10 +191,9 @@ int main(void)
 {
     width_locale();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(blocks),        cmocka_unit_test(lists),   cmocka_unit_test(code),
-        cmocka_unit_test(tables),        cmocka_unit_test(inline_text),
-        cmocka_unit_test(roles),         cmocka_unit_test(stable_places),
-        cmocka_unit_test(growing),       cmocka_unit_test(hostile),
+        cmocka_unit_test(blocks),        cmocka_unit_test(lists),       cmocka_unit_test(code),
+        cmocka_unit_test(tables),        cmocka_unit_test(inline_text), cmocka_unit_test(roles),
+        cmocka_unit_test(stable_places), cmocka_unit_test(growing),     cmocka_unit_test(hostile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

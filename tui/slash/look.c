@@ -79,11 +79,14 @@ int slash_think(struct chat *c, const char *args, char *err)
     if (strcmp(args, "on") != 0 && strcmp(args, "off") != 0)
         return lade_fail(err, "/think %.40s: not understood; choose on, off, fold or show", args);
     if (c->have_info && !c->info.thinking)
-        return lade_fail(err, "/think %s: %s does not reason before it answers; open a Thinking "
-                              "model with -m", args, c->info.name);
+        return lade_fail(err,
+                         "/think %s: %s does not reason before it answers; open a Thinking "
+                         "model with -m",
+                         args, c->info.name);
     c->settings.think = args[1] == 'n';
-    chat_say(c, ENTRY_NOTICE, c->settings.think ? "The model reasons before it answers."
-                                                : "The model answers at once.");
+    chat_say(c, ENTRY_NOTICE,
+             c->settings.think ? "The model reasons before it answers."
+                               : "The model answers at once.");
     return 0;
 }
 

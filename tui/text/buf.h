@@ -30,7 +30,7 @@ char *buf_strndup(const char *text, size_t n);
 #define BUF_GROW(array, n, cap)                                                                    \
     do {                                                                                           \
         if ((size_t)(n) >= (size_t)(cap)) {                                                        \
-            (cap) = (cap) ? (cap) * 2 : 16;                                                        \
+            (cap) = (cap) ? 2 * (cap) : 16;                                                        \
             (array) = buf_realloc((array), (size_t)(cap), sizeof *(array));                        \
         }                                                                                          \
     } while (0)

@@ -40,8 +40,7 @@ void lines_put(struct lines *l, enum theme_role role, const char *text, size_t n
         return;
     }
     BUF_GROW(l->spans, l->n_spans, l->cap_spans);
-    l->spans[l->n_spans++] =
-        (struct lines_span){off, (uint32_t)n, (uint16_t)cols, (uint8_t)role};
+    l->spans[l->n_spans++] = (struct lines_span){off, (uint32_t)n, (uint16_t)cols, (uint8_t)role};
     row->n++;
 }
 

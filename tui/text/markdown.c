@@ -258,14 +258,14 @@ static int leave_block(MD_BLOCKTYPE type, void *detail, void *user)
 
 static enum theme_role role_now(const struct md *md)
 {
-    return md->code || md->in_code_block     ? THEME_CODE
-           : md->link                        ? THEME_LINK
-           : md->heading                     ? THEME_HEADING
-           : md->strong || md->in_header     ? THEME_STRONG
-           : md->deleted                     ? THEME_DIM
-           : md->em                          ? THEME_EMPHASIS
-           : md->quotes                      ? THEME_QUOTE
-                                             : THEME_TEXT;
+    return md->code || md->in_code_block ? THEME_CODE
+           : md->link                    ? THEME_LINK
+           : md->heading                 ? THEME_HEADING
+           : md->strong || md->in_header ? THEME_STRONG
+           : md->deleted                 ? THEME_DIM
+           : md->em                      ? THEME_EMPHASIS
+           : md->quotes                  ? THEME_QUOTE
+                                         : THEME_TEXT;
 }
 
 static int *counter(struct md *md, MD_SPANTYPE type)
@@ -307,8 +307,8 @@ static int leave_span(MD_SPANTYPE type, void *detail, void *user)
     if (type != MD_SPAN_A && type != MD_SPAN_IMG)
         return 0;
     md->link--;
-    MD_ATTRIBUTE *to =
-        type == MD_SPAN_A ? &((MD_SPAN_A_DETAIL *)detail)->href : &((MD_SPAN_IMG_DETAIL *)detail)->src;
+    MD_ATTRIBUTE *to = type == MD_SPAN_A ? &((MD_SPAN_A_DETAIL *)detail)->href
+                                         : &((MD_SPAN_IMG_DETAIL *)detail)->src;
     /* The address is shown unless the text is the address. */
     size_t shown = md->para.text.n - md->link_from;
     const char *text = buf_text(&md->para.text) + md->link_from;
@@ -325,10 +325,10 @@ static void entity(struct md *md, const char *text, size_t n)
 {
     static const struct {
         const char *name, *text;
-    } table[] = {{"&amp;", "&"},    {"&lt;", "<"},     {"&gt;", ">"},     {"&quot;", "\""},
-                 {"&apos;", "'"},   {"&nbsp;", " "},   {"&mdash;", "—"},  {"&ndash;", "–"},
-                 {"&hellip;", "…"}, {"&copy;", "©"},   {"&times;", "×"},  {"&middot;", "·"},
-                 {"&rarr;", "→"},   {"&larr;", "←"},   {"&deg;", "°"},    {"&euro;", "€"}};
+    } table[] = {{"&amp;", "&"},    {"&lt;", "<"},   {"&gt;", ">"},    {"&quot;", "\""},
+                 {"&apos;", "'"},   {"&nbsp;", " "}, {"&mdash;", "—"}, {"&ndash;", "–"},
+                 {"&hellip;", "…"}, {"&copy;", "©"}, {"&times;", "×"}, {"&middot;", "·"},
+                 {"&rarr;", "→"},   {"&larr;", "←"}, {"&deg;", "°"},   {"&euro;", "€"}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (strlen(table[i].name) == n && memcmp(table[i].name, text, n) == 0) {
             wrap_text(&md->para, role_now(md), table[i].text, strlen(table[i].text));

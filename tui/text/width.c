@@ -92,8 +92,8 @@ static size_t marks(const char *s, size_t n, struct width_glyph *g)
         utf8proc_int32_t ch;
         if ((unsigned char)s[took] < 0x80)
             break;
-        utf8proc_ssize_t len = utf8proc_iterate((const utf8proc_uint8_t *)s + took,
-                                                (utf8proc_ssize_t)(n - took), &ch);
+        utf8proc_ssize_t len =
+            utf8proc_iterate((const utf8proc_uint8_t *)s + took, (utf8proc_ssize_t)(n - took), &ch);
         if (len < 1)
             break;
         if (!is_left_out(ch)) {
@@ -120,8 +120,7 @@ size_t width_next(const char *s, size_t n, struct width_glyph *g)
         return took;
     }
     utf8proc_int32_t ch;
-    utf8proc_ssize_t len =
-        utf8proc_iterate((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, &ch);
+    utf8proc_ssize_t len = utf8proc_iterate((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, &ch);
     if (len < 1) {
         escape(g, (unsigned char)*s);
         return 1;

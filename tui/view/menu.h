@@ -14,9 +14,9 @@ struct menu_item {
 struct menu {
     struct menu_item *items;
     int n, cap;
-    int chosen;   /* -1 = none */
+    int chosen; /* -1 = none */
     int top;
-    int typed;    /* bytes of every item's text that are typed already */
+    int typed; /* bytes of every item's text that are typed already */
 };
 
 void menu_clear(struct menu *m);

@@ -36,8 +36,7 @@ void menu_draw(struct menu *m, void *window)
         put(w, y, 2, cols - 2, text, it->text);
         if (!chosen && m->typed <= (int)strlen(it->text)) {
             wattrset(w, (int)theme_attr(THEME_MATCH));
-            mvwaddnstr(w, y, 2, it->text,
-                       (int)width_fit(it->text, (size_t)m->typed, cols - 2));
+            mvwaddnstr(w, y, 2, it->text, (int)width_fit(it->text, (size_t)m->typed, cols - 2));
         }
         put(w, y, 2 + widest + 2, cols - widest - 5, help, it->help);
     }

@@ -23,8 +23,7 @@ void transcript_clear(struct transcript *t)
     for (int i = 0; i < t->n; i++)
         entry_free(t->items[i]);
     free(t->items);
-    *t = (struct transcript){
-        .follow = true, .fold = t->fold, .rows = t->rows, .cols = t->cols};
+    *t = (struct transcript){.follow = true, .fold = t->fold, .rows = t->rows, .cols = t->cols};
 }
 
 struct entry *transcript_add(struct transcript *t, enum entry_kind kind, const char *text)

@@ -11,10 +11,8 @@ static void mark(WINDOW *w, int y, const struct entry *e)
         const char *utf8, *ascii;
         enum theme_role role;
     } marks[] = {
-        [ENTRY_USER] = {"❯", ">", THEME_USER},
-        [ENTRY_ANSWER] = {"●", "*", THEME_ASSISTANT},
-        [ENTRY_NOTICE] = {"·", "-", THEME_DIM},
-        [ENTRY_INFO] = {"·", "-", THEME_DIM},
+        [ENTRY_USER] = {"❯", ">", THEME_USER},   [ENTRY_ANSWER] = {"●", "*", THEME_ASSISTANT},
+        [ENTRY_NOTICE] = {"·", "-", THEME_DIM},  [ENTRY_INFO] = {"·", "-", THEME_DIM},
         [ENTRY_ERROR] = {"✗", "!", THEME_ERROR},
     };
     wattrset(w, (int)theme_attr(marks[e->kind].role));

@@ -15,7 +15,7 @@
     (void((dev)->launches++),                                                                      \
      lade_emulator_launch(#kernel, kernel, dim3(grid), dim3(block), shared_bytes,                  \
                           (dev)->compute __VA_OPT__(, ) __VA_ARGS__))
-#define LADE_LAUNCH_EARLY LADE_LAUNCH
+#define LADE_LAUNCH_EARLY               LADE_LAUNCH
 #define LADE_DYNAMIC_SHARED(type, name) type *name = (type *)lade_emulator_dynamic_shared()
 
 /* kernels/cuda/launch.h: here all earlier kernels have ended. */
