@@ -339,6 +339,8 @@ void lade_emulator_hazards_copied(const void *at, const void *to, size_t bytes)
 
 /* ---- what the compiler calls ----------------------------------------------------------------- */
 
+/* Under a sanitizer kernels have no such calls (Makefile), and the compiler has names of its own for these. */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 extern "C" {
 #define TOUCH(name, bytes)                                                                         \
     void __tsan_read##name(void *at)                                                               \
@@ -394,3 +396,4 @@ void __tsan_func_exit(void)
 {
 }
 }
+#endif
