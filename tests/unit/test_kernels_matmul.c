@@ -275,6 +275,7 @@ static void many_jobs(void **state)
 /* The same bits whatever the number of threads. */
 static void same_bits(void **state)
 {
+    need_device(*state);
     struct test_matrix t = random_matrix(LADE_Q4, 500, 256, 64, false);
     for (int n = 1; n <= 40; n += 39) {
         float *x = random_floats((size_t)n * 256, 1), *first = NULL;

@@ -131,6 +131,7 @@ static void batches(const char *device, bool exact, double limit)
     static const struct {
         int dim, experts, k, ff;
     } sizes[] = {{64, 8, 2, 32}, {70, 40, 10, 21}, {33, 1, 1, 300}, {160, 12, 4, 64}};
+    need_device(device);
     for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
         struct layer *l =
             make_layer(sizes[s].dim, sizes[s].experts, sizes[s].k, sizes[s].ff, LADE_N_TYPES);
@@ -160,6 +161,7 @@ static void fast_types(void **state)
 {
     static const int tokens[] = {4, 5, 30, 200};
     static const enum lade_type types[] = {LADE_Q4, LADE_Q8, LADE_BLOCKS};
+    need_device(*state);
     for (int i = 0; i < 12; i++) {
         struct layer *l = make_layer(96 + 37 * (i % 4), 6, 2, 16 + 24 * (i % 3), types[i % 3]);
         struct lade_device *dev = open_device(*state, 2, false);
