@@ -240,11 +240,8 @@ int lade_state_save_run(const struct lade_state *st, const struct lade_shape *sh
 {
     struct memory where;
     const char *from = find_run(st, shape, run, &where);
-    size_t bytes = lade_state_run_bytes(st, shape, length);
-    if (!host_sees(&where))
-        return where.part->ops->download(where.part->dev, host, from, bytes, err);
-    memcpy(host, from, bytes);
-    return 0;
+    const struct memory ram = {where.part, true};
+    return copy(&ram, host, &where, from, lade_state_run_bytes(st, shape, length), err);
 }
 
 int lade_state_restore_run(const struct lade_state *st, const struct lade_shape *shape, int run,
@@ -252,11 +249,8 @@ int lade_state_restore_run(const struct lade_state *st, const struct lade_shape 
 {
     struct memory where;
     char *to = find_run(st, shape, run, &where);
-    size_t bytes = lade_state_run_bytes(st, shape, length);
-    if (!host_sees(&where))
-        return where.part->ops->upload(where.part->dev, to, host, bytes, err);
-    memcpy(to, host, bytes);
-    return 0;
+    const struct memory ram = {where.part, true};
+    return copy(&where, to, &ram, host, lade_state_run_bytes(st, shape, length), err);
 }
 
 /* ---- moving ----------------------------------------------------------------------------------- */
