@@ -36,7 +36,7 @@ void nearest_consider(struct nearest *n, const char *name)
         d = 1; /* cut short */
     if ((int)strlen(name) < letters)
         letters = (int)strlen(name);
-    if (d < n->distance && d <= letters / 3 + 1) {
+    if (d < n->distance && d <= (letters < 6 ? 1 : letters / 3)) {
         n->distance = d;
         n->name = name;
     }

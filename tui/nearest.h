@@ -13,7 +13,7 @@ struct nearest {
 #define NEAREST_TO(text) ((struct nearest){.typed = (text), .distance = NEAREST_LETTERS})
 
 /* Keeps `name` (borrowed) if it is nearer than the one before: a third of the letters of the shorter
- * may be wrong, or it may be cut short. */
+ * may be wrong, of five or fewer one, or it may be cut short. */
 void nearest_consider(struct nearest *n, const char *name);
 
 #endif

@@ -185,6 +185,9 @@ static void errors_are_said(void **state)
     assert_int_equal(last()->kind, ENTRY_ERROR);
     slash_run(&chat, "/hlep");
     assert_non_null(strstr(buf_text(&last()->text), "did you mean /help?"));
+    slash_run(&chat, "/nope"); /* half of /copy is no misspelling of it */
+    assert_null(strstr(buf_text(&last()->text), "did you mean"));
+    assert_non_null(strstr(buf_text(&last()->text), "/help lists"));
     slash_run(&chat, "/");
     assert_non_null(strstr(buf_text(&last()->text), "/help lists them"));
     slash_run(&chat, "/quit now");

@@ -81,7 +81,7 @@ static void test_widths(void **state)
     says(decoding, true);
     /* The narrower, the less; what matters most stays. */
     has(line(40, 1, 0), "● generating");
-    has(line(40, 1, 0), "RAM 48.0/64.0 GiB");
+    has(line(40, 1, 0), "12.3 tok/s");
     has(line(60, 1, 0), "12.3 tok/s");
     has(line(80, 1, 0), "VRAM 12.0/24.0 GiB");
     has(line(140, 1, 0), "ctx  1234/32768");
@@ -93,6 +93,8 @@ static void test_widths(void **state)
     has(line(80, 2, 1), "1234/32768");
     has(line(80, 2, 1), "48.0/64.0 GiB");
     has(line(80, 2, 1), "12.0/24.0 GiB");
+    says((struct lade_stats){.phase = LADE_PHASE_LOADING}, true);
+    has(line(40, 1, 0), "RAM 48.0/64.0 GiB"); /* the board tells the speed */
     says(decoding, false);
     has(line(80, 2, 1), "VRAM none");
     has(line(80, 2, 1), "cpu-standard");

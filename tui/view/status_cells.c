@@ -30,13 +30,14 @@ struct step {
     enum form form;
 };
 
+/* While an answer comes its speed is what people look at: the first step is of then alone. */
 static const struct step one_line[] = {
-    {SEG_PHASE, FORM_SHORT},  {SEG_RAM, FORM_TEXT},      {SEG_SPEED, FORM_TEXT},
-    {SEG_PHASE, FORM_TEXT},   {SEG_VRAM, FORM_SHORT},    {SEG_CONTEXT, FORM_TEXT},
-    {SEG_HITS, FORM_TEXT},    {SEG_VRAM, FORM_TEXT},     {SEG_MODEL, FORM_SHORT},
-    {SEG_RAM, FORM_FULL},     {SEG_SPEED, FORM_FULL},    {SEG_HITS, FORM_FULL},
-    {SEG_MODEL, FORM_FULL},   {SEG_STRATEGY, FORM_FULL}, {SEG_VRAM, FORM_FULL},
-    {SEG_CONTEXT, FORM_FULL},
+    {SEG_SPEED, FORM_TEXT},   {SEG_PHASE, FORM_SHORT},  {SEG_RAM, FORM_TEXT},
+    {SEG_SPEED, FORM_TEXT},   {SEG_PHASE, FORM_TEXT},   {SEG_VRAM, FORM_SHORT},
+    {SEG_CONTEXT, FORM_TEXT}, {SEG_HITS, FORM_TEXT},    {SEG_VRAM, FORM_TEXT},
+    {SEG_MODEL, FORM_SHORT},  {SEG_RAM, FORM_FULL},     {SEG_SPEED, FORM_FULL},
+    {SEG_HITS, FORM_FULL},    {SEG_MODEL, FORM_FULL},   {SEG_STRATEGY, FORM_FULL},
+    {SEG_VRAM, FORM_FULL},    {SEG_CONTEXT, FORM_FULL},
 };
 static const struct step beside_panel[] = {
     {SEG_PHASE, FORM_TEXT},
@@ -229,7 +230,12 @@ static void fill_line(const struct status *s, struct cells *c, int y, const stru
 
 void status_cells(const struct status *s, struct cells *c)
 {
-#define FILL(y, table) fill_line(s, c, y, table, sizeof table / sizeof *table)
+#define FILL(y, table) FILL_FROM(y, table, 0)
+#define FILL_FROM(y, table, i)                                                                     \
+    fill_line(s, c, y, (table) + (i), (int)(sizeof table / sizeof *table) - (i))
+    const struct lade_stats *e = &s->sample.engine;
+    bool answering = s->sample.have_engine &&
+                     (e->phase == LADE_PHASE_PREFILL || e->phase == LADE_PHASE_DECODE);
     cells_clear(c, THEME_STATUS);
     if (c->rows >= 2) {
         FILL(0, first_line);
@@ -237,8 +243,9 @@ void status_cells(const struct status *s, struct cells *c)
     } else if (s->panel) {
         FILL(0, beside_panel);
     } else {
-        FILL(0, one_line);
+        FILL_FROM(0, one_line, answering ? 0 : 1);
     }
+#undef FILL_FROM
 #undef FILL
 }
 
