@@ -1,13 +1,14 @@
 #include "tui/model_path.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/checkpoint/packed.h"
 #include "engine/hub/find.h"
+#include "engine/hub/names.h"
 #include "tui/paths.h"
 
 /* '@' is the program's own directory, '%' the prefix it was made for. The former, so that a build
@@ -26,10 +27,15 @@ static bool exists(const char *path)
     return stat(path, &st) == 0;
 }
 
+static bool holds(const char *dir, const char *name)
+{
+    char path[PATH_MAX];
+    return snprintf(path, sizeof(path), "%s/%s", dir, name) < PATH_MAX && exists(path);
+}
+
 static bool is_model(const char *dir)
 {
-    char config[PATH_MAX];
-    return snprintf(config, sizeof(config), "%s/config.json", dir) < PATH_MAX && exists(config);
+    return holds(dir, "config.json");
 }
 
 static bool find_bundled(char out[PATH_MAX])
@@ -87,4 +93,12 @@ int model_path_resolve(const char *name, char out[PATH_MAX], char *err)
         "%s: there is no such file or directory; give the directory of a checkpoint, a "
         ".gguf file, or a name that lade models lists",
         *name ? name : "-m");
+}
+
+bool model_path_names(const char *word)
+{
+    char path[PATH_MAX];
+    if (exists(word))
+        return is_model(word) || holds(word, LADE_PACKED_INDEX) || lade_ends_with(word, ".gguf");
+    return model_path_resolve(word, path, NULL) == 0;
 }

@@ -3,6 +3,7 @@
 #define LADE_TUI_MODEL_PATH_H
 
 #include <limits.h>
+#include <stdbool.h>
 
 #include "kernels/error.h"
 
@@ -10,5 +11,9 @@
  * that `lade models` lists (engine/hub/find.h: exact, or the only beginning of one), or NULL for
  * the bundled model. What it finds exists; whether it is a model the engine says. */
 int model_path_resolve(const char *name, char out[PATH_MAX], char *err);
+
+/* Whether `word` is what somebody calls a model of this machine: such a name, or a path at which a
+ * checkpoint seems to be. */
+bool model_path_names(const char *word);
 
 #endif

@@ -10,7 +10,7 @@ const struct command_row options_commands[N_COMMANDS] = {
         {"run", "[-p] TEXT|-", "one answer to standard output", ANY_ARGS,
          "The question is TEXT, in one argument or in many; - puts standard input there:\n"
          "  lade run 'Is this safe?' - < main.c\n"
-         "Without TEXT it is standard input.\n\n"
+         "Without TEXT it is standard input. lade run MODEL \"MANY WORDS\" is understood.\n\n"
          "The answer alone goes to standard output. Reasoning is left out unless\n"
          "--show-thinking; then it comes between <think> and </think>.\n"
          "Ctrl-C stops the answer and ends with code 130.\n"},

@@ -150,6 +150,13 @@ asks "a prompt without -p" hello hello
 asks "words and a pipe" "$(printf 'what is\n\nb c\n\nhere now')" what is - here now
 asks "-p, words and a pipe" "$(printf 'What is\n\nb c')" -p 'What' is -
 asks "a pipe that is not asked for is not read" 'What is' -p 'What is'
+expect "a model and a question, as others write it" 0 "$lade" run "$tiny" "b c" -n 12 --seed 5
+"$lade" run -m "$tiny" -n 12 --seed 5 -p "b c" >"$work/wanted" 2>"$work/err" </dev/null
+cmp -s "$work/wanted" "$work/out"
+result "asks that model" $?
+fails "a model nobody has and a question" 2 'intel: is taken for a model' "$lade" run intel "b c"
+fails "a model where the question should be" 2 'is a model, which -m names' "$lade" run "$tiny"
+expect "words are a question" 0 "$lade" run -n 1 --greedy hello there you
 fails "a pipe asked for twice" 2 'give - once' "$lade" run -m "$tiny" -p - -
 json "run --json" text reasoning stop prompt_tokens tokens load_s ttft_s prefill_tps decode_tps \
     rss_peak_bytes vram_peak_bytes strategy -- "$lade" run -m "$tiny" -p hi -n 5 --json

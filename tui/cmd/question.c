@@ -4,7 +4,41 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tui/model_path.h"
 #include "tui/output.h"
+
+static bool is_word(const char *text)
+{
+    return !text[strcspn(text, " \t\n")];
+}
+
+int question_model(struct options *o, char *err)
+{
+    if (o->model || o->prompt || !o->n_args || !is_word(o->args[0]))
+        return EXIT_DONE;
+    const char *word = o->args[0];
+    bool known = model_path_names(word);
+    if (o->n_args == 2 && !is_word(o->args[1])) {
+        if (!known) {
+            lade_fail(
+                err,
+                "run %s: is taken for a model and none is called so; see lade models, or give a "
+                "question of two parts as one, or with -p",
+                word);
+            return EXIT_USAGE;
+        }
+        o->model = word;
+        o->args++;
+        o->n_args--;
+    } else if (known) {
+        lade_fail(err,
+                  "run %s: is a model, which -m names; write lade run -m %s TEXT, or -p TEXT for a "
+                  "question that begins so",
+                  word, word);
+        return EXIT_USAGE;
+    }
+    return EXIT_DONE;
+}
 
 /* All of standard input without the newline at its end; "" if there is nothing. NULL with err. */
 static char *read_input(char *err)

@@ -4,6 +4,11 @@
 
 #include "tui/options.h"
 
+/* Other programs write `run MODEL "QUESTION"`. Where a word and a text with blanks are all there is, and
+ * neither -m nor -p, the word becomes the model; elsewhere a first word that names a model is refused,
+ * because it may be a part of the question. Returns as question_read does. */
+int question_model(struct options *o, char *err);
+
 /* The text of -p and the arguments after it, with blanks between them; "-" is standard input, set off
  * by empty lines. Without either it is standard input, unless that is a terminal. *out is malloc'ed,
  * NULL on failure. Returns EXIT_DONE, or EXIT_USAGE or EXIT_FAILED with a line for the user. */

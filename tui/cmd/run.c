@@ -271,13 +271,16 @@ static void catch_signals(sigset_t *open)
     sigaction(SIGTERM, &action, NULL);
 }
 
-int cmd_run(const struct options *o)
+int cmd_run(const struct options *given)
 {
+    struct options own = *given, *o = &own;
     struct run r = {.o = o};
     struct lade_options opt;
     char path[PATH_MAX], err[LADE_ERR];
     sigset_t open;
-    int code = question_read(&r.prompt, o, err);
+    int code = question_model(o, err);
+    if (code == EXIT_DONE)
+        code = question_read(&r.prompt, o, err);
     if (code != EXIT_DONE)
         return code == EXIT_USAGE ? report_usage(o->json, err) : report_failed(o->json, err);
     int rc = model_path_resolve(o->model, path, err);
