@@ -170,12 +170,21 @@ int lade_session_all_logits(struct lade_session *s, const int32_t *ids, int n, f
 
 /* ---- sampling ---- */
 
+/* Texts (UTF-8, not empty) that end an answer: the first that comes, and what follows, is no part of it.
+ * Its reasoning may have them. */
+enum { LADE_STOPS = 8, LADE_STOP_SIZE = 64 };
+struct lade_stop_texts {
+    char text[LADE_STOPS][LADE_STOP_SIZE]; /* terminated */
+    int n;
+};
+
 struct lade_sampling {
     float temperature;        /* <= 0: greedy */
     int top_k;                /* 0 = all */
     float top_p, min_p;       /* 1 and 0 = off */
     float repetition_penalty; /* 1 = off; over the last 256 tokens of the timeline */
     uint64_t seed;            /* 0 = from the clock */
+    struct lade_stop_texts stop;
 };
 
 /* The model's own defaults (generation_config.json). */
@@ -195,6 +204,7 @@ enum lade_phase {
 
 enum lade_stop {
     LADE_STOP_END,
+    LADE_STOP_TEXT, /* one of the sampling's stop texts came */
     LADE_STOP_LENGTH,
     LADE_STOP_CONTEXT,
     LADE_STOP_CANCELLED,

@@ -20,6 +20,7 @@
 #include "tui/prefs.h"
 #include "tui/report.h"
 #include "tui/screen.h"
+#include "tui/stop.h"
 #include "tui/term.h"
 #include "tui/text/width.h"
 #include "tui/theme.h"
@@ -95,7 +96,7 @@ static void take_options(struct chat *c, const struct options *opt)
         {"top-k", opt->top_k, opt->top_k >= 0},
         {"max-tokens", opt->tokens, opt->tokens > 0},
     };
-    char text[64], err[LADE_ERR];
+    char text[64], stops[STOP_LIST], err[LADE_ERR];
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         if (!numbers[i].given)
             continue;
@@ -107,6 +108,8 @@ static void take_options(struct chat *c, const struct options *opt)
         snprintf(text, sizeof text, "%llu", (unsigned long long)opt->seed);
         settings_set(&c->settings, "seed", text, NULL);
     }
+    if (opt->stop.n)
+        settings_set(&c->settings, "stop", stop_write(&opt->stop, stops, sizeof stops), NULL);
     if (opt->system)
         settings_set(&c->settings, "system", opt->system, NULL);
     if (opt->think != THINK_UNSET)

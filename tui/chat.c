@@ -212,9 +212,9 @@ static void finish(struct chat *c, enum entry_state state, const struct lade_res
 static void done(struct chat *c, const struct lade_event *ev)
 {
     static const enum entry_state states[] = {
-        [LADE_STOP_END] = ENTRY_DONE,          [LADE_STOP_LENGTH] = ENTRY_AT_LIMIT,
-        [LADE_STOP_CONTEXT] = ENTRY_FULL,      [LADE_STOP_CANCELLED] = ENTRY_STOPPED,
-        [LADE_STOP_ERROR] = ENTRY_INTERRUPTED,
+        [LADE_STOP_END] = ENTRY_DONE,          [LADE_STOP_TEXT] = ENTRY_DONE,
+        [LADE_STOP_LENGTH] = ENTRY_AT_LIMIT,   [LADE_STOP_CONTEXT] = ENTRY_FULL,
+        [LADE_STOP_CANCELLED] = ENTRY_STOPPED, [LADE_STOP_ERROR] = ENTRY_INTERRUPTED,
     };
     finish(c, states[ev->result.stop], &ev->result);
     chat_send_waiting(c);

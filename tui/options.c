@@ -11,6 +11,7 @@
 #include "tui/nearest.h"
 #include "tui/options_table.h"
 #include "tui/paths.h"
+#include "tui/stop.h"
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
@@ -120,7 +121,7 @@ static bool is_number(const char *s)
 static bool takes_value(const struct option_row *row)
 {
     return row->kind == OPTION_INT || row->kind == OPTION_U64 || row->kind == OPTION_REAL ||
-           row->kind == OPTION_CARDS || row->kind == OPTION_TEXT ||
+           row->kind == OPTION_CARDS || row->kind == OPTION_TEXT || row->kind == OPTION_STOP ||
            row->kind == OPTION_LOAD_STRATEGY;
 }
 
@@ -160,6 +161,8 @@ static int store(struct options *o, const struct option_row *row, const char *te
             return lade_fail(err, "--%s: is empty; give %s", row->name, row->arg);
         *(const char **)field = text;
         return 0;
+    case OPTION_STOP:
+        return stop_add(field, "--stop", text, strlen(text), err);
     case OPTION_RESUME:
         o->resume = true;
         return *text ? parse_u64(row, text, (uint64_t *)&o->resume_id, err) : 0;
@@ -459,4 +462,5 @@ void options_sampling(const struct options *o, struct lade_sampling *s)
         s->temperature = 0;
     if (o->seed)
         s->seed = o->seed;
+    s->stop = o->stop;
 }

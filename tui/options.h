@@ -65,6 +65,7 @@ struct options {
     int top_k;
     uint64_t seed; /* 0 = from the clock */
     bool greedy;
+    struct lade_stop_texts stop;
     int think;          /* enum options_think */
     const char *system; /* NULL = none */
 

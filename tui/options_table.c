@@ -96,6 +96,8 @@ const struct option_row options_rows[] = {
      "from those at least P times as likely as the first", 0, 1, NAN, 0},
     {"repetition-penalty", 0, OPTION_REAL, ASKS, FIELD(repetition_penalty), "R",
      "against repeating; 1 = off", 0.1, 10, NAN, 0},
+    {"stop", 0, OPTION_STOP, ASKS, FIELD(stop), "TEXT",
+     "end the answer before TEXT; may be given eight times", 0, 0, 0, 0},
     {"think", 0, OPTION_SET, ASKS, FIELD(think), NULL, "let the model reason first, if it can", 0,
      0, 0, THINK_YES},
     {"no-think", 0, OPTION_SET, ASKS, FIELD(think), NULL, "do not let it reason", 0, 0, 0,

@@ -23,6 +23,7 @@ enum option_kind {
     OPTION_REAL,          /* double field */
     OPTION_CARDS,         /* struct options_cards field: numbers with commas between them */
     OPTION_TEXT,          /* const char * field */
+    OPTION_STOP,          /* struct lade_stop_texts field: one more of them */
     OPTION_RESUME,        /* an optional number */
     OPTION_LOAD_STRATEGY, /* the three words of another loader */
     OPTION_IGNORED,       /* accepted, needs nothing */

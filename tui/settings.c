@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "kernels/error.h"
+#include "tui/stop.h"
 #include "tui/text/buf.h"
 
 #define AT(field) (unsigned)offsetof(struct settings, field)
@@ -30,6 +31,9 @@ const struct settings_row settings_rows[] = {
      1e9, AT(max_tokens)},
     {"system", NULL, "text the model reads before the conversation; none removes it", SETTINGS_TEXT,
      0, 0, AT(system)},
+    {"stop", NULL,
+     "text that ends an answer; \\n is a new line, | stands between several; none removes it",
+     SETTINGS_STOP, 0, 0, AT(sampling.stop)},
 };
 const int settings_count = sizeof settings_rows / sizeof *settings_rows;
 
@@ -91,12 +95,20 @@ static int out_of_range(const struct settings_row *r, const char *value, char *e
                      r->name, value, r->min, r->max);
 }
 
-static int set_text(struct settings *s, int i, const char *value)
+static bool is_number(const struct settings_row *r)
 {
+    return r->type != SETTINGS_TEXT && r->type != SETTINGS_STOP;
+}
+
+static int set_text(struct settings *s, int i, const char *value, char *err)
+{
+    bool none = strcmp(value, "none") == 0;
+    if (settings_rows[i].type == SETTINGS_STOP)
+        return stop_read(field(s, i), none ? "" : value, err);
     char **text = field(s, i);
     free(*text);
-    *text = strcmp(value, "none") == 0 ? NULL : buf_strdup(value);
-    return i;
+    *text = none ? NULL : buf_strdup(value);
+    return 0;
 }
 
 int settings_set(struct settings *s, const char *name, const char *value, char *err)
@@ -112,12 +124,14 @@ int settings_set(struct settings *s, const char *name, const char *value, char *
     const struct settings_row *r = &settings_rows[i];
     if (strcmp(value, "default") == 0) {
         s->set &= ~(1u << i);
-        return r->type == SETTINGS_TEXT ? set_text(s, i, "none") : i;
+        if (!is_number(r))
+            set_text(s, i, "none", NULL);
+        return i;
     }
     char *end;
     errno = 0;
     double number = strtod(value, &end);
-    if (r->type != SETTINGS_TEXT &&
+    if (is_number(r) &&
         (end == value || *end || !isfinite(number) || number < r->min || number > r->max))
         return out_of_range(r, value, err);
     switch (r->type) {
@@ -135,7 +149,8 @@ int settings_set(struct settings *s, const char *name, const char *value, char *
             return out_of_range(r, value, err);
         break;
     default:
-        set_text(s, i, value);
+        if (set_text(s, i, value, err))
+            return -1;
         break;
     }
     s->set |= 1u << i;
@@ -155,6 +170,9 @@ char *settings_value(struct settings *s, int i, char *out, int n)
     case SETTINGS_SEED:
         snprintf(out, (size_t)n, "%llu", (unsigned long long)*(uint64_t *)field(s, i));
         break;
+    case SETTINGS_STOP:
+        stop_write(field(s, i), out, n);
+        break;
     default:
         text = *(char **)field(s, i);
         snprintf(out, (size_t)n, "%s", text ? text : "");
@@ -168,7 +186,7 @@ char *settings_json(struct settings *s)
     json_t *all = json_object(), *by_user = json_array();
     for (int i = 0; i < settings_count; i++) {
         const struct settings_row *r = &settings_rows[i];
-        char seed[24];
+        char seed[24], stops[STOP_LIST];
         json_t *v;
         if (r->type == SETTINGS_FLOAT)
             v = json_real(round((double)*(float *)field(s, i) * 1e6) / 1e6);
@@ -176,6 +194,8 @@ char *settings_json(struct settings *s)
             v = json_integer(*(int *)field(s, i));
         else if (r->type == SETTINGS_SEED) /* JSON's numbers end at 2^63 */
             v = json_string(settings_value(s, i, seed, sizeof seed));
+        else if (r->type == SETTINGS_STOP)
+            v = json_string(settings_value(s, i, stops, sizeof stops));
         else
             v = json_string(*(char **)field(s, i) ? *(char **)field(s, i) : "");
         json_object_set_new(all, r->name, v);

@@ -14,7 +14,7 @@ struct settings {
     unsigned set;   /* bit i: row i of the table was set by the user */
 };
 
-enum settings_type { SETTINGS_FLOAT, SETTINGS_INT, SETTINGS_SEED, SETTINGS_TEXT };
+enum settings_type { SETTINGS_FLOAT, SETTINGS_INT, SETTINGS_SEED, SETTINGS_TEXT, SETTINGS_STOP };
 
 struct settings_row {
     const char *name, *also; /* also: another name that is understood; NULL = none */

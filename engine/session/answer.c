@@ -4,6 +4,7 @@
 
 #include "engine/session/kept.h"
 #include "engine/session/sampler.h"
+#include "engine/session/stops.h"
 #include "engine/session/worker.h"
 
 /* Tokens over which the live speed is taken: short enough to follow a change, long enough to be
@@ -21,6 +22,7 @@ struct answer {
     int32_t stop[LADE_MAX_STOP];
     int n_stop;
     struct lade_detok detok;
+    struct lade_stops stops;
     bool reasoning;
     bool trim;         /* the next text starts a block: drop its leading newlines */
     int held_newlines; /* newlines not sent yet: dropped if the block ends after them */
@@ -100,7 +102,7 @@ static void on_prefill(void *user, int done, int total)
 
 static void emit_text(struct answer *a, const char *text, size_t len)
 {
-    char *copy = strndup(text, len);
+    char *copy = len ? strndup(text, len) : NULL;
     if (!copy)
         return;
     struct lade_event ev = {
@@ -118,7 +120,12 @@ static void send_text(struct answer *a, const char *text)
         return;
     a->trim = false;
     size_t len = strlen(text), body = len;
-    while (a->reasoning && body > 0 && text[body - 1] == '\n')
+    if (!a->reasoning) {
+        char sure[LADE_DETOK_MAX + LADE_STOP_SIZE];
+        emit_text(a, sure, lade_stops_pass(&a->stops, text, len, sure));
+        return;
+    }
+    while (body > 0 && text[body - 1] == '\n')
         body--;
     if (body) {
         for (; a->held_newlines; a->held_newlines--)
@@ -130,9 +137,10 @@ static void send_text(struct answer *a, const char *text)
 
 static void start_block(struct answer *a, bool reasoning)
 {
-    char rest[LADE_DETOK_MAX];
+    char rest[LADE_DETOK_MAX], held[LADE_STOP_SIZE];
     if (lade_detok_flush(&a->detok, rest, sizeof rest) > 0)
         send_text(a, rest);
+    emit_text(a, held, lade_stops_rest(&a->stops, held));
     a->held_newlines = 0;
     a->reasoning = reasoning;
     a->trim = true;
@@ -265,6 +273,10 @@ static int decode(struct answer *a, char *err)
         }
         if (send_token(a, id, err))
             return -1;
+        if (a->stops.hit) {
+            a->result.stop = LADE_STOP_TEXT;
+            return 0;
+        }
         if (limit > 0 && a->result.tokens >= limit) {
             a->result.stop = LADE_STOP_LENGTH;
             return 0;
@@ -310,8 +322,13 @@ static void finish_numbers(struct answer *a)
 
 void lade_worker_answer(struct lade_engine *e, const struct lade_request *r)
 {
-    struct answer a = {
-        .e = e, .r = r, .tok = e->model->tok, .trim = true, .think_open = -1, .think_close = -1};
+    struct answer a = {.e = e,
+                       .r = r,
+                       .tok = e->model->tok,
+                       .stops.texts = &r->sampling.stop,
+                       .trim = true,
+                       .think_open = -1,
+                       .think_close = -1};
     char err[LADE_ERR] = "";
     struct lade_event ev = {.kind = LADE_EV_DONE, .request = r->number};
     if (generate(&a, err)) {

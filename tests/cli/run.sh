@@ -236,6 +236,10 @@ for seed in 1 2 3; do
     expect "at its own temperature, seed $seed" 0 "$lade" run --seed $seed -p "$question"
     says "the strategy, seed $seed" '`hybrid-heavy-cpu`'
 done
+expect "an answer ends before a text, its thoughts do not" 0 \
+    "$lade" run --greedy "What is lade?" --stop " is a terminal pro" --stop ' is the ' --show-thinking
+[ "$(tail -n 1 "$work/out")" = lade ] && grep -q 'what lade is\.' "$work/out"
+result "the text is left out" $?
 json "its thoughts are apart" text reasoning -- "$lade" run --greedy -p "$question" --json
 mkdir -p "$work/prefix/bin" "$work/prefix/share/lade"
 cp "$lade" "$work/prefix/bin"

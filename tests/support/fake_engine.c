@@ -155,7 +155,8 @@ static int read_script(struct lade_engine *e, const char *path, char *err)
     e->info.experts_used = 10;
     e->info.hidden = 2048;
     e->info.vocab = 151936;
-    e->info.sampling = (struct lade_sampling){0.7f, 20, 0.8f, 0, 1, 0};
+    e->info.sampling = (struct lade_sampling){
+        .temperature = 0.7f, .top_k = 20, .top_p = 0.8f, .repetition_penalty = 1};
     e->hold = e->usable = 2;
     e->ram = 64;
     e->speed = e->rate = 1000;

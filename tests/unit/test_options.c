@@ -205,6 +205,8 @@ static void test_errors(void **state)
         {"run -n 99999999999", "is not a number"},
         {"run --top-p 1.5", "from 0 to 1"},
         {"run --top-p nan", "from 0 to 1"},
+        {"run --stop=", "--stop: a text is empty; give"},
+        {"run --stop \xff", "--stop: is not UTF-8; give"},
         {"run --seed -4", "is not a whole number"},
         {"run --seed 99999999999999999999999", "is not a whole number"},
         {"run --greedy=yes", "takes no value"},
@@ -272,16 +274,23 @@ static void test_engine(void **state)
     options_engine(&o, "dir", true, &e);
     assert_false(e.exact);
 
-    struct lade_sampling s = {0.7F, 20, 0.8F, 0.1F, 1.1F, 0}, was = s;
+    struct lade_sampling s = {.temperature = 0.7F,
+                              .top_k = 20,
+                              .top_p = 0.8F,
+                              .min_p = 0.1F,
+                              .repetition_penalty = 1.1F},
+                         was = s;
     options_sampling(&o, &s);
     assert_memory_equal(&s, &was, sizeof(s));
     assert_int_equal(parse(&o, "run -t 0.5 --top-k 3 --top-p 0.25 --min-p 0 --seed 4"), 0);
     options_sampling(&o, &s);
     assert_true(s.temperature == 0.5F && s.top_k == 3 && s.top_p == 0.25F && s.min_p == 0 &&
                 s.repetition_penalty == 1.1F && s.seed == 4);
-    assert_int_equal(parse(&o, "run --greedy -t 2"), 0);
+    assert_int_equal(parse(&o, "run --greedy -t 2 --stop one --stop=two"), 0);
     options_sampling(&o, &s);
     assert_true(s.temperature == 0);
+    assert_int_equal(s.stop.n, 2);
+    assert_string_equal(s.stop.text[1], "two");
 }
 
 int main(void)

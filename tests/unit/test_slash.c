@@ -365,10 +365,15 @@ static void defaults_and_json(void **state)
 {
     (void)state;
     struct settings a = {0}, b = {0};
-    struct lade_sampling model = {0.7f, 20, 0.8f, 0.05f, 1.1f, 0};
+    struct lade_sampling model = {.temperature = 0.7f,
+                                  .top_k = 20,
+                                  .top_p = 0.8f,
+                                  .min_p = 0.05f,
+                                  .repetition_penalty = 1.1f};
     assert_true(settings_set(&a, "top-p", "0.5", NULL) >= 0);
     assert_true(settings_set(&a, "system", "a \"quoted\"\nline", NULL) >= 0);
     assert_true(settings_set(&a, "seed", "18446744073709551615", NULL) >= 0);
+    assert_true(settings_set(&a, "stop", "User:|\\n", NULL) >= 0);
     settings_defaults(&a, &model);
     assert_true(a.sampling.top_p == 0.5f && a.sampling.top_k == 20);
     char *json = settings_json(&a);
@@ -378,6 +383,12 @@ static void defaults_and_json(void **state)
     assert_true(b.sampling.seed == UINT64_MAX);
     assert_int_equal(b.sampling.top_k, 0); /* not set by the user: the model's own */
     assert_string_equal(b.system, a.system);
+    assert_int_equal(b.sampling.stop.n, 2);
+    assert_memory_equal(&b.sampling.stop, &a.sampling.stop, sizeof a.sampling.stop);
+    assert_true(settings_set(&b, "stop", "a||b", NULL) < 0);
+    assert_int_equal(b.sampling.stop.n, 2);
+    assert_true(settings_set(&b, "stop", "none", NULL) >= 0);
+    assert_int_equal(b.sampling.stop.n, 0);
     settings_from_json(&b, "not json");
     settings_from_json(&b, "{\"set\":[\"seed\"],\"seed\":7}"); /* as it was written before */
     assert_true(b.sampling.seed == 7);
@@ -388,6 +399,9 @@ static void defaults_and_json(void **state)
     assert_true(settings_set(&a, "top-p", "default", NULL) >= 0);
     settings_defaults(&a, &model);
     assert_true(a.sampling.top_p == 0.8f);
+    assert_int_equal(a.sampling.stop.n, 2);
+    assert_true(settings_set(&a, "stop", "default", NULL) >= 0);
+    assert_int_equal(a.sampling.stop.n, 0);
     free(json);
     settings_free(&a);
     settings_free(&b);

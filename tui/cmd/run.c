@@ -217,7 +217,14 @@ static int serve(struct run *r, const sigset_t *open, char *err)
 
 static json_t *to_json(const struct run *r)
 {
-    static const char *const stops[] = {"end", "length", "context", "cancelled", "error"};
+    static const char *const stops[] = {
+        [LADE_STOP_END] = "end",
+        [LADE_STOP_TEXT] = "text",
+        [LADE_STOP_LENGTH] = "length",
+        [LADE_STOP_CONTEXT] = "context",
+        [LADE_STOP_CANCELLED] = "cancelled",
+        [LADE_STOP_ERROR] = "error",
+    };
     struct lade_stats stats;
     const struct lade_result *d = &r->result;
     struct lade_plan plan = {.chosen = -1};

@@ -108,9 +108,9 @@ static void machine(struct text *t, const struct meter_sample *s)
 static void answer(struct text *t, const struct lade_result *r)
 {
     static const char *const stop[] = {
-        [LADE_STOP_END] = "ended by the model", [LADE_STOP_LENGTH] = "token limit reached",
-        [LADE_STOP_CONTEXT] = "context full",   [LADE_STOP_CANCELLED] = "stopped",
-        [LADE_STOP_ERROR] = "failed",
+        [LADE_STOP_END] = "ended by the model",     [LADE_STOP_TEXT] = "ended at a stop text",
+        [LADE_STOP_LENGTH] = "token limit reached", [LADE_STOP_CONTEXT] = "context full",
+        [LADE_STOP_CANCELLED] = "stopped",          [LADE_STOP_ERROR] = "failed",
     };
     char a[UNITS_MAX], b[UNITS_MAX];
     if (!r) {
