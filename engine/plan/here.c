@@ -1,4 +1,5 @@
 /* here.c - the plan for the machine this runs on. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -117,6 +118,7 @@ void lade_plan_machine_of(struct lade_plan_machine *out, const struct lade_machi
     add_drives(out, p);
     out->to_ram = p->to_ram;
     out->to_vram = p->to_vram;
+    out->answers = p->answers;
     out->measured = p->ram_gbps > 0 && p->kernels.experts_gbps > 0;
     for (int i = 0; i < p->n_drives; i++)
         out->measured &= p->drive[i].one_gbps > 0;
@@ -129,19 +131,42 @@ static bool needs_gpu(const char *strategy)
     return row >= 0 && lade_strategies[row].gpu;
 }
 
+static struct lade_probe_wish wish_of(const struct lade_catalog *cat,
+                                      const struct lade_plan_caps *caps)
+{
+    return (struct lade_probe_wish){.catalog = cat,
+                                    .plugin = caps->cpu_only ? NULL : caps->plugin,
+                                    .cache_dir = caps->cache_dir,
+                                    .threads = caps->threads,
+                                    .isa = caps->isa,
+                                    .exact = caps->exact};
+}
+
+void lade_plan_note_answer(const struct lade_plan *plan, const struct lade_catalog *cat,
+                           const struct lade_plan_caps *caps,
+                           const struct lade_tokens_per_s *measured)
+{
+    static_assert((int)LADE_ANSWERS >= (int)LADE_MAX_STRATEGIES, "an answer's place");
+    const double most_tps = 1000; /* of a smaller model, calls between bytes are what takes time */
+    const struct lade_plan_row *row = plan->chosen < 0 ? NULL : &plan->rows[plan->chosen];
+    if (!row || row->decode_tps > most_tps)
+        return;
+    const struct lade_probe_wish wish = wish_of(cat, caps);
+    const struct lade_answers *seen = &plan->machine.answers;
+    const struct lade_tokens_per_s told = {
+        row->decode_tps / lade_answers_factor(seen->decode[plan->chosen]),
+        row->prefill_tps / lade_answers_factor(seen->prefill[plan->chosen])};
+    lade_machine_note_answer(&wish, plan->chosen, &told, measured);
+}
+
 int lade_plan_here(struct lade_plan *out, const struct lade_catalog *cat,
                    const struct lade_plan_caps *caps, char *err)
 {
     struct lade_plan_model model;
     struct lade_plan_machine machine;
     struct lade_machine probe;
-    lade_machine_probe(&probe,
-                       &(struct lade_probe_wish){.catalog = cat,
-                                                 .plugin = caps->cpu_only ? NULL : caps->plugin,
-                                                 .cache_dir = caps->cache_dir,
-                                                 .threads = caps->threads,
-                                                 .isa = caps->isa,
-                                                 .exact = caps->exact});
+    const struct lade_probe_wish wish = wish_of(cat, caps);
+    lade_machine_probe(&probe, &wish);
     lade_plan_machine_of(&machine, &probe, caps);
     lade_plan_model_of(&model, cat, caps);
     if (lade_plan(out, &model, &machine, caps->strategy, caps->context, err))

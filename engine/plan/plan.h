@@ -98,6 +98,7 @@ struct lade_plan_machine {
     double load_gbps, pack_gbps; /* bytes of files into weights, the drive left aside: new memory,
                                     memory used before */
     struct lade_loads to_ram, to_vram; /* loads that were seen, of the base's home */
+    struct lade_answers answers;       /* that were seen */
     bool measured;                     /* speeds are this machine's, not typical ones */
 };
 
@@ -242,5 +243,12 @@ void lade_plan_machine_of(struct lade_plan_machine *out, const struct lade_machi
  * fits. Any thread. */
 int lade_plan_here(struct lade_plan *out, const struct lade_catalog *cat,
                    const struct lade_plan_caps *caps, char *err);
+
+/* An answer came at these tokens/s (0 = not measured) with what lade_plan_here() has chosen for these
+ * caps, everything being home: later plans tell as much. Models that are told to decode 1,000 tokens/s and
+ * more say nothing of larger ones and are left out. Any thread. */
+void lade_plan_note_answer(const struct lade_plan *plan, const struct lade_catalog *cat,
+                           const struct lade_plan_caps *caps,
+                           const struct lade_tokens_per_s *measured);
 
 #endif

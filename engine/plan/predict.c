@@ -1,6 +1,7 @@
 #include "engine/plan/predict.h"
 
 #include <math.h>
+#include <stddef.h>
 
 #include "engine/plan/split.h"
 
@@ -170,6 +171,8 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
      * its experts while the GPU works on its own. */
     ram_part += moving(read * from_drive, gpu_rest ? link_gbps : pc->experts_gbps);
     double token = base + (gpu_rest ? gpu_part + ram_part : fmax(gpu_part, ram_part)) + drive_part;
+    const ptrdiff_t strategy = row->strategy - lade_strategies;
+    token /= lade_answers_factor(pc->answers.decode[strategy]);
     row->decode_tps = 1 / token;
 
     /* A prompt visits each expert that it needs once, whatever the tier. */
@@ -183,7 +186,7 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
     double moved = moving(visit * on_drive, reading);
     if (gpu_rest)
         moved += moving(visit * in_ram, carried_gbps(p, m, pc));
-    double prompt = fmax(compute, moved);
+    double prompt = fmax(compute, moved) / lade_answers_factor(pc->answers.prefill[strategy]);
     row->prefill_tps = PROMPT / prompt;
     row->ttft_s = prompt + token;
 

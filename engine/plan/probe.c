@@ -107,21 +107,26 @@ static size_t expert_bytes(const struct lade_catalog *cat)
 
 static void measure(struct lade_machine *p, const struct lade_probe_wish *wish)
 {
-    bool again = wish->measure == LADE_MEASURE_ALL;
-    if (again || !p->ram_gbps)
+    const bool again = wish->measure == LADE_MEASURE_ALL;
+    const bool ram = again || !p->ram_gbps, kernels = again || !p->kernels.experts_gbps;
+    bool gpus = again || p->gpu_missing[0], drives = false;
+    if (ram)
         p->ram_gbps = lade_probe_ram(p->cores);
-    if (again || !p->kernels.experts_gbps)
+    if (kernels)
         lade_probe_kernels(&p->kernels, wish);
     if (wish->catalog && (again || !p->packing.fresh_gbps))
         lade_probe_packing(&p->packing, wish->catalog, p->cores);
     for (int i = 0; i < p->n_drives; i++)
-        if (again || !p->drive[i].one_gbps)
+        if (again || !p->drive[i].one_gbps) {
             lade_probe_drive_measure(&p->drive[i], expert_bytes(wish->catalog));
-    bool gpus = again || p->gpu_missing[0];
+            drives |= p->drive[i].one_gbps > 0;
+        }
     for (int i = 0; i < p->n_gpus; i++)
         gpus |= !p->gpu[i].measured;
     if (gpus)
         lade_probe_gpus(p, wish->plugin, true);
+    if (ram || kernels || drives || (gpus && p->n_gpus)) /* what is told is another number now */
+        p->answers = (struct lade_answers){0};
 }
 
 static double now(void)
@@ -143,6 +148,21 @@ void lade_machine_note_load(const struct lade_catalog *cat, const char *cache_di
     lade_speeds_recall(&p, cat->format, cache_dir, now());
     lade_loads_note(to_vram ? &p.to_vram : &p.to_ram, bytes, seconds);
     lade_speeds_keep(&p, cat->format, cache_dir, now());
+}
+
+void lade_machine_note_answer(const struct lade_probe_wish *wish, int strategy,
+                              const struct lade_tokens_per_s *told,
+                              const struct lade_tokens_per_s *measured)
+{
+    struct lade_machine p;
+    struct lade_probe_wish as_it_is = *wish;
+    as_it_is.measure = LADE_MEASURE_NOTHING;
+    if (!wish->cache_dir || strategy < 0 || strategy >= LADE_ANSWERS)
+        return;
+    lade_machine_probe(&p, &as_it_is);
+    lade_answers_note(&p.answers.decode[strategy], told->decode, measured->decode);
+    lade_answers_note(&p.answers.prefill[strategy], told->prefill, measured->prefill);
+    lade_speeds_keep(&p, wish->catalog->format, wish->cache_dir, now());
 }
 
 void lade_machine_probe(struct lade_machine *out, const struct lade_probe_wish *wish)

@@ -3,8 +3,8 @@
  * Facts (sizes, devices, cores) are read from the system each time. Speeds are measured, which
  * takes about two seconds in all, and kept in a file of the cache directory for a month, so that a
  * plan can use them at once; a measurement is only made where the caller asks for one. Everything
- * unknown is 0 or empty: a probe never fails, it knows less. The speeds of whole loads are not
- * measured by a probe but noted when one has ended.
+ * unknown is 0 or empty: a probe never fails, it knows less. The speeds of whole loads and
+ * of answers are not measured by a probe but noted when one has ended.
  *
  * Speeds are GB/s (10^9 bytes) and GFLOP/s; sizes are bytes. */
 #ifndef LADE_PLAN_PROBE_H
@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "engine/checkpoint/catalog.h"
+#include "engine/plan/answers.h"
 #include "engine/plan/loads.h"
 #include "engine/plan/machine.h"
 #include "kernels/error.h"
@@ -68,6 +69,7 @@ struct lade_machine {
     struct lade_machine_kernels kernels;
     struct lade_machine_packing packing;
     struct lade_loads to_ram, to_vram; /* where the base has its home: loads that were seen here */
+    struct lade_answers answers;
     struct lade_machine_gpu gpu[LADE_MACHINE_GPUS];
     int n_gpus;
     char gpu_missing[LADE_ERR];                           /* why no GPU can be used; "" = one can */
@@ -99,6 +101,13 @@ void lade_machine_probe(struct lade_machine *out, const struct lade_probe_wish *
  * cache_dir is NULL or the load was too small to tell anything. Any thread. */
 void lade_machine_note_load(const struct lade_catalog *cat, const char *cache_dir, bool to_vram,
                             double bytes, double seconds);
+
+/* An answer with this strategy came at so many tokens/s where speeds alone told others (0 = not
+ * measured): kept for later plans. The wish is that of the plan. Nothing happens without its
+ * cache_dir. Any thread. */
+void lade_machine_note_answer(const struct lade_probe_wish *wish, int strategy,
+                              const struct lade_tokens_per_s *told,
+                              const struct lade_tokens_per_s *measured);
 
 /* ---- parts, for the probe itself and for tests ---- */
 

@@ -1,10 +1,10 @@
 /* speeds.c - measured speeds, kept between runs in one small JSON file:
  *
  *     {"version": 1, "ram": {KEY: {"at": SECONDS, "ram_gbps": N}}, "kernels": {...},
- *      "packing": {...}, "gpus": {...}, "drives": {...}, "loads": {...}}
+ *      "packing": {...}, "gpus": {...}, "drives": {...}, "loads": {...}, "answers": {...}}
  *
  * KEY names what was measured: the processor and its threads, the types of weights, a GPU's bus, a
- * drive, the size of a load. A number that makes no sense is no number. */
+ * drive, the size of a load, a strategy. A number that makes no sense is no number. */
 #include <jansson.h>
 #include <limits.h>
 #include <math.h>
@@ -16,6 +16,7 @@
 
 #include "engine/checkpoint/file.h"
 #include "engine/plan/probe.h"
+#include "engine/plan/strategies.h"
 
 enum { VERSION = 1, MOST_BYTES = 1 << 20 };
 
@@ -48,6 +49,7 @@ static const struct number drive_numbers[] = {NUMBER(lade_machine_drive, sequent
                                               {0}};
 static const struct number ram_numbers[] = {NUMBER(lade_machine, ram_gbps), {0}};
 static const struct number load_numbers[] = {{"gbps", 0}, {0}}; /* of one size */
+static const struct number answer_numbers[] = {{"of_told", 0}, {0}};
 #undef NUMBER
 
 static double *field(const void *base, const struct number *n)
@@ -144,6 +146,17 @@ static const char *load_key(char out[KEY], const struct lade_machine *p, const c
     return out;
 }
 
+static const char *answer_key(char out[KEY], const struct lade_machine *p, int strategy,
+                              const char *what)
+{
+    const struct lade_strategy *s = &lade_strategies[strategy];
+    char kernels[KEY];
+    int n = snprintf(out, KEY, "%s by %s, %s", what, s->name, kernels_key(kernels, p));
+    for (int i = 0; s->gpu && i < p->n_gpus && n < KEY; i++)
+        n += snprintf(out + n, (size_t)(KEY - n), ", %s", p->gpu[i].name);
+    return out;
+}
+
 /* ---- the file ---- */
 
 static bool file_path(char out[PATH_MAX], const char *cache_dir)
@@ -181,6 +194,32 @@ static void keep_loads(const struct lade_loads *loads, const struct lade_machine
         keep(&loads->gbps[i], load_numbers, file, "loads", load_key(key, p, format, home, i), now);
 }
 
+/* Calls `each` for what answers of every strategy were. */
+static void each_answer(struct lade_answers *answers, const struct lade_machine *p, json_t *file,
+                        double now,
+                        void (*each)(double *seen, const char *key, json_t *file, double now))
+{
+    char key[KEY];
+    for (int i = 0; i < lade_n_strategies && i < LADE_ANSWERS; i++) {
+        each(&answers->decode[i], answer_key(key, p, i, "decode"), file, now);
+        each(&answers->prefill[i], answer_key(key, p, i, "prefill"), file, now);
+    }
+}
+
+static void recall_answer(double *seen, const char *key, json_t *file, double now)
+{
+    recall(seen, answer_numbers, json_object_get(file, "answers"), key, now);
+}
+
+/* What is not known any more goes: something else is told now. */
+static void keep_answer(double *seen, const char *key, json_t *file, double now)
+{
+    if (*seen > 0)
+        keep(seen, answer_numbers, file, "answers", key, now);
+    else
+        json_object_del(json_object_get(file, "answers"), key);
+}
+
 void lade_speeds_recall(struct lade_machine *probe, const char *format, const char *cache_dir,
                         double now)
 {
@@ -201,6 +240,7 @@ void lade_speeds_recall(struct lade_machine *probe, const char *format, const ch
                probe->drive[i].name, now);
     recall_loads(&probe->to_ram, probe, format, "RAM", file, now);
     recall_loads(&probe->to_vram, probe, format, "VRAM", file, now);
+    each_answer(&probe->answers, probe, file, now, recall_answer);
     json_decref(file);
 }
 
@@ -221,6 +261,8 @@ void lade_speeds_keep(const struct lade_machine *probe, const char *format, cons
         keep(&probe->drive[i], drive_numbers, file, "drives", probe->drive[i].name, now);
     keep_loads(&probe->to_ram, probe, format, "RAM", file, now);
     keep_loads(&probe->to_vram, probe, format, "VRAM", file, now);
+    struct lade_answers answers = probe->answers;
+    each_answer(&answers, probe, file, now, keep_answer);
     char *text = json_dumps(file, JSON_INDENT(1));
     if (text)
         lade_file_replace(path, text, strlen(text), NULL);

@@ -29,6 +29,7 @@ struct answer {
     double times[RATE_WINDOW];
     double prefill_from, decode_from;
     int kept; /* tokens of the last reading that the session had already */
+    const struct lade_strategy *strategy; /* that it began with, everything being home; or NULL */
     struct lade_result result;
 };
 
@@ -320,6 +321,33 @@ static void finish_numbers(struct answer *a)
         r->decode_tps = (r->tokens - 1) / r->decode_s;
 }
 
+/* The strategy that the model runs with, where everything is home; else NULL. */
+static const struct lade_strategy *settled(struct lade_engine *e)
+{
+    const struct lade_plan *plan = &e->model->plan;
+    pthread_mutex_lock(&e->lock);
+    bool home = e->load_ended && !e->load_error[0] && !e->broken && !e->stats.ram_given &&
+                !e->stats.vram_given;
+    pthread_mutex_unlock(&e->lock);
+    return home && plan->n && plan->chosen >= 0 ? plan->rows[plan->chosen].strategy : NULL;
+}
+
+/* Tells later plans how fast this was: what is long enough to tell anything, and of no more context than
+ * plans count with. */
+static void note(const struct answer *a)
+{
+    enum { LEAST_TOKENS = 32, LEAST_PROMPT = 256, MOST_CONTEXT = 8192 };
+    const struct lade_result *r = &a->result;
+    const int read = r->prompt_tokens - r->kept_tokens;
+    struct lade_tokens_per_s measured = {
+        .decode = r->tokens >= LEAST_TOKENS ? r->decode_tps : 0,
+        .prefill = read >= LEAST_PROMPT ? r->prefill_tps : 0,
+    };
+    if (a->strategy && a->strategy == settled(a->e) && r->stop != LADE_STOP_ERROR &&
+        r->prompt_tokens + r->tokens <= MOST_CONTEXT && (measured.decode || measured.prefill))
+        lade_model_note_answer(a->e->model, &a->e->opt, &measured);
+}
+
 void lade_worker_answer(struct lade_engine *e, const struct lade_request *r)
 {
     struct answer a = {.e = e,
@@ -331,6 +359,7 @@ void lade_worker_answer(struct lade_engine *e, const struct lade_request *r)
                        .think_close = -1};
     char err[LADE_ERR] = "";
     struct lade_event ev = {.kind = LADE_EV_DONE, .request = r->number};
+    a.strategy = settled(e);
     if (generate(&a, err)) {
         if (atomic_load(&e->cancel_answer)) {
             a.result.stop = LADE_STOP_CANCELLED;
@@ -351,6 +380,7 @@ void lade_worker_answer(struct lade_engine *e, const struct lade_request *r)
     e->stats.context_used = lade_session_length(e->session);
     pthread_mutex_unlock(&e->lock);
     lade_worker_emit(e, &ev);
+    note(&a);
     lade_sampler_close(&a.sampler);
     free(a.ids);
 }

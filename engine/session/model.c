@@ -38,8 +38,9 @@ static uint64_t held_ram(const struct lade_model *m)
     return held;
 }
 
-int lade_model_plan_for(struct lade_plan *plan, const struct lade_model *m,
-                        const struct lade_options *opt, const char *name, char *err)
+/* What a plan for a model may use. */
+static struct lade_plan_caps caps_of(const struct lade_model *m, const struct lade_options *opt,
+                                     const char *name)
 {
     struct lade_card_memory cards[LADE_CARDS] = {0};
     struct lade_plan_caps caps = {
@@ -63,7 +64,22 @@ int lade_model_plan_for(struct lade_plan *plan, const struct lade_model *m,
         caps.held_cards[i] = m->place.card[i];
         caps.held_vram[i] = cards[i].used;
     }
+    return caps;
+}
+
+int lade_model_plan_for(struct lade_plan *plan, const struct lade_model *m,
+                        const struct lade_options *opt, const char *name, char *err)
+{
+    const struct lade_plan_caps caps = caps_of(m, opt, name);
     return lade_plan_here(plan, m->cat, &caps, err);
+}
+
+void lade_model_note_answer(const struct lade_model *m, const struct lade_options *opt,
+                            const struct lade_tokens_per_s *measured)
+{
+    const struct lade_plan_caps caps = caps_of(m, opt, NULL);
+    if (m->plan.n)
+        lade_plan_note_answer(&m->plan, m->cat, &caps, measured);
 }
 
 uint64_t lade_model_planned(const struct lade_model *m, int card)

@@ -65,6 +65,10 @@ int lade_model_plan_for(struct lade_plan *plan, const struct lade_model *m,
                         const struct lade_options *opt, const char *name, char *err);
 int lade_model_adopt(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,
                      const struct lade_plan *plan, char *err);
+/* An answer of the model as it is came at these speeds, everything being home: later plans tell as much
+ * (engine/plan/answers.h). */
+void lade_model_note_answer(const struct lade_model *m, const struct lade_options *opt,
+                            const struct lade_tokens_per_s *measured);
 /* After its placement and its devices have become others: what follows from them. */
 void lade_model_moved(struct lade_model *m);
 

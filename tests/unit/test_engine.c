@@ -1,8 +1,11 @@
 /* The thread boundary: commands in, events out, from load to stop. Run under ThreadSanitizer. */
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "engine/plan/probe.h"
+#include "engine/plan/strategies.h"
 #include "engine/tiers/internal.h"
 #include "tests/support/plugins.h"
 #include "tests/support/support_io.h"
@@ -389,6 +392,58 @@ static void test_drive_is_pulled(void **state)
     lade_engine_stop(e);
 }
 
+/* Speeds of a machine whose memory is so slow that even this model is told to decode as a large one. */
+static void keep_slow_speeds(const struct lade_probe_wish *wish)
+{
+    struct lade_machine slow;
+    lade_machine_probe(&slow, wish);
+    slow.ram_gbps = slow.kernels.experts_gbps = slow.kernels.base_gbps = 1e-3;
+    slow.kernels.experts_gflops = slow.kernels.base_gflops = 0.3;
+    lade_speeds_keep(&slow, wish->catalog->format, wish->cache_dir, (double)time(NULL));
+}
+
+/* What an answer took is known to the next plan, where it was long enough, all was home and nobody
+ * stopped it short of that. */
+static void test_answers_are_noted(void **state)
+{
+    (void)state;
+    static struct seen s;
+    static char text[4 * 400];
+    char dir[] = "/tmp/lade-test-XXXXXX", command[64];
+    struct lade_catalog *cat;
+    struct lade_machine here;
+    struct lade_engine *e;
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(lade_catalog_open(&cat, MODEL, err), 0);
+    struct lade_probe_wish wish = {.catalog = cat, .cache_dir = dir, .threads = 2, .exact = true};
+    struct lade_options opt = {.model = MODEL,
+                               .threads = 2,
+                               .context = 512,
+                               .exact = true,
+                               .cpu_only = true,
+                               .strategy = "mmap",
+                               .cache_dir = dir};
+    const int mmap = lade_strategy_find("mmap");
+    keep_slow_speeds(&wish);
+    for (int long_enough = 0; long_enough < 2; long_enough++) {
+        s = (struct seen){0};
+        for (int i = 0; i < (long_enough ? 400 : 20); i++)
+            memcpy(text + 2 * (size_t)i, "a ", 3);
+        assert_int_equal(lade_engine_start(&e, &opt, err), 0);
+        wait_for(e, &s, &s.ready);
+        ask(e, text, 2);
+        wait_for(e, &s, &s.done);
+        lade_engine_stop(e);
+        lade_machine_probe(&here, &wish);
+        assert_true((here.answers.prefill[mmap] > 0) == long_enough);
+        assert_true(here.answers.decode[mmap] == 0);
+        assert_int_equal(s.result.prompt_tokens >= 256, long_enough);
+    }
+    lade_catalog_close(cat);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0); /* NOLINT(cert-env33-c) */
+}
+
 /* Stopping at any moment: while loading, while answering, with events unread. */
 static void test_stop_any_time(void **state)
 {
@@ -417,6 +472,7 @@ int main(void)
         cmocka_unit_test(test_change_to_gpu),
         cmocka_unit_test(test_answer_while_loading),
         cmocka_unit_test(test_drive_is_pulled),
+        cmocka_unit_test(test_answers_are_noted),
         cmocka_unit_test(test_stop_any_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

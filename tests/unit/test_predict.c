@@ -154,12 +154,34 @@ static void test_more_is_never_slower(void **state)
     assert_true(row_of(&slow, "mmap")->load_s > row_of(&fast, "mmap")->load_s);
 }
 
+/* What answers were of what was told multiplies what is told, of their strategy alone. */
+static void test_answers_seen(void **state)
+{
+    (void)state;
+    struct lade_plan_model m;
+    struct lade_plan_machine pc;
+    struct lade_plan before, after;
+    lade_plan_model_80b(&m);
+    lade_plan_machine_typical(&pc, (uint64_t)24 << 30, (uint64_t)64 << 30, LADE_STORAGE_NVME);
+    assert_int_equal(lade_plan(&before, &m, &pc, NULL, 0, err), 0);
+    pc.answers.decode[before.chosen] = 0.5;
+    pc.answers.prefill[before.chosen] = 4;
+    assert_int_equal(lade_plan(&after, &m, &pc, NULL, 0, err), 0);
+    for (int i = 0; i < before.n; i++) {
+        const struct lade_plan_row *was = &before.rows[i], *is = &after.rows[i];
+        const bool seen = i == before.chosen;
+        assert_float_equal(is->decode_tps, was->decode_tps * (seen ? 0.5 : 1), 1e-9);
+        assert_float_equal(is->prefill_tps, was->prefill_tps * (seen ? 4 : 1), 1e-9);
+        assert_true(!seen || (is->ttft_s < was->ttft_s && is->first_s > was->first_s));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_predictions),          cmocka_unit_test(test_misses),
         cmocka_unit_test(test_carried_prompts),      cmocka_unit_test(test_loads_seen),
-        cmocka_unit_test(test_more_is_never_slower),
+        cmocka_unit_test(test_more_is_never_slower), cmocka_unit_test(test_answers_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -277,6 +277,59 @@ static void test_loads_are_kept(void **state)
     lade_catalog_close(cat);
 }
 
+/* What answers were of what was told is kept by strategy, and forgotten when speeds are measured. */
+static void test_answers_are_kept(void **state)
+{
+    (void)state;
+    struct lade_answers seen = {0};
+    lade_answers_note(&seen.decode[1], 10, 20);
+    assert_float_equal(seen.decode[1], 2, 1e-9);
+    lade_answers_note(&seen.decode[1], 10, 5); /* later ones count more: the root of 2 x 0.5 */
+    assert_float_equal(seen.decode[1], 1, 1e-9);
+    const double senseless[][2] = {{0, 5}, {10, 0}, {10, NAN}, {NAN, 10}, {10, 1e9}, {1e9, 10}};
+    for (size_t i = 0; i < sizeof senseless / sizeof *senseless; i++)
+        lade_answers_note(&seen.decode[1], senseless[i][0], senseless[i][1]);
+    assert_float_equal(seen.decode[1], 1, 1e-9);
+    assert_float_equal(lade_answers_factor(seen.prefill[1]), 1, 1e-9);
+
+    struct lade_catalog *cat;
+    struct lade_plan plan, again;
+    struct lade_plan_caps caps = {
+        .cpu_only = true, .cache_dir = under("answers"), .strategy = "mmap"};
+    assert_int_equal(lade_catalog_open(&cat, "tests/fixtures/tiny8-int4-mixed", err), 0);
+    assert_int_equal(lade_plan_here(&plan, cat, &caps, err), 0);
+    const struct lade_plan_row *row = &plan.rows[plan.chosen];
+    struct lade_tokens_per_s twice = {2 * row->decode_tps, 0};
+    lade_plan_note_answer(&plan, cat, &caps, &twice); /* so small a model */
+    assert_int_equal(lade_plan_here(&again, cat, &caps, err), 0);
+    assert_float_equal(again.rows[again.chosen].decode_tps / row->decode_tps, 1, 1e-9);
+
+    plan.rows[plan.chosen].decode_tps = 100; /* as one of the 80B would be told */
+    plan.rows[plan.chosen].prefill_tps = 1000;
+    lade_plan_note_answer(&plan, cat, &caps, &(struct lade_tokens_per_s){.decode = 200});
+    lade_plan_note_answer(&plan, cat, &caps, &(struct lade_tokens_per_s){.prefill = 500});
+    assert_int_equal(lade_plan_here(&again, cat, &caps, err), 0);
+    const int other = lade_strategy_find("cpu-tight");
+    assert_float_equal(again.machine.answers.decode[plan.chosen], 2, 1e-9);
+    assert_float_equal(again.machine.answers.prefill[plan.chosen], 0.5, 1e-9);
+    assert_true(again.machine.answers.decode[other] == 0);
+    /* What the first answer said is not said once more by a second one of the same speed. */
+    again.rows[again.chosen].decode_tps = 200;
+    lade_plan_note_answer(&again, cat, &caps, &(struct lade_tokens_per_s){.decode = 200});
+    assert_int_equal(lade_plan_here(&again, cat, &caps, err), 0);
+    assert_float_equal(again.machine.answers.decode[plan.chosen], 2, 1e-9);
+
+    struct lade_machine here;
+    struct lade_probe_wish wish = {
+        .catalog = cat, .cache_dir = caps.cache_dir, .measure = LADE_MEASURE_MISSING};
+    lade_machine_probe(&here, &wish);
+    assert_true(here.answers.decode[plan.chosen] == 0);
+    wish.measure = LADE_MEASURE_NOTHING;
+    lade_machine_probe(&here, &wish);
+    assert_true(here.ram_gbps > 0 && here.answers.decode[plan.chosen] == 0);
+    lade_catalog_close(cat);
+}
+
 /* The bundled model, copied to where its files can be taken out of the page cache. */
 static const char *copy_model(void)
 {
@@ -461,10 +514,15 @@ static void test_machine_for_the_plan(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_drives),          cmocka_unit_test(test_nodes),
-        cmocka_unit_test(test_speeds_are_kept), cmocka_unit_test(test_loads_are_kept),
-        cmocka_unit_test(test_a_load_is_noted), cmocka_unit_test(test_damaged_speeds_say_nothing),
-        cmocka_unit_test(test_measuring),       cmocka_unit_test(test_machine_for_the_plan),
+        cmocka_unit_test(test_drives),
+        cmocka_unit_test(test_nodes),
+        cmocka_unit_test(test_speeds_are_kept),
+        cmocka_unit_test(test_loads_are_kept),
+        cmocka_unit_test(test_answers_are_kept),
+        cmocka_unit_test(test_a_load_is_noted),
+        cmocka_unit_test(test_damaged_speeds_say_nothing),
+        cmocka_unit_test(test_measuring),
+        cmocka_unit_test(test_machine_for_the_plan),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
