@@ -1,7 +1,5 @@
-/* Products of two to eight tokens, or of one where one.cu does not take the matrix; several matrices
- * in one launch. */
+/* Products of two to eight tokens; several matrices in one launch. */
 #include "kernels/cuda/few.h"
-#include "kernels/cuda/one.h"
 #include "kernels/cuda/products.h"
 
 enum { FEW_WARPS = 8, MOST_WARPS = 16, MOST_TOKENS = 8, SHARED_BYTES = 40 << 10 };
@@ -18,61 +16,23 @@ struct few_job {
 struct few_jobs {
     struct few_job job[GPU_JOBS];
     int n_jobs, n, area; /* tokens; shared memory of a warp */
-    struct one_norm norm; /* of kernels that have one */
 };
 
-/* A warp's batches of one matrix. */
-template <bool WITH_NORM> struct few_source {
-    enum { NORM = WITH_NORM };
-    struct few_view v;
-    const struct gpu_matrix &m;
-    const uint16_t *books;
-    const float *inputs, *norm;
-    int tokens, row0, first, every, mine;
-
-    __device__ const struct few_view &view(int) const
-    {
-        return v;
-    }
-    __device__ int batch(int i) const
-    {
-        return first + i * every;
-    }
-    __device__ const float *x(int, int token) const
-    {
-        return inputs + (size_t)token * (size_t)v.cols;
-    }
-    __device__ int cols(int) const
-    {
-        return v.cols;
-    }
-    __device__ void chunk(int, int row, int c, float *values) const
-    {
-        if (row < v.rows)
-            matrix_chunk(m, books, row, c, values);
-        else
-            for (int i = 0; i < 8; i++)
-                values[i] = 0;
-    }
-};
-
-template <int KIND, int SETS, bool NORM = false>
+template <int KIND, int SETS>
 __device__ static inline void few_block(const struct few_jobs &jobs, const struct few_job &job,
                                         const uint16_t *books, char *areas)
 {
     const int warp = (int)threadIdx.x / GPU_WARP, warps = (int)blockDim.x / GPU_WARP;
     const int groups = warps / job.split, first_row = ((int)blockIdx.x - job.first_block) * groups;
-    __shared__ float squares[MOST_WARPS];
-    struct few_source<NORM> source = {few_view_of(job.w),
-                                      job.w,
-                                      books,
-                                      job.x,
-                                      jobs.norm.w,
-                                      jobs.n,
-                                      (first_row + warp / job.split) * FEW_ROWS,
-                                      warp % job.split,
-                                      job.split,
-                                      0};
+    struct few_source source = {few_view_of(job.w),
+                                job.w,
+                                books,
+                                job.x,
+                                jobs.n,
+                                (first_row + warp / job.split) * FEW_ROWS,
+                                warp % job.split,
+                                job.split,
+                                0};
     source.mine = (source.v.batches - source.first + job.split - 1) / job.split;
     char *area = areas + warp * jobs.area;
     struct few_sums<SETS> sums = {
@@ -80,13 +40,7 @@ __device__ static inline void few_block(const struct few_jobs &jobs, const struc
     struct few_raw<KIND> raw[few_raw<KIND>::AHEAD];
     few_begin<KIND>(raw, source);
     launch_wait();
-    [[maybe_unused]] float square =
-        few_run<KIND, SETS>(sums, raw, source, area, job.span, source.v.per);
-    if constexpr (NORM) {
-        square = warp_sum(square);
-        if (threadIdx.x % GPU_WARP == 0)
-            squares[warp] = square;
-    }
+    few_run<KIND, SETS>(sums, raw, source, area, job.span);
     few_store<SETS>(area, sums);
     __syncthreads();
     for (int i = (int)threadIdx.x; i < groups * FEW_ROWS * jobs.n; i += (int)blockDim.x) {
@@ -94,10 +48,9 @@ __device__ static inline void few_block(const struct few_jobs &jobs, const struc
         const int group = row / FEW_ROWS, at = first_row * FEW_ROWS + row;
         if (at >= job.w.rows)
             continue;
-        const float sum = few_result<SETS>(areas + group * job.split * jobs.area, jobs.area,
-                                           job.split, row % FEW_ROWS, token);
         job.y[(size_t)token * (size_t)job.w.rows + (size_t)at] =
-            NORM ? sum * one_scale(squares + group * job.split, job.split, jobs.norm) : sum;
+            few_result<SETS>(areas + group * job.split * jobs.area, jobs.area, job.split,
+                             row % FEW_ROWS, token);
     }
 }
 
@@ -108,14 +61,6 @@ __device__ static inline const struct few_job &find_job(const struct few_jobs &j
     while (jobs.job[j].first_block > (int)blockIdx.x)
         j--;
     return jobs.job[j];
-}
-
-/* One token, and the norm before the products. */
-__global__ static void __launch_bounds__(MOST_WARPS *GPU_WARP)
-    normed_products(struct few_jobs jobs, const uint16_t *books)
-{
-    LADE_DYNAMIC_SHARED(char, areas);
-    few_block<GPU_WIDE, 1, true>(jobs, find_job(jobs), books, areas);
 }
 
 template <int SETS, bool WIDE>
@@ -160,6 +105,11 @@ static int plan_jobs(struct few_jobs *jobs, int warps, int sets)
     return blocks;
 }
 
+static bool is_wide(int kind)
+{
+    return kind == GPU_F16 || kind == GPU_WIDE;
+}
+
 static cudaError_t launch_few(struct lade_device *dev, struct few_jobs *jobs, bool wide)
 {
     const int sets = jobs->n * FEW_PARTS <= 8 ? 1 : 3;
@@ -170,8 +120,6 @@ static cudaError_t launch_few(struct lade_device *dev, struct few_jobs *jobs, bo
         blocks = plan_jobs(jobs, warps /= 2, sets);
     const size_t shared = (size_t)(warps * jobs->area);
     const int threads = warps * GPU_WARP;
-    if (jobs->norm.w)
-        return LADE_LAUNCH_EARLY(normed_products, blocks, threads, shared, dev, *jobs, dev->books);
     if (wide && sets == 1)
         return LADE_LAUNCH_EARLY((few_products<1, true>), blocks, threads, shared, dev, *jobs,
                                  dev->books);
@@ -185,25 +133,21 @@ static cudaError_t launch_few(struct lade_device *dev, struct few_jobs *jobs, bo
                              dev->books);
 }
 
-/* At most MOST_TOKENS tokens; with a norm one. */
+/* Two to MOST_TOKENS tokens. */
 static int few_pass(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int first,
-                    int n, const struct lade_project *norm, char *err)
+                    int n, char *err)
 {
-    if (n == 1 && gpu_one(dev, jobs, n_jobs, first, norm, err))
-        return -1;
-    for (int wide = n == 1; wide < 2; wide++) {
+    for (int wide = 0; wide < 2; wide++) {
         for (int j = 0; j < n_jobs;) {
             struct few_jobs batch = {};
             batch.n = n;
-            if (norm)
-                batch.norm = {norm->norm, norm->eps, norm->dim};
             for (; j < n_jobs && batch.n_jobs < GPU_JOBS; j++) {
                 const struct lade_matrix *w = jobs[j].w;
                 struct few_job job = {};
                 job.w = gpu_matrix_of(w);
-                if ((job.w.kind >= GPU_WIDE) != wide || (n == 1 && job.w.kind != GPU_WIDE))
-                    continue; /* the other turn's, or gpu_one()'s */
-                job.x = norm ? norm->x : jobs[j].x + (size_t)first * (size_t)w->cols;
+                if (is_wide(job.w.kind) != wide)
+                    continue; /* the other turn's */
+                job.x = jobs[j].x + (size_t)first * (size_t)w->cols;
                 job.y = jobs[j].y + (size_t)first * (size_t)w->rows;
                 batch.job[batch.n_jobs++] = job;
             }
@@ -216,13 +160,11 @@ static int few_pass(struct lade_device *dev, const struct lade_matmul *jobs, int
 
 int gpu_few(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n, char *err)
 {
-    for (int first = 0; first < n; first += MOST_TOKENS)
-        if (few_pass(dev, jobs, n_jobs, first, gpu_min(MOST_TOKENS, n - first), NULL, err))
+    for (int first = 0; first < n; first += MOST_TOKENS) {
+        const int count = gpu_min(MOST_TOKENS, n - first);
+        if (count == 1 ? gpu_one(dev, jobs, n_jobs, first, NULL, err)
+                       : few_pass(dev, jobs, n_jobs, first, count, err))
             return -1;
+    }
     return 0;
-}
-
-int gpu_normed(struct lade_device *dev, const struct lade_project *p, char *err)
-{
-    return few_pass(dev, p->jobs, p->n_jobs, 0, 1, p, err);
 }

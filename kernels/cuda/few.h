@@ -28,12 +28,12 @@ enum {
 /* ---- a matrix, ready to be read -------------------------------------------------------------- */
 
 struct few_view {
-    const uint8_t *data; /* NULL: not on this device */
+    const uint8_t *data;
     const uint16_t *scales;
     const uint8_t *zeros; /* NULL: symmetric */
     int rows, cols, words, groups;
-    int kind, per, batches; /* steps of a batch, batches of a row */
-    int per_group;          /* batches that share a scale */
+    int per, batches; /* steps of a batch, batches of a row */
+    int per_group;    /* batches that share a scale */
 };
 
 /* Steps of one batch: a divisor of the group's. */
@@ -55,12 +55,9 @@ __host__ __device__ static inline int few_batches(const struct gpu_matrix &m)
 __device__ static inline struct few_view few_view_of(const struct gpu_matrix &m)
 {
     struct few_view v = {};
-    if (!m.data)
-        return v;
     v.data = m.data;
     v.rows = m.rows;
     v.cols = m.cols;
-    v.kind = m.kind;
     v.per = few_batch_steps(m);
     v.batches = few_batches(m);
     if (m.kind == GPU_Q4 || m.kind == GPU_Q8) {
@@ -342,60 +339,76 @@ __device__ static inline void few_batch(struct few_sums<SETS> &sums,
     }
 }
 
-/* A warp's work: unit i of `mine` is a batch of source.view(i), number source.batch(i), with inputs
- * source.x(i, token); `area` is shared memory for the inputs of `span` units. Views are of one kind
- * and one size of batch. `early` units may be loaded before few_stage() of the first.
- *
- * A source with NORM has one token, and source.norm are the weights of the norm before the product:
- * inputs are multiplied by them, and the lane's squares of what they were before are returned. */
-template <int KIND, int SETS, class Source>
-__device__ static inline float few_stage(const Source &source, int from, int count, char *area,
-                                         int stride, int per)
+/* A warp's work: `mine` batches of a matrix, every `every`th from `first` on. */
+struct few_source {
+    struct few_view v;
+    const struct gpu_matrix &m;
+    const uint16_t *books;
+    const float *inputs; /* [tokens][columns] */
+    int tokens, row0, first, every, mine;
+};
+
+__device__ static inline int few_number(const struct few_source &source, int i)
 {
-    const int lane = (int)threadIdx.x % GPU_WARP, chunks = per * FEW_CHUNKS;
-    float squares = 0;
+    return source.first + i * source.every;
+}
+
+/* Inputs of `count` batches from `from` on to the warp's shared memory. */
+__device__ static inline void few_stage(const struct few_source &source, int kind, int from,
+                                        int count, char *area, int stride)
+{
+    const int lane = (int)threadIdx.x % GPU_WARP, per = source.v.per, chunks = per * FEW_CHUNKS;
     for (int i = lane; i < source.tokens * count * chunks; i += GPU_WARP) {
         const int token = i / (count * chunks), unit = i / chunks % count, chunk = i % chunks;
-        const int at = (source.batch(from + unit) * per + chunk / FEW_CHUNKS) * FEW_STEP;
+        const int at = (few_number(source, from + unit) * per + chunk / FEW_CHUNKS) * FEW_STEP;
         __align__(16) float v[8];
-        const int left = source.cols(from + unit) - at;
-        few_get(v, source.x(from + unit, token) + at, KIND, chunk % FEW_CHUNKS, left);
-        if constexpr (Source::NORM) {
-            __align__(16) float w[8];
-            few_get(w, source.norm + at, KIND, chunk % FEW_CHUNKS, left);
-#pragma unroll
-            for (int k = 0; k < 8; k++) {
-                squares += v[k] * v[k];
-                v[k] *= w[k];
-            }
-        }
+        few_get(v, source.inputs + (size_t)token * (size_t)source.v.cols + at, kind,
+                chunk % FEW_CHUNKS, source.v.cols - at);
         few_put(area, stride, token * FEW_PARTS, unit * chunks + chunk, v);
     }
     __syncwarp();
-    return squares;
 }
 
 /* The weights that may be on their way before the inputs are there. */
-template <int KIND, class Source>
+template <int KIND>
 __device__ static inline void few_begin(struct few_raw<KIND> raw[few_raw<KIND>::AHEAD],
-                                        const Source &source)
+                                        const struct few_source &source)
 {
 #pragma unroll
     for (int d = 0; d < few_raw<KIND>::AHEAD; d++)
         if (KIND != GPU_WIDE && d < source.mine)
-            few_load<KIND>(raw[d], source.view(d), source.row0, source.batch(d));
+            few_load<KIND>(raw[d], source.v, source.row0, few_number(source, d));
 }
 
-/* With NORM returns the squares of the lane's inputs. */
-template <int KIND, int SETS, class Source>
-__device__ static inline float few_run(struct few_sums<SETS> &sums,
-                                       struct few_raw<KIND> raw[few_raw<KIND>::AHEAD],
-                                       const Source &source, char *area, int span, int per)
+/* A batch of values that are made when they are needed. */
+template <int SETS>
+__device__ static inline void few_made(struct few_sums<SETS> &sums, const struct few_source &source,
+                                       int batch, const char *area, int stride, int chunk0)
+{
+    const int lane = (int)threadIdx.x % GPU_WARP, g = lane / 4, t = lane % 4;
+    __align__(16) float v[2][8];
+    for (int r = 0; r < 2; r++) {
+        const int row = source.row0 + 2 * g + r;
+        if (row < source.v.rows)
+            matrix_chunk(source.m, source.books, row, batch * FEW_CHUNKS + t, v[r]);
+        else
+            for (int i = 0; i < 8; i++)
+                v[r][i] = 0;
+    }
+    uint4 x[SETS];
+    few_inputs<SETS>(x, area, stride, source.tokens * FEW_PARTS, chunk0 + t);
+    few_wide<SETS>(sums, v, x);
+}
+
+/* `area` is shared memory for the inputs of `span` batches. */
+template <int KIND, int SETS>
+__device__ static inline void few_run(struct few_sums<SETS> &sums,
+                                      struct few_raw<KIND> raw[few_raw<KIND>::AHEAD],
+                                      const struct few_source &source, char *area, int span)
 {
     enum { AHEAD = few_raw<KIND>::AHEAD };
-    const int stride = few_stride(span * per), columns = source.tokens * FEW_PARTS;
-    int staged = 0; /* units whose inputs have been staged, the last `span` are there */
-    float squares = 0;
+    const int per = source.v.per, stride = few_stride(span * per);
+    int staged = 0; /* batches whose inputs have been staged, the last `span` are there */
     for (int i0 = 0; i0 < source.mine; i0 += AHEAD) {
 #pragma unroll
         for (int d = 0; d < AHEAD; d++) {
@@ -405,30 +418,21 @@ __device__ static inline float few_run(struct few_sums<SETS> &sums,
             if (i == staged) {
                 const int count = gpu_least(span, source.mine - i);
                 __syncwarp();
-                squares += few_stage<KIND, SETS>(source, i, count, area, stride, per);
+                few_stage(source, KIND, i, count, area, stride);
                 staged += count;
             }
             const int chunk0 = (i % span) * per * FEW_CHUNKS;
             if constexpr (KIND == GPU_WIDE) {
-                const int lane = (int)threadIdx.x % GPU_WARP, g = lane / 4, t = lane % 4;
-                const int chunk = source.batch(i) * FEW_CHUNKS + t;
-                __align__(16) float v[2][8];
-                for (int r = 0; r < 2; r++)
-                    source.chunk(i, source.row0 + 2 * g + r, chunk, v[r]);
-                uint4 x[SETS];
-                few_inputs<SETS>(x, area, stride, columns, chunk0 + t);
-                few_wide<SETS>(sums, v, x);
+                few_made<SETS>(sums, source, few_number(source, i), area, stride, chunk0);
             } else {
-                const struct few_view &m = source.view(i);
-                few_batch<KIND, SETS>(sums, raw[d], m, area, stride, columns, chunk0);
+                few_batch<KIND, SETS>(sums, raw[d], source.v, area, stride,
+                                      source.tokens * FEW_PARTS, chunk0);
                 if (i + AHEAD < source.mine)
-                    few_load<KIND>(raw[d], source.view(i + AHEAD), source.row0,
-                                   source.batch(i + AHEAD));
+                    few_load<KIND>(raw[d], source.v, source.row0, few_number(source, i + AHEAD));
             }
         }
     }
     __syncwarp(); /* the area is free */
-    return squares;
 }
 
 /* ---- results --------------------------------------------------------------------------------- */

@@ -26,7 +26,7 @@ int gpu_project(struct lade_device *dev, const struct lade_project *p, char *err
     if (gpu_enter(dev, err))
         return -1;
     if (p->n == 1)
-        return gpu_normed(dev, p, err);
+        return gpu_one(dev, p->jobs, p->n_jobs, 0, p, err);
     /* Without anything to add, the norm only reads x. */
     return gpu_rmsnorm(dev, p->h, (float *)p->x, NULL, p->norm, p->n, p->dim, p->eps, err) ||
                    gpu_matmul(dev, p->jobs, p->n_jobs, p->n, err)

@@ -258,19 +258,30 @@ __device__ static inline void load_transposed(uint32_t r[4], const void *row)
 #endif
 }
 
-/* Starts a copy of 16 bytes from global to shared memory; zeros where `valid` is false. */
-__device__ static inline void copy_async(void *to, const void *from, bool valid)
+/* Starts a copy from global to shared memory: of 16 bytes at `to` the first `bytes` are those at `from`, the
+ * others zeros. Both are aligned to 16. */
+__device__ static inline void copy_some(void *to, const void *from, int bytes)
 {
 #if GPU_TENSOR_CORES
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
                      (uint32_t)__cvta_generic_to_shared(to)),
-                 "l"(from), "r"(valid ? 16 : 0)
+                 "l"(from), "r"(bytes)
                  : "memory");
 #elif defined(LADE_EMULATOR_H)
-    lade_emulator_copy_async(to, from, 16, valid);
+    lade_emulator_copy_async(to, from, (size_t)bytes);
 #else
-    *(uint4 *)to = valid ? *(const uint4 *)from : make_uint4(0, 0, 0, 0);
+    if (bytes == 16 || !bytes)
+        *(uint4 *)to = bytes ? *(const uint4 *)from : make_uint4(0, 0, 0, 0);
+    else
+        for (int i = 0; i < 16; i++)
+            ((uint8_t *)to)[i] = i < bytes ? ((const uint8_t *)from)[i] : (uint8_t)0;
 #endif
+}
+
+/* The same with all 16; zeros where `valid` is false. */
+__device__ static inline void copy_async(void *to, const void *from, bool valid)
+{
+    copy_some(to, from, valid ? 16 : 0);
 }
 
 __device__ static inline void copy_commit(void)

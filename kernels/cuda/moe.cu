@@ -5,7 +5,6 @@
  * what the experts' last matrices make of that. The host never learns the routes. */
 #include <math.h>
 
-#include "kernels/cuda/few.h"
 #include "kernels/cuda/moe.h"
 #include "kernels/cuda/products.h"
 #include "kernels/cuda/run.h"
@@ -15,8 +14,7 @@ enum {
     MATRIX_WARPS = 4, /* of gate, and of up */
     HIDDEN_WARPS = 2 * MATRIX_WARPS,
     HIDDEN_BLOCKS = 3, /* of a multiprocessor: all 11 x 32 of a token at once */
-    DOWN_WARPS = 16,   /* at most, and at least as many threads as FEW_ROWS */
-    SHARED_BYTES = 40 << 10,
+    DOWN_WARPS = 16,   /* at most, and at least as many threads as ONE_ROWS */
     ALL_MAY = 48 << 10,    /* shared memory that a block has for the asking */
     RUN_SHARED = 96 << 10, /* at most, of run_down() */
     MOST_TOKENS = 64,      /* of one pass: bounds the work space */
@@ -64,106 +62,6 @@ __device__ static inline float moe_weight(const struct gpu_moe &m, int token, in
     return 1.0f / (1.0f + expf(-block_sum(sum, work)));
 }
 
-/* A warp's batches of gate or up. */
-struct hidden_source {
-    enum { NORM = false };
-    struct few_view v;
-    const struct gpu_matrix &m;
-    const uint16_t *books;
-    const float *inputs;
-    int tokens, row0, first, mine;
-
-    __device__ const struct few_view &view(int) const
-    {
-        return v;
-    }
-    __device__ int batch(int i) const
-    {
-        return first + i * MATRIX_WARPS;
-    }
-    __device__ const float *x(int, int) const
-    {
-        return inputs;
-    }
-    __device__ int cols(int) const
-    {
-        return v.cols;
-    }
-    __device__ void chunk(int, int row, int c, float *values) const
-    {
-        if (row < v.rows)
-            matrix_chunk(m, books, row, c, values);
-        else
-            for (int i = 0; i < 8; i++)
-                values[i] = 0;
-    }
-};
-
-/* Warps 0 to 3 multiply gate, 4 to 7 up; each every fourth batch. */
-template <int KIND>
-__device__ static inline void hidden_block(const struct gpu_moe &m, const struct gpu_matrix &w,
-                                           int token, int slot, int area_bytes, int span,
-                                           float *hidden, char *areas)
-{
-    __shared__ float work[33];
-    const int warp = (int)threadIdx.x / GPU_WARP;
-    struct hidden_source source = {few_view_of(w),
-                                   w,
-                                   m.books,
-                                   m.x + (size_t)token * (size_t)m.dim,
-                                   1,
-                                   (int)blockIdx.x * FEW_ROWS,
-                                   warp % MATRIX_WARPS,
-                                   0};
-    source.mine = (source.v.batches - source.first + MATRIX_WARPS - 1) / MATRIX_WARPS;
-    char *area = areas + warp * area_bytes;
-    struct few_sums<1> sums = {
-    };
-    struct few_raw<KIND> raw[few_raw<KIND>::AHEAD];
-    few_begin<KIND>(raw, source);
-    few_run<KIND, 1>(sums, raw, source, area, span / source.v.per, source.v.per);
-    few_store<1>(area, sums);
-    const float weight = moe_weight(m, token, slot, work);
-    __syncthreads();
-    const int in_block = (int)threadIdx.x, row = source.row0 + in_block;
-    if (in_block >= FEW_ROWS || row >= w.rows)
-        return;
-    const float gate = few_result<1>(areas, area_bytes, MATRIX_WARPS, in_block, 0);
-    const float up =
-        few_result<1>(areas + MATRIX_WARPS * area_bytes, area_bytes, MATRIX_WARPS, in_block, 0);
-    size_t at = ((size_t)token * (size_t)(m.k + 1) + (size_t)slot) * (size_t)m.widest;
-    hidden[at + (size_t)row] = gate / (1.0f + expf(-gate)) * up * weight;
-}
-
-/* The kinds that one.h has tiles for, and those that neither it nor run.h takes. */
-__host__ __device__ static inline constexpr bool is_tiled(int kind)
-{
-    return kind == GPU_Q4 || kind == GPU_Q8;
-}
-
-__host__ __device__ static inline constexpr bool is_other(int kind)
-{
-    return !is_tiled(kind) && kind != GPU_RUNS;
-}
-
-/* Grid: rows, slots from the last on (the shared one may be the largest), tokens.
- * hidden[token][slot][widest]. `span`: steps staged at once. */
-__global__ static void __launch_bounds__(HIDDEN_WARPS *GPU_WARP, 2)
-    other_hidden(struct gpu_moe m, int area, int span, float *hidden)
-{
-    launch_wait();
-    LADE_DYNAMIC_SHARED(char, areas);
-    const int slot = m.k - (int)blockIdx.y, token = (int)blockIdx.z;
-    const bool gate = (int)threadIdx.x < MATRIX_WARPS * GPU_WARP;
-    const struct gpu_matrix w = moe_matrix(m, token, slot, gate ? MOE_GATE : MOE_UP);
-    if (!w.data || (int)blockIdx.x * FEW_ROWS >= w.rows || !is_other(w.kind))
-        return; /* gate and up agree in all of this: the whole block leaves */
-    if (w.kind == GPU_BF16)
-        hidden_block<GPU_BF16>(m, w, token, slot, area, span, hidden, areas);
-    else
-        hidden_block<GPU_WIDE>(m, w, token, slot, area, span, hidden, areas);
-}
-
 /* What a tile's rows hold inside, of the sums of `warps` warps that had gate and as many that had up. */
 __device__ static inline void hidden_out(const struct gpu_moe &m, const struct gpu_matrix &w,
                                          int token, int slot, const float (*sums)[ONE_ROWS],
@@ -177,8 +75,9 @@ __device__ static inline void hidden_out(const struct gpu_moe &m, const struct g
     hidden[at + (size_t)row] = gate / (1.0f + expf(-gate)) * up * weight;
 }
 
-/* The same for tiles: warps 0 to 3 multiply gate, 4 to 7 up. The shared expert's weights are known
- * before the routes are. */
+/* Grid: rows, slots from the last on (the shared one may be the largest), tokens.
+ * hidden[token][slot][widest]. Of tiles: warps 0 to 3 multiply gate, 4 to 7 up. The shared expert's
+ * weights are known before the routes are. */
 __global__ static void __launch_bounds__(HIDDEN_WARPS *GPU_WARP, HIDDEN_BLOCKS)
     moe_hidden(struct gpu_moe m, float *hidden)
 {
@@ -189,7 +88,7 @@ __global__ static void __launch_bounds__(HIDDEN_WARPS *GPU_WARP, HIDDEN_BLOCKS)
     if (slot < m.k)
         launch_wait();
     const struct gpu_matrix w = moe_matrix(m, token, slot, warp < MATRIX_WARPS ? MOE_GATE : MOE_UP);
-    if (!w.data || tile * ONE_ROWS >= w.rows || !is_tiled(w.kind)) {
+    if (!w.data || tile * ONE_ROWS >= w.rows || !moe_is_tiled(w.kind)) {
         launch_wait();
         return; /* gate and up agree in all of this: the whole block leaves */
     }
@@ -206,7 +105,7 @@ __global__ static void __launch_bounds__(HIDDEN_WARPS *GPU_WARP, HIDDEN_BLOCKS)
     hidden_out(m, w, token, slot, sums, MATRIX_WARPS, weight, hidden);
 }
 
-/* The same for blocks: half of the warps multiply gate, half up. `area`: shared memory of a warp. */
+/* The same for runs: half of the warps multiply gate, half up. `area`: shared memory of a warp. */
 __global__ static void __launch_bounds__(RUN_WARPS *GPU_WARP, RUN_ON_SM)
     run_hidden(struct gpu_moe m, int area, float *hidden)
 {
@@ -218,7 +117,7 @@ __global__ static void __launch_bounds__(RUN_WARPS *GPU_WARP, RUN_ON_SM)
     if (slot < m.k)
         launch_wait();
     const struct gpu_matrix w = moe_matrix(m, token, slot, warp < HALF ? MOE_GATE : MOE_UP);
-    if (!w.data || tile * ONE_ROWS >= w.rows || w.kind != GPU_RUNS) {
+    if (!w.data || tile * ONE_ROWS >= w.rows || moe_is_tiled(w.kind)) {
         launch_wait();
         return; /* the whole block, as above */
     }
@@ -230,85 +129,6 @@ __global__ static void __launch_bounds__(RUN_WARPS *GPU_WARP, RUN_ON_SM)
     hidden_out(m, w, token, slot, sums, HALF, weight, hidden);
 }
 
-/* A warp's batches of the last matrix of one slot: all of them. */
-struct down_source {
-    enum { NORM = false };
-    struct few_view v;
-    const struct gpu_matrix &m;
-    const uint16_t *books;
-    const float *hidden; /* of the slot */
-    int tokens, row0, mine;
-
-    __device__ const struct few_view &view(int) const
-    {
-        return v;
-    }
-    __device__ int batch(int i) const
-    {
-        return i;
-    }
-    __device__ const float *x(int, int) const
-    {
-        return hidden;
-    }
-    __device__ int cols(int) const
-    {
-        return v.cols;
-    }
-    __device__ void chunk(int, int row, int c, float *values) const
-    {
-        if (row < v.rows && c * 8 < v.cols)
-            matrix_chunk(m, books, row, c, values);
-        else
-            for (int j = 0; j < 8; j++)
-                values[j] = 0;
-    }
-};
-
-/* Adds one slot to a warp's sums. */
-template <int KIND>
-__device__ static inline void down_slot(struct few_sums<1> &sums, const struct gpu_moe &m,
-                                        const struct gpu_matrix &w, const float *hidden, int span,
-                                        char *area)
-{
-    struct down_source source = {
-        few_view_of(w), w, m.books, hidden, 1, (int)blockIdx.x * FEW_ROWS, 0};
-    source.mine = source.v.batches;
-    struct few_raw<KIND> raw[few_raw<KIND>::AHEAD];
-    few_begin<KIND>(raw, source);
-    few_run<KIND, 1>(sums, raw, source, area, span / source.v.per, source.v.per);
-}
-
-/* Grid: rows, tokens. A warp takes whole slots. Adds to y. `span`: steps staged at once. */
-__global__ static void __launch_bounds__(DOWN_WARPS *GPU_WARP, 1)
-    other_down(struct gpu_moe m, int area_bytes, int span, const float *hidden)
-{
-    launch_wait();
-    LADE_DYNAMIC_SHARED(char, areas);
-    const int token = (int)blockIdx.y, warps = (int)blockDim.x / GPU_WARP;
-    const int warp = (int)threadIdx.x / GPU_WARP;
-    char *area = areas + warp * area_bytes;
-    hidden += (size_t)token * (size_t)(m.k + 1) * (size_t)m.widest;
-    struct few_sums<1> sums = {
-    };
-    for (int slot = warp; slot <= m.k; slot += warps) {
-        const struct gpu_matrix w = moe_matrix(m, token, slot, MOE_DOWN);
-        const float *from = hidden + (size_t)slot * (size_t)m.widest;
-        if (!w.data || !is_other(w.kind))
-            continue;
-        if (w.kind == GPU_BF16)
-            down_slot<GPU_BF16>(sums, m, w, from, span, area);
-        else
-            down_slot<GPU_WIDE>(sums, m, w, from, span, area);
-    }
-    few_store<1>(area, sums);
-    __syncthreads();
-    const int i = (int)threadIdx.x, row = (int)blockIdx.x * FEW_ROWS + i;
-    if (i < FEW_ROWS && row < m.dim)
-        m.y[(size_t)token * (size_t)m.dim + (size_t)row] +=
-            few_result<1>(areas, area_bytes, warps, i, 0);
-}
-
 /* Adds a tile's rows of all warps to y. */
 __device__ static inline void down_out(const struct gpu_moe &m, int token,
                                        const float (*sums)[ONE_ROWS], int warps)
@@ -318,8 +138,8 @@ __device__ static inline void down_out(const struct gpu_moe &m, int token,
         m.y[(size_t)token * (size_t)m.dim + (size_t)row] += one_result(sums, warps, i);
 }
 
-/* The same for tiles. What tells the experts was there before moe_hidden began, so their weights may
- * be on their way while that one runs. */
+/* Grid: rows, tokens. A warp takes whole slots, of tiles. Adds to y. What tells the experts was there
+ * before moe_hidden began, so their weights may be on their way while that one runs. */
 __global__ static void __launch_bounds__(DOWN_WARPS *GPU_WARP, 1)
     moe_down(struct gpu_moe m, const float *hidden)
 {
@@ -332,7 +152,7 @@ __global__ static void __launch_bounds__(DOWN_WARPS *GPU_WARP, 1)
     for (int slot = m.k - warp; slot >= 0; slot -= warps) {
         const struct gpu_matrix w = moe_matrix(m, token, slot, MOE_DOWN);
         const float *from = hidden + (size_t)slot * (size_t)m.widest;
-        if (!w.data || !is_tiled(w.kind))
+        if (!w.data || !moe_is_tiled(w.kind))
             continue;
         if (w.kind == GPU_Q4)
             one_tile<GPU_Q4>(mine, w, from, areas[warp], tile, 0, 1);
@@ -345,7 +165,7 @@ __global__ static void __launch_bounds__(DOWN_WARPS *GPU_WARP, 1)
     down_out(m, token, sums, warps);
 }
 
-/* The same for blocks. */
+/* The same for runs. */
 __global__ static void __launch_bounds__(DOWN_WARPS *GPU_WARP, 1)
     run_down(struct gpu_moe m, int area, const float *hidden)
 {
@@ -357,7 +177,7 @@ __global__ static void __launch_bounds__(DOWN_WARPS *GPU_WARP, 1)
     float sum = 0;
     for (int slot = m.k - warp; slot >= 0; slot -= warps) {
         const struct gpu_matrix w = moe_matrix(m, token, slot, MOE_DOWN);
-        if (w.data && w.kind == GPU_RUNS)
+        if (w.data && !moe_is_tiled(w.kind))
             sum += run_any(w, m.books, hidden + (size_t)slot * (size_t)m.widest, nullptr, tile, 0,
                            1, areas + warp * area)
                        .products;
@@ -370,42 +190,27 @@ __global__ static void __launch_bounds__(DOWN_WARPS *GPU_WARP, 1)
 
 /* ---- launches -------------------------------------------------------------------------------- */
 
-/* Steps that a warp stages at once: its share of `inputs`, or what its share of memory holds. */
-static int span_for(int inputs, int warps)
-{
-    int span = gpu_up(gpu_up(inputs, FEW_STEP), warps) + 3; /* batches of up to four */
-    while (span > 4 && few_area(1, span, 1, 1) > SHARED_BYTES / HIDDEN_WARPS)
-        span--;
-    return span;
-}
-
-/* Kinds of a set that other_hidden() and other_down() take. */
-static bool has_other(unsigned kinds)
-{
-    const unsigned own = 1u << GPU_Q4 | 1u << GPU_Q8 | 1u << GPU_RUNS;
-    return kinds & ~own;
-}
-
 static bool has_tiled(unsigned kinds)
 {
     return kinds & (1u << GPU_Q4 | 1u << GPU_Q8);
 }
 
+static bool has_runs(unsigned kinds)
+{
+    return kinds & ~(1u << GPU_Q4 | 1u << GPU_Q8);
+}
+
 /* What the routes' experts hold inside. */
 static cudaError_t launch_hidden(struct lade_device *dev, const struct gpu_moe *m, float *hidden)
 {
-    const int span = span_for(m->dim, MATRIX_WARPS), area = few_area(1, span, 1, 1);
     const int run = run_area(m->run);
-    dim3 rows((unsigned)gpu_up(m->widest, FEW_ROWS), (unsigned)m->k + 1, (unsigned)m->n);
+    dim3 rows((unsigned)gpu_up(m->widest, ONE_ROWS), (unsigned)m->k + 1, (unsigned)m->n);
     cudaError_t code = cudaSuccess;
     if (has_tiled(m->hidden_kinds))
         code = LADE_LAUNCH_EARLY(moe_hidden, rows, HIDDEN_WARPS * GPU_WARP, 0, dev, *m, hidden);
-    if (code == cudaSuccess && m->hidden_kinds >> GPU_RUNS & 1)
+    if (code == cudaSuccess && has_runs(m->hidden_kinds))
         code = LADE_LAUNCH_EARLY(run_hidden, rows, RUN_WARPS * GPU_WARP, (size_t)(RUN_WARPS * run),
                                  dev, *m, run, hidden);
-    if (code == cudaSuccess && has_other(m->hidden_kinds))
-        code = LADE_LAUNCH(other_hidden, rows, HIDDEN_WARPS * GPU_WARP,
-                           (size_t)(HIDDEN_WARPS * area), dev, *m, area, span, hidden);
     return code;
 }
 
@@ -429,19 +234,12 @@ static cudaError_t launch_down(struct lade_device *dev, const struct gpu_moe *m,
                                const float *hidden)
 {
     const int warps = gpu_min(m->k + 1, DOWN_WARPS);
-    int span = span_for(m->widest, 1);
-    while (span > 4 && few_area(1, span, 1, 1) > SHARED_BYTES / warps)
-        span--;
-    const int area = few_area(1, span, 1, 1);
-    dim3 outs((unsigned)gpu_up(m->dim, FEW_ROWS), (unsigned)m->n);
+    dim3 outs((unsigned)gpu_up(m->dim, ONE_ROWS), (unsigned)m->n);
     cudaError_t code = cudaSuccess;
     if (has_tiled(m->down_kinds))
         code = LADE_LAUNCH_EARLY(moe_down, outs, warps * GPU_WARP, 0, dev, *m, hidden);
-    if (code == cudaSuccess && m->down_kinds >> GPU_RUNS & 1)
+    if (code == cudaSuccess && has_runs(m->down_kinds))
         code = launch_run_down(dev, m, outs, hidden);
-    if (code == cudaSuccess && has_other(m->down_kinds))
-        code = LADE_LAUNCH(other_down, outs, warps * GPU_WARP, (size_t)(warps * area), dev, *m,
-                           area, span, hidden);
     return code;
 }
 

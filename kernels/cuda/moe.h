@@ -13,6 +13,12 @@ struct gpu_expert {
     struct gpu_matrix gate, up, down;
 };
 
+/* The kinds that one.h has tiles for: few tokens' products of all others are those of runs (run.h). */
+__host__ __device__ static inline constexpr bool moe_is_tiled(int kind)
+{
+    return kind == GPU_Q4 || kind == GPU_Q8;
+}
+
 struct gpu_table {
     const struct lade_expert *host; /* its name; NULL: nobody's yet */
     uint64_t version;
@@ -21,7 +27,7 @@ struct gpu_table {
     int n, capacity;
     int widest;                        /* most rows of gate */
     unsigned hidden_kinds, down_kinds; /* sets of 1 << kind in use */
-    int run;                           /* most bytes of a run (run.h) */
+    int run;                           /* most bytes of a run (run.h); 0: none */
     struct gpu_expert *card;           /* [capacity] */
     struct gpu_table *next;
 };
@@ -32,7 +38,7 @@ struct gpu_table *gpu_find_table(struct lade_device *dev, const struct lade_expe
 /* Fails where an expert's matrices do not fit each other, or `dim` if it is not 0. */
 int gpu_check_expert(const struct lade_expert *e, int dim, char *err);
 struct gpu_expert gpu_expert_of(const struct lade_expert *e);
-/* Most bytes of a run of its matrices; 0 where it has none. */
+/* Most bytes of a run of its matrices that are not tiled; 0 where all are. */
 int gpu_expert_run(const struct gpu_expert *e);
 
 /* One op, as both ways see it. */

@@ -111,10 +111,8 @@ static enum way way_of(const struct gpu_matrix *m)
     case GPU_Q4:
     case GPU_Q8:
         return WAY_TILES;
-    case GPU_RUNS:
-        return WAY_RUNS;
     case GPU_WIDE:
-        return WAYS; /* few.cu has it */
+        return WAY_RUNS;
     default:
         return WAY_ROWS;
     }
@@ -164,7 +162,7 @@ static cudaError_t launch_runs(struct lade_device *dev, struct one_jobs *jobs)
     int blocks = 0, area = 0;
     for (int j = 0; j < jobs->n; j++) {
         struct one_job *job = &jobs->job[j];
-        const int needs = run_area(run_bytes(job->w.block));
+        const int needs = run_area(run_bytes(run_format(job->w)));
         area = needs > area ? needs : area;
         job->split = 1;
         while (job->split < RUN_WARPS && job->split * RUN_DEPTH < run_count(job->w))

@@ -73,6 +73,31 @@ __device__ static inline float one_square(const float4 a)
 
 #define ONE_MAGIC 0x4b000000u /* 2^23 */
 
+/* 2^23 and what `mask` leaves of a word, in one instruction: left alone the compiler takes two, as both are
+ * constants. */
+__device__ static inline uint32_t one_bits(uint32_t word, uint32_t mask)
+{
+#ifdef __CUDACC__
+    uint32_t bits;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(bits) : "r"(word), "r"(mask), "r"(ONE_MAGIC));
+    return bits;
+#else
+    return (word & mask) | ONE_MAGIC;
+#endif
+}
+
+/* Zeros of four rows where a matrix has none of its own. */
+template <int KIND> __device__ static inline constexpr uint32_t one_zeros(void)
+{
+    return KIND == GPU_Q4 ? 0x08080808u : 0x80808080u;
+}
+
+/* Four inputs, of words of 4-bit codes as one_word4() takes them. */
+template <int KIND> __device__ static inline float4 one_scaled(const float4 v)
+{
+    return KIND == GPU_Q4 ? make_float4(v.x, v.y * 0x1p-4f, v.z * 0x1p-8f, v.w * 0x1p-12f) : v;
+}
+
 /* The sum of a word's codes less `zero`, times inputs; those of v are divided by 16^(i % 4). */
 __device__ static inline float one_word4(uint32_t word, const float base[4], const float v[8])
 {
@@ -82,7 +107,7 @@ __device__ static inline float one_word4(uint32_t word, const float base[4], con
         const uint32_t w = half ? word >> 16 : word;
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            sum += (__uint_as_float((w & 15u << 4 * i) | ONE_MAGIC) - base[i]) * v[half * 4 + i];
+            sum += (__uint_as_float(one_bits(w, 15u << 4 * i)) - base[i]) * v[half * 4 + i];
     }
     return sum;
 }
@@ -111,10 +136,7 @@ __device__ static inline void one_stage(float *area, const float *x, int at, int
 #pragma unroll
     for (int i = 0; i < one_pack<KIND>() / 4 / GPU_WARP; i++) {
         const int from = (i * GPU_WARP + lane) * 4;
-        float4 v = one_inputs(x, at + from, cols);
-        if constexpr (KIND == GPU_Q4)
-            v = make_float4(v.x, v.y * 0x1p-4f, v.z * 0x1p-8f, v.w * 0x1p-12f);
-        *(float4 *)(area + from) = v;
+        *(float4 *)(area + from) = one_scaled<KIND>(one_inputs(x, at + from, cols));
     }
     __syncwarp();
 }
@@ -183,7 +205,7 @@ __device__ static inline void one_groups_load(struct one_groups &g, const struct
         const int at = first + half * 8 + p;
         const bool here = at < groups && (!half || (KIND == GPU_Q4 && shift == 5));
         g.scale[half] = here ? stream8(scales + (size_t)at * LADE_TILE) : make_uint2(0, 0);
-        g.zeros[half] = KIND == GPU_Q4 ? 0x08080808u : 0x80808080u;
+        g.zeros[half] = one_zeros<KIND>();
         if (zeros && here)
             g.zeros[half] = *(const uint32_t *)(zeros + (size_t)at * LADE_TILE);
     }
@@ -242,8 +264,9 @@ __device__ static inline float one_tile(float sums[4], const struct gpu_matrix &
     return squares;
 }
 
-/* The sums of a warp's lanes for the 16 rows of a tile, to out[16]. */
-__device__ static inline void one_store(float *out, const float sums[4])
+/* The sums of a warp's lanes for the 16 rows of a tile: a lane's is that of the row whose one_lane() it is,
+ * or 4 before it. */
+__device__ static inline float one_sum(const float sums[4])
 {
     const int lane = (int)threadIdx.x % GPU_WARP;
     const bool second = lane & 16, odd = lane & 8;
@@ -252,9 +275,21 @@ __device__ static inline void one_store(float *out, const float sums[4])
     high += __shfl_xor_sync(GPU_ALL_LANES, second ? sums[1] : sums[3], 16);
     float sum = odd ? high : low;
     sum += __shfl_xor_sync(GPU_ALL_LANES, odd ? low : high, 8);
-    sum += __shfl_xor_sync(GPU_ALL_LANES, sum, 4);
+    return sum + __shfl_xor_sync(GPU_ALL_LANES, sum, 4);
+}
+
+__device__ static inline int one_lane(int row)
+{
+    return row / 4 + row / 2 % 2 * 16 + row % 2 * 8;
+}
+
+/* The same to out[16]. */
+__device__ static inline void one_store(float *out, const float sums[4])
+{
+    const int lane = (int)threadIdx.x % GPU_WARP;
+    const float sum = one_sum(sums);
     if (!(lane & 4))
-        out[lane % 4 * 4 + second * 2 + odd] = sum;
+        out[lane % 4 * 4 + lane / 16 * 2 + lane / 8 % 2] = sum;
 }
 
 /* Row `row` of the sums of `warps` warps that lie one after the other. */
@@ -338,6 +373,17 @@ __device__ static inline float one_row_normed(float *area, const float *x, const
     return squares;
 }
 
+/* Number j of 16 bytes. */
+template <int KIND> __device__ static inline float one_number(const uint32_t w[4], int j)
+{
+    if constexpr (KIND == GPU_F32)
+        return __uint_as_float(w[j]);
+    else if constexpr (KIND == GPU_F16)
+        return half_value(w[j / 2] >> j % 2 * 16 & 0xffff);
+    else
+        return j % 2 ? bf16_high(w[j / 2]) : bf16_low(w[j / 2]);
+}
+
 /* `at`: the pack's place in shared memory. */
 template <int KIND>
 __device__ static inline float one_row_multiply(const uint4 raw[ONE_LOADS], const float *area,
@@ -355,13 +401,11 @@ __device__ static inline float one_row_multiply(const uint4 raw[ONE_LOADS], cons
         for (int j = 0; j < PER; j += 4)
             *(float4 *)(v + j) = *(const float4 *)(area + one_place<KIND>(from + j, ROW_INPUTS));
 #pragma unroll
-        for (int j = 0; j < 4; j++)
-            if constexpr (KIND == GPU_BF16)
-                sum += bf16_low(w[j]) * v[2 * j] + bf16_high(w[j]) * v[2 * j + 1];
-            else if constexpr (KIND == GPU_F16)
-                sum += half_value(w[j] & 0xffff) * v[2 * j] + half_value(w[j] >> 16) * v[2 * j + 1];
+        for (int j = 0; j < PER; j += PER / 4)
+            if constexpr (KIND == GPU_F32)
+                sum += one_number<KIND>(w, j) * v[j];
             else
-                sum += __uint_as_float(w[j]) * v[j];
+                sum += one_number<KIND>(w, j) * v[j] + one_number<KIND>(w, j + 1) * v[j + 1];
     }
     return sum;
 }

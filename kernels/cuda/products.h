@@ -1,8 +1,8 @@
 /* products.h - products with weights, as the ops launch them.
  *
- *     one.cu     one token, exact (decode); not for matrices of kind GPU_WIDE. Tiles and rows of numbers
- *                are read 16 bytes a lane (one.h), blocks through shared memory, also 16 (run.h)
- *     few.cu     up to eight tokens at once, exact: each weight is read once
+ *     one.cu     one token, exact (decode), 16 bytes a lane: tiles and rows of numbers as they come (one.h), all
+ *                else through shared memory (run.h)
+ *     few.cu     two to eight tokens at once, exact: each weight is read once
  *     many.cu    many tokens, operands rounded to f16 (prefill)
  *     dense.cu   the same by cuBLAS, where that is there and faster
  *
@@ -18,8 +18,6 @@ enum { GPU_JOBS = 8, GPU_FEW = 16 };
 /* `norm` (may be NULL): the inputs of all jobs are norm->x, normed; then `token` is 0. */
 int gpu_one(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int token,
             const struct lade_project *norm, char *err);
-/* One token's products and the norm before them. */
-int gpu_normed(struct lade_device *dev, const struct lade_project *p, char *err);
 int gpu_few(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n, char *err);
 int gpu_many(struct lade_device *dev, const struct lade_matmul *jobs, int n_jobs, int n, char *err);
 

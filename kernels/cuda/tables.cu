@@ -18,10 +18,8 @@ int gpu_check_expert(const struct lade_expert *e, int dim, char *err)
 struct gpu_expert gpu_expert_of(const struct lade_expert *e)
 {
     struct gpu_expert g = {gpu_matrix_of(&e->gate), gpu_matrix_of(&e->up), gpu_matrix_of(&e->down)};
-    if (g.gate.kind != g.up.kind || g.gate.kind == GPU_F32)
+    if (g.gate.kind != g.up.kind)
         g.gate.kind = g.up.kind = GPU_WIDE;
-    if (g.down.kind == GPU_F32) /* nobody has such experts: no kernel for them */
-        g.down.kind = GPU_WIDE;
     return g;
 }
 
@@ -30,7 +28,7 @@ int gpu_expert_run(const struct gpu_expert *e)
     const struct gpu_matrix *m[] = {&e->gate, &e->up, &e->down};
     int most = 0;
     for (int i = 0; i < 3; i++) {
-        const int bytes = m[i]->kind == GPU_RUNS ? run_bytes(m[i]->block) : 0;
+        const int bytes = moe_is_tiled(m[i]->kind) ? 0 : run_bytes(run_format(*m[i]));
         most = bytes > most ? bytes : most;
     }
     return most;

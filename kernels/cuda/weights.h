@@ -19,24 +19,15 @@ struct gpu_matrix {
     uint8_t type, block, kind, has_zeros : 1, has_order : 1;
 };
 
-/* How decode products read a matrix (one.h, run.h, few.h).
- *
- * GPU_WIDE is what has loads of 4 bytes and fewer left: act-order, groups below 32 or of no power of two,
- * rows that 16 bytes do not divide, experts of F16 and F32. Memory is read once all the same: what a warp
- * loads fills whole sectors. What it costs is instructions: eight int4 values are a load of codes, eight of
- * scales and in act-order eight of groups, where 16 bytes a lane are one of 32 values. By count, of 25 M
- * weights (qkvz of the 80B) 1.7 M loads of a warp are 6 us on 132 multiprocessors at 1.98 GHz, one a cycle, and
- * about ten instructions a value as much again, where memory takes 3: two to four times as long, not measured.
- * Act-order would have to be sorted by group when it is loaded, and inputs be gathered, to become tiles. */
+/* How decode products read a matrix (one.h, run.h, few.h). */
 enum gpu_kind {
     GPU_Q4, /* tiles with groups of 32, 64, 128 .. inputs */
     GPU_Q8,
     GPU_BF16, /* rows of a multiple of 8 numbers */
     GPU_F32,  /* rows of a multiple of 4 */
-    GPU_WIDE, /* all others: values of more than 8 bits, made one chunk at a time */
-    /* These are read in a way of their own for one token (run.h, one.h), for more as GPU_WIDE. */
-    GPU_RUNS, /* blocks */
+    /* For more tokens than one a chunk at a time, of values of more than 8 bits. */
     GPU_F16,  /* rows of a multiple of 8 */
+    GPU_WIDE, /* all others: for one token as runs (run.h), which take any matrix */
 };
 
 static inline enum gpu_kind gpu_kind_of(const struct lade_matrix *m)
@@ -46,8 +37,6 @@ static inline enum gpu_kind gpu_kind_of(const struct lade_matrix *m)
         return GPU_Q4;
     if (m->type == LADE_Q8 && runs)
         return GPU_Q8;
-    if (m->type == LADE_BLOCKS)
-        return GPU_RUNS;
     if ((m->type == LADE_BF16 || m->type == LADE_F16) && m->cols % 8 == 0)
         return m->type == LADE_BF16 ? GPU_BF16 : GPU_F16;
     return m->type == LADE_F32 && m->cols % 4 == 0 ? GPU_F32 : GPU_WIDE;
@@ -105,13 +94,16 @@ __device__ static inline const uint8_t *matrix_zeros(const struct gpu_matrix &m)
     return (const uint8_t *)matrix_scales(m) + matrix_group_bytes(m, 2);
 }
 
+/* Groups of all inputs, of a matrix that has them. */
+__device__ static inline const uint16_t *matrix_order(const struct gpu_matrix &m)
+{
+    return (const uint16_t *)(matrix_zeros(m) + (m.has_zeros ? matrix_group_bytes(m, 1) : 0));
+}
+
 /* Group of input k. */
 __device__ static inline int matrix_group(const struct gpu_matrix &m, int k)
 {
-    if (!m.has_order)
-        return k / m.group;
-    const uint8_t *order = matrix_zeros(m) + (m.has_zeros ? matrix_group_bytes(m, 1) : 0);
-    return ((const uint16_t *)order)[k];
+    return m.has_order ? matrix_order(m)[k] : k / m.group;
 }
 
 /* ---- values of one chunk in their own order; zero past the last column ------------------------ */

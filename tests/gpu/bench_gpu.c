@@ -162,10 +162,30 @@ enum { BLOCK_BYTES = 256 << 20 /* of weights, more than caches hold */, BLOCK_TO
 static const char *block_memory; /* any bytes: what they mean does not matter to the time */
 static int block_rows;
 
+/* Formats after ggml's: rows that begin anywhere, small groups, inputs with groups of their choice. */
+static const struct {
+    const char *name;
+    struct lade_matrix m;
+} others[] = {
+    {"f32 odd", {.type = LADE_F32, .cols = HIDDEN - 1}},
+    {"f16 odd", {.type = LADE_F16, .cols = HIDDEN - 1}},
+    {"bf16 odd", {.type = LADE_BF16, .cols = HIDDEN - 1}},
+    {"int4 by 16", {.type = LADE_Q4, .cols = HIDDEN, .group = 16}},
+    {"int8 by 16", {.type = LADE_Q8, .cols = HIDDEN, .group = 16}},
+    {"int4 act-order", {.type = LADE_Q4, .cols = HIDDEN, .group = 128, .has_order = true}}};
+enum { OTHERS = sizeof others / sizeof *others };
+
+static const char *block_name(int type)
+{
+    return type < LADE_N_BLOCKS ? lade_blocks[type].name : others[type - LADE_N_BLOCKS].name;
+}
+
 static struct lade_matrix block_matrix(int type, size_t index)
 {
-    struct lade_matrix m = {
-        .type = LADE_BLOCKS, .rows = block_rows, .cols = HIDDEN, .block = (uint8_t)type};
+    struct lade_matrix m = {.type = LADE_BLOCKS, .cols = HIDDEN, .block = (uint8_t)type};
+    if (type >= LADE_N_BLOCKS)
+        m = others[type - LADE_N_BLOCKS].m;
+    m.rows = block_rows;
     size_t bytes = (layout_of(&m).bytes + 255) / 256 * 256;
     m.data = block_memory + index % (BLOCK_BYTES / bytes) * bytes;
     return m;
@@ -176,6 +196,18 @@ static void w_block(struct layer *l, int n, int type)
     struct lade_matrix m = block_matrix(type, (size_t)(l - layer));
     struct lade_matmul j = {a, x, &m};
     DO(matmul(dev, &j, 1, n, err));
+}
+
+/* Groups of a matrix's inputs, to all places that block_matrix() gives it in `memory`. */
+static void give_order(const struct lade_matrix *m, char *memory)
+{
+    const struct lade_matrix_layout l = layout_of(m);
+    const size_t bytes = (l.bytes + 255) / 256 * 256;
+    uint16_t order[HIDDEN];
+    for (int k = 0; k < m->cols; k++)
+        order[k] = (uint16_t)(rng() % (uint64_t)l.groups);
+    for (size_t i = 0; i < BLOCK_BYTES / bytes; i++)
+        DO(upload(dev, memory + i * bytes + l.order, order, (size_t)m->cols * sizeof *order, err));
 }
 
 /* As wide as qkvz. With small batches, where there is no GPU, a few of them. */
@@ -194,13 +226,15 @@ static void each_block(void)
     free(host);
     block_memory = p;
     block_rows = small ? 16 : QKVZ;
-    for (int type = 0; type < LADE_N_BLOCKS; type += small ? 7 : 1) {
+    for (int type = 0; type < LADE_N_BLOCKS + OTHERS; type += small ? 7 : 1) {
         struct lade_matrix m = block_matrix(type, 0);
-        snprintf(name, sizeof name, "%s %d x %d", lade_blocks[type].name, m.rows, m.cols);
+        if (m.has_order)
+            give_order(&m, p);
+        snprintf(name, sizeof name, "%s %d x %d", block_name(type), m.rows, m.cols);
         measure(name, w_block, 1, type, -1, size_of(&m));
         if (small)
             continue;
-        snprintf(name, sizeof name, "%d x %s", BLOCK_TOKENS, lade_blocks[type].name);
+        snprintf(name, sizeof name, "%d x %s", BLOCK_TOKENS, block_name(type));
         measure(name, w_block, BLOCK_TOKENS, type, -1, 0);
     }
     ops->free(dev, p);

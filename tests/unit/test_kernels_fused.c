@@ -88,7 +88,7 @@ static void check_project(struct lade_device *dev, int n_jobs, int dim, int n)
 static void project(void **state)
 {
     struct lade_device *dev = open_device(*state, 2, true);
-    static const int dims[] = {8, 96, 520, 2048, 2600, 4160};
+    static const int dims[] = {8, 96, 523, 2048, 2600, 4160};
     for (size_t d = 0; d < sizeof dims / sizeof *dims; d++) {
         check_project(dev, JOBS, dims[d], 1);
         check_project(dev, JOBS, dims[d], 2 + (int)d % 2);

@@ -190,6 +190,40 @@ static void long_blocks(void **state)
     close_device(dev);
 }
 
+/* The same of all other types that a GPU has no tiles or whole rows for: groups of any size and order, rows
+ * that begin anywhere. */
+static void long_others(void **state)
+{
+    static const struct {
+        struct lade_matrix m;
+        bool order;
+    } kinds[] = {
+        {{.type = LADE_F32, .rows = 19, .cols = 1201}, false},
+        {{.type = LADE_F32, .rows = 1, .cols = 66}, false},
+        {{.type = LADE_F16, .rows = 37, .cols = 2117}, false},
+        {{.type = LADE_F16, .rows = 5, .cols = 1}, false},
+        {{.type = LADE_BF16, .rows = 16, .cols = 1999}, false},
+        {{.type = LADE_BF16, .rows = 33, .cols = 514}, false},
+        {{.type = LADE_Q4, .rows = 19, .cols = 2603, .group = 8, .has_zeros = true}, false},
+        {{.type = LADE_Q4, .rows = 33, .cols = 2500, .group = 24}, false},
+        {{.type = LADE_Q4, .rows = 1, .cols = 2300, .group = 4096, .has_zeros = true}, true},
+        {{.type = LADE_Q4, .rows = 20, .cols = 2603, .group = 128}, true},
+        {{.type = LADE_Q4, .rows = 35, .cols = 2061, .group = 32, .has_zeros = true}, true},
+        {{.type = LADE_Q8, .rows = 19, .cols = 1603, .group = 4, .has_zeros = true}, false},
+        {{.type = LADE_Q8, .rows = 40, .cols = 1500, .group = 12}, false},
+        {{.type = LADE_Q8, .rows = 17, .cols = 1301, .group = 64, .has_zeros = true}, true},
+    };
+    struct lade_device *dev = open_device(*state, 2, true);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        struct test_matrix t = random_weights(kinds[i].m);
+        if (kinds[i].order)
+            order_inputs(&t);
+        check_shape(dev, &t, 1, all_digits);
+        free_matrix(&t);
+    }
+    close_device(dev);
+}
+
 /* Codes, scales and inputs as large as they can be, all of one sign: integers of sums nearly overflow. */
 static void largest_sums(void **state)
 {
@@ -333,9 +367,9 @@ int main(int argc, char **argv)
 {
     rng_start(argc, argv);
     const struct CMUnitTest tests[] = {
-        EACH_DEVICE(each_type), EACH_DEVICE(random_shapes), EACH_DEVICE(ordered),
-        EACH_DEVICE(fast),      EACH_DEVICE(each_block),    EACH_DEVICE(long_blocks),
-        EACH_DEVICE(many_jobs), EACH_ISA(largest_sums),     EACH_ISA(same_bits),
-        EACH_ISA(no_numbers),   EACH_DEVICE(bad_matrix)};
+        EACH_DEVICE(each_type),   EACH_DEVICE(random_shapes), EACH_DEVICE(ordered),
+        EACH_DEVICE(fast),        EACH_DEVICE(each_block),    EACH_DEVICE(long_blocks),
+        EACH_DEVICE(long_others), EACH_DEVICE(many_jobs),     EACH_ISA(largest_sums),
+        EACH_ISA(same_bits),      EACH_ISA(no_numbers),       EACH_DEVICE(bad_matrix)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -172,27 +172,46 @@ static void fast_types(void **state)
     }
 }
 
-/* Experts of blocks: each format as gate, the next one as up and the one after it as down, so that a launch
- * meets several sizes; more slots than a GPU has room for at once; some so wide that their last
- * matrices have several runs. */
-static void each_block(void **state)
+/* Weights of form i: ggml's blocks, then other types, with groups of any size and order. */
+enum { OTHERS = 8, FORMS = LADE_N_BLOCKS + OTHERS };
+
+static struct test_matrix of_form(int i, int rows, int cols)
 {
-    enum { DIM = 270, EXPERTS = LADE_N_BLOCKS, K = 18 };
+    static const struct lade_matrix others[OTHERS] = {
+        {.type = LADE_F32},
+        {.type = LADE_F16},
+        {.type = LADE_BF16},
+        {.type = LADE_Q4, .group = 8, .has_zeros = true},
+        {.type = LADE_Q4, .group = 32}, /* its inputs have groups of their choice */
+        {.type = LADE_Q8, .group = 12},
+        {.type = LADE_Q4, .group = 32, .has_zeros = true},
+        {.type = LADE_Q8, .group = 64}};
+    struct lade_matrix m = {.type = LADE_BLOCKS, .block = (uint8_t)i};
+    if (i >= LADE_N_BLOCKS)
+        m = others[i - LADE_N_BLOCKS];
+    m.rows = rows;
+    m.cols = cols;
+    struct test_matrix t = random_weights(m);
+    if (i == LADE_N_BLOCKS + 4)
+        order_inputs(&t);
+    return t;
+}
+
+/* Each form as gate, the next one as up and the one after it as down, so that a launch meets several sizes;
+ * more slots than a GPU has room for at once; some so wide that their last matrices have several
+ * runs. */
+static void each_form(void **state)
+{
+    enum { DIM = 271, EXPERTS = FORMS, K = 18 };
     struct lade_device *dev = open_device(*state, 1, true);
     struct layer *l = calloc(1, sizeof *l);
     assert_non_null(l);
     *l = (struct layer){.dim = DIM, .n_experts = EXPERTS, .k = K};
     for (int e = 0; e <= EXPERTS; e++) {
-        const int width = e % 10 == 9 ? 530 : 20;
-        struct lade_matrix m = {.type = LADE_BLOCKS, .rows = width, .cols = DIM};
-        m.block = (uint8_t)(e % LADE_N_BLOCKS);
-        l->gate[e] = random_weights(m);
-        m.block = (uint8_t)((e + 1) % LADE_N_BLOCKS);
-        l->up[e] = random_weights(m);
-        m.block = (uint8_t)((e + 2) % LADE_N_BLOCKS);
-        m.rows = DIM;
-        m.cols = width;
-        l->down[e] = random_weights(m);
+        const int width = e % 10 == 9 ? 531 : 20;
+        l->gate[e] = of_form(e % FORMS, width, DIM);
+        l->up[e] = of_form((e + 1) % FORMS, width, DIM);
+        l->down[e] = of_form((e + 2) % FORMS, DIM, width);
         l->experts[e] = (struct lade_expert){l->gate[e].m, l->up[e].m, l->down[e].m};
     }
     l->shared_gate = random_floats(DIM, 0.1f);
@@ -294,6 +313,6 @@ int main(int argc, char **argv)
     rng_start(argc, argv);
     const struct CMUnitTest tests[] = {EACH_DEVICE(each_batch),   EACH_DEVICE(fast),
                                        EACH_BUT_CUDA(fast_types), EACH_DEVICE(batch_equals_single),
-                                       EACH_DEVICE(each_block),   EACH_ISA(bad_route)};
+                                       EACH_DEVICE(each_form),    EACH_ISA(bad_route)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

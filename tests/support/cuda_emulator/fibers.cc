@@ -239,12 +239,12 @@ const unsigned char (*lade_emulator_exchange(unsigned mask, enum lade_emulator_o
 
 /* ---- copies beside ---- */
 
+enum { COPY = 16 };
 struct copy {
     void *to;
     const void *from;
-    size_t bytes;
+    size_t bytes; /* that are read */
     unsigned group;
-    bool valid;
 };
 static std::vector<copy> copies[MAX_THREADS]; /* begun, in order */
 static unsigned committed[MAX_THREADS];       /* groups */
@@ -254,11 +254,13 @@ static int number_of(const struct lade_emulator_thread *t)
     return (int)(t - threads);
 }
 
-void lade_emulator_copy_async(void *to, const void *from, size_t bytes, bool valid)
+void lade_emulator_copy_async(void *to, const void *from, size_t bytes)
 {
     const int i = number_of(lade_emulator_now);
-    lade_emulator_hazards_copy(to, from, bytes, valid);
-    copies[i].push_back({to, from, bytes, committed[i], valid});
+    if (bytes > COPY || (uintptr_t)to % COPY || (bytes && (uintptr_t)from % COPY))
+        lade_emulator_die("a copy of %zu bytes from %p to %p", bytes, from, to);
+    lade_emulator_hazards_copy(to, COPY, from, bytes);
+    copies[i].push_back({to, from, bytes, committed[i]});
 }
 
 void lade_emulator_copy_commit(void)
@@ -272,11 +274,10 @@ void lade_emulator_copy_wait(unsigned left)
     size_t done = 0;
     for (; done < copies[i].size() && copies[i][done].group + left < committed[i]; done++) {
         const copy &c = copies[i][done];
-        if (c.valid)
+        memset(c.to, 0, COPY);
+        if (c.bytes)
             memcpy(c.to, c.from, c.bytes);
-        else
-            memset(c.to, 0, c.bytes);
-        lade_emulator_hazards_copied(__builtin_return_address(0), c.to, c.bytes);
+        lade_emulator_hazards_copied(__builtin_return_address(0), c.to, COPY);
     }
     copies[i].erase(copies[i].begin(), copies[i].begin() + (long)done);
 }

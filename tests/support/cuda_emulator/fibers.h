@@ -53,9 +53,9 @@ const unsigned char (*lade_emulator_exchange(unsigned mask, enum lade_emulator_o
                                              const void *value, size_t bytes,
                                              unsigned *present))[LADE_EXCHANGE];
 
-/* Copies that a thread has begun and not waited for. Nothing of one is there before the thread waits: as
- * late as the hardware may do it. */
-void lade_emulator_copy_async(void *to, const void *from, size_t bytes, bool valid);
+/* Copies that a thread has begun and not waited for, of 16 bytes each: the first `bytes` of `from`, zeros
+ * behind them. Nothing of one is there before the thread waits: as late as the hardware may do it. */
+void lade_emulator_copy_async(void *to, const void *from, size_t bytes);
 void lade_emulator_copy_commit(void);
 void lade_emulator_copy_wait(unsigned left); /* until at most so many groups are under way */
 

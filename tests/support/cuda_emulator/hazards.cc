@@ -315,11 +315,11 @@ static inline void touch(uintptr_t at, size_t bytes, bool write)
             note_read(*c, at, me, global);
 }
 
-void lade_emulator_hazards_copy(const void *to, const void *from, size_t bytes, bool valid)
+void lade_emulator_hazards_copy(const void *to, size_t bytes, const void *from, size_t read)
 {
     bool global;
-    if (valid)
-        touch((uintptr_t)from, bytes, false);
+    if (read)
+        touch((uintptr_t)from, read, false);
     touch((uintptr_t)to, bytes, true);
     for (size_t i = 0; i < bytes; i += GRAIN)
         if (cell *c = cell_of((uintptr_t)to + i, true, &global))

@@ -39,7 +39,7 @@ void lade_emulator_hazards_block(void);
 void lade_emulator_hazards_barrier(const void *site);
 void lade_emulator_hazards_syncwarp(const void *site);
 /* Of the running thread. */
-void lade_emulator_hazards_copy(const void *to, const void *from, size_t bytes, bool valid);
+void lade_emulator_hazards_copy(const void *to, size_t bytes, const void *from, size_t read);
 void lade_emulator_hazards_copied(const void *site, const void *to, size_t bytes);
 
 #endif
