@@ -1,6 +1,7 @@
 /* int16_impl.h - products with inputs of 16 bits; included once by each isa_*.c that has dot4().
- * int16_rows.h rounds inputs, int16_codes.h knows the types, int16_tile.h multiplies one
- * token, int16_product.h many; here each type gets its functions and a call is cut into them. */
+ * int16_rows.h rounds inputs, int16_codes.h knows the types, int16_tile.h multiplies one token,
+ * int16_stream.h some, int16_product.h many; here each type gets its functions and a call is cut into
+ * them. */
 #include "kernels/cpu/int16.h"
 #include "kernels/cpu/int16_codes.h"
 #include "kernels/cpu/int16_rows.h"
@@ -8,6 +9,8 @@
 #include "kernels/cpu/int16_tile.h"
 
 #include "kernels/cpu/int16_product.h"
+
+#include "kernels/cpu/int16_stream.h"
 
 #if defined(SIMD_NEON)
 #define products_Q3_K products_fine
@@ -26,13 +29,13 @@ struct kind_ops {
                  int tile, const struct stretch *in, const struct row *x);
     struct source (*source)(const struct lade_matrix *m, const struct lade_matrix_layout *l,
                             int tile, const struct stretch *in);
-    void (*direct)(float *out, const struct lade_matrix *m, const struct lade_matrix_layout *l,
-                   int tile, const struct stretch *in, const struct record *x, int n);
+    direct_table direct; /* without a panel: of 1, 2 ... most_direct tokens, in one or two packs */
+    int most_direct;
     void (*unpack)(struct panel *p, struct source *s, int blocks);
     product_table products;
 };
 
-#define KIND(name, products)                                                                       \
+#define KIND(name, products, ...)                                                                  \
     static void gemv_##name(float *out, const struct lade_matrix *m,                               \
                             const struct lade_matrix_layout *l, int tile,                          \
                             const struct stretch *in, const struct row *x)                         \
@@ -45,22 +48,30 @@ struct kind_ops {
     {                                                                                              \
         return source_at(KIND_##name, m, l, tile, in);                                             \
     }                                                                                              \
-    static void direct_##name(float *out, const struct lade_matrix *m,                             \
-                              const struct lade_matrix_layout *l, int tile,                        \
-                              const struct stretch *in, const struct record *x, int n)             \
+    static void direct1_##name(float *out, const struct lade_matrix *m,                            \
+                               const struct lade_matrix_layout *l, int tile,                       \
+                               const struct stretch *in, const struct record *const x[2])          \
     {                                                                                              \
-        if (n == 1)                                                                                \
-            direct_tile(out, KIND_##name, m, l, tile, in, x, 1);                                   \
-        else                                                                                       \
-            direct_tile(out, KIND_##name, m, l, tile, in, x, 2);                                   \
+        direct_tile(out, KIND_##name, m, l, tile, in, x[0], 1);                                    \
     }                                                                                              \
+    static void direct2_##name(float *out, const struct lade_matrix *m,                            \
+                               const struct lade_matrix_layout *l, int tile,                       \
+                               const struct stretch *in, const struct record *const x[2])          \
+    {                                                                                              \
+        direct_tile(out, KIND_##name, m, l, tile, in, x[0], 2);                                    \
+    }                                                                                              \
+    static direct_fn *const direct_##name[] = {direct1_##name, direct2_##name, __VA_ARGS__};       \
     static void unpack_##name(struct panel *p, struct source *s, int blocks)                       \
     {                                                                                              \
         unpack(p, KIND_##name, s, blocks);                                                         \
     }                                                                                              \
-    static const struct kind_ops ops_##name = {gemv_##name, source_##name, direct_##name,          \
-                                               unpack_##name, products};
-KIND(Q4, products_plain)
+    static const struct kind_ops ops_##name = {gemv_##name,                                        \
+                                               source_##name,                                      \
+                                               direct_##name,                                      \
+                                               sizeof(direct_##name) / sizeof(*direct_##name),     \
+                                               unpack_##name,                                      \
+                                               products};
+KIND(Q4, products_plain, STREAM_TABLE(Q4))
 KIND(Q4_ZEROS, products_mins)
 KIND(Q8, products_plain)
 KIND(Q8_ZEROS, products_mins)
@@ -71,7 +82,7 @@ KIND(IQ4_NL, products_plain)
 KIND(MXFP4, products_plain)
 KIND(Q2_K, products_fine_mins)
 KIND(Q3_K, products_Q3_K)
-KIND(Q4_K, products_Q4_K)
+KIND(Q4_K, products_Q4_K, STREAM_TABLE(Q4_K))
 KIND(Q5_K, products_mins)
 KIND(Q6_K, products_Q6_K)
 KIND(IQ4_XS, products_plain)
@@ -227,6 +238,32 @@ static void times_tiles(const struct call *c, int t, float *sums)
     }
 }
 
+/* Tiles [t, t + GEMM_TILES), as far as there are so many, where tokens are many. */
+static void rows_by_panels(const struct call *c, int t)
+{
+    _Alignas(64) float sums[CPU_MANY * GEMM_TILES * LADE_TILE];
+    memset(sums, 0, (size_t)c->n * GEMM_TILES * LADE_TILE * sizeof(*sums));
+    times_tiles(c, t, sums);
+    for (int i = 0; i < cpu_min(GEMM_TILES, c->last - t); i++)
+        for (int j = 0; j < c->n; j++)
+            copy_rows(c->y + (size_t)j * c->ldy + (size_t)(t - c->first + i) * LADE_TILE,
+                      sums + (j * GEMM_TILES + i) * LADE_TILE, c->m, t + i);
+}
+
+/* Tile t, where they are few. */
+static void rows_directly(const struct call *c, int t)
+{
+    _Alignas(64) float out[STREAM_TOKENS * LADE_TILE];
+    const int packs = cpu_packs(c->n, GEMM_TOKENS), first = cpu_pack_begin(c->n, packs, 1);
+    const char *second = c->packs + (size_t)first * cpu_pack_bytes(c->m->cols);
+    const struct record *x[2] = {(const struct record *)(const void *)c->packs,
+                                 (const struct record *)(const void *)second};
+    c->ops->direct[c->n - 1](out, c->m, c->l, t, &c->in, x);
+    for (int j = 0; j < c->n; j++)
+        copy_rows(c->y + (size_t)j * c->ldy + (size_t)(t - c->first) * LADE_TILE,
+                  out + j * LADE_TILE, c->m, t);
+}
+
 static void int16_gemm(float *y, size_t ldy, const struct lade_matrix *m,
                        const struct lade_matrix_layout *l, const void *packs, int n, int first,
                        int last, struct cpu_int16_next next)
@@ -241,22 +278,12 @@ static void int16_gemm(float *y, size_t ldy, const struct lade_matrix *m,
                            .first = first,
                            .last = last,
                            .in = {cpu_int16_words(m, l, last), begin_of(next)}};
-    for (int t = first; n <= DIRECT_TOKENS && t < last; t++) {
-        _Alignas(64) float out[DIRECT_TOKENS * LADE_TILE];
-        c.ops->direct(out, m, l, t, &c.in, packs, n);
-        for (int j = 0; j < n; j++)
-            copy_rows(y + (size_t)j * ldy + (size_t)(t - first) * LADE_TILE, out + j * LADE_TILE, m,
-                      t);
-    }
-    for (int t = first; n > DIRECT_TOKENS && t < last; t += GEMM_TILES) {
-        _Alignas(64) float sums[CPU_MANY * GEMM_TILES * LADE_TILE];
-        memset(sums, 0, (size_t)n * GEMM_TILES * LADE_TILE * sizeof(*sums));
-        times_tiles(&c, t, sums);
-        for (int i = 0; i < cpu_min(GEMM_TILES, last - t); i++)
-            for (int j = 0; j < n; j++)
-                copy_rows(y + (size_t)j * ldy + (size_t)(t - first + i) * LADE_TILE,
-                          sums + (j * GEMM_TILES + i) * LADE_TILE, m, t + i);
-    }
+    const bool many = n > c.ops->most_direct;
+    for (int t = first; t < last; t += many ? GEMM_TILES : 1)
+        if (many)
+            rows_by_panels(&c, t);
+        else
+            rows_directly(&c, t);
 }
 
 static const struct cpu_int16 int16 = {GEMM_TOKENS, quantize, int16_gemv, quantize_packed,

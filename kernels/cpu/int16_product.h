@@ -213,7 +213,7 @@ ALWAYS_INLINE void split_folded(vu out[PER_QUAD], const enum kind kind, const st
 
 /* ---- one or two tokens ----------------------------------------------------------------------- */
 
-/* Most tokens of a product without a panel, which pays for itself from the next one on. */
+/* Most tokens of a product of any type without a panel, which pays for itself from the next one on. */
 enum { DIRECT_TOKENS = 2 };
 
 /* sum += group g of a block of weights times block b of M tokens. */

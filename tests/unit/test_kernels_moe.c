@@ -172,6 +172,38 @@ static void fast_types(void **state)
     }
 }
 
+/* Each number of tokens that a tile is multiplied with at once, where that is done without a panel: all of
+ * them meet the shared expert, a few each of the others. */
+static void each_count(void **state)
+{
+    enum { DIM = 300, EXPERTS = 3, FF = 40 };
+    static const struct lade_matrix types[] = {{.type = LADE_Q4, .group = 32},
+                                               {.type = LADE_BLOCKS, .block = LADE_BLOCK_Q4_K}};
+    need_device(*state);
+    struct lade_device *dev = open_device(*state, 2, false);
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        struct layer *l = calloc(1, sizeof *l);
+        assert_non_null(l);
+        *l = (struct layer){.dim = DIM, .n_experts = EXPERTS, .k = 1};
+        for (int e = 0; e <= EXPERTS; e++) {
+            struct lade_matrix m = types[i];
+            m.rows = FF;
+            m.cols = DIM;
+            l->gate[e] = random_weights(m);
+            l->up[e] = random_weights(m);
+            m.rows = DIM;
+            m.cols = FF;
+            l->down[e] = random_weights(m);
+            l->experts[e] = (struct lade_expert){l->gate[e].m, l->up[e].m, l->down[e].m};
+        }
+        l->shared_gate = random_floats(DIM, 0.1f);
+        for (int n = 5; n <= 14; n++)
+            check(dev, l, n, true, true, 5e-4);
+        free_layer(l);
+    }
+    close_device(dev);
+}
+
 /* Weights of form i: ggml's blocks, then other types, with groups of any size and order. */
 enum { OTHERS = 8, FORMS = LADE_N_BLOCKS + OTHERS };
 
@@ -311,8 +343,12 @@ static void bad_route(void **state)
 int main(int argc, char **argv)
 {
     rng_start(argc, argv);
-    const struct CMUnitTest tests[] = {EACH_DEVICE(each_batch),   EACH_DEVICE(fast),
-                                       EACH_BUT_CUDA(fast_types), EACH_DEVICE(batch_equals_single),
-                                       EACH_DEVICE(each_form),    EACH_ISA(bad_route)};
+    const struct CMUnitTest tests[] = {EACH_DEVICE(each_batch),
+                                       EACH_DEVICE(fast),
+                                       EACH_BUT_CUDA(fast_types),
+                                       EACH_BUT_CUDA(each_count),
+                                       EACH_DEVICE(batch_equals_single),
+                                       EACH_DEVICE(each_form),
+                                       EACH_ISA(bad_route)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

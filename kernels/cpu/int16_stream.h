@@ -1,0 +1,223 @@
+/* int16_stream.h - a tile times up to STREAM_TOKENS tokens without a panel, for the types that experts most
+ * often have; included by int16_impl.h.
+ *
+ * A panel costs two stores and two loads a quad, and tables of scales; an expert's ten tokens of a prompt are
+ * too few to share that. Here a quad's codes go from memory to registers and are multiplied with all tokens
+ * at once, by the identity of int16_product.h, whose sums of codes alone are taken away at the end.
+ *
+ * That takes a register for each token, and gcc, left alone, loads inputs so early that it spills them:
+ * products are statements of assembly, which stay in their order. Only AVX-512 has registers enough. */
+
+typedef void direct_fn(float *out, const struct lade_matrix *m, const struct lade_matrix_layout *l,
+                       int tile, const struct stretch *in, const struct record *const x[2]);
+typedef direct_fn *const *direct_table;
+
+#if defined(SIMD_AVX512)
+
+/* Two packs: the first M / 2 of M tokens are of one, the others of the next. One, where M fits it. */
+enum { STREAM_TOKENS = 2 * GEMM_TOKENS };
+
+ALWAYS_INLINE int stream_first(const int M)
+{
+    return M > GEMM_TOKENS ? M / 2 : M;
+}
+
+/* Token j's block that x points at, or the n-th one after it. */
+ALWAYS_INLINE const struct record *stream_record(const struct record *const x[2], const int n,
+                                                 const int j, const int M)
+{
+    const int first = stream_first(M);
+    return j < first ? x[0] + n * first + j : x[1] + n * (M - first) + (j - first);
+}
+
+/* Groups of one turn of the loop over a block's: code for all of 256 inputs would fill the first cache. */
+ALWAYS_INLINE int stream_turn(const enum kind kind)
+{
+    return cpu_min(kind_span(kind), FOLD_SPAN);
+}
+
+/* acc + a quad of codes times four inputs. */
+ALWAYS_INLINE vi quad_times(vi acc, const vu codes[PER_QUAD], const int32_t q[2], const bool pair)
+{
+    vi a, b;
+    if (pair)
+        __asm__ volatile(
+            "vpbroadcastd %[second], %[a]\n\t"
+            "vpbroadcastd %[first], %[b]\n\t"
+            "vpaddw %[even], %[a], %[a]\n\t"
+            "vpaddw %[odd], %[b], %[b]\n\t"
+            "vpdpwssd %[b], %[a], %[acc]"
+            : [acc] "+v"(acc), [a] "=&v"(a), [b] "=&v"(b)
+            : [even] "v"(codes[0]), [odd] "v"(codes[1]), [first] "m"(q[0]), [second] "m"(q[1]));
+    else
+        __asm__ volatile(
+            "vpdpwssd %[first]%{1to16%}, %[even], %[acc]\n\t"
+            "vpdpwssd %[second]%{1to16%}, %[odd], %[acc]"
+            : [acc] "+v"(acc)
+            : [even] "v"(codes[0]), [odd] "v"(codes[1]), [first] "m"(q[0]), [second] "m"(q[1]));
+    return acc;
+}
+
+/* acc += group g of a block times M tokens' block n, *products += those of codes alone. */
+ALWAYS_INLINE void stream_group(vi *acc, vi *products, const enum kind kind, const struct group *of,
+                                const struct head *h, const struct record *const x[2], const int g,
+                                const int n, const int M)
+{
+    struct fold f;
+    if (kind_folds(kind))
+        f = fold_at(kind, h, g, 0, 0);
+    UNROLL(8)
+    for (int i = 0; i < 8; i++) {
+        vu c[PER_QUAD];
+        if (kind_folds(kind))
+            split_folded(c, kind, of, &f, g, i);
+        else
+            split(c, kind, of, g, i);
+        if (paired(i))
+            *products = codes_times(*products, c);
+        UNROLL(16)
+        for (int j = 0; j < M; j++)
+            acc[j] = quad_times(acc[j], c, stream_record(x, n, j, M)->q[i], paired(i));
+    }
+}
+
+/* sum += products of `span` groups from g on with as many blocks, *begin += what is taken away. */
+ALWAYS_INLINE void stream_sums(vf *sum, vf *begin, const vi *acc, vi products, const enum kind kind,
+                               const struct head *h, const struct record *const x[2], const int g,
+                               const int span, const int M)
+{
+    const int mins = kind_mins(kind) ? span : 0;
+    vf m[FOLD_SPAN];
+    UNROLL(4)
+    for (int k = 0; k < mins; k++) {
+        struct scales sc;
+        read_scale(&sc, kind, h, NULL, g + k, 0, 0);
+        m[k] = -sc.m[0][0];
+    }
+    const vf d = h->d[0];
+    *begin = vf_fma(vf_from_int((vi) - (vu)products), d, *begin);
+    UNROLL(16)
+    for (int j = 0; j < M; j++) {
+        vf y = vf_fma(vf_from_int(acc[j]), d, sum[j]);
+        UNROLL(4)
+        for (int k = 0; k < mins; k++)
+            y = vf_fma(m[k], vf_set1(stream_record(x, k, j, M)->sum[0]), y);
+        sum[j] = y;
+    }
+    if (span > 1) /* sums stay in memory, and the registers to integers */
+        __asm__ volatile("" : : "r"(sum) : "memory");
+}
+
+/* The same of groups [0, stream_turn()) of a block. */
+ALWAYS_INLINE void stream_groups(vf *sum, vf *begin, const enum kind kind, const struct group *of,
+                                 const struct head *h, const struct source *from,
+                                 const struct record *const x[2], const int M)
+{
+    const int turn = stream_turn(kind);
+    vi acc[STREAM_TOKENS], products = {0};
+    UNROLL(16)
+    for (int j = 0; j < M; j++) {
+        const struct record *r = stream_record(x, 0, j, M);
+        acc[j] = (vi){0} + (turn > 1 ? r->minus_span : r->minus[0]);
+    }
+    UNROLL(4)
+    for (int g = 0; g < turn; g++) {
+        fetch_ahead(kind, from, g);
+        stream_group(acc, &products, kind, of, h, x, g, g, M);
+    }
+    stream_sums(sum, begin, acc, products, kind, h, x, 0, turn, M);
+}
+
+/* Groups [0, stream_turn()) of a block or of its second half, as if they were a block's first ones. */
+ALWAYS_INLINE struct group stream_part(struct head *h, const enum kind kind, const uint32_t *w,
+                                       const uint8_t *rest, bool second)
+{
+    *h = (struct head){0};
+    read_head(h, kind, w, rest, 0);
+    if (second) {
+        h->scale[0][0] = h->scale[1][0];
+        h->mins[0][0] = h->mins[1][0];
+        w += FOLD_SPAN * CPU_BLOCK / 8 * LADE_TILE; /* of four bits */
+    }
+    return (struct group){.w = w};
+}
+
+/* sum += blocks [b, last) times M tokens, of which x has block b. */
+ALWAYS_INLINE void stream_blocks(vf *sum, vf *begin, const enum kind kind, struct source *s,
+                                 const struct stretch *in, const struct record *const x[2], int b,
+                                 int last, const int M)
+{
+    const int turn = stream_turn(kind), parts = kind_span(kind) / turn;
+    const struct record *at[2] = {x[0], x[1]};
+    uint32_t spare[8 * LADE_TILE];
+    for (; b < last; b += kind_span(kind)) {
+        const uint32_t *w = next_words(kind, s, spare);
+        for (int part = 0; part < parts; part++) {
+            struct head h;
+            const struct group of = stream_part(&h, kind, w, s->rest, part);
+            struct source from = *s;
+            from.ahead += part * kind_words(kind) / parts * LADE_TILE * (int)sizeof(*w);
+            stream_groups(sum, begin, kind, &of, &h, &from, at, M);
+            at[0] = stream_record(at, turn, 0, M);
+            at[1] = at[1] + turn * (M - stream_first(M));
+        }
+        __builtin_prefetch(s->rest + REST_AHEAD);
+        next_scales(kind, s, in);
+    }
+}
+
+/* A tile times M tokens: out[M][LADE_TILE]. */
+ALWAYS_INLINE void stream_tile(float *out, const enum kind kind, const struct lade_matrix *m,
+                               const struct lade_matrix_layout *l, int tile,
+                               const struct stretch *in, const struct record *const x[2],
+                               const int M)
+{
+    const int blocks = (m->cols - 1) / CPU_BLOCK + 1;
+    struct source s = source_at(kind, m, l, tile, in);
+    memset(out, 0, (size_t)M * LADE_TILE * sizeof(*out));
+    for (int b = 0; b < blocks; b += BLOCKS) {
+        const struct record *at[2] = {stream_record(x, b, 0, M), x[1] + b * (M - stream_first(M))};
+        vf sum[STREAM_TOKENS], begin = {0};
+        UNROLL(16)
+        for (int j = 0; j < M; j++)
+            sum[j] = (vf){0};
+        stream_blocks(sum, &begin, kind, &s, in, at, b, cpu_min(b + BLOCKS, blocks), M);
+        UNROLL(16)
+        for (int j = 0; j < M; j++) {
+            const vf scale = vf_set1(stream_record(at, 0, j, M)->scale);
+            float *to = out + j * LADE_TILE;
+            vf_store(to, vf_fma(sum[j] + begin, scale, vf_load(to)));
+        }
+        __asm__ volatile("" : : "r"(out) : "memory"); /* the same of all of it */
+    }
+}
+
+#define STREAM(name, M)                                                                            \
+    static void stream_##name##_##M(float *out, const struct lade_matrix *m,                       \
+                                    const struct lade_matrix_layout *l, int tile,                  \
+                                    const struct stretch *in, const struct record *const x[2])     \
+    {                                                                                              \
+        stream_tile(out, KIND_##name, m, l, tile, in, x, M);                                       \
+    }
+#define STREAMS(name)                                                                              \
+    STREAM(name, 3)                                                                                \
+    STREAM(name, 4)                                                                                \
+    STREAM(name, 5)                                                                                \
+    STREAM(name, 6)                                                                                \
+    STREAM(name, 7)                                                                                \
+    STREAM(name, 8)                                                                                \
+    STREAM(name, 9)                                                                                \
+    STREAM(name, 10)                                                                               \
+    STREAM(name, 11)                                                                               \
+    STREAM(name, 12)
+STREAMS(Q4)
+STREAMS(Q4_K)
+/* Of three tokens and more. */
+#define STREAM_TABLE(name)                                                                         \
+    stream_##name##_3, stream_##name##_4, stream_##name##_5, stream_##name##_6, stream_##name##_7, \
+        stream_##name##_8, stream_##name##_9, stream_##name##_10, stream_##name##_11,              \
+        stream_##name##_12
+#else
+enum { STREAM_TOKENS = DIRECT_TOKENS };
+#define STREAM_TABLE(name)
+#endif
