@@ -252,15 +252,17 @@ void lade_worker_changed(struct lade_engine *e, const struct lade_plan *plan, st
 
 void lade_worker_between(struct lade_engine *e)
 {
-    char err[LADE_ERR] = "";
+    char err[LADE_ERR] = "", why[LADE_ERR];
     pthread_mutex_lock(&e->lock);
     char *name = e->strategy;
     e->strategy = NULL;
     pthread_mutex_unlock(&e->lock);
     if (name) {
         struct lade_event ev = {.kind = LADE_EV_STRATEGY};
-        if (lade_model_change(e->model, e->session, &e->opt, name, err))
+        if (lade_model_change(e->model, e->session, &e->opt, name, why, err))
             ev.text = strdup(err);
+        else if (*why)
+            lade_worker_told(e, NULL, &e->model->plan, why);
         lade_worker_changed(e, &e->model->plan, &ev);
         free(name);
     } else {

@@ -441,11 +441,24 @@ int lade_model_adopt(struct lade_model *m, struct lade_session *s, const struct 
 }
 
 int lade_model_change(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,
-                      const char *name, char *err)
+                      const char *name, char *why, char *err)
 {
     struct lade_plan plan;
-    return lade_model_plan_for(&plan, m, opt, name, err) ? -1
-                                                         : lade_model_adopt(m, s, opt, &plan, err);
+    bool taken[LADE_CARDS] = {false}; /* by others, for now: it may be free at the next change */
+    int rc;
+    *why = '\0';
+    for (int tries = 0;; tries++) {
+        if ((rc = lade_model_plan_for(&plan, m, opt, name, err)) ||
+            !(rc = lade_model_adopt(m, s, opt, &plan, err)) || is_named(name) || m->refused < 0 ||
+            lade_model_lost(m) || tries == LADE_CARDS)
+            break;
+        taken[m->refused] = !m->without[m->refused]; /* else it is lost */
+        m->without[m->refused] = true;
+        lade_set_error(why, "%s", err);
+    }
+    for (int i = 0; i < LADE_CARDS; i++)
+        m->without[i] &= !taken[i];
+    return rc;
 }
 
 static int open_tokenizer(struct lade_model *m, char *err)

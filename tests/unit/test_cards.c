@@ -299,8 +299,9 @@ static void test_strategies(void **state)
     assert_int_equal(lade_session_open(&s, m, err), 0);
     for (int i = 0; i < TOKENS; i++) {
         const char *name = i % 6 == 5 ? names[i / 6 % 6] : NULL;
+        char why[LADE_ERR];
         const int second = m->place.n_cards ? m->place.card[1].first : 0;
-        if (name && lade_model_change(m, s, &opt, name, err))
+        if (name && lade_model_change(m, s, &opt, name, why, err))
             fail_msg("to %s: %s", name, err);
         if (name && second && m->place.n_cards)
             assert_int_equal(m->place.card[1].first, second);

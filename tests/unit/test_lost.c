@@ -362,6 +362,23 @@ static void test_cannot_be_opened(void **state)
     wait_for(e, &s, &s.failed);
     check_line("the error", s.error);
     lade_engine_stop(e);
+    /* A change to what the plan finds goes on without it, too. */
+    e = start_on("cpu-tight");
+    wait_for(e, &s, &s.ready);
+    assert_int_equal(lade_engine_strategy(e, "full-gpu", err), 0);
+    wait_for(e, &s, &s.strategies);
+    check_line("the change", s.error);
+    assert_int_equal(s.lost, 0);
+    assert_int_equal(lade_engine_strategy(e, "auto", err), 0);
+    wait_for(e, &s, &s.strategies);
+    assert_string_equal(s.error, "");
+    assert_int_equal(s.lost, 1);
+    check_line("the notice", s.told);
+    assert_non_null(strstr(s.told, "Until then lade goes on with cpu-"));
+    ask(e, "go on", 24);
+    finish_answer(e);
+    assert_string_equal(s.text, plain.text);
+    lade_engine_stop(e);
     lose(0, 0);
 }
 
