@@ -44,7 +44,8 @@ struct lade_options {
     bool no_lookahead;  /* never read experts from the drive before they are asked for */
     const char *plugin; /* path of the GPU plug-in; copied; NULL = no GPU */
     const char *cache_dir; /* for measured speeds and statistics; copied; NULL = none are kept */
-    const char *timeline;  /* an engine's: file that keeps what was read and said when it stops, for
+    const char
+        *timelines; /* an engine's: directory that keeps what was read and said when it stops, for
                              the next one to go on with (session/kept.h); copied; NULL = none does */
     const struct lade_placement *place; /* for tests and bench: instead of what a plan says */
     const struct lade_io_ops *io;       /* for tests and bench: how files are read; NULL = best */
@@ -229,6 +230,7 @@ enum lade_event_kind {
     LADE_EV_DONE,    /* the answer ended: stop, result */
     LADE_EV_FAILED,  /* the load or the answer failed: text is the error line; result.stop is
                           LADE_STOP_CONTEXT where the prompt does not fit and nothing was done */
+    LADE_EV_ENDED,   /* lade_engine_end is done: nothing follows */
 };
 
 /* What an answer cost. */
@@ -262,6 +264,7 @@ struct lade_stats {
     double prefill_tps, decode_tps; /* of the running or last answer, live */
     int context_used, context_size; /* tokens */
     uint64_t rss, rss_peak;         /* of this process */
+    uint64_t keeping;               /* bytes of the timeline that is being written; 0 = none is */
     uint64_t weights, kv;           /* bytes the engine holds for weights, and for caches + state */
     uint64_t vram, vram_peak;       /* bytes this process holds on all GPUs; 0 without one */
     struct lade_card_memory cards[LADE_CARDS]; /* of these, each GPU in use */
@@ -289,7 +292,11 @@ struct lade_model_info {
 /* Copies opt, starts the thread and the load, returns at once. */
 int lade_engine_start(struct lade_engine **out, const struct lade_options *opt, char *err);
 
-/* Cancels what runs, joins the thread, frees everything. NULL is allowed. */
+/* Cancels what runs and has the timeline written, on the engine's thread: ENDED tells when all is done.
+ * Only events, numbers, _forget and _stop may be asked for after it. */
+void lade_engine_end(struct lade_engine *e);
+
+/* The same, waits for it, and frees everything. NULL is allowed. */
 void lade_engine_stop(struct lade_engine *e);
 
 /* Readable when events wait. Do not read it: lade_engine_next drains it. */
@@ -311,8 +318,8 @@ int lade_engine_ask(struct lade_engine *e, const struct lade_message *messages, 
  * CANCELLED). While loading, queued requests are dropped and the load goes on. */
 void lade_engine_cancel(struct lade_engine *e);
 
-/* What was read and said so far is not kept when the engine stops; what comes after it is, again. The
- * file of earlier runs is the caller's to remove. */
+/* What was read and said so far is not kept when the engine stops, and what is being written is given up;
+ * what comes after it is kept again. The files of earlier runs are the caller's to remove. */
 void lade_engine_forget(struct lade_engine *e);
 
 /* Stops the load itself; the phase becomes FAILED. */

@@ -15,6 +15,7 @@
 #include "tui/app_keys.h"
 #include "tui/editor.h"
 #include "tui/input.h"
+#include "tui/leave.h"
 #include "tui/model_path.h"
 #include "tui/paths.h"
 #include "tui/prefs.h"
@@ -69,14 +70,14 @@ static int choose_theme(const struct options *opt, char out[PATH_MAX], char *err
 
 static struct lade_engine *start_engine(const struct options *opt, char *err)
 {
-    static char model[PATH_MAX], timeline[PATH_MAX];
+    static char model[PATH_MAX], timelines[PATH_MAX];
     struct lade_options engine_options;
     struct lade_engine *engine;
     if (model_path_resolve(opt->model, model, err) != 0)
         return NULL;
     options_engine(opt, model, false, &engine_options);
-    if (paths_timeline(timeline, NULL) == 0)
-        engine_options.timeline = timeline;
+    if (paths_timelines(timelines, NULL) == 0)
+        engine_options.timelines = timelines;
     return lade_engine_start(&engine, &engine_options, err) == 0 ? engine : NULL;
 }
 
@@ -321,6 +322,8 @@ int chat_main(const struct options *opt)
     screen_close(&app.screen);
     input_stop();
     term_stop();
+    chat_end(&app.chat);
+    leave_wait(app.chat.engine);
     chat_close(&app.chat);
     keys_free(&app.keys);
     if (failed || app.signal)

@@ -29,15 +29,25 @@ void chat_init(struct chat *c, struct lade_engine *engine, struct history *histo
     status_init(&c->status);
 }
 
-void chat_close(struct chat *c)
+void chat_end(struct chat *c)
 {
     if (c->answer.entry) {
         c->answer.entry->state = ENTRY_STOPPED;
         chat_save_end(c, c->answer.entry);
+        c->answer = (struct chat_answer){0};
     }
     slash_pull_end(c);
-    if (c->engine && c->history_failed) /* what is not saved leaves nothing else, either */
+    if (!c->engine)
+        return;
+    if (c->history_failed ||
+        chat_was_deleted(c)) /* what is not saved leaves nothing else, either */
         lade_engine_forget(c->engine);
+    lade_engine_end(c->engine);
+}
+
+void chat_close(struct chat *c)
+{
+    chat_end(c);
     lade_engine_stop(c->engine);
     history_close(c->history);
     status_close(&c->status);
@@ -385,6 +395,8 @@ void chat_event(struct chat *c, const struct lade_event *ev)
         break;
     case LADE_EV_GPU_LOST:
         gpu_lost_event(c, ev);
+        break;
+    case LADE_EV_ENDED:
         break;
     case LADE_EV_MEMORY:
         chat_say(c, ENTRY_NOTICE, "%s", ev->text);

@@ -38,6 +38,7 @@ struct chat {
     bool ready;         /* every piece is home */
     bool greeted;       /* the greeting was said */
     bool asked;         /* a question has been sent: the board keeps to a line */
+    int64_t read;       /* conversation that the engine was last asked in; 0 = none that is saved */
     bool in_context;    /* a question of this conversation: the engine's context is its own */
     bool moving;        /* pieces change homes after /strategy */
     double board_until; /* monotonic seconds: the finished board stays until then; 0 = not */
@@ -79,6 +80,13 @@ struct chat {
 /* Takes the handles over (either may be NULL). */
 void chat_init(struct chat *c, struct lade_engine *engine, struct history *history);
 void chat_close(struct chat *c);
+
+/* Begins to leave: saves what is said, and has the engine end (lade_engine_end). chat_close does what is
+ * left of it. */
+void chat_end(struct chat *c);
+
+/* Whether the conversation that the model has read is in the history no more: another program deleted it. */
+bool chat_was_deleted(const struct chat *c);
 
 /* A line for the person: NOTICE, INFO (Markdown) or ERROR. */
 void chat_say(struct chat *c, enum entry_kind kind, const char *fmt, ...)

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/session/kept.h"
 #include "tui/paths.h"
 
 /* Seconds until a save that failed is tried again: each may wait for a lock, and the screen with it. */
@@ -231,6 +232,7 @@ void chat_save_begin(struct chat *c)
         trouble(c, err);
     else
         c->leaf = e->id;
+    c->read = c->conversation;
     read_version(c, e);
     free(parameters);
 }
@@ -365,13 +367,24 @@ int chat_rename(struct chat *c, const char *title, char *err)
 }
 
 /* What the engine keeps between runs may be of a conversation that is deleted. */
-static void forget_timeline(struct chat *c)
+static void forget_timelines(struct chat *c)
 {
-    char path[PATH_MAX];
+    char dir[PATH_MAX];
     if (c->engine)
         lade_engine_forget(c->engine);
-    if (paths_timeline(path, NULL) == 0)
-        unlink(path);
+    if (paths_timelines(dir, NULL) == 0)
+        lade_kept_prune(dir, 0);
+}
+
+bool chat_was_deleted(const struct chat *c)
+{
+    struct history_conversation info;
+    if (!c->read || !c->history)
+        return false;
+    if (history_conversation_get(c->history, c->read, &info, NULL) != 0)
+        return true;
+    history_conversation_clear(&info);
+    return false;
 }
 
 int chat_delete(struct chat *c, int64_t id, char *err)
@@ -382,7 +395,7 @@ int chat_delete(struct chat *c, int64_t id, char *err)
         return lade_fail(err, "delete: an answer is being written; stop it first with Esc");
     if (history_conversation_delete(c->history, id, err) != 0)
         return -1;
-    forget_timeline(c);
+    forget_timelines(c);
     if (id == c->conversation)
         chat_new(c);
     return 0;

@@ -77,9 +77,9 @@ int paths_history(char out[PATH_MAX], char *err)
     return paths_file(PATHS_DATA, "history.db", out, err);
 }
 
-int paths_timeline(char out[PATH_MAX], char *err)
+int paths_timelines(char out[PATH_MAX], char *err)
 {
-    return paths_file(PATHS_CACHE, "timeline", out, err);
+    return paths_file(PATHS_CACHE, "timelines", out, err);
 }
 
 bool paths_expand(const char *pattern, char out[PATH_MAX])

@@ -26,8 +26,8 @@ int paths_file(enum paths_kind kind, const char *name, char out[PATH_MAX], char 
 /* The conversations: the data directory's history.db. */
 int paths_history(char out[PATH_MAX], char *err);
 
-/* What the engine keeps of the last conversation: the cache's timeline. */
-int paths_timeline(char out[PATH_MAX], char *err);
+/* What the engine keeps of each model's last conversation: the cache's timelines. */
+int paths_timelines(char out[PATH_MAX], char *err);
 
 /* A path whose first character may be '@', the directory of the running program, or '%', the prefix
  * it was made for: where to look for what is installed. False if it is unknown or too long. */

@@ -224,8 +224,11 @@ static void set_phase(struct lade_engine *e, enum lade_phase phase)
 static void recall(struct answer *a)
 {
     struct lade_engine *e = a->e;
-    if (e->opt.timeline && !e->recalled)
-        lade_kept_read(e->session, e->opt.timeline, a->ids, (int)a->n_ids);
+    char *path =
+        e->opt.timelines && !e->recalled ? lade_kept_path(e->session, e->opt.timelines) : NULL;
+    if (path)
+        lade_kept_read(e->session, path, a->ids, (int)a->n_ids);
+    free(path);
     e->recalled = true;
 }
 
@@ -244,7 +247,7 @@ static int read_all(struct answer *a, char *err)
     }
     pthread_mutex_lock(&e->lock);
     e->stats.phase = LADE_PHASE_DECODE;
-    e->forget = false; /* the session holds this conversation now */
+    atomic_store(&e->forget, false); /* the session holds this conversation now */
     pthread_mutex_unlock(&e->lock);
     return 0;
 }

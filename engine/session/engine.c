@@ -1,4 +1,5 @@
 /* engine.c - the engine thread: load, wait for requests, answer them in order. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -304,14 +305,36 @@ static struct lade_request *next_request(struct lade_engine *e)
 /* Tokens from which on a timeline is kept: fewer are soon read again. */
 enum { KEEP_FROM = 256 };
 
-static void keep(struct lade_engine *e)
+static void set_keeping(struct lade_engine *e, uint64_t bytes)
 {
     pthread_mutex_lock(&e->lock);
-    bool forget = e->forget;
+    e->stats.keeping = bytes;
     pthread_mutex_unlock(&e->lock);
-    if (e->opt.timeline && !forget && e->session && !e->broken && !lade_model_lost(e->model) &&
-        lade_session_length(e->session) >= KEEP_FROM)
-        lade_kept_write(e->session, e->opt.timeline);
+}
+
+/* Seconds that writing a timeline may take: no more than reading it again would, by the plan. */
+static double worth_of(const struct lade_engine *e, uint64_t bytes)
+{
+    enum { A_MOMENT = 64 << 20 }; /* bytes that are written before one could wish to leave */
+    const struct lade_plan *plan = lade_model_plan(e->model);
+    double tps = plan->n ? plan->rows[plan->chosen].prefill_tps : 0;
+    return bytes > A_MOMENT && tps > 0 ? lade_session_length(e->session) / tps : HUGE_VAL;
+}
+
+static void keep(struct lade_engine *e)
+{
+    char *path = NULL;
+    if (e->opt.timelines && !atomic_load(&e->forget) && e->session && !e->broken &&
+        !lade_model_lost(e->model) && lade_session_length(e->session) >= KEEP_FROM)
+        path = lade_kept_path(e->session, e->opt.timelines);
+    if (path) {
+        uint64_t bytes = lade_kept_bytes(e->session);
+        set_keeping(e, bytes);
+        lade_kept_write(e->session, path, worth_of(e, bytes), &e->forget);
+        lade_kept_prune(e->opt.timelines, LADE_KEPT_MOST);
+        set_keeping(e, 0);
+    }
+    free(path);
 }
 
 static void *run(void *arg)
@@ -333,6 +356,8 @@ static void *run(void *arg)
     lade_watch_close(e->watch);
     lade_session_close(e->session);
     lade_model_close(e->model);
+    struct lade_event ev = {.kind = LADE_EV_ENDED};
+    lade_worker_emit(e, &ev);
     return NULL;
 }
 
@@ -345,7 +370,7 @@ static void free_options(struct lade_options *opt)
     free((char *)opt->isa);
     free((char *)opt->plugin);
     free((char *)opt->cache_dir);
-    free((char *)opt->timeline);
+    free((char *)opt->timelines);
 }
 
 /* Copies a text; false without memory. */
@@ -363,7 +388,7 @@ static int copy_options(struct lade_options *to, const struct lade_options *from
     copied &= copy_text(&to->isa, from->isa);
     copied &= copy_text(&to->plugin, from->plugin);
     copied &= copy_text(&to->cache_dir, from->cache_dir);
-    copied &= copy_text(&to->timeline, from->timeline);
+    copied &= copy_text(&to->timelines, from->timelines);
     return copied ? 0 : -1;
 }
 
@@ -405,16 +430,21 @@ int lade_engine_start(struct lade_engine **out, const struct lade_options *opt, 
     return 0;
 }
 
-void lade_engine_stop(struct lade_engine *e)
+void lade_engine_end(struct lade_engine *e)
 {
-    if (!e)
-        return;
     pthread_mutex_lock(&e->lock);
     e->stop = true;
     atomic_store(&e->cancel_load, true);
     atomic_store(&e->cancel_answer, true);
     pthread_cond_signal(&e->wake);
     pthread_mutex_unlock(&e->lock);
+}
+
+void lade_engine_stop(struct lade_engine *e)
+{
+    if (!e)
+        return;
+    lade_engine_end(e);
     pthread_join(e->thread, NULL);
     free_engine(e);
 }
@@ -479,9 +509,7 @@ void lade_engine_cancel(struct lade_engine *e)
 
 void lade_engine_forget(struct lade_engine *e)
 {
-    pthread_mutex_lock(&e->lock);
-    e->forget = true;
-    pthread_mutex_unlock(&e->lock);
+    atomic_store(&e->forget, true);
 }
 
 void lade_engine_cancel_load(struct lade_engine *e)

@@ -1,18 +1,24 @@
 #include "engine/session/kept.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 #include <xxhash.h>
 
 #include "engine/checkpoint/file.h"
+#include "engine/checkpoint/packed.h"
+#include "engine/clock.h"
 #include "engine/session/timeline.h"
 
-enum { VERSION = 1 };
+enum { VERSION = 2 };
+enum { PART = 4 << 20 }; /* bytes between two looks whether to go on */
 
 /* The file: this, the tokens, the recurrent state after them, that of the snapshot if there is one,
  * the runs of the caches, and a checksum of all of it. Numbers are as the machine has them. */
@@ -27,29 +33,33 @@ struct head {
 struct kept {
     FILE *file;
     bool writing;
+    double until; /* of a writer: lade_now() at which it gives up */
+    const atomic_bool *cancel;
     XXH3_state_t *sum;
     unsigned char *run; /* work space: one run of the caches */
 };
 
 /* What the caches and states are of: the weights, by the files they come from, their shape and the
- * type of the caches. */
+ * type of the caches. A file is the one it was as long as a packed copy would take it for that. */
 static uint64_t model_key(const struct lade_session *s)
 {
     const struct lade_catalog *cat = s->model->cat;
     uint64_t key = XXH3_64bits(&cat->shape, sizeof cat->shape) + (uint64_t)s->state.cache_type;
     for (int i = 0; i < cat->n_shards; i++) {
-        struct stat st;
-        if (stat(cat->shards[i].path, &st) != 0)
-            memset(&st, 0, sizeof st);
-        const uint64_t file[] = {key,
-                                 (uint64_t)st.st_dev,
-                                 (uint64_t)st.st_ino,
-                                 (uint64_t)st.st_size,
-                                 (uint64_t)st.st_mtim.tv_sec,
-                                 (uint64_t)st.st_mtim.tv_nsec};
+        struct lade_packed_source is;
+        lade_packed_look(&is, cat->shards[i].path, NULL);
+        const uint64_t file[] = {key, is.bytes, (uint64_t)is.time_ns, is.hash};
         key = XXH3_64bits(file, sizeof file);
+        free(is.path);
     }
     return key;
+}
+
+char *lade_kept_path(const struct lade_session *s, const char *dir)
+{
+    char name[32];
+    snprintf(name, sizeof name, "%016llx", (unsigned long long)model_key(s));
+    return lade_path_join(dir, name);
 }
 
 static struct head head_of(const struct lade_session *s, int length, int snapshot)
@@ -65,15 +75,20 @@ static struct head head_of(const struct lade_session *s, int length, int snapsho
     return h;
 }
 
+static bool may_go_on(const struct kept *k)
+{
+    return !k->writing || ((!k->cancel || !atomic_load(k->cancel)) && lade_now() < k->until);
+}
+
 static bool pass(struct kept *k, void *data, size_t n)
 {
-    size_t passed;
-    if (k->writing)
-        passed = fwrite(data, 1, n, k->file);
-    else
-        passed = fread(data, 1, n, k->file);
-    if (passed != n)
-        return false;
+    unsigned char *next = data;
+    for (size_t left = n, part; left; left -= part, next += part) {
+        part = left < PART ? left : PART;
+        if (!may_go_on(k) ||
+            (k->writing ? fwrite(next, 1, part, k->file) : fread(next, 1, part, k->file)) != part)
+            return false;
+    }
     XXH3_64bits_update(k->sum, data, n);
     return true;
 }
@@ -107,16 +122,17 @@ static bool pass_rest(struct kept *k, struct lade_session *s, int length, unsign
            pass_check(k);
 }
 
-static bool open_kept(struct kept *k, const struct lade_session *s, const char *path, bool writing)
+/* `fd` (-1: there is none) is closed with it, or here. */
+static bool open_kept(struct kept *k, const struct lade_session *s, int fd, bool writing)
 {
     /* Positions of the longest timeline: what a file says is checked before it is believed. */
     size_t most = lade_state_run_bytes(&s->state, &s->model->cat->shape, s->model->context);
-    int fd = open(path, writing ? O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC : O_RDONLY | O_CLOEXEC,
-                  0600); /* what was said is the user's alone */
     *k = (struct kept){.file = fd < 0 ? NULL : fdopen(fd, writing ? "w" : "r"),
                        .writing = writing,
                        .sum = XXH3_createState(),
                        .run = malloc(most ? most : 1)};
+    if (fd >= 0 && !k->file)
+        close(fd);
     return k->file && k->sum && k->run && XXH3_64bits_reset(k->sum) == XXH_OK;
 }
 
@@ -134,24 +150,30 @@ static bool close_kept(struct kept *k)
 static bool has_room(FILE *file, uint64_t bytes)
 {
     struct statvfs at;
-    return fstatvfs(fileno(file), &at) == 0 && at.f_bavail * at.f_frsize / 2 >= bytes;
+    return bytes <= LADE_KEPT_MOST && fstatvfs(fileno(file), &at) == 0 &&
+           at.f_bavail * at.f_frsize / 2 >= bytes;
 }
 
 /* The latest snapshot that is not the state itself; NULL if there is none. */
-static struct lade_snapshot *latest(struct lade_session *s)
+static const struct lade_snapshot *latest(const struct lade_session *s)
 {
-    struct lade_snapshot *best = NULL;
+    const struct lade_snapshot *best = NULL;
     for (int i = 0; i < LADE_SNAPSHOTS; i++) {
-        struct lade_snapshot *one = &s->snapshots[i];
+        const struct lade_snapshot *one = &s->snapshots[i];
         if (one->length && one->length < s->state.length && (!best || one->length > best->length))
             best = one;
     }
     return best;
 }
 
+uint64_t lade_kept_bytes(const struct lade_session *s)
+{
+    return head_of(s, s->state.length, latest(s) ? 1 : 0).bytes;
+}
+
 static bool write_all(struct kept *k, struct lade_session *s)
 {
-    struct lade_snapshot *snapshot = latest(s);
+    const struct lade_snapshot *snapshot = latest(s);
     int length = s->state.length;
     struct head h = head_of(s, length, snapshot ? snapshot->length : 0);
     size_t bytes = s->state.recurrent_bytes;
@@ -165,17 +187,82 @@ static bool write_all(struct kept *k, struct lade_session *s)
     return done;
 }
 
-bool lade_kept_write(struct lade_session *s, const char *path)
+/* Opens the file beside the one that it will replace, for one writer at a time: who comes second gives up,
+ * and so does who has opened what the first has just put in place. */
+static int open_beside(const char *beside)
+{
+    struct stat held, named;
+    int fd =
+        open(beside, O_WRONLY | O_CREAT | O_CLOEXEC, 0600); /* what was said is the user's alone */
+    if (fd >= 0 && (flock(fd, LOCK_EX | LOCK_NB) || fstat(fd, &held) || stat(beside, &named) ||
+                    held.st_ino != named.st_ino || ftruncate(fd, 0))) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+bool lade_kept_write(struct lade_session *s, const char *path, double seconds,
+                     const atomic_bool *cancel)
 {
     struct kept k;
-    if (!s->state.layer) /* lost in a change of strategy */
+    char beside[PATH_MAX];
+    if (!s->state.layer || /* lost in a change of strategy */
+        snprintf(beside, sizeof beside, "%s.new", path) >= PATH_MAX)
         return false;
     lade_make_parents(path);
-    bool done = open_kept(&k, s, path, true) && write_all(&k, s);
-    done = close_kept(&k) && done;
+    int fd = open_beside(beside);
+    if (fd < 0)
+        return false;
+    bool done = open_kept(&k, s, fd, true);
+    k.until = lade_now() + seconds;
+    k.cancel = cancel;
+    done = done && write_all(&k, s) && fflush(k.file) == 0 && may_go_on(&k) &&
+           rename(beside, path) == 0;
     if (!done)
-        unlink(path);
-    return done;
+        unlink(beside);
+    return close_kept(&k) && done;
+}
+
+struct file {
+    char path[PATH_MAX];
+    uint64_t bytes;
+    struct timespec written;
+};
+
+/* The file of `dir` that was written first, and what all have together. */
+static bool oldest(const char *dir, struct file *out, uint64_t *all)
+{
+    DIR *d = opendir(dir);
+    struct dirent *entry;
+    bool any = false;
+    *all = 0;
+    while (d && (entry = readdir(d))) {
+        struct file f;
+        struct stat st;
+        if (snprintf(f.path, sizeof f.path, "%s/%s", dir, entry->d_name) >= PATH_MAX ||
+            lstat(f.path, &st) || !S_ISREG(st.st_mode))
+            continue;
+        f.bytes = (uint64_t)st.st_size;
+        f.written = st.st_mtim;
+        *all += f.bytes;
+        if (!any || f.written.tv_sec < out->written.tv_sec ||
+            (f.written.tv_sec == out->written.tv_sec && f.written.tv_nsec < out->written.tv_nsec))
+            *out = f;
+        any = true;
+    }
+    if (d)
+        closedir(d);
+    return any;
+}
+
+void lade_kept_prune(const char *dir, uint64_t most)
+{
+    struct file first;
+    uint64_t all;
+    while (oldest(dir, &first, &all) && (!most || all > most))
+        if (unlink(first.path))
+            return;
 }
 
 /* ---- reading ---------------------------------------------------------------------------------- */
@@ -222,7 +309,7 @@ static bool read_all(struct kept *k, struct lade_session *s, const int32_t *ids,
 void lade_kept_read(struct lade_session *s, const char *path, const int32_t *ids, int n)
 {
     struct kept k;
-    if (open_kept(&k, s, path, false) && !read_all(&k, s, ids, n))
+    if (open_kept(&k, s, open(path, O_RDONLY | O_CLOEXEC), false) && !read_all(&k, s, ids, n))
         lade_session_reset(s);
     close_kept(&k);
 }

@@ -35,11 +35,11 @@ struct lade_engine {
     uint64_t free_ram; /* that others had not taken at the last look, experts' not counted */
 
     atomic_bool cancel_load, cancel_answer;
+    atomic_bool forget; /* the timeline, as it is, shall not be kept */
 
     pthread_mutex_t lock; /* guards everything below */
     pthread_cond_t wake;  /* a request came, or stop */
     bool stop, running;
-    bool forget;    /* the timeline, as it is, shall not be kept */
     char *strategy; /* owned: asked for and not tried yet, or NULL */
     int last_number;
     struct lade_request *first, *last;

@@ -420,10 +420,10 @@ else
 fi
 chmod 755 "$work/fixed"
 
-mkdir -p "$LADE_HOME/cache"
-: >"$LADE_HOME/cache/timeline"
+mkdir -p "$LADE_HOME/cache/timelines"
+: >"$LADE_HOME/cache/timelines/0123456789abcdef"
 expect "history delete" 0 "$lade" history delete 1
-expect "nothing that may be of it is kept" 1 test -e "$LADE_HOME/cache/timeline"
+expect "nothing that may be of it is kept" 1 test -e "$LADE_HOME/cache/timelines/0123456789abcdef"
 fails "delete again" 1 'there is none' "$lade" history delete 1
 printf 'this is no database, but long enough to be taken for one: %0512d' 1 >"$work/garbage"
 for kind in newer junk cut; do

@@ -469,6 +469,15 @@ int lade_engine_start(struct lade_engine **out, const struct lade_options *opt, 
     return 0;
 }
 
+void lade_engine_end(struct lade_engine *e)
+{
+    struct lade_event ev = {.kind = LADE_EV_ENDED};
+    pthread_mutex_lock(&e->lock);
+    e->stop = true;
+    pthread_mutex_unlock(&e->lock);
+    put(e, ev);
+}
+
 void lade_engine_stop(struct lade_engine *e)
 {
     if (!e)

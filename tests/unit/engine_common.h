@@ -61,6 +61,8 @@ static inline void note(struct seen *s, const struct lade_event *ev)
         s->strategies++;
         snprintf(s->error, sizeof s->error, "%s", ev->text ? ev->text : "");
         break;
+    case LADE_EV_ENDED:
+        break;
     case LADE_EV_MEMORY:
         s->memory++;
         snprintf(s->told, sizeof s->told, "%s", ev->text);

@@ -1,7 +1,10 @@
 /* A timeline on the drive: what the next run reads of it is what this one had, or nothing. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <math.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,7 +16,7 @@
 
 enum { N = 120, CONTEXT = 256 };
 
-static char directory[] = "/tmp/lade-kept-XXXXXX", path[PATH_MAX];
+static char directory[] = "/tmp/lade-kept-XXXXXX", path[PATH_MAX]; /* of the tests' model */
 static struct lade_model *model;
 static int vocab;
 static int32_t prompt[N];
@@ -28,13 +31,25 @@ static struct lade_model *open_model(const char *name, bool exact)
     return m;
 }
 
+static struct lade_session *open_session(struct lade_model *m)
+{
+    struct lade_session *s;
+    if (lade_session_open(&s, m, err))
+        fail_msg("%s", err);
+    return s;
+}
+
 static int open_all(void **state)
 {
     (void)state;
     if (!mkdtemp(directory))
         return -1;
-    snprintf(path, sizeof path, "%s/timeline", directory);
     model = open_model(MODEL, true);
+    struct lade_session *s = open_session(model);
+    char *name = lade_kept_path(s, directory);
+    snprintf(path, sizeof path, "%s", name);
+    free(name);
+    lade_session_close(s);
     vocab = lade_model_catalog(model)->shape.vocab;
     for (int i = 0; i < N; i++)
         prompt[i] = (i * 7919 + 13) % vocab;
@@ -45,16 +60,8 @@ static int close_all(void **state)
 {
     (void)state;
     lade_model_close(model);
-    unlink(path);
-    return rmdir(directory); /* nothing else was left there */
-}
-
-static struct lade_session *open_session(struct lade_model *m)
-{
-    struct lade_session *s;
-    if (lade_session_open(&s, m, err))
-        fail_msg("%s", err);
-    return s;
+    lade_kept_prune(directory, 0);
+    return rmdir(directory);
 }
 
 static int sync_to(struct lade_session *s, const int32_t *ids, int n, int stable)
@@ -65,12 +72,17 @@ static int sync_to(struct lade_session *s, const int32_t *ids, int n, int stable
     return kept;
 }
 
+static bool write_kept(struct lade_session *s)
+{
+    return lade_kept_write(s, path, HUGE_VAL, NULL);
+}
+
 /* A session that has read the prompt up to 90 tokens, with a snapshot at 50, and keeps that. */
 static struct lade_session *keep(void)
 {
     struct lade_session *s = open_session(model);
     sync_to(s, prompt, 90, 50);
-    assert_true(lade_kept_write(s, path));
+    assert_true(write_kept(s));
     return s;
 }
 
@@ -160,13 +172,23 @@ static void test_damage_is_noticed(void **state)
     lade_session_close(s);
 }
 
-static void test_what_cannot_be_written_leaves_nothing(void **state)
+static int files(void)
+{
+    int n = 0;
+    DIR *d = opendir(directory);
+    for (struct dirent *e; (e = readdir(d));)
+        n += e->d_name[0] != '.';
+    closedir(d);
+    return n;
+}
+
+static void test_what_cannot_be_written_leaves_the_old(void **state)
 {
     (void)state;
     struct lade_session *s = keep();
     char nowhere[PATH_MAX + 16];
     snprintf(nowhere, sizeof nowhere, "%s/x/y", path); /* below a file */
-    assert_false(lade_kept_write(s, nowhere));
+    assert_false(lade_kept_write(s, nowhere, HUGE_VAL, NULL));
     assert_int_equal(access(path, F_OK), 0);
     /* As on a full drive: half of it can be written. */
     struct stat st;
@@ -177,12 +199,68 @@ static void test_what_cannot_be_written_leaves_nothing(void **state)
     half.rlim_cur = (rlim_t)st.st_size / 2;
     signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &half), 0);
-    bool written = lade_kept_write(s, path);
+    bool written = write_kept(s);
     setrlimit(RLIMIT_FSIZE, &was);
     assert_false(written);
-    assert_int_equal(access(path, F_OK), -1);
-    assert_int_equal(recalled(model, prompt, N, NULL), 0);
+    assert_int_equal(recalled(model, prompt, N, NULL), 90); /* the old one is there */
+    assert_int_equal(files(), 1);
     lade_session_close(s);
+}
+
+/* Whoever gives up leaves the old file; what a killed writer has left is taken over. */
+static void test_writing_is_given_up(void **state)
+{
+    (void)state;
+    struct lade_session *s = keep();
+    atomic_bool cancel = true;
+    sync_to(s, prompt, N, 100);
+    assert_false(lade_kept_write(s, path, 0, NULL));
+    assert_false(lade_kept_write(s, path, HUGE_VAL, &cancel));
+    assert_int_equal(files(), 1);
+    char beside[PATH_MAX + 8];
+    snprintf(beside, sizeof beside, "%s.new", path);
+    int fd = open(beside, O_WRONLY | O_CREAT, 0600);
+    assert_int_equal(write(fd, "junk", 4), 4);
+    assert_int_equal(flock(fd, LOCK_EX), 0); /* another writes just now */
+    assert_false(write_kept(s));
+    assert_int_equal(files(), 2);
+    assert_int_equal(recalled(model, prompt, 100, NULL), 90);
+    close(fd);
+    struct stat st;
+    uint64_t bytes = lade_kept_bytes(s);
+    assert_true(write_kept(s));
+    assert_int_equal(files(), 1);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal((uint64_t)st.st_size, bytes);
+    lade_session_close(s);
+}
+
+/* Each model has its own file, and the oldest go first. */
+static void test_one_for_each_model(void **state)
+{
+    (void)state;
+    lade_session_close(keep());
+    struct lade_model *rounded = open_model(MODEL, false);
+    struct lade_session *s = open_session(rounded);
+    char *other = lade_kept_path(s, directory);
+    assert_string_not_equal(other, path);
+    sync_to(s, prompt, 90, 50);
+    assert_true(lade_kept_write(s, other, HUGE_VAL, NULL));
+    uint64_t bytes = lade_kept_bytes(s);
+    lade_session_close(s);
+    assert_int_equal(files(), 2);
+    assert_int_equal(recalled(model, prompt, N, NULL), 90);
+    const struct timespec old[2] = {{1, 0}, {1, 0}};
+    assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
+    lade_kept_prune(directory, UINT64_MAX);
+    assert_int_equal(files(), 2);
+    lade_kept_prune(directory, bytes);
+    assert_int_equal(files(), 1);
+    assert_int_equal(access(other, F_OK), 0);
+    lade_kept_prune(directory, 0);
+    assert_int_equal(files(), 0);
+    free(other);
+    lade_model_close(rounded);
 }
 
 /* ---- an engine that is left and started again ------------------------------------------------- */
@@ -196,7 +274,7 @@ static struct lade_engine *start_keeping(const char *plugin, const char *strateg
                                .exact = true,
                                .plugin = plugin,
                                .strategy = strategy,
-                               .timeline = path};
+                               .timelines = directory};
     if (lade_engine_start(&e, &opt, err))
         fail_msg("%s", err);
     return e;
@@ -275,7 +353,7 @@ static void test_engine_forgets(void **state)
     static struct second there;
     unlink(path);
     assert_int_equal(second_turn(start_keeping(NULL, NULL), one_that_forgot, &there), 0);
-    assert_int_equal(access(path, F_OK), 0); /* what came afterwards is kept */
+    assert_int_equal(files(), 1); /* what came afterwards is kept */
 }
 
 int main(void)
@@ -285,7 +363,9 @@ int main(void)
         cmocka_unit_test(test_snapshot_serves_what_parts_behind_it),
         cmocka_unit_test(test_what_does_not_fit_is_nothing),
         cmocka_unit_test(test_damage_is_noticed),
-        cmocka_unit_test(test_what_cannot_be_written_leaves_nothing),
+        cmocka_unit_test(test_what_cannot_be_written_leaves_the_old),
+        cmocka_unit_test(test_writing_is_given_up),
+        cmocka_unit_test(test_one_for_each_model),
         cmocka_unit_test(test_engine_goes_on_in_another_run),
         cmocka_unit_test(test_engine_forgets),
     };

@@ -304,6 +304,21 @@ static void two_programs_do_not_mix(void **state)
     assert_int_equal(neighbour.transcript.n, 6);
 }
 
+/* What the model has read of a conversation that the other program deletes is noticed, wherever this one
+ * has gone since. */
+static void deleted_by_the_other_is_noticed(void **state)
+{
+    (void)state;
+    int64_t original = chat.conversation;
+    assert_false(chat_was_deleted(&chat)); /* nothing was asked */
+    answer_in(&chat, "mine");
+    finish_in(&chat);
+    chat_new(&chat);
+    assert_false(chat_was_deleted(&chat));
+    assert_int_equal(history_conversation_delete(neighbour.history, original, err), 0);
+    assert_true(chat_was_deleted(&chat));
+}
+
 /* Taking a question back does not take away what the other program asked after it. */
 static void taking_back_leaves_the_other_alone(void **state)
 {
@@ -514,6 +529,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(nothing_old_is_lost, begin, end),
         cmocka_unit_test_setup_teardown(resumes_what_is_being_written, begin, end),
         cmocka_unit_test_setup_teardown(two_programs_do_not_mix, begin_two, end_two),
+        cmocka_unit_test_setup_teardown(deleted_by_the_other_is_noticed, begin_two, end_two),
         cmocka_unit_test_setup_teardown(taking_back_leaves_the_other_alone, begin_two, end_two),
         cmocka_unit_test_setup_teardown(an_answer_of_the_other_is_left_to_it, begin_two, end_two),
         cmocka_unit_test_setup_teardown(resumes_with_its_own_settings, begin, end),

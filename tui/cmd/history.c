@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/session/kept.h"
 #include "tui/cmd/cmd.h"
 #include "tui/nearest.h"
 #include "tui/output.h"
@@ -211,14 +212,14 @@ static int rename_one(const struct call *c)
 
 static int delete (const struct call *c)
 {
-    char timeline[PATH_MAX];
+    char timelines[PATH_MAX];
     for (int i = 0; i < c->n; i++) {
         if (history_conversation_delete(c->h, parse_id(c->args[i]), c->err))
             return -1;
     }
     /* What the chat's engine keeps between runs may be of one of them. */
-    if (paths_timeline(timeline, NULL) == 0)
-        unlink(timeline);
+    if (paths_timelines(timelines, NULL) == 0)
+        lade_kept_prune(timelines, 0);
     return 0;
 }
 

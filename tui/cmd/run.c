@@ -172,6 +172,7 @@ static int take_event(struct run *r, struct lade_event *ev, char *err)
         return 0;
     case LADE_EV_STRATEGY:
     case LADE_EV_MEMORY:
+    case LADE_EV_ENDED:
         return 0;
     case LADE_EV_TEXT:
         return take_text(r, ev, err);
