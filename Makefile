@@ -264,9 +264,12 @@ install: all
 	    install -d $(DESTDIR)$(PREFIX)/lib/lade && \
 	    install -m 755 $(BUILD)/lade-cuda.so $(DESTDIR)$(PREFIX)/lib/lade; fi
 	install -m 644 themes/*.theme $(DESTDIR)$(PREFIX)/share/lade/themes
-	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man1 bash-completion/completions \
+	    zsh/site-functions fish/vendor_completions.d)
 	$(BUILD)/lade help --man > $(DESTDIR)$(PREFIX)/share/man/man1/lade.1
 	$(BUILD)/lade help --bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/lade
+	$(BUILD)/lade help --zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_lade
+	$(BUILD)/lade help --fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/lade.fish
 	if [ -d engine/bundled ]; then \
 	    install -d $(DESTDIR)$(PREFIX)/share/lade/bundled && \
 	    install -m 644 engine/bundled/* $(DESTDIR)$(PREFIX)/share/lade/bundled; fi

@@ -35,7 +35,7 @@ enum command {
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };
 
 enum options_precision { PRECISION_UNSET, PRECISION_EXACT, PRECISION_FAST };
-enum options_help_as { HELP_TEXT, HELP_MAN, HELP_BASH };
+enum options_help_as { HELP_TEXT, HELP_MAN, HELP_BASH, HELP_ZSH, HELP_FISH };
 enum options_think { THINK_UNSET, THINK_YES, THINK_NO };
 
 /* "20" or "24,16": a size for each GPU, or one for all of them. */
@@ -115,9 +115,11 @@ int options_parse(struct options *o, int argc, char **argv, char *err);
 /* Help of one command; COMMAND_HELP: the overview. */
 void options_help(FILE *out, enum command command);
 
-/* The manual page (troff), and the completion of bash. */
+/* The manual page (troff), and what shells read to complete. */
 void options_man(FILE *out);
 void options_bash(FILE *out);
+void options_zsh(FILE *out);
+void options_fish(FILE *out);
 
 /* The command called `name`, or -1 with what was perhaps meant in err (may be NULL). */
 int options_find_command(const char *name, char *err);

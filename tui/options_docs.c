@@ -1,9 +1,7 @@
-/* The manual page and bash's completion, from the same tables as the help. */
+/* The manual page, from the same tables as the help. */
 #include <string.h>
 
 #include "tui/options_table.h"
-
-/* ---- the manual page --------------------------------------------------------------------------- */
 
 /* Text of troff: a hyphen that is typed is \-, a line never begins with a request. */
 static void put_roff(FILE *out, const char *text)
@@ -75,7 +73,7 @@ void options_man(FILE *out)
         "LADE_HOME:\n",
         ".I history.db\nthe conversations,\n.I input.history\nthe lines typed,\n.I settings.json\n",
         "what the chat's commands keep,\n.I themes/\ncolours,\n.I models/\nwhat was fetched,\n",
-        ".I timeline\nwhat the model has read of the last conversation,\n",
+        ".I timelines/\nwhat each model has read of its last conversation,\n",
         ".I lade.log\nwhat libraries print.\n",
         ".SH ENVIRONMENT\nLADE_HOME, XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_CACHE_HOME, NO_COLOR, "
         "VISUAL,",
@@ -90,48 +88,4 @@ void options_man(FILE *out)
         put_command(out, (enum command)i);
     for (size_t i = 0; i < sizeof tail / sizeof *tail; i++)
         fputs(tail[i], out);
-}
-
-/* ---- bash -------------------------------------------------------------------------------------- */
-
-static void put_names(FILE *out, enum command command)
-{
-    fprintf(out, "        %s) options='", options_commands[command].name);
-    for (int i = 0; i < options_n_rows; i++)
-        if (options_takes(command, &options_rows[i]))
-            fprintf(out, "--%s ", options_rows[i].name);
-    fputs("' ;;\n", out);
-}
-
-void options_bash(FILE *out)
-{
-    fputs("# bash completion for lade, made by lade help --bash\n"
-          "_lade() {\n"
-          "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n"
-          "    local command=chat options=\n"
-          "    local commands='",
-          out);
-    for (int i = 0; i < N_COMMANDS; i++)
-        fprintf(out, "%s ", options_commands[i].name);
-    fputs("'\n"
-          "    [[ $COMP_CWORD -gt 1 && ${COMP_WORDS[1]} != -* ]] && command=${COMP_WORDS[1]}\n"
-          "    case $command in\n",
-          out);
-    for (int i = 0; i < N_COMMANDS; i++)
-        put_names(out, (enum command)i);
-    fputs("    esac\n"
-          "    if [[ $word == -* ]]; then\n"
-          "        COMPREPLY=($(compgen -W \"$options\" -- \"$word\"))\n"
-          "    elif [[ $before == -m || $before == --model ]]; then\n"
-          "        COMPREPLY=($(compgen -W \"$(lade models 2>/dev/null |\n"
-          "            awk '/ready$/ {print $1}')\" -- \"$word\")\n"
-          "            $(compgen -f -- \"$word\"))\n"
-          "    elif [[ $COMP_CWORD -eq 1 || $command == help ]]; then\n"
-          "        COMPREPLY=($(compgen -W \"$commands\" -- \"$word\"))\n"
-          "    else\n"
-          "        COMPREPLY=($(compgen -f -- \"$word\"))\n"
-          "    fi\n"
-          "}\n"
-          "complete -o filenames -F _lade lade\n",
-          out);
 }

@@ -178,6 +178,9 @@ const struct option_row options_rows[] = {
      HELP_MAN},
     {"bash", 0, OPTION_SET, IN(HELP), FIELD(help_as), NULL, "a script that completes for bash", 0,
      0, 0, HELP_BASH},
+    {"zsh", 0, OPTION_SET, IN(HELP), FIELD(help_as), NULL, "the same for zsh", 0, 0, 0, HELP_ZSH},
+    {"fish", 0, OPTION_SET, IN(HELP), FIELD(help_as), NULL, "the same for fish", 0, 0, 0,
+     HELP_FISH},
     {"help", 'h', OPTION_FLAG, EVERY, FIELD(help), NULL, "this text", 0, 0, 0, 0},
 
     /* Other spellings, so that command lines of other programs for this model work. */

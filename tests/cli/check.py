@@ -8,6 +8,7 @@ import math
 import os
 import pty
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -238,6 +239,28 @@ def completion(lade):
             _lade; printf '%s\\n' "${{COMPREPLY[@]}}" """
         out = subprocess.run(["bash", "-c", script.stdout + ask], capture_output=True, text=True)
         assert out.stderr == "" and set(out.stdout.split()) == offered, (words, out)
+
+
+def completion_elsewhere(lade):
+    """Every option of a command is in what zsh and fish read, and they can read it where they are there."""
+
+    def read(words):
+        out = subprocess.run([lade, "help", words], capture_output=True, check=True, text=True)
+        return out.stdout
+
+    zsh, fish = read("--zsh"), read("--fish")
+    for command in "chat", "run", "plan", "history":
+        options = set(re.findall(r"^ +(?:-\w, )?--([a-z0-9-]+)", read(command), re.M))
+        assert "help" in options
+        block = re.search(rf"^        {command}\) _arguments.*?;;$", zsh, re.M | re.S)[0]
+        lines = [line for line in fish.splitlines() if f"_from {command}'" in line]
+        for name in options:
+            assert re.search(rf"'\*?--{name}[=\[]", block), (command, name)
+            assert any(f" -l {name} " in line for line in lines), (command, name)
+    for shell, script in ("zsh", zsh), ("fish", fish):
+        if shutil.which(shell):
+            out = subprocess.run([shell, "-n", "/dev/stdin"], input=script, capture_output=True, text=True)
+            assert out.returncode == 0 and out.stderr == "", (shell, out.stderr)
 
 
 def on_terminal(command):

@@ -93,6 +93,7 @@ expect "the manual page" 0 "$lade" help --man
 says "it has every command" '^.SS detokenize'
 says "and its options" '^.B \\-n, \\-\\-tokens'
 check "completion in bash" completion "$lade"
+check "completion in zsh and fish" completion_elsewhere "$lade"
 fails "unknown command" 2 'did you mean inspect' "$lade" inspct
 fails "unknown option" 2 'did you mean --greedy' "$lade" run --gredy
 fails "missing value" 2 'needs a value' "$lade" run -p

@@ -6,9 +6,15 @@
 /* Also stands for any command with --help. */
 int cmd_help(const struct options *o)
 {
+    static void (*const forms[])(FILE * out) = {
+        [HELP_MAN] = options_man,
+        [HELP_BASH] = options_bash,
+        [HELP_ZSH] = options_zsh,
+        [HELP_FISH] = options_fish,
+    };
     char err[LADE_ERR];
     if (o->help_as != HELP_TEXT) {
-        (o->help_as == HELP_MAN ? options_man : options_bash)(stdout);
+        forms[o->help_as](stdout);
         return EXIT_DONE;
     }
     if (o->command != COMMAND_HELP || o->n_args == 0) {
