@@ -83,10 +83,15 @@ static bool may_go_on(const struct kept *k)
 static bool pass(struct kept *k, void *data, size_t n)
 {
     unsigned char *next = data;
-    for (size_t left = n, part; left; left -= part, next += part) {
+    for (size_t left = n, part, passed; left; left -= part, next += part) {
         part = left < PART ? left : PART;
-        if (!may_go_on(k) ||
-            (k->writing ? fwrite(next, 1, part, k->file) : fread(next, 1, part, k->file)) != part)
+        if (!may_go_on(k))
+            return false;
+        if (k->writing)
+            passed = fwrite(next, 1, part, k->file);
+        else
+            passed = fread(next, 1, part, k->file);
+        if (passed != part)
             return false;
     }
     XXH3_64bits_update(k->sum, data, n);
