@@ -230,7 +230,7 @@ enum lade_event_kind {
     LADE_EV_DONE,    /* the answer ended: stop, result */
     LADE_EV_FAILED,  /* the load or the answer failed: text is the error line; result.stop is
                           LADE_STOP_CONTEXT where the prompt does not fit and nothing was done */
-    LADE_EV_ENDED,   /* lade_engine_end is done: nothing follows */
+    LADE_EV_ENDED, /* the thread has nothing more to do: after lade_engine_end, or a load that failed */
 };
 
 /* What an answer cost. */
@@ -257,6 +257,7 @@ struct lade_event {
 /* Consistent snapshot of the live numbers. */
 struct lade_stats {
     enum lade_phase phase;
+    bool ended;    /* ENDED was told */
     bool loading;  /* pieces are on their way home: until READY, also while chatting */
     double load_s; /* so far, or in all */
     uint64_t load_done, load_bytes;

@@ -32,15 +32,15 @@ static void catch_signals(sigset_t *open)
         sigaction(numbers[i], &action, NULL);
 }
 
-static bool take_end(struct lade_engine *e)
+/* Takes the events that wake us; the last of them may have been taken before. */
+static bool has_ended(struct lade_engine *e)
 {
     struct lade_event ev;
-    bool ended = false;
-    while (lade_engine_next(e, &ev)) {
-        ended |= ev.kind == LADE_EV_ENDED;
+    struct lade_stats stats;
+    while (lade_engine_next(e, &ev))
         lade_event_clear(&ev);
-    }
-    return ended;
+    lade_engine_stats(e, &stats);
+    return stats.ended;
 }
 
 /* True if a line was written. */
@@ -66,7 +66,7 @@ void leave_wait(struct lade_engine *e)
     catch_signals(&open);
     struct pollfd fd = {.fd = lade_engine_fd(e), .events = POLLIN};
     const struct timespec moment = {.tv_nsec = MOMENT * 1000000L};
-    while (!take_end(e)) {
+    while (!has_ended(e)) {
         if (ppoll(&fd, 1, told ? NULL : &moment, &open) == 0)
             told = tell(e);
         if (interrupted)

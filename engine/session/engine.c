@@ -357,7 +357,10 @@ static void *run(void *arg)
     lade_session_close(e->session);
     lade_model_close(e->model);
     struct lade_event ev = {.kind = LADE_EV_ENDED};
-    lade_worker_emit(e, &ev);
+    pthread_mutex_lock(&e->lock);
+    e->stats.ended = true;
+    lade_events_put(&e->events, &ev);
+    pthread_mutex_unlock(&e->lock);
     return NULL;
 }
 

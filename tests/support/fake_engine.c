@@ -473,7 +473,7 @@ void lade_engine_end(struct lade_engine *e)
 {
     struct lade_event ev = {.kind = LADE_EV_ENDED};
     pthread_mutex_lock(&e->lock);
-    e->stop = true;
+    e->stop = e->stats.ended = true;
     pthread_mutex_unlock(&e->lock);
     put(e, ev);
 }
