@@ -234,8 +234,8 @@ void status_cells(const struct status *s, struct cells *c)
 #define FILL_FROM(y, table, i)                                                                     \
     fill_line(s, c, y, (table) + (i), (int)(sizeof table / sizeof *table) - (i))
     const struct lade_stats *e = &s->sample.engine;
-    bool answering = s->sample.have_engine &&
-                     (e->phase == LADE_PHASE_PREFILL || e->phase == LADE_PHASE_DECODE);
+    bool answering =
+        s->sample.have_engine && (e->phase == LADE_PHASE_PREFILL || e->phase == LADE_PHASE_DECODE);
     cells_clear(c, THEME_STATUS);
     if (c->rows >= 2) {
         FILL(0, first_line);
