@@ -68,7 +68,15 @@ results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 trap 'exit 130' INT TERM
 
+# The longest first, so that no processor waits for one that began last. The others as they come.
+long="tests/gpu/run.sh golden/test_golden_models unit/test_kernels_attention unit/test_kernels_matmul \
+    unit/test_tiers unit/test_probe unit/test_kernels_moe tests/cli/run.sh unit/test_lost unit/test_claims \
+    unit/test_kept unit/test_changes unit/test_cards"
 for name in $scripts $programs; do echo "$name"; done |
+    awk -v long="$long" '
+        BEGIN { n = split(long, name, " "); for (i = 1; i <= n; i++) turn[name[i]] = i }
+        { print ($0 in turn ? turn[$0] : n + 1), $0 }' |
+    sort -s -n -k 1,1 | cut -d ' ' -f 2 |
     xargs -n 1 -P $(($(nproc) + 1)) sh tests/run.sh --one "$build" "$results"
 set -- $scripts $programs
 cat "$results"/sum.* | awk -v tests=$# '
