@@ -10,49 +10,22 @@
 #include <unistd.h>
 
 #include "engine/session/kept.h"
-#include "engine/session/model.h"
 #include "tests/support/plugins.h"
-#include "tests/unit/engine_common.h"
-
-enum { N = 120, CONTEXT = 256 };
+#include "tests/unit/session_common.h"
 
 static char directory[] = "/tmp/lade-kept-XXXXXX", path[PATH_MAX]; /* of the tests' model */
-static struct lade_model *model;
-static int vocab;
-static int32_t prompt[N];
-
-static struct lade_model *open_model(const char *name, bool exact)
-{
-    struct lade_model *m;
-    struct lade_options opt = {
-        .model = name, .exact = exact, .threads = 2, .context = CONTEXT, .batch = 16};
-    if (lade_model_open(&m, &opt, NULL, NULL, NULL, err))
-        fail_msg("%s", err);
-    return m;
-}
-
-static struct lade_session *open_session(struct lade_model *m)
-{
-    struct lade_session *s;
-    if (lade_session_open(&s, m, err))
-        fail_msg("%s", err);
-    return s;
-}
 
 static int open_all(void **state)
 {
     (void)state;
     if (!mkdtemp(directory))
         return -1;
-    model = open_model(MODEL, true);
+    open_with_prompt(MODEL);
     struct lade_session *s = open_session(model);
     char *name = lade_kept_path(s, directory);
     snprintf(path, sizeof path, "%s", name);
     free(name);
     lade_session_close(s);
-    vocab = lade_model_catalog(model)->shape.vocab;
-    for (int i = 0; i < N; i++)
-        prompt[i] = (i * 7919 + 13) % vocab;
     return 0;
 }
 
@@ -62,14 +35,6 @@ static int close_all(void **state)
     lade_model_close(model);
     lade_kept_prune(directory, 0);
     return rmdir(directory);
-}
-
-static int sync_to(struct lade_session *s, const int32_t *ids, int n, int stable)
-{
-    int kept = -1;
-    if (lade_session_sync(s, ids, n, stable, NULL, NULL, NULL, &kept, err))
-        fail_msg("%s", err);
-    return kept;
 }
 
 static bool write_kept(struct lade_session *s)

@@ -1,69 +1,28 @@
 /* The timeline: what is reused, what is recomputed, and that neither changes a logit. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
+#include "tests/unit/session_common.h"
 
-#include "engine/engine.h"
-#include "engine/session/model.h"
+#define SMALL "tests/fixtures/tiny-bf16"
 
-#define MODEL "tests/fixtures/tiny-bf16"
-enum { N = 120 };
-
-static struct lade_model *model;
-static int vocab;
-static int32_t prompt[N];
-static char err[LADE_ERR];
-
-static int open_model(void **state)
+static int open_all(void **state)
 {
     (void)state;
-    struct lade_options opt = {
-        .model = MODEL, .exact = true, .threads = 2, .context = 256, .batch = 16};
-    if (lade_model_open(&model, &opt, NULL, NULL, NULL, err)) {
-        print_error("%s\n", err);
-        return -1;
-    }
-    vocab = lade_model_catalog(model)->shape.vocab;
-    for (int i = 0; i < N; i++)
-        prompt[i] = (i * 7919 + 13) % vocab;
+    open_with_prompt(SMALL);
     return 0;
 }
 
-static int close_model(void **state)
+static int close_all(void **state)
 {
     (void)state;
     lade_model_close(model);
     return 0;
 }
 
-static struct lade_session *open_session(void)
-{
-    struct lade_session *s;
-    if (lade_session_open(&s, model, err))
-        fail_msg("%s", err);
-    return s;
-}
-
-static int sync_to(struct lade_session *s, const int32_t *ids, int n, int stable)
-{
-    int kept = -1;
-    if (lade_session_sync(s, ids, n, stable, NULL, NULL, NULL, &kept, err))
-        fail_msg("%s", err);
-    assert_int_equal(lade_session_length(s), n);
-    return kept;
-}
-
 /* The session's logits equal those of a fresh session that read the same tokens at once. */
 static void assert_as_fresh(struct lade_session *s, const int32_t *ids, int n)
 {
-    struct lade_session *fresh = open_session();
+    struct lade_session *fresh = open_session(model);
     sync_to(fresh, ids, n, 0);
     const float *a = lade_session_logits(s), *b = lade_session_logits(fresh);
     double diff = 0, norm = 0;
@@ -79,7 +38,7 @@ static void assert_as_fresh(struct lade_session *s, const int32_t *ids, int n)
 static void test_extension_is_kept(void **state)
 {
     (void)state;
-    struct lade_session *s = open_session();
+    struct lade_session *s = open_session(model);
     assert_int_equal(sync_to(s, prompt, 50, 0), 0);
     assert_int_equal(sync_to(s, prompt, 90, 0), 50);
     assert_as_fresh(s, prompt, 90);
@@ -92,7 +51,7 @@ static void test_extension_is_kept(void **state)
 static void test_pushed_tokens_are_kept(void **state)
 {
     (void)state;
-    struct lade_session *s = open_session();
+    struct lade_session *s = open_session(model);
     sync_to(s, prompt, 40, 0);
     for (int i = 40; i < 60; i++)
         assert_int_equal(lade_session_push(s, prompt[i], err), 0);
@@ -105,7 +64,7 @@ static void test_pushed_tokens_are_kept(void **state)
 static void test_snapshot_serves_a_fork(void **state)
 {
     (void)state;
-    struct lade_session *s = open_session();
+    struct lade_session *s = open_session(model);
     int32_t fork[N];
     memcpy(fork, prompt, sizeof fork);
     for (int i = 70; i < N; i++)
@@ -129,7 +88,7 @@ static void test_snapshot_serves_a_fork(void **state)
 static void test_many_snapshots(void **state)
 {
     (void)state;
-    struct lade_session *s = open_session();
+    struct lade_session *s = open_session(model);
     for (int turn = 1; turn <= 8; turn++)
         sync_to(s, prompt, turn * 12, turn * 12 - 3);
     /* The latest ones are kept: 93 and 81 among them. */
@@ -154,7 +113,7 @@ static void cancel_soon(void *user, int done, int total)
 static void test_cancel_keeps_what_was_read(void **state)
 {
     (void)state;
-    struct lade_session *s = open_session();
+    struct lade_session *s = open_session(model);
     atomic_bool cancel = false;
     assert_int_equal(lade_session_sync(s, prompt, N, 0, cancel_soon, &cancel, &cancel, NULL, err),
                      -1);
@@ -178,7 +137,7 @@ static void test_cancel_keeps_what_was_read(void **state)
 static void test_largest_logits(void **state)
 {
     (void)state;
-    struct lade_session *s = open_session(), *all = open_session();
+    struct lade_session *s = open_session(model), *all = open_session(model);
     const float *values;
     const int32_t *ids;
     const int wants[] = {5, 1, 0, 20};
@@ -222,7 +181,7 @@ static void test_largest_logits(void **state)
 static void test_limits(void **state)
 {
     (void)state;
-    struct lade_session *s = open_session();
+    struct lade_session *s = open_session(model);
     int32_t *many = calloc(300, sizeof *many);
     assert_int_equal(lade_session_sync(s, many, 300, 0, NULL, NULL, NULL, NULL, err), -1);
     assert_non_null(strstr(err, "300"));
@@ -243,10 +202,10 @@ static void test_model_larger_than_memory(void **state)
 {
     (void)state;
     struct lade_model *m;
-    struct lade_options opt = {.model = MODEL, .ram_cap = 100000};
+    struct lade_options opt = {.model = SMALL, .ram_cap = 100000};
     assert_int_equal(lade_model_open(&m, &opt, NULL, NULL, NULL, err), -1);
     assert_null(m);
-    assert_non_null(strstr(err, MODEL));
+    assert_non_null(strstr(err, SMALL));
     assert_non_null(strstr(err, "RAM"));
 }
 
@@ -262,5 +221,5 @@ int main(void)
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_model_larger_than_memory),
     };
-    return cmocka_run_group_tests(tests, open_model, close_model);
+    return cmocka_run_group_tests(tests, open_all, close_all);
 }
