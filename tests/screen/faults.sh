@@ -45,9 +45,9 @@ test_error_is_a_message() {
 # where it was, and the next question is answered.
 test_a_gpu_is_lost() {
     fresh
-    PROGRAM=$build/lade MODEL=$PWD/tests/fixtures/tiny8-int4-mixed RUN_ENV=LADE_SIM_LOSE_CALL=400
-    start none 200 50 --gpu-plugin "$build/tests/lade-sim.so" --max-tokens 40 --greedy
-    PROGRAM='' MODEL='' RUN_ENV=''
+    PROGRAM=$build/lade MODEL=$PWD/tests/fixtures/tiny8-int4-mixed
+    with_env LADE_SIM_LOSE_CALL=400 start none 200 50 --gpu-plugin "$build/tests/lade-sim.so" --max-tokens 40 --greedy
+    PROGRAM='' MODEL=''
     see 'is ready' && see 'full-gpu' && keys 'Tell me a story' Enter && see 'GPU 0 was lost' &&
         see 'Until then lade goes on with cpu-' && see ' tokens/s · first' &&
         keys '/clear' Enter && keys 'And another one' Enter && see '❯ And another one' && see ' tokens/s · first' &&

@@ -12,14 +12,10 @@ test_newer_database_is_a_message() {
 
 test_history_that_cannot_be_kept() {
     fresh
-    RUN_ENV='LADE_HOME=/proc/nowhere'
-    start error 80 24 --resume && see 'not saved: /proc/nowhere' && see 'Thinking is ready' &&
+    with_env LADE_HOME=/proc/nowhere start error 80 24 --resume && see 'not saved: /proc/nowhere' && see 'Thinking is ready' &&
         keys 'one' Enter && see 'check the drive' && keys '/resume' Enter &&
         see 'the history is not open' && keys 'two' Enter && see 'Still here.' && keys C-d &&
         see 'EXIT 0' && lacks 'Saved as'
-    status=$?
-    RUN_ENV=''
-    return $status
 }
 
 test_kill_and_resume() {

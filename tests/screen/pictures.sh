@@ -29,11 +29,8 @@ test_load_80x24() { load 24 80; }
 test_load_120x40() { load 40 120; }
 test_load_200x60() { load 60 200; }
 test_load_no_color() {
-    RUN_ENV='NO_COLOR=1'
-    load 24 80 no-color && ! shot -e | grep -qE "$(printf '\033')\[([0-9]+;)*(3[0-8]|4[0-8])[;m]"
-    status=$?
-    RUN_ENV=
-    return $status
+    with_env NO_COLOR=1 load 24 80 no-color &&
+        ! shot -e | grep -qE "$(printf '\033')\[([0-9]+;)*(3[0-8]|4[0-8])[;m]"
 }
 
 strategies() { # ROWS COLS
@@ -45,11 +42,8 @@ test_strategies_80x24() { strategies 24 80; }
 test_strategies_120x40() { strategies 40 120; }
 test_strategies_200x60() { strategies 60 200; }
 test_strategies_no_color() {
-    RUN_ENV='NO_COLOR=1'
-    strategies 24 80 && shot -e | grep 'cached-mmap' | grep -q "$(printf '\033')\[7m"
-    status=$?
-    RUN_ENV=
-    return $status
+    with_env NO_COLOR=1 strategies 24 80 &&
+        shot -e | grep 'cached-mmap' | grep -q "$(printf '\033')\[7m"
 }
 
 picker() { # ROWS COLS
@@ -103,22 +97,15 @@ test_too_small_and_back() {
 
 test_no_color() {
     fresh
-    RUN_ENV='NO_COLOR=1'
-    start chat 80 24 && see 'Thinking is ready' && keys 'Why?' Enter && see 'tokens/s' && settle
-    status=$?
-    RUN_ENV=
-    [ $status = 0 ] && ! shot -e | grep -qE "$(printf '\033')\[([0-9]+;)*(3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]" &&
+    with_env NO_COLOR=1 start chat 80 24 && see 'Thinking is ready' && keys 'Why?' Enter && see 'tokens/s' &&
+        settle && ! shot -e | grep -qE "$(printf '\033')\[([0-9]+;)*(3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]" &&
         shot -e | grep -q "$(printf '\033')\[1m"
 }
 
 test_no_locale() {
     fresh
-    RUN_ENV='LC_ALL=C'
-    start chat 80 24 && see 'is ready' && keys '日本 🚢' && see '❯ 日本 🚢' && keys BSpace BSpace &&
-        gone '🚢' && see '❯ 日本'
-    status=$?
-    RUN_ENV=
-    return $status
+    with_env LC_ALL=C start chat 80 24 && see 'is ready' && keys '日本 🚢' && see '❯ 日本 🚢' &&
+        keys BSpace BSpace && gone '🚢' && see '❯ 日本'
 }
 
 test_colours() {

@@ -130,10 +130,8 @@ until [ -e "$LADE_HOME/written" ]; do sleep 0.1; done
 printf ' and\r\nmo\033re 日\177本\n\n' >>"$2"
 end
     chmod +x "$work/editor"
-    RUN_ENV="EDITOR='$work/editor --wait'"
-    start stream 80 24
-    RUN_ENV=
-    see 'Thinking is ready' && keys 'Go' Enter && see 'Paragraph 12' && keys 'first' && keys C-g &&
+    with_env "EDITOR='$work/editor --wait'" start stream 80 24 && see 'Thinking is ready' &&
+        keys 'Go' Enter && see 'Paragraph 12' && keys 'first' && keys C-g &&
         see 'EDITING' && lacks 'Paragraph 12' && open_gate first && until_ saved 'Paragraph 20' &&
         lacks 'Paragraph' && open_gate written && see '❯ first and' && see '  more 日本' &&
         see 'Paragraph 20' && keys Escape && see 'stopped ·' && keys '!' && see 'more 日本!' &&
@@ -142,11 +140,8 @@ end
 
 test_editor_fails() {
     fresh
-    RUN_ENV='EDITOR=false VISUAL='
-    start chat 80 24
-    RUN_ENV=
-    see 'Thinking is ready' && keys 'kept' && keys C-g && see 'false ended with status 1' &&
-        see '❯ kept'
+    with_env 'EDITOR=false VISUAL=' start chat 80 24 && see 'Thinking is ready' && keys 'kept' &&
+        keys C-g && see 'false ended with status 1' && see '❯ kept'
 }
 
 test_another_try() {

@@ -32,6 +32,15 @@ start() {
 exec ${PROGRAM:-$build/lade-fake} chat -m ${MODEL:-$here/scripts/$script.script} $*'; code=\$?; \
 echo; echo EXIT \$code; stty -a; sleep 1000" \; set -g window-size manual
 }
+# with_env 'NAME=VALUE...' COMMAND...: what COMMAND starts has that in its environment.
+with_env() {
+    RUN_ENV=$1
+    shift
+    "$@"
+    status=$?
+    RUN_ENV=
+    return $status
+}
 keys() { tmux_ send-keys "$@"; }
 shot() { tmux_ capture-pane -p "$@" 2>/dev/null; }
 
