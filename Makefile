@@ -48,7 +48,8 @@ HISTORY := $(call src,history)
 TUI     := $(filter-out tui/main.c,$(call src,tui))
 TESTS   := $(sort $(wildcard tests/unit/test_*.c tests/golden/test_*.c))
 TEST_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(TESTS))
-SCREEN_C := tests/support/fake_engine.c $(sort $(wildcard tests/views/*.c))
+FAKE    := $(sort $(wildcard tests/support/fake_*.c))
+SCREEN_C := $(FAKE) $(sort $(wildcard tests/views/*.c))
 SCREEN_PROGRAMS := $(BUILD)/lade-fake $(patsubst %.c,$(BUILD)/%,$(filter tests/views/%,$(SCREEN_C)))
 SUPPORT := $(sort $(wildcard tests/support/support_*.c))
 # For tests of kernels: a GPU as if its memory were the host's, and where plug-ins are.
@@ -89,7 +90,7 @@ $(BUILD)/lade: $(BUILD)/tui/main.o $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # The same program with a scripted engine, for tests of the screen: tests/support/fake_engine.c.
-$(BUILD)/lade-fake: $(BUILD)/tui/main.o $(BUILD)/tests/support/fake_engine.o $(LIBS)
+$(BUILD)/lade-fake: $(BUILD)/tui/main.o $(call obj,$(FAKE)) $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/libtui.a: $(call obj,$(TUI))

@@ -3,26 +3,7 @@
  * It defines the functions of engine/engine.h that the screen calls, and is linked before the
  * engine's library into $(BUILD)/lade-fake: the same program with a scripted model instead of a
  * real one, so that what the screen shows is the same at every run. It computes nothing. The model
- * given with -m is the script, a text file:
- *
- *     name NAME            strategy NAME        device TEXT       thinking
- *     shard NAME BYTES     (one line each)      speed GB/s        context TOKENS
- *     hold FRACTION        the load stops there and waits for ever
- *     usable FRACTION      answers are given from there on, while the load goes on; else at its end
- *     fail TEXT            the load fails with this line when it gets to `hold` or the end
- *     prefill TOKENS SECONDS                    rate TOKENS/S
- *     traffic VRAM RAM DRIVE WAIT COMPUTE       experts a token finds in each tier, and seconds; while
- *                          it loads, more of them are still on the drive and tokens come slower
- *     room VRAM RAM        experts that each memory has room for; they fill with the load
- *     machine VRAM RAM     GiB of the machine that the plan is for
- *     stderr TEXT          printed there while loading, as libraries do
- *     think / answer / error                    blocks of text up to a line "."
- *     pause                (inside a block) waits there until cancelled
- *     gate NAME            (inside a block) waits there until $LADE_HOME/NAME exists, or cancelled
- *
- * Each `answer` or `error` block, with the `think` before it, is one reply; replies repeat from the
- * first when they run out. A token is four bytes or a whole character. */
-#include <errno.h>
+ * given with -m is the script: fake_script.h. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,26 +11,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "engine/engine.h"
+#include "tests/support/fake_script.h"
 
-enum { REPLIES = 32, PENDING = 64 };
-
-struct reply {
-    char *think, *text;
-    bool error;
-};
+enum { PENDING = 64 };
 
 struct lade_engine {
-    struct lade_model_info info;
+    struct lade_model_info info; /* the script's, but for the strategy */
     struct lade_stats stats;
-    double speed, hold, usable, rate, prefill_s, vram, ram;
-    int room[LADE_N_TIERS];  /* experts */
-    int found[LADE_N_TIERS]; /* experts of a token in each tier, when all is loaded */
-    double wait_s, compute_s;
-    int prefill;
-    char *fail, *noise;
-    struct reply replies[REPLIES];
-    int n_replies, next_reply;
+    struct fake_script script;
+    int next_reply;
 
     pthread_t thread, loader;
     pthread_mutex_t lock;
@@ -71,102 +41,6 @@ static double now(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-/* ---- the script ------------------------------------------------------------------------------- */
-
-static char *block(FILE *f)
-{
-    char *all = strdup(""), *line = NULL;
-    size_t n = 0, cap = 0;
-    for (ssize_t len; (len = getline(&line, &cap, f)) > 0 && strcmp(line, ".\n") != 0;) {
-        all = realloc(all, n + (size_t)len + 1);
-        memcpy(all + n, line, (size_t)len + 1);
-        n += (size_t)len;
-    }
-    if (n)
-        all[n - 1] = '\0';
-    free(line);
-    return all;
-}
-
-static void directive(struct lade_engine *e, FILE *f, char *line)
-{
-    char *rest = line + strcspn(line, " \n");
-    if (*rest)
-        *rest++ = '\0';
-    rest[strcspn(rest, "\n")] = '\0';
-    struct reply *r = &e->replies[e->n_replies];
-    if (!strcmp(line, "name"))
-        snprintf(e->info.name, sizeof e->info.name, "%s", rest);
-    else if (!strcmp(line, "strategy"))
-        snprintf(e->info.strategy, sizeof e->info.strategy, "%s", rest);
-    else if (!strcmp(line, "device"))
-        snprintf(e->info.device, sizeof e->info.device, "%s", rest);
-    else if (!strcmp(line, "thinking"))
-        e->info.thinking = true;
-    else if (!strcmp(line, "context"))
-        e->info.max_context = e->stats.context_size = atoi(rest);
-    else if (!strcmp(line, "speed"))
-        e->speed = strtod(rest, NULL);
-    else if (!strcmp(line, "rate"))
-        e->rate = strtod(rest, NULL);
-    else if (!strcmp(line, "hold"))
-        e->hold = strtod(rest, NULL);
-    else if (!strcmp(line, "usable"))
-        e->usable = strtod(rest, NULL);
-    else if (!strcmp(line, "traffic"))
-        sscanf(rest, "%d %d %d %lf %lf", &e->found[LADE_VRAM], &e->found[LADE_RAM],
-               &e->found[LADE_DRIVE], &e->wait_s, &e->compute_s);
-    else if (!strcmp(line, "room"))
-        sscanf(rest, "%d %d", &e->room[LADE_VRAM], &e->room[LADE_RAM]);
-    else if (!strcmp(line, "machine"))
-        sscanf(rest, "%lf %lf", &e->vram, &e->ram);
-    else if (!strcmp(line, "stderr"))
-        e->noise = strdup(rest);
-    else if (!strcmp(line, "fail"))
-        e->fail = strdup(rest);
-    else if (!strcmp(line, "prefill"))
-        sscanf(rest, "%d %lf", &e->prefill, &e->prefill_s);
-    else if (!strcmp(line, "shard") && e->info.n_shards < 256) {
-        unsigned long long bytes = 0;
-        sscanf(rest, "%127s %llu", e->info.shards[e->info.n_shards].name, &bytes);
-        e->info.shards[e->info.n_shards++].bytes = bytes;
-        e->info.bytes += bytes;
-    } else if (e->n_replies < REPLIES - 1 && !strcmp(line, "think")) {
-        r->think = block(f);
-    } else if (e->n_replies < REPLIES - 1 && (!strcmp(line, "answer") || !strcmp(line, "error"))) {
-        r->error = *line == 'e';
-        r->text = block(f);
-        e->n_replies++;
-    }
-}
-
-static int read_script(struct lade_engine *e, const char *path, char *err)
-{
-    FILE *f = fopen(path, "r");
-    if (!f)
-        return lade_fail(err, "%s: %s; name a script", path, strerror(errno));
-    snprintf(e->info.path, sizeof e->info.path, "%s", path);
-    snprintf(e->info.format, sizeof e->info.format, "safetensors");
-    snprintf(e->info.quant, sizeof e->info.quant, "int4 mixed");
-    e->info.layers = 48;
-    e->info.experts = 512;
-    e->info.experts_used = 10;
-    e->info.hidden = 2048;
-    e->info.vocab = 151936;
-    e->info.sampling = (struct lade_sampling){
-        .temperature = 0.7f, .top_k = 20, .top_p = 0.8f, .repetition_penalty = 1};
-    e->hold = e->usable = 2;
-    e->ram = 64;
-    e->speed = e->rate = 1000;
-    char *line = NULL;
-    size_t cap = 0;
-    while (getline(&line, &cap, f) > 0)
-        directive(e, f, line);
-    free(line);
-    fclose(f);
-    return 0;
 }
 
 /* ---- the thread ------------------------------------------------------------------------------- */
@@ -255,27 +129,27 @@ static void *load(void *arg)
     struct lade_engine *e = arg;
     uint64_t done[256] = {0}, all = 0;
     const double began = now(), step = 0.02, bytes = (double)e->info.bytes;
-    while (all < e->info.bytes && (double)all < e->hold * bytes && !stopped(e)) {
+    while (all < e->info.bytes && (double)all < e->script.hold * bytes && !stopped(e)) {
         nap(step);
-        all = load_step(e, done, all, (uint64_t)(e->speed * 1e9 * step));
+        all = load_step(e, done, all, (uint64_t)(e->script.speed * 1e9 * step));
         pthread_mutex_lock(&e->lock);
         e->stats.load_done = e->stats.weights = all;
-        fill(&e->stats.in_vram, e->room[LADE_VRAM], (double)all / bytes);
-        fill(&e->stats.in_ram, e->room[LADE_RAM], (double)all / bytes);
+        fill(&e->stats.in_vram, e->script.room[LADE_VRAM], (double)all / bytes);
+        fill(&e->stats.in_ram, e->script.room[LADE_RAM], (double)all / bytes);
         e->stats.load_s = now() - began;
-        e->stats.load_gbps = e->speed;
+        e->stats.load_gbps = e->script.speed;
         pthread_mutex_unlock(&e->lock);
-        if ((double)all >= e->usable * bytes)
+        if ((double)all >= e->script.usable * bytes)
             begin_answers(e, began);
     }
-    while (all < e->info.bytes && !e->fail && !stopped(e))
+    while (all < e->info.bytes && !e->script.fail && !stopped(e))
         nap(0.05);
-    if (e->fail) {
+    if (e->script.fail) {
         pthread_mutex_lock(&e->lock);
         e->failed = true;
         e->stats.phase = LADE_PHASE_FAILED;
         pthread_mutex_unlock(&e->lock);
-        put(e, (struct lade_event){.kind = LADE_EV_FAILED, .text = strdup(e->fail)});
+        put(e, (struct lade_event){.kind = LADE_EV_FAILED, .text = strdup(e->script.fail)});
     } else if (!stopped(e)) {
         begin_answers(e, began);
         pthread_mutex_lock(&e->lock);
@@ -320,9 +194,11 @@ static double count_token(struct lade_engine *e)
     pthread_mutex_lock(&e->lock);
     struct lade_traffic *t = &e->stats.token, *all = &e->stats.traffic;
     double home = e->info.bytes ? (double)e->stats.load_done / (double)e->info.bytes : 1;
-    int vram = (int)(e->found[LADE_VRAM] * home), ram = (int)(e->found[LADE_RAM] * home);
-    int drive = e->found[LADE_VRAM] + e->found[LADE_RAM] + e->found[LADE_DRIVE] - vram - ram;
-    double rate = e->rate * (0.1 + 0.9 * home);
+    int vram = (int)(e->script.found[LADE_VRAM] * home),
+        ram = (int)(e->script.found[LADE_RAM] * home);
+    int drive = e->script.found[LADE_VRAM] + e->script.found[LADE_RAM] +
+                e->script.found[LADE_DRIVE] - vram - ram;
+    double rate = e->script.rate * (0.1 + 0.9 * home);
     *t = (struct lade_traffic){
         .tokens = 1,
         .vram_hits = (uint64_t)vram,
@@ -331,8 +207,8 @@ static double count_token(struct lade_engine *e)
         .vram_bytes = (uint64_t)vram * EXPERT,
         .ram_bytes = (uint64_t)ram * EXPERT,
         .disk_bytes = (uint64_t)drive * EXPERT,
-        .wait_s = e->wait_s + e->compute_s * (1 / (0.1 + 0.9 * home) - 1),
-        .compute_s = e->compute_s,
+        .wait_s = e->script.wait_s + e->script.compute_s * (1 / (0.1 + 0.9 * home) - 1),
+        .compute_s = e->script.compute_s,
     };
     all->tokens++;
     all->vram_hits += t->vram_hits;
@@ -377,22 +253,23 @@ static bool stream(struct lade_engine *e, int request, const char *s, bool reaso
 
 static void reply(struct lade_engine *e, int request)
 {
-    struct reply none = {.text = (char *)"The script has no answer."};
-    struct reply *r = e->n_replies ? &e->replies[e->next_reply++ % e->n_replies] : &none;
+    struct fake_reply none = {.text = (char *)"The script has no answer."};
+    struct fake_reply *r =
+        e->script.n_replies ? &e->script.replies[e->next_reply++ % e->script.n_replies] : &none;
     struct lade_event done = {.kind = LADE_EV_DONE, .request = request};
     phase(e, LADE_PHASE_PREFILL);
     bool ok = true;
     for (int i = 1; i <= 10 && ok; i++) {
-        nap(e->prefill_s / 10);
+        nap(e->script.prefill_s / 10);
         ok = !cancelled(e);
         put(e, (struct lade_event){.kind = LADE_EV_PREFILL,
                                    .request = request,
-                                   .done = e->prefill * i / 10,
-                                   .total = e->prefill});
+                                   .done = e->script.prefill * i / 10,
+                                   .total = e->script.prefill});
     }
     phase(e, LADE_PHASE_DECODE);
     pthread_mutex_lock(&e->lock);
-    e->stats.context_used += e->prefill;
+    e->stats.context_used += e->script.prefill;
     pthread_mutex_unlock(&e->lock);
     int tokens = 0;
     if (ok && r->error) {
@@ -404,11 +281,11 @@ static void reply(struct lade_engine *e, int request)
              stream(e, request, r->text, false, &tokens);
         done.result.stop = ok ? LADE_STOP_END : LADE_STOP_CANCELLED;
     }
-    done.result.prompt_tokens = e->prefill;
+    done.result.prompt_tokens = e->script.prefill;
     done.result.tokens = tokens;
-    done.result.ttft_s = e->prefill_s;
-    done.result.prefill_tps = e->prefill_s > 0 ? e->prefill / e->prefill_s : 0;
-    done.result.decode_tps = e->rate;
+    done.result.ttft_s = e->script.prefill_s;
+    done.result.prefill_tps = e->script.prefill_s > 0 ? e->script.prefill / e->script.prefill_s : 0;
+    done.result.decode_tps = e->script.rate;
     phase(e, LADE_PHASE_IDLE);
     put(e, done);
 }
@@ -431,8 +308,8 @@ static void *run(void *arg)
     pthread_mutex_unlock(&e->lock);
     if (e->have_info)
         put(e, (struct lade_event){.kind = LADE_EV_MODEL, .n_shards = e->info.n_shards});
-    if (e->noise)
-        fprintf(stderr, "%s\n", e->noise);
+    if (e->script.noise)
+        fprintf(stderr, "%s\n", e->script.noise);
     pthread_create(&e->loader, NULL, load, e);
     while (waits_for_load(e))
         nap(0.01);
@@ -459,10 +336,12 @@ static void *run(void *arg)
 int lade_engine_start(struct lade_engine **out, const struct lade_options *opt, char *err)
 {
     struct lade_engine *e = calloc(1, sizeof *e);
-    if (!e || pipe(e->pipe) != 0 || read_script(e, opt->model, err) != 0) {
+    if (!e || pipe(e->pipe) != 0 || fake_script_read(&e->script, opt->model, err) != 0) {
         free(e);
         return -1;
     }
+    e->info = e->script.info;
+    e->stats.context_size = e->info.max_context;
     pthread_mutex_init(&e->lock, NULL);
     pthread_create(&e->thread, NULL, run, e);
     *out = e;
@@ -488,13 +367,8 @@ void lade_engine_stop(struct lade_engine *e)
     pthread_join(e->thread, NULL);
     for (size_t i = e->taken; i < e->n; i++)
         free(e->events[i].text);
-    for (int i = 0; i <= e->n_replies; i++) {
-        free(e->replies[i].think);
-        free(e->replies[i].text);
-    }
     free(e->events);
-    free(e->fail);
-    free(e->noise);
+    fake_script_free(&e->script);
     close(e->pipe[0]);
     close(e->pipe[1]);
     free(e);
@@ -582,8 +456,8 @@ bool lade_engine_plan(struct lade_engine *e, struct lade_plan *out)
     struct lade_plan_machine machine;
     const double gib = 1024.0 * 1024 * 1024;
     lade_plan_model_80b(&model);
-    lade_plan_machine_typical(&machine, (uint64_t)(e->vram * gib), (uint64_t)(e->ram * gib),
-                              LADE_STORAGE_NVME);
+    lade_plan_machine_typical(&machine, (uint64_t)(e->script.vram * gib),
+                              (uint64_t)(e->script.ram * gib), LADE_STORAGE_NVME);
     pthread_mutex_lock(&e->lock);
     bool known = e->have_info && !lade_plan(out, &model, &machine, e->info.strategy, 0, NULL);
     pthread_mutex_unlock(&e->lock);
