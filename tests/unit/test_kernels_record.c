@@ -4,21 +4,77 @@
 #include "tests/support/cuda_emulator/knobs.h"
 
 /* A model of one layer, and where its token goes. */
+enum { VOCAB = 50, DIM = 32, HEADS = 2, KV = 1, HEAD = 16, STEPS = 12, TOP = 5 };
+enum { EMBED, Q, K, V, OUT, WEIGHTS };
+
 struct one_layer {
-    struct lade_matrix embedding;
+    struct test_matrix made[WEIGHTS];
+    struct lade_matrix w[WEIGHTS];
     struct lade_matmul in[3], head;
     struct lade_attention attention;
     struct lade_topk top;
-    float *norm, *x, *h; /* the weights of the norm; rows before and after it */
-    int32_t *at;         /* the token's id and position */
+    float *norm, *inv_freq, *x, *h, *logits; /* the weights of the norm; rows before and after it */
+    int32_t *at;                             /* the token's id and position */
+    int32_t *told, *best;                    /* of the host: what `at` becomes, what is picked */
 };
 
-static void run_token(const struct one_layer *m, const int32_t *told)
+static void make_layer(struct one_layer *m)
 {
-    int dim = m->embedding.cols;
-    good(copy(dev, m->at, told, 2 * sizeof *told, err));
-    good(embed_at(dev, m->x, &m->embedding, m->at, 1, err));
-    good(rmsnorm(dev, m->h, m->x, NULL, m->norm, 1, dim, 1e-6f, err));
+    *m = (struct one_layer){
+        .made = {[EMBED] = random_matrix(LADE_F32, VOCAB, DIM, 0, false),
+                 [Q] = random_matrix(LADE_Q4, HEADS * 2 * HEAD, DIM, 32, false),
+                 [K] = random_matrix(LADE_Q8, KV * HEAD, DIM, 32, true),
+                 [V] = random_matrix(LADE_F16, KV * HEAD, DIM, 0, false),
+                 [OUT] = random_matrix(LADE_BF16, VOCAB, HEADS * HEAD, 0, false)}};
+    for (int i = 0; i < WEIGHTS; i++)
+        m->w[i] = place(&m->made[i]);
+    float ones[DIM], freq[4] = {1, 0.1f, 0.01f, 0.001f};
+    for (int i = 0; i < DIM; i++)
+        ones[i] = 1;
+    m->norm = device_floats(ones, DIM);
+    m->inv_freq = device_floats(freq, 4);
+    m->x = device_floats(NULL, DIM);
+    m->h = device_floats(NULL, DIM);
+    m->logits = device_floats(NULL, VOCAB);
+    good(host_alloc(dev, (void **)&m->told, 2 * sizeof *m->told, err));
+    good(host_alloc(dev, (void **)&m->best, TOP * sizeof *m->best, err));
+    good(alloc(dev, (void **)&m->at, 2 * sizeof *m->at, err));
+    struct lade_attention *a = &m->attention;
+    *a = make_attention(HEADS, KV, HEAD, STEPS);
+    a->pos = STEPS - 1;
+    a->pos_at = m->at + 1;
+    a->rotary_dim = 8;
+    a->inv_freq = m->inv_freq;
+    m->in[0] = (struct lade_matmul){(float *)a->q, m->h, &m->w[Q]};
+    m->in[1] = (struct lade_matmul){(float *)a->k, m->h, &m->w[K]};
+    m->in[2] = (struct lade_matmul){(float *)a->v, m->h, &m->w[V]};
+    m->head = (struct lade_matmul){m->logits, a->out, &m->w[OUT]};
+    m->top = (struct lade_topk){.n = VOCAB,
+                                .k = TOP,
+                                .logits = m->logits,
+                                .values = device_floats(NULL, TOP),
+                                .ids = m->best};
+}
+
+static void free_layer(struct one_layer *m)
+{
+    void *all[] = {m->norm, m->inv_freq, m->x, m->h, m->logits, m->top.values, m->at};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        gpu->free(dev, all[i]);
+    for (int i = 0; i < WEIGHTS; i++) {
+        gpu->free(dev, (void *)m->w[i].data);
+        free_matrix(&m->made[i]);
+    }
+    free_attention(&m->attention);
+    gpu->host_free(dev, m->told);
+    gpu->host_free(dev, m->best);
+}
+
+static void run_token(const struct one_layer *m)
+{
+    good(copy(dev, m->at, m->told, 2 * sizeof *m->told, err));
+    good(embed_at(dev, m->x, &m->w[EMBED], m->at, 1, err));
+    good(rmsnorm(dev, m->h, m->x, NULL, m->norm, 1, DIM, 1e-6f, err));
     good(matmul(dev, m->in, 3, 1, err));
     good(attention(dev, &m->attention, err));
     good(matmul(dev, &m->head, 1, 1, err));
@@ -30,85 +86,34 @@ static void run_token(const struct one_layer *m, const int32_t *told)
 static void recordings_read_what_changes(void **state)
 {
     (void)state;
-    enum { VOCAB = 50, DIM = 32, HEADS = 2, KV = 1, HEAD = 16, STEPS = 12, TOP = 5 };
-    struct test_matrix te = random_matrix(LADE_F32, VOCAB, DIM, 0, false),
-                       tq = random_matrix(LADE_Q4, HEADS * 2 * HEAD, DIM, 32, false),
-                       tk = random_matrix(LADE_Q8, KV * HEAD, DIM, 32, true),
-                       tv = random_matrix(LADE_F16, KV * HEAD, DIM, 0, false),
-                       to = random_matrix(LADE_BF16, VOCAB, HEADS * HEAD, 0, false);
-    struct lade_matrix e = place(&te), q = place(&tq), k = place(&tk), v = place(&tv),
-                       o = place(&to);
-    float *ones = random_floats(DIM, 1), freq[4] = {1, 0.1f, 0.01f, 0.001f};
-    for (int i = 0; i < DIM; i++)
-        ones[i] = 1;
-    float *w = device_floats(ones, DIM), *inv_freq = device_floats(freq, 4);
-    float *x = device_floats(NULL, DIM), *h = device_floats(NULL, DIM),
-          *logits = device_floats(NULL, VOCAB), *values = device_floats(NULL, TOP);
-    int32_t *told, *at, *best;
-    good(host_alloc(dev, (void **)&told, 2 * sizeof *told, err));
-    good(host_alloc(dev, (void **)&best, TOP * sizeof *best, err));
-    good(alloc(dev, (void **)&at, 2 * sizeof *at, err));
-
-    struct lade_attention a = make_attention(HEADS, KV, HEAD, STEPS);
-    a.pos = STEPS - 1;
-    a.pos_at = at + 1;
-    a.rotary_dim = 8;
-    a.inv_freq = inv_freq;
-    struct one_layer m = {
-        .embedding = e,
-        .in = {{(float *)a.q, h, &q}, {(float *)a.k, h, &k}, {(float *)a.v, h, &v}},
-        .head = {logits, a.out, &o},
-        .attention = a,
-        .top = {.n = VOCAB, .k = TOP, .logits = logits, .values = values, .ids = best},
-        .norm = w,
-        .x = x,
-        .h = h,
-        .at = at,
-    };
+    struct one_layer m;
+    make_layer(&m);
     float seen[2][STEPS][VOCAB];
     int32_t picked[2][STEPS][TOP];
     struct lade_recording *r = NULL;
     for (int recorded = 0; recorded < 2; recorded++) {
-        good(zero(dev, a.k_cache, KV * STEPS * HEAD * sizeof(float), err));
-        good(zero(dev, a.v_cache, KV * STEPS * HEAD * sizeof(float), err));
+        good(zero(dev, m.attention.k_cache, KV * STEPS * HEAD * sizeof(float), err));
+        good(zero(dev, m.attention.v_cache, KV * STEPS * HEAD * sizeof(float), err));
         for (int t = 0; t < STEPS; t++) {
-            told[0] = (t * 7 + 3) % VOCAB;
-            told[1] = t;
+            m.told[0] = (t * 7 + 3) % VOCAB;
+            m.told[1] = t;
             if (recorded && !r)
                 good(record_begin(dev, err));
             if (!r)
-                run_token(&m, told);
+                run_token(&m);
             if (recorded && !r)
                 good(record_end(dev, &r, err));
             if (recorded)
                 good(replay(dev, r, err));
-            good(download(dev, seen[recorded][t], logits, sizeof seen[0][0], err));
-            memcpy(picked[recorded][t], best, sizeof picked[0][0]);
+            good(download(dev, seen[recorded][t], m.logits, sizeof seen[0][0], err));
+            memcpy(picked[recorded][t], m.best, sizeof picked[0][0]);
         }
     }
     assert_memory_equal(seen[0], seen[1], sizeof seen[0]);
     assert_memory_equal(picked[0], picked[1], sizeof picked[0]);
     gpu->record_free(dev, r);
     gpu->record_free(dev, NULL);
-    void *all[] = {w,
-                   inv_freq,
-                   x,
-                   h,
-                   logits,
-                   values,
-                   at,
-                   (void *)e.data,
-                   (void *)q.data,
-                   (void *)k.data,
-                   (void *)v.data,
-                   (void *)o.data};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        gpu->free(dev, all[i]);
-    free_attention(&a);
-    gpu->host_free(dev, told);
-    gpu->host_free(dev, best);
-    guard_free(ones);
-    free_matrix(&te), free_matrix(&tq), free_matrix(&tk), free_matrix(&tv), free_matrix(&to);
+    free_layer(&m);
 }
 
 /* Experts that come and go between runs of one recording. */
