@@ -70,7 +70,7 @@ trap 'exit 130' INT TERM
 
 # The longest first, so that no processor waits for one that began last. The others as they come.
 long="tests/gpu/run.sh golden/test_golden_models unit/test_kernels_attention unit/test_kernels_matmul \
-    unit/test_tiers unit/test_probe unit/test_kernels_moe tests/cli/run.sh unit/test_lost unit/test_claims \
+    unit/test_tiers unit/test_kernels_moe unit/test_kernels_deltanet tests/cli/run.sh unit/test_lost unit/test_claims \
     unit/test_kept unit/test_changes unit/test_cards"
 for name in $scripts $programs; do echo "$name"; done |
     awk -v long="$long" '

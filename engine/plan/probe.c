@@ -113,7 +113,7 @@ static void measure(struct lade_machine *p, const struct lade_probe_wish *wish)
     if (ram)
         p->ram_gbps = lade_probe_ram(p->cores);
     if (kernels)
-        lade_probe_kernels(&p->kernels, wish);
+        lade_probe_kernels(&p->kernels, wish, LADE_PROBE_PROMPT);
     if (wish->catalog && (again || !p->packing.fresh_gbps))
         lade_probe_packing(&p->packing, wish->catalog, p->cores);
     for (int i = 0; i < p->n_drives; i++)

@@ -129,9 +129,11 @@ double lade_probe_ram(int threads);
 /* Names the types of weights that matter in a catalog (NULL: int4 experts, int8 base). */
 void lade_probe_types(struct lade_machine_kernels *out, const struct lade_catalog *cat);
 
-/* Times the CPU's kernels on matrices of these types and the shapes of the 80B model. Leaves zeros
- * where there is no memory for it. */
-void lade_probe_kernels(struct lade_machine_kernels *out, const struct lade_probe_wish *wish);
+/* Times the CPU's kernels on matrices of these types and the shapes of the 80B model, with one token and with
+ * a prompt of so many, at most LADE_PROBE_PROMPT. Leaves zeros where there is no memory for it. */
+enum { LADE_PROBE_PROMPT = 512 };
+void lade_probe_kernels(struct lade_machine_kernels *out, const struct lade_probe_wish *wish,
+                        int prompt);
 
 /* Packs an expert of the catalog over and over with `threads` threads. Leaves zeros where there is
  * no memory for it or the file cannot be read. */

@@ -118,7 +118,8 @@ double lade_probe_ram(int threads)
 
 /* Shapes of the 80B model: a layer's experts, and its largest projection; as many that no cache has
  * them. */
-enum { DIM = 2048, FF = 512, WIDE = 12288, TOP = 10, EXPERTS = 96, PROJECTIONS = 12, BATCH = 512 };
+enum { DIM = 2048, FF = 512, WIDE = 12288, TOP = 10, EXPERTS = 96, PROJECTIONS = 12 };
+enum { BATCH = LADE_PROBE_PROMPT };
 
 /* Seconds that a measurement takes at least, and that one of its windows takes at least. */
 static const double SECONDS = 0.15, WINDOW = 0.01;
@@ -275,21 +276,22 @@ static double rate(struct bench *b, int (*run)(struct bench *, int), int n)
     return best;
 }
 
-void lade_probe_kernels(struct lade_machine_kernels *out, const struct lade_probe_wish *wish)
+void lade_probe_kernels(struct lade_machine_kernels *out, const struct lade_probe_wish *wish,
+                        int prompt)
 {
     struct bench b = {0};
     *out = (struct lade_machine_kernels){0};
     lade_probe_types(out, wish->catalog);
     if (prepare(&b, wish)) {
         /* A prompt of 512 tokens gives each of 512 experts ten: as many here per expert. */
-        const int batch = EXPERTS;
+        const int batch = (prompt * EXPERTS - 1) / BATCH + 1;
         const double expert_flops = 2.0 * 3 * DIM * FF * TOP, base_flops = 2.0 * DIM * WIDE;
         out->experts_gbps = rate(&b, run_experts, 1) * TOP * b.expert_bytes / 1e9;
         out->base_gbps = rate(&b, run_base, 1) * b.projection_bytes / 1e9;
         for (int i = 0; i < BATCH * TOP; i++)
             b.ids[i] = i % EXPERTS;
         out->experts_gflops = rate(&b, run_experts, batch) * batch * expert_flops / 1e9;
-        out->base_gflops = rate(&b, run_base, BATCH) * BATCH * base_flops / 1e9;
+        out->base_gflops = rate(&b, run_base, prompt) * prompt * base_flops / 1e9;
     }
     finish(&b);
 }

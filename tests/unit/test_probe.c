@@ -429,7 +429,7 @@ static void test_measuring(void **state)
     (void)state;
     assert_true(lade_probe_ram(2) > 0);
     struct lade_machine_kernels k;
-    lade_probe_kernels(&k, &(struct lade_probe_wish){.threads = 2});
+    lade_probe_kernels(&k, &(struct lade_probe_wish){.threads = 2}, 16);
     assert_string_equal(k.experts, "int4");
     assert_string_equal(k.base, "int8");
     assert_true(k.experts_gbps > 0 && k.base_gbps > 0);
