@@ -26,9 +26,9 @@ ALWAYS_INLINE const uint32_t *f8_block(const struct lade_matrix *m,
 }
 
 /* A tile times N tokens. */
-ALWAYS_INLINE void f8_times(float (*out)[LADE_TILE], const struct lade_matrix *m,
-                            const struct lade_matrix_layout *l, int tile, const float *x,
-                            size_t ldx, const int N)
+SPECIALIZED void f8_times(float (*out)[LADE_TILE], const struct lade_matrix *m,
+                          const struct lade_matrix_layout *l, int tile, const float *x, size_t ldx,
+                          const int N)
 {
     vf total[CPU_DIRECT_N * TILE_VECS] = {0};
     for (int k0 = 0; k0 < m->cols; k0 += F8_INPUTS) {

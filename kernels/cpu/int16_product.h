@@ -253,9 +253,9 @@ ALWAYS_INLINE void direct_times(vf *sum, const enum kind kind, const uint32_t *w
 }
 
 /* A tile times a pack of M tokens: out[M][LADE_TILE]. */
-ALWAYS_INLINE void direct_tile(float *out, const enum kind kind, const struct lade_matrix *m,
-                               const struct lade_matrix_layout *l, int tile,
-                               const struct stretch *in, const struct record *x, const int M)
+SPECIALIZED void direct_tile(float *out, const enum kind kind, const struct lade_matrix *m,
+                             const struct lade_matrix_layout *l, int tile, const struct stretch *in,
+                             const struct record *x, const int M)
 {
     const int span = kind_span(kind), blocks = (m->cols - 1) / CPU_BLOCK + 1;
     struct source s = source_at(kind, m, l, tile, in);
@@ -335,7 +335,7 @@ ALWAYS_INLINE void unpack_folded(struct panel *p, vf *begin, const enum kind kin
 #endif
 
 /* Unpacks the next `blocks` blocks of inputs. */
-ALWAYS_INLINE void unpack(struct panel *p, const enum kind kind, struct source *from, int blocks)
+SPECIALIZED void unpack(struct panel *p, const enum kind kind, struct source *from, int blocks)
 {
     struct source s = *from; /* in registers: what is stored cannot change it */
     const int span = kind_span(kind), parts = kind_fine(kind) ? 2 : 1, quads = 8 / parts;
@@ -485,7 +485,7 @@ ALWAYS_INLINE void panels_times(float *sum, const struct product *p, const struc
         __asm__ volatile("" : : "r"(sum) : "memory");
 }
 
-ALWAYS_INLINE void product_of(const struct product *p, const struct form f, const int M)
+SPECIALIZED void product_of(const struct product *p, const struct form f, const int M)
 {
     const struct record *x = p->x;
     _Alignas(64) float sum[GEMM_SUMS * VL];

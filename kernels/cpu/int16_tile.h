@@ -146,9 +146,9 @@ ALWAYS_INLINE void group_times(vf *sum, const enum kind kind, const uint32_t *w,
     }
 }
 
-ALWAYS_INLINE void gemv_tile(float *out, const enum kind kind, const struct lade_matrix *m,
-                             const struct lade_matrix_layout *l, int tile, const struct stretch *in,
-                             const struct row *x)
+SPECIALIZED void gemv_tile(float *out, const enum kind kind, const struct lade_matrix *m,
+                           const struct lade_matrix_layout *l, int tile, const struct stretch *in,
+                           const struct row *x)
 {
     const int span = kind_span(kind), blocks = (m->cols - 1) / CPU_BLOCK + 1;
     struct source s = source_at(kind, m, l, tile, in);

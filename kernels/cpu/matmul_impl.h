@@ -104,10 +104,10 @@ ALWAYS_INLINE void word_times(vf *acc, const uint32_t *codes, vf z[][ZERO_TERMS]
     }
 }
 
-ALWAYS_INLINE void tile_times(float (*out)[LADE_TILE], const struct tile t,
-                              const struct lade_matrix *m, const struct lade_matrix_layout *l,
-                              const float *x, size_t ldx, const enum lade_type type,
-                              const bool zeros, const int N, const int A)
+SPECIALIZED void tile_times(float (*out)[LADE_TILE], const struct tile t,
+                            const struct lade_matrix *m, const struct lade_matrix_layout *l,
+                            const float *x, size_t ldx, const enum lade_type type, const bool zeros,
+                            const int N, const int A)
 {
     const int per = type == LADE_Q4 ? 8 : 4;
     const float implied = type == LADE_Q4 ? 8.0f : 128.0f;
@@ -177,8 +177,8 @@ TILES(tile_q8_zeros, LADE_Q8, true)
 enum { ROWS_AHEAD = 4 << 10 };
 
 /* One row of a row-major matrix times N tokens. */
-ALWAYS_INLINE void row_times(float *y, size_t ldy, const void *row, const float *x, size_t ldx,
-                             int cols, const enum lade_type type, const int N, const int A)
+SPECIALIZED void row_times(float *y, size_t ldy, const void *row, const float *x, size_t ldx,
+                           int cols, const enum lade_type type, const int N, const int A)
 {
     vf acc[CPU_DIRECT_N * 4] = {0};
     int i = 0;
@@ -321,8 +321,8 @@ static void pack(float *xp, const float *x, size_t ldx, const int32_t *rows, int
 }
 
 /* out[t][r] = sum over i < k of x[i * ldx + t] * panel[i * ldp + r], for M tokens, PW rows. */
-ALWAYS_INLINE void micro_fixed(float *out, const float *panel, size_t ldp, const float *x,
-                               size_t ldx, int k, const int M)
+SPECIALIZED void micro_fixed(float *out, const float *panel, size_t ldp, const float *x, size_t ldx,
+                             int k, const int M)
 {
     vf acc[NR * PANEL_VECS] = {0};
     for (int i = 0; i < k; i++) {
@@ -359,9 +359,9 @@ static void micro(float *out, const float *panel, size_t ldp, const float *x, si
 }
 
 /* Rows of one tile to floats: panel[k][PW], this tile at the given lane. */
-ALWAYS_INLINE void tile_panel(float *panel, const struct tile t, const struct lade_matrix *m,
-                              const struct lade_matrix_layout *l, const enum lade_type type,
-                              const bool zeros)
+SPECIALIZED void tile_panel(float *panel, const struct tile t, const struct lade_matrix *m,
+                            const struct lade_matrix_layout *l, const enum lade_type type,
+                            const bool zeros)
 {
     const int per = type == LADE_Q4 ? 8 : 4, step = m->group / per;
     const float implied = type == LADE_Q4 ? 8.0f : 128.0f;

@@ -53,6 +53,14 @@ typedef uint8_t vu8 __attribute__((vector_size(SIMD_SIZE / 4)));
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
+/* What is compiled for each type of weights and number of tokens apart, because all that depends on them
+ * is then a constant. With AddressSanitizer's checks that is much code: there one serves all. */
+#if defined(__SANITIZE_ADDRESS__)
+#define SPECIALIZED static __attribute__((noinline, noclone))
+#else
+#define SPECIALIZED ALWAYS_INLINE
+#endif
+
 /* Loops over accumulators must be unrolled, or the accumulators live in memory. */
 #define UNROLL_PRAGMA(x) _Pragma(#x)
 #if defined(__clang__)
