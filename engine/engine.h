@@ -44,9 +44,9 @@ struct lade_options {
     bool no_lookahead;  /* never read experts from the drive before they are asked for */
     const char *plugin; /* path of the GPU plug-in; copied; NULL = no GPU */
     const char *cache_dir; /* for measured speeds and statistics; copied; NULL = none are kept */
-    const char
-        *timelines; /* an engine's: directory that keeps what was read and said when it stops, for
-                             the next one to go on with (session/kept.h); copied; NULL = none does */
+    /* An engine's: directory that keeps what was read and said when it stops, for the next one to go on
+     * with (session/kept.h); copied; NULL = none does. */
+    const char *timelines;
     const struct lade_placement *place; /* for tests and bench: instead of what a plan says */
     const struct lade_io_ops *io;       /* for tests and bench: how files are read; NULL = best */
     lade_pressure_fn *pressure; /* for tests: where free memory is seen; NULL = the system */

@@ -1,9 +1,10 @@
 /* kept.h - a timeline on the drive, so that a conversation that goes on in another run of the
  * program is not read again.
  *
- * One file holds one timeline, the last of its model: its tokens, the KV caches, the recurrent state after the last token
- * and the latest snapshot before that. It is a cache: what is damaged, of another model or of other
- * arithmetic counts as nothing, and nothing depends on it. Only the thread that uses the session. */
+ * One file holds one timeline, the last of its model: its tokens, the KV caches, the recurrent state
+ * after the last token and the latest snapshot before that. It is a cache: what is damaged, of another
+ * model or of other arithmetic counts as nothing, and nothing depends on it. Only the thread that uses
+ * the session. */
 #ifndef LADE_SESSION_KEPT_H
 #define LADE_SESSION_KEPT_H
 
