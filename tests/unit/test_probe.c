@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -320,8 +321,14 @@ static void test_answers_are_kept(void **state)
     assert_float_equal(again.machine.answers.decode[plan.chosen], 2, 1e-9);
 
     struct lade_machine here;
-    struct lade_probe_wish wish = {
-        .catalog = cat, .cache_dir = caps.cache_dir, .measure = LADE_MEASURE_MISSING};
+    struct lade_probe_wish wish = {.catalog = cat, .cache_dir = caps.cache_dir};
+    lade_machine_probe(&here, &wish);
+    here.kernels.experts_gbps = here.kernels.base_gbps = 30; /* so that RAM alone is measured */
+    here.kernels.experts_gflops = here.kernels.base_gflops = 500;
+    lade_speeds_keep(&here, cat->format, wish.cache_dir, (double)time(NULL));
+    lade_machine_probe(&here, &wish);
+    assert_float_equal(here.answers.decode[plan.chosen], 2, 1e-9);
+    wish.measure = LADE_MEASURE_MISSING;
     lade_machine_probe(&here, &wish);
     assert_true(here.answers.decode[plan.chosen] == 0);
     wish.measure = LADE_MEASURE_NOTHING;
