@@ -113,11 +113,10 @@ static void test_loads_seen(void **state)
 {
     (void)state;
     struct lade_plan_model m;
-    struct lade_plan_machine pc;
-    struct lade_plan before, after;
+    struct lade_plan after;
     lade_plan_model_80b(&m);
-    lade_plan_machine_typical(&pc, (uint64_t)24 << 30, (uint64_t)64 << 30, LADE_STORAGE_NVME);
-    assert_int_equal(lade_plan(&before, &m, &pc, NULL, 0, err), 0);
+    const struct lade_plan before = plan_of(&m, 24, 64, LADE_STORAGE_NVME);
+    struct lade_plan_machine pc = before.machine;
     lade_loads_note(&pc.to_ram, (double)m.files, (double)m.files / 1e9);
     assert_int_equal(lade_plan(&after, &m, &pc, NULL, 0, err), 0);
     double gb = (double)m.files / 1e9;
@@ -159,11 +158,10 @@ static void test_answers_seen(void **state)
 {
     (void)state;
     struct lade_plan_model m;
-    struct lade_plan_machine pc;
-    struct lade_plan before, after;
+    struct lade_plan after;
     lade_plan_model_80b(&m);
-    lade_plan_machine_typical(&pc, (uint64_t)24 << 30, (uint64_t)64 << 30, LADE_STORAGE_NVME);
-    assert_int_equal(lade_plan(&before, &m, &pc, NULL, 0, err), 0);
+    const struct lade_plan before = plan_of(&m, 24, 64, LADE_STORAGE_NVME);
+    struct lade_plan_machine pc = before.machine;
     pc.answers.decode[before.chosen] = 0.5;
     pc.answers.prefill[before.chosen] = 4;
     assert_int_equal(lade_plan(&after, &m, &pc, NULL, 0, err), 0);
