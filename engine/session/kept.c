@@ -40,10 +40,13 @@ struct kept {
 };
 
 /* What the caches and states are of: the weights, by the files they come from, their shape and the
- * type of the caches. A file is the one it was as long as a packed copy would take it for that. */
-static uint64_t model_key(const struct lade_session *s)
+ * type of the caches. A file is the one it was as long as a packed copy would take it for that, whose
+ * look reads of each: once a session. */
+static uint64_t model_key(struct lade_session *s)
 {
     const struct lade_catalog *cat = s->model->cat;
+    if (s->key)
+        return s->key;
     uint64_t key = XXH3_64bits(&cat->shape, sizeof cat->shape) + (uint64_t)s->state.cache_type;
     for (int i = 0; i < cat->n_shards; i++) {
         struct lade_packed_source is;
@@ -52,26 +55,33 @@ static uint64_t model_key(const struct lade_session *s)
         key = XXH3_64bits(file, sizeof file);
         free(is.path);
     }
-    return key;
+    return s->key = key;
 }
 
-char *lade_kept_path(const struct lade_session *s, const char *dir)
+char *lade_kept_path(struct lade_session *s, const char *dir)
 {
     char name[32];
     snprintf(name, sizeof name, "%016llx", (unsigned long long)model_key(s));
     return lade_path_join(dir, name);
 }
 
-static struct head head_of(const struct lade_session *s, int length, int snapshot)
+static uint64_t bytes_of(const struct lade_session *s, int length, bool snapshot)
 {
     const struct lade_shape *shape = &s->model->cat->shape;
-    struct head h = {
-        .model = model_key(s), .version = VERSION, .length = length, .snapshot = snapshot};
+    return sizeof(struct head) + (uint64_t)length * sizeof *s->ids +
+           s->state.recurrent_bytes * (snapshot ? 2 : 1) +
+           (uint64_t)lade_state_runs(shape) * lade_state_run_bytes(&s->state, shape, length) +
+           sizeof(uint64_t);
+}
+
+static struct head head_of(struct lade_session *s, int length, int snapshot)
+{
+    struct head h = {.model = model_key(s),
+                     .bytes = bytes_of(s, length, snapshot),
+                     .version = VERSION,
+                     .length = length,
+                     .snapshot = snapshot};
     memcpy(h.magic, "LADETIME", sizeof h.magic);
-    h.bytes = sizeof h + (uint64_t)length * sizeof *s->ids +
-              s->state.recurrent_bytes * (snapshot ? 2 : 1) +
-              (uint64_t)lade_state_runs(shape) * lade_state_run_bytes(&s->state, shape, length) +
-              sizeof(uint64_t);
     return h;
 }
 
@@ -173,7 +183,7 @@ static const struct lade_snapshot *latest(const struct lade_session *s)
 
 uint64_t lade_kept_bytes(const struct lade_session *s)
 {
-    return head_of(s, s->state.length, latest(s) ? 1 : 0).bytes;
+    return bytes_of(s, s->state.length, latest(s));
 }
 
 static bool write_all(struct kept *k, struct lade_session *s)
@@ -272,7 +282,7 @@ void lade_kept_prune(const char *dir, uint64_t most)
 
 /* ---- reading ---------------------------------------------------------------------------------- */
 
-static bool is_ours(const struct head *h, const struct lade_session *s, FILE *file)
+static bool is_ours(const struct head *h, struct lade_session *s, FILE *file)
 {
     struct stat st;
     if (h->length < 1 || h->length > s->model->context || h->snapshot < 0 ||

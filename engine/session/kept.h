@@ -15,7 +15,7 @@
 
 /* The file in `dir` for timelines of the session's model and type of caches; malloc'ed, NULL without
  * memory. */
-char *lade_kept_path(const struct lade_session *s, const char *dir);
+char *lade_kept_path(struct lade_session *s, const char *dir);
 
 /* Bytes of the file that the timeline would make. */
 uint64_t lade_kept_bytes(const struct lade_session *s);
