@@ -51,8 +51,8 @@ static int fail_unknown(enum command command, const char *typed, char *err)
 
 static int fail_range(const struct option_row *row, const char *text, char *err)
 {
-    return lade_fail(err, "--%s %s: is not a number from %.10g to %.10g; see --help", row->name,
-                     text, row->low, row->high);
+    return lade_fail(err, "--%s %s: is not a %s from %.10g to %.10g; see --help", row->name, text,
+                     row->kind == OPTION_INT ? "whole number" : "number", row->low, row->high);
 }
 
 static int parse_number(const struct option_row *row, const char *text, double *out, char *err)

@@ -91,8 +91,9 @@ static int out_of_range(const struct settings_row *r, const char *value, char *e
                          "%s: '%.40s' is not a whole number from 0 to %llu; /help set explains "
                          "it",
                          r->name, value, (unsigned long long)UINT64_MAX);
-    return lade_fail(err, "%s: '%.40s' is not a number from %.10g to %.10g; /help set explains it",
-                     r->name, value, r->min, r->max);
+    return lade_fail(err, "%s: '%.40s' is not a %s from %.10g to %.10g; /help set explains it",
+                     r->name, value, r->type == SETTINGS_INT ? "whole number" : "number", r->min,
+                     r->max);
 }
 
 static bool is_number(const struct settings_row *r)

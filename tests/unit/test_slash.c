@@ -295,6 +295,46 @@ static void what_does_not_fit_comes_back(void **state)
     assert_string_equal(input_text(), "very\nlong");
 }
 
+/* The last entry as it is drawn, blanks between words left out. */
+static void shown(char *out, size_t size)
+{
+    struct lines rows = {0};
+    struct markdown md = {0};
+    const struct buf *text = &last()->text;
+    size_t n = 0;
+    markdown_update(&md, &rows, text->at, text->n, 400);
+    for (size_t i = 0; i < rows.n; i++) {
+        char *row = lines_text(&rows, i);
+        for (const char *p = row; *p && n + 1 < size; p++)
+            if (*p != ' ')
+                out[n++] = *p;
+        free(row);
+    }
+    out[n] = '\0';
+    lines_free(&rows);
+}
+
+/* Nothing of a table's text is taken for Markdown. */
+static void tables_show_what_is_written(void **state)
+{
+    (void)state;
+    char text[8192];
+    for (int help = 0; help < 2; help++) {
+        slash_run(&chat, help ? "/help set" : "/set");
+        shown(text, sizeof text);
+        assert_non_null(strstr(text, "\\nisanewline,|standsbetweenseveral;noneremovesit"));
+    }
+    slash_run(&chat, "/set system Use *stars*, `ticks` and _lines_.");
+    slash_run(&chat, "/set stop User:|\\n|<b>");
+    slash_run(&chat, "/set");
+    shown(text, sizeof text);
+    assert_non_null(strstr(text, "Use*stars*,`ticks`and_lines_."));
+    assert_non_null(strstr(text, "User:|\\n|<b>"));
+    slash_run(&chat, "/help");
+    shown(text, sizeof text);
+    assert_non_null(strstr(text, "/branch[next|previous|N]"));
+}
+
 static void help_names_everything(void **state)
 {
     (void)state;
@@ -349,6 +389,8 @@ static void settings(void **state)
         assert_int_equal(last()->kind, ENTRY_ERROR);
     }
     assert_true(chat.settings.sampling.temperature == 0.25f);
+    slash_run(&chat, "/set top-k 1.5");
+    assert_non_null(strstr(buf_text(&last()->text), "whole number from 0 to 1000000000"));
     slash_run(&chat, "/set seed -3");
     assert_non_null(strstr(buf_text(&last()->text), "whole number from 0 to 18446744073709551615"));
     slash_run(&chat, "/set repeat-penalty 1.25"); /* other names of two */
@@ -441,6 +483,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(another_try, begin, end),
         cmocka_unit_test_setup_teardown(what_does_not_fit_comes_back, begin, end),
         cmocka_unit_test_setup_teardown(help_names_everything, begin, end),
+        cmocka_unit_test_setup_teardown(tables_show_what_is_written, begin, end),
         cmocka_unit_test_setup_teardown(completions, begin, end),
         cmocka_unit_test_setup_teardown(settings, begin, end),
         cmocka_unit_test_setup_teardown(thinking_says_how_it_is_shown, begin, end),

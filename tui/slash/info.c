@@ -9,6 +9,24 @@
 #include "tui/term.h"
 #include "tui/view/stats.h"
 
+void slash_put_cell(struct buf *b, const char *text)
+{
+    for (const char *p = text; *p; p++) {
+        if (strchr("\\`*_{}[]()#+-.!|~<>&", *p))
+            buf_puts(b, "\\");
+        buf_add(b, *p == '\n' ? " " : p, 1);
+    }
+}
+
+static void put_row(struct buf *b, const char *name, const char *what)
+{
+    buf_puts(b, "| ");
+    slash_put_cell(b, name);
+    buf_puts(b, " | ");
+    slash_put_cell(b, what);
+    buf_puts(b, " |\n");
+}
+
 static void help_of(struct chat *c, const struct slash_command *s)
 {
     struct buf text = {0};
@@ -18,7 +36,7 @@ static void help_of(struct chat *c, const struct slash_command *s)
     if (s->run == slash_set) {
         buf_puts(&text, "\n\n| setting | what it does |\n|---|---|\n");
         for (int i = 0; i < settings_count; i++)
-            buf_printf(&text, "| %s | %s |\n", settings_rows[i].name, settings_rows[i].help);
+            put_row(&text, settings_rows[i].name, settings_rows[i].help);
         buf_puts(&text, "\n`/set NAME default` goes back to the model's own value.");
     }
     chat_say(c, ENTRY_INFO, "%s", buf_text(&text));
@@ -55,14 +73,13 @@ int slash_help(struct chat *c, const char *args, char *err)
     buf_puts(&text, "| command | |\n|---|---|\n");
     for (int i = 0; i < slash_count; i++) {
         const struct slash_command *s = &slash_commands[i];
-        buf_printf(&text, "| /%s ", s->name);
-        for (const char *a = s->args; *a; a++)
-            buf_printf(&text, *a == '|' ? "\\|" : "%c", *a);
-        buf_printf(&text, " | %s |\n", s->help);
+        char typed[128];
+        snprintf(typed, sizeof typed, "/%s %s", s->name, s->args);
+        put_row(&text, typed, s->help);
     }
     buf_puts(&text, "\n| key | |\n|---|---|\n");
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        buf_printf(&text, "| %s | %s |\n", keys[i].key, keys[i].does);
+        put_row(&text, keys[i].key, keys[i].does);
     buf_puts(&text, "\nHold Shift to select text with the mouse, or turn wheel scrolling off with "
                     "/mouse off.");
     chat_say(c, ENTRY_INFO, "%s", buf_text(&text));

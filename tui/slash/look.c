@@ -108,12 +108,12 @@ static void show_settings(struct chat *c)
     buf_puts(&text, "| setting | value | |\n|---|---:|---|\n");
     for (int i = 0; i < settings_count; i++) {
         settings_value(&c->settings, i, value, sizeof value);
-        for (char *p = value; *p; p++)
-            if (*p == '|' || *p == '\n')
-                *p = ' ';
-        buf_printf(&text, "| %s | %s%s%s | %s |\n", settings_rows[i].name,
-                   *value && c->settings.set & 1u << i ? "**" : "", *value ? value : "none",
-                   *value && c->settings.set & 1u << i ? "**" : "", settings_rows[i].help);
+        const char *strong = *value && c->settings.set & 1u << i ? "**" : "";
+        buf_printf(&text, "| %s | %s", settings_rows[i].name, strong);
+        slash_put_cell(&text, *value ? value : "none");
+        buf_printf(&text, "%s | ", strong);
+        slash_put_cell(&text, settings_rows[i].help);
+        buf_puts(&text, " |\n");
     }
     chat_say(c, ENTRY_INFO, "%s", buf_text(&text));
     transcript_to_last(&c->transcript);

@@ -83,6 +83,9 @@ void slash_anatomy_complete(struct chat *c, const char *args, struct menu *out);
 /* Keys while the panel of /plan is open; see view/strategies.h. */
 void slash_strategies_key(struct chat *c, const struct keys_event *ev);
 
+/* Adds text to a cell of a Markdown table, so that it looks as it is written. */
+void slash_put_cell(struct buf *b, const char *text);
+
 /* "today 14:03", "yesterday", "12 Nov", "12 Nov 2025". */
 void slash_date(char out[PICKER_CELL], int64_t ms);
 
