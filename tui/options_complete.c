@@ -1,7 +1,74 @@
 /* What shells complete, from the same tables as the help. */
 #include <string.h>
 
+#include "engine/plan/plan.h"
+#include "engine/plan/strategies.h"
 #include "tui/options_table.h"
+#include "tui/theme.h"
+
+/* ---- values ------------------------------------------------------------------------------------ */
+
+static const char *strategy(int i)
+{
+    return i == 0 ? "auto" : i <= lade_n_strategies ? lade_strategies[i - 1].name : NULL;
+}
+
+static const char *isa(int i)
+{
+    return options_isas[i];
+}
+
+static const char *storage(int i)
+{
+    return i < LADE_N_STORAGE ? lade_storage_name((enum lade_storage)i) : NULL;
+}
+
+static const char *load_strategy(int i)
+{
+    static const char *const words[] = {"no-gpu", "min-gpu", "max-gpu", NULL};
+    return words[i];
+}
+
+/* Those that come with lade. */
+static const char *theme(int i)
+{
+    enum { MOST = 32 };
+    static struct theme_entry all[MOST];
+    static int n = -1;
+    if (n < 0)
+        n = theme_list(all, MOST);
+    return i < n && i < MOST ? all[i].name : NULL;
+}
+
+/* Options whose value is one of some words; `word` gives them one by one, then NULL. */
+static const struct choice {
+    const char *option;
+    const char *(*word)(int i);
+} choices[] = {
+    {"strategy", strategy},           {"isa", isa}, {"storage", storage}, {"theme", theme},
+    {"load-strategy", load_strategy},
+};
+enum { N_CHOICES = sizeof choices / sizeof *choices };
+
+static const struct choice *choice_of(const struct option_row *row)
+{
+    for (int i = 0; i < N_CHOICES; i++)
+        if (!strcmp(row->name, choices[i].option))
+            return &choices[i];
+    return NULL;
+}
+
+static void put_words(FILE *out, const struct choice *c)
+{
+    const char *word;
+    for (int i = 0; (word = c->word(i)); i++)
+        fprintf(out, "%s%s", i ? " " : "", word);
+}
+
+static bool may_be_file(const struct option_row *row)
+{
+    return row->kind == OPTION_TEXT;
+}
 
 /* ---- bash -------------------------------------------------------------------------------------- */
 
@@ -19,7 +86,9 @@ void options_bash(FILE *out)
     fputs("# bash completion for lade, made by lade help --bash\n"
           "_lade() {\n"
           "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n"
-          "    local command=chat options=\n"
+          "    [[ $before == = ]] && before=${COMP_WORDS[COMP_CWORD-2]}\n"
+          "    [[ $word == = ]] && word=\n"
+          "    local command=chat options= values=\n"
           "    local commands='",
           out);
     for (int i = 0; i < N_COMMANDS; i++)
@@ -31,8 +100,18 @@ void options_bash(FILE *out)
     for (int i = 0; i < N_COMMANDS; i++)
         put_names(out, (enum command)i);
     fputs("    esac\n"
+          "    case $before in\n",
+          out);
+    for (int i = 0; i < N_CHOICES; i++) {
+        fprintf(out, "        --%s) values='", choices[i].option);
+        put_words(out, &choices[i]);
+        fputs("' ;;\n", out);
+    }
+    fputs("    esac\n"
           "    if [[ $word == -* ]]; then\n"
           "        COMPREPLY=($(compgen -W \"$options\" -- \"$word\"))\n"
+          "    elif [[ -n $values ]]; then\n"
+          "        COMPREPLY=($(compgen -W \"$values\" -- \"$word\"))\n"
           "    elif [[ $before == -m || $before == --model ]]; then\n"
           "        COMPREPLY=($(compgen -W \"$(lade models 2>/dev/null |\n"
           "            awk '/ready$/ {print $1}')\" -- \"$word\")\n"
@@ -74,6 +153,23 @@ static void put_zsh(FILE *out, const char *text)
     put_quoted(out, text, "[]:\\", "'\\''");
 }
 
+static void put_zsh_value(FILE *out, const struct option_row *row)
+{
+    const struct choice *c = choice_of(row);
+    fputc(':', out);
+    put_zsh(out, row->arg);
+    if (c) {
+        fputs(":(", out);
+        put_words(out, c);
+        fputc(')', out);
+    } else {
+        fputs(!strcmp(row->name, "model") ? ":_lade_models"
+              : may_be_file(row)          ? ":_files"
+                                          : ": ",
+              out);
+    }
+}
+
 static void put_zsh_option(FILE *out, const struct option_row *row, const char *dashes,
                            const char *name, const char *glue)
 {
@@ -81,11 +177,8 @@ static void put_zsh_option(FILE *out, const struct option_row *row, const char *
             row->arg && row->kind != OPTION_RESUME ? glue : "");
     put_zsh(out, what(row));
     fputc(']', out);
-    if (row->arg && row->kind != OPTION_RESUME) {
-        fputc(':', out);
-        put_zsh(out, row->arg);
-        fputs(!strcmp(row->name, "model") ? ":_lade_models" : ":_files", out);
-    }
+    if (row->arg && row->kind != OPTION_RESUME)
+        put_zsh_value(out, row);
     fputc('\'', out);
 }
 
@@ -149,10 +242,16 @@ static void put_fish_option(FILE *out, enum command command, const struct option
             options_commands[command].name, row->name);
     if (row->letter)
         fprintf(out, " -s %c", row->letter);
+    const struct choice *c = choice_of(row);
     if (row->arg && row->kind != OPTION_RESUME)
-        fputs(" -r", out);
+        fputs(c || !may_be_file(row) ? " -x" : " -r", out);
     if (!strcmp(row->name, "model"))
         fputs(" -a '(lade models 2>/dev/null | awk \"/ready\\$/ {print \\$1}\")'", out);
+    if (c) {
+        fputs(" -a '", out);
+        put_words(out, c);
+        fputc('\'', out);
+    }
     fputs(" -d '", out);
     put_fish(out, what(row));
     fputs("'\n", out);

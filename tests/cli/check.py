@@ -9,6 +9,7 @@ import os
 import pty
 import random
 import re
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -234,8 +235,13 @@ def completion(lade):
         (["lade", "help", "do"], {"doctor"}),
         (["lade", "--the"], {"--theme"}),
         (["lade", "run", "--the"], set()),
+        (["lade", "run", "--strategy", "hybrid-heavy"], {"hybrid-heavy-cpu", "hybrid-heavy-gpu"}),
+        (["lade", "run", "--strategy", "=", "au"], {"auto"}),
+        (["lade", "--theme", "=", "mono"], {"monochrome"}),
+        (["lade", "plan", "--storage", ""], {"nvme", "ssd", "hdd", "raid0"}),
+        (["lade", "run", "--isa", "neo"], {"neon"}),
     ]:
-        ask = f"""COMP_WORDS=({' '.join(words)}) COMP_CWORD={len(words) - 1}
+        ask = f"""COMP_WORDS=({shlex.join(words)}) COMP_CWORD={len(words) - 1}
             _lade; printf '%s\\n' "${{COMPREPLY[@]}}" """
         out = subprocess.run(["bash", "-c", script.stdout + ask], capture_output=True, text=True)
         assert out.stderr == "" and set(out.stdout.split()) == offered, (words, out)
@@ -257,6 +263,13 @@ def completion_elsewhere(lade):
         for name in options:
             assert re.search(rf"'\*?--{name}[=\[]", block), (command, name)
             assert any(f" -l {name} " in line for line in lines), (command, name)
+    assert re.search(r"'--theme=\[[^]]*\]:NAME:\([^)]*\bmonochrome\b", zsh)
+    assert re.search(r"'--strategy=\[[^]]*\]:[^:]*:\(auto [^)]*\bmmap\b", zsh)
+    if shutil.which("fish"):
+        for line, offered in ("lade run --strategy hybrid-b", "hybrid-balanced"), ("lade --theme mon", "monochrome"):
+            ask = fish + f"complete -C '{line}' | cut -f 1"
+            out = subprocess.run(["fish", "-N"], input=ask, capture_output=True, text=True)
+            assert out.stdout.split() == [offered], (line, out)
     for shell, script in ("zsh", zsh), ("fish", fish):
         if shutil.which(shell):
             out = subprocess.run([shell, "-n", "/dev/stdin"], input=script, capture_output=True, text=True)
