@@ -305,13 +305,15 @@ static void begin(struct app *a, const struct options *opt)
 int chat_main(const struct options *opt)
 {
     static struct app app;
-    char err[LADE_ERR], theme[PATH_MAX], log[PATH_MAX];
+    char err[LADE_ERR], no_model[LADE_ERR], theme[PATH_MAX], log[PATH_MAX], model[PATH_MAX];
     width_locale();
     take_mouse();
     if (choose_theme(opt, theme, err) != 0)
         return report_usage(opt->json, err);
+    /* Where no screen can say that there is no such model, it is said here. */
     if (term_start(file_in(PATHS_CACHE, "lade.log", log), err) != 0)
-        return report_failed(opt->json, err);
+        return report_failed(opt->json,
+                             model_path_resolve(opt->model, model, no_model) ? no_model : err);
     buf_no_memory = die_without_memory;
     if (theme_load(theme, err) != 0)
         theme_load(THEME_DEFAULT, NULL);

@@ -97,7 +97,7 @@ check "completion in zsh and fish" completion_elsewhere "$lade"
 fails "unknown command" 2 'did you mean inspect' "$lade" inspct
 fails "unknown option" 2 'did you mean --greedy' "$lade" run --gredy
 fails "missing value" 2 'needs a value' "$lade" run -p
-fails "bad number" 2 'not a number' "$lade" run -n many -p x
+fails "bad number" 2 'not a whole number' "$lade" run -n many -p x
 fails "run without a prompt" 2 'needs a prompt' "$lade" run -m "$tiny"
 fails "logits without ids" 2 'needs token ids' "$lade" logits -m "$tiny"
 for ids in "1 a" " " "-1" "1.5" 0x1 99999999999; do
@@ -114,6 +114,7 @@ fails "8 bits of what is exact" 2 'add --fast' "$lade" run -m "$tiny" -p x --kv-
 fails "bench with bad depths" 2 'depth' "$lade" bench -m "$tiny" --depth 1,,2
 fails "no such model" 1 'there is no such file' "$lade" run -m "$work/nowhere" -p x
 fails "chat without a terminal" 1 'terminal' "$lade" -m "$tiny"
+fails "and without a model" 1 'nowhere: there is no such file' "$lade" -m "$work/nowhere"
 fails "an import of nothing" 1 "standard input: is not JSON" "$lade" history import -
 check "names do not drive the terminal" names_do_not_drive_the_terminal "$lade" "$tiny"
 check "chat on a terminal that cannot move the cursor" refused_terminal "$lade" "$tiny"
@@ -156,8 +157,14 @@ expect "a model and a question, as others write it" 0 "$lade" run "$tiny" "b c" 
 cmp -s "$work/wanted" "$work/out"
 result "asks that model" $?
 fails "a model nobody has and a question" 2 'intel: is taken for a model' "$lade" run intel "b c"
+for called in llama3 phi:mini Org/Name model.gguf; do
+    fails "$called and a word" 2 "$called: is taken for a model" "$lade" run "$called" hi
+    fails "$called alone" 2 "$called: is taken for a model" "$lade" run "$called"
+done
 fails "a model where the question should be" 2 'is a model, which -m names' "$lade" run "$tiny"
 expect "words are a question" 0 "$lade" run -n 1 --greedy hello there you
+expect "with a number among them, too" 0 "$lade" run -n 1 --greedy H2O boils when
+expect "and sums" 0 "$lade" run -n 1 --greedy '12*3=?'
 fails "a pipe asked for twice" 2 'give - once' "$lade" run -m "$tiny" -p - -
 json "run --json" text reasoning stop prompt_tokens tokens load_s ttft_s prefill_tps decode_tps \
     rss_peak_bytes vram_peak_bytes strategy -- "$lade" run -m "$tiny" -p hi -n 5 --json

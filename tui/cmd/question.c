@@ -1,9 +1,11 @@
 #include "tui/cmd/question.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/hub/names.h"
 #include "tui/model_path.h"
 #include "tui/output.h"
 
@@ -12,21 +14,34 @@ static bool is_word(const char *text)
     return !text[strcspn(text, " \t\n")];
 }
 
+/* llama3, phi-4, llama:8b, Org/Name, file.gguf */
+static bool looks_like_model(const char *word)
+{
+    bool letters = false, digits = false;
+    for (const char *p = word; *p; p++) {
+        letters |= isalpha((unsigned char)*p) != 0;
+        digits |= isdigit((unsigned char)*p) != 0;
+        if (!isalnum((unsigned char)*p) && !strchr("-_.:/~", *p))
+            return false;
+    }
+    const char *mark = strpbrk(word, ":/");
+    return letters && (digits || (mark && mark[1]) || lade_ends_with(word, ".gguf"));
+}
+
 int question_model(struct options *o, char *err)
 {
     if (o->model || o->prompt || !o->n_args || !is_word(o->args[0]))
         return EXIT_DONE;
     const char *word = o->args[0];
-    bool known = model_path_names(word);
-    if (o->n_args == 2 && !is_word(o->args[1])) {
-        if (!known) {
-            lade_fail(
-                err,
-                "run %s: is taken for a model and none is called so; see lade models, or give a "
-                "question of two parts as one, or with -p",
-                word);
-            return EXIT_USAGE;
-        }
+    bool known = model_path_names(word), as_others = o->n_args == 2 && !is_word(o->args[1]);
+    if (!known && (as_others || (o->n_args <= 2 && looks_like_model(word)))) {
+        lade_fail(err,
+                  "run %s: is taken for a model and none is called so; see lade models, or give a "
+                  "question that begins so with -p",
+                  word);
+        return EXIT_USAGE;
+    }
+    if (as_others) {
         o->model = word;
         o->args++;
         o->n_args--;

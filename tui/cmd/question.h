@@ -6,7 +6,8 @@
 
 /* Other programs write `run MODEL "QUESTION"`. Where a word and a text with blanks are all there is, and
  * neither -m nor -p, the word becomes the model; elsewhere a first word that names a model is refused,
- * because it may be a part of the question. Returns as question_read does. */
+ * because it may be a part of the question. So is one that looks like a name or a file of a model, of which
+ * there is none: another one's answer is not what was asked for. Returns as question_read does. */
 int question_model(struct options *o, char *err);
 
 /* The text of -p and the arguments after it, with blanks between them; "-" is standard input, set off
