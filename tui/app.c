@@ -320,11 +320,11 @@ int chat_main(const struct options *opt)
     begin(&app, opt);
     run(&app);
     bool failed = app.chat.failed;
-    long long saved = app.chat.history_failed ? 0 : (long long)app.chat.conversation;
     screen_close(&app.screen);
     input_stop();
     term_stop();
     chat_end(&app.chat);
+    long long saved = app.chat.history_failed ? 0 : (long long)app.chat.conversation;
     leave_wait(app.chat.engine);
     chat_close(&app.chat);
     keys_free(&app.keys);

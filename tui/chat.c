@@ -31,11 +31,7 @@ void chat_init(struct chat *c, struct lade_engine *engine, struct history *histo
 
 void chat_end(struct chat *c)
 {
-    if (c->answer.entry) {
-        c->answer.entry->state = ENTRY_STOPPED;
-        chat_save_end(c, c->answer.entry);
-        c->answer = (struct chat_answer){0};
-    }
+    chat_settle(c);
     slash_pull_end(c);
     if (!c->engine)
         return;

@@ -158,4 +158,8 @@ void chat_save_progress(struct chat *c, double now);
 void chat_save_end(struct chat *c, struct entry *e);
 void chat_save_unsend(struct chat *c);
 
+/* Stops the answer that runs, and saves what of the conversation could not be saved when it came: before
+ * it leaves the screen. */
+void chat_settle(struct chat *c);
+
 #endif

@@ -154,14 +154,47 @@ int chat_own(struct chat *c, char *err)
     return rc;
 }
 
+/* False if another program has ended it. */
+static bool is_being_written(struct chat *c, int64_t id)
+{
+    struct history_messages m;
+    if (history_message_get(c->history, id, &m, NULL) != 0)
+        return true;
+    bool is = m.items[0].state == HISTORY_STREAMING;
+    history_messages_clear(&m);
+    return is;
+}
+
+static int save_end(struct chat *c, struct entry *e, char *err)
+{
+    enum history_state state = e->state == ENTRY_STOPPED       ? HISTORY_STOPPED
+                               : e->state == ENTRY_INTERRUPTED ? HISTORY_INTERRUPTED
+                                                               : HISTORY_COMPLETE;
+    struct history_cost cost = HISTORY_COST_UNKNOWN;
+    if (e->has_cost)
+        cost =
+            (struct history_cost){e->cost.prompt_tokens, e->cost.kept_tokens, e->cost.tokens,
+                                  e->cost.ttft_s,        e->cost.prefill_tps, e->cost.decode_tps};
+    int rc = history_message_finish(c->history, e->id, state, buf_text(&e->text),
+                                    e->reasoning.n ? e->reasoning.at : NULL, &cost, err);
+    e->end_unsaved = rc != 0 && is_being_written(c, e->id);
+    return rc;
+}
+
 static int save_answer(struct chat *c, struct entry *e, char *err)
 {
     if (history_message_begin(c->history, c->conversation, c->leaf, c->info.name, NULL, &e->id,
                               err) != 0)
         return -1;
-    if (e != c->answer.entry)
-        chat_save_end(c, e);
-    return 0;
+    c->leaf = e->id;
+    return e == c->answer.entry ? 0 : save_end(c, e, err);
+}
+
+/* What of it the history lacks. */
+static bool is_missing(const struct entry *e)
+{
+    return (e->kind == ENTRY_USER && !e->id) ||
+           (e->kind == ENTRY_ANSWER && (e->end_unsaved || (!e->id && e->text.n)));
 }
 
 /* Messages up to `last` that could not be saved when they came: a full disk has space again. */
@@ -170,13 +203,14 @@ static int save_missing(struct chat *c, const struct entry *last, char *err)
     for (int i = 0; i < c->transcript.n; i++) {
         struct entry *e = c->transcript.items[i];
         int rc = 0;
-        bool missing = !e->id;
-        if (missing && e->kind == ENTRY_USER)
-            rc = history_message_add(c->history, c->conversation, c->leaf, HISTORY_USER,
-                                     buf_text(&e->text), &e->id, err);
-        else if (missing && e->kind == ENTRY_ANSWER && e->text.n)
+        if (!is_missing(e))
+            ;
+        else if (e->id)
+            rc = save_end(c, e, err);
+        else if (e->kind == ENTRY_ANSWER)
             rc = save_answer(c, e, err);
-        if (missing && e->id)
+        else if ((rc = history_message_add(c->history, c->conversation, c->leaf, HISTORY_USER,
+                                           buf_text(&e->text), &e->id, err)) == 0)
             c->leaf = e->id;
         if (rc != 0 || e == last)
             return rc;
@@ -259,37 +293,36 @@ void chat_save_progress(struct chat *c, double now)
 void chat_save_end(struct chat *c, struct entry *e)
 {
     char err[HISTORY_ERR];
-    if (!c->history || !e->id)
-        return;
-    enum history_state state = e->state == ENTRY_STOPPED       ? HISTORY_STOPPED
-                               : e->state == ENTRY_INTERRUPTED ? HISTORY_INTERRUPTED
-                                                               : HISTORY_COMPLETE;
-    struct history_cost cost = HISTORY_COST_UNKNOWN;
-    if (e->has_cost)
-        cost =
-            (struct history_cost){e->cost.prompt_tokens, e->cost.kept_tokens, e->cost.tokens,
-                                  e->cost.ttft_s,        e->cost.prefill_tps, e->cost.decode_tps};
-    if (history_message_finish(c->history, e->id, state, buf_text(&e->text),
-                               e->reasoning.n ? e->reasoning.at : NULL, &cost, err) != 0)
+    if (c->history && e->id && save_end(c, e, err) != 0)
         trouble(c, err);
 }
 
 /* ---- conversations --------------------------------------------------------------------------- */
 
-static void stop_answer(struct chat *c)
+static void save_rest(struct chat *c)
 {
-    if (!c->answer.entry)
-        return;
-    if (c->engine)
-        lade_engine_cancel(c->engine);
-    c->answer.entry->state = ENTRY_STOPPED;
-    chat_save_end(c, c->answer.entry);
-    c->answer = (struct chat_answer){0};
+    bool missing = false;
+    for (int i = 0; i < c->transcript.n; i++)
+        missing |= is_missing(c->transcript.items[i]);
+    if (c->history && missing && chat_own(c, NULL) == 0 && save_missing(c, NULL, NULL) == 0)
+        c->history_failed = false;
+}
+
+void chat_settle(struct chat *c)
+{
+    if (c->answer.entry) {
+        if (c->engine)
+            lade_engine_cancel(c->engine);
+        c->answer.entry->state = ENTRY_STOPPED;
+        chat_save_end(c, c->answer.entry);
+        c->answer = (struct chat_answer){0};
+    }
+    save_rest(c);
 }
 
 void chat_new(struct chat *c)
 {
-    stop_answer(c);
+    chat_settle(c);
     transcript_clear(&c->transcript);
     c->pull_entry = NULL;
     c->conversation = c->leaf = 0;
@@ -335,7 +368,7 @@ int chat_resume(struct chat *c, int64_t id, char *err)
     if (history_conversation_get(c->history, id, &info, err) != 0)
         return -1;
     if (id == c->conversation)
-        stop_answer(c); /* its end is read, too */
+        chat_settle(c); /* its end is read, too */
     if (history_messages_path(c->history, id, HISTORY_ACTIVE, &all, err) != 0) {
         history_conversation_clear(&info);
         return -1;

@@ -23,6 +23,7 @@ static struct entry *last_message(const struct chat *c)
 
 static void remove_answer(struct chat *c)
 {
+    chat_settle(c);
     struct entry *e = last_message(c);
     if (e && e->kind == ENTRY_ANSWER)
         transcript_remove(&c->transcript, e);

@@ -160,6 +160,53 @@ static void saves_what_it_could_not(void **state)
     history_messages_clear(&m);
 }
 
+static void assert_saved(int64_t conversation, int at, const char *text)
+{
+    struct history_messages m;
+    struct history *other;
+    if (history_open(&other, path, err) ||
+        history_messages_path(other, conversation, HISTORY_ACTIVE, &m, err))
+        fail_msg("%s", err);
+    assert_true(at < m.n);
+    assert_string_equal(m.items[at].content, text);
+    assert_int_equal(m.items[at].state, HISTORY_COMPLETE);
+    history_messages_clear(&m);
+    history_close(other);
+}
+
+/* An answer whose begin was saved and whose end was not: it is saved with the next question, where it
+ * leaves the screen, and at the end. */
+static void saves_the_end_that_it_could_not(void **state)
+{
+    (void)state;
+    enum { NEXT, NEW, AGAIN, LEAVE };
+    signal(SIGXFSZ, SIG_IGN);
+    for (int way = NEXT; way <= LEAVE; way++) {
+        start_answer();
+        add_piece(way);
+        char text[16];
+        snprintf(text, sizeof text, "%06d ", way);
+        int64_t conversation = chat.conversation;
+        allow_file_size(1);
+        chat_event(&chat, &(struct lade_event){.kind = LADE_EV_DONE,
+                                               .request = chat.answer.request,
+                                               .result = {.stop = LADE_STOP_END}});
+        assert_true(chat.history_failed);
+        allow_file_size(RLIM_INFINITY);
+        if (way == NEXT)
+            say(ENTRY_USER, "And?");
+        else if (way == NEW)
+            chat_new(&chat);
+        else if (way == AGAIN)
+            assert_int_equal(chat_resume(&chat, conversation, err), 0);
+        else
+            chat_end(&chat);
+        assert_false(chat.history_failed);
+        assert_saved(conversation, 1, text);
+        chat_new(&chat);
+    }
+}
+
 /* Each try may wait for a lock: those of an answer come seldom after one has failed. */
 static void a_save_that_failed_is_not_hurried(void **state)
 {
@@ -525,6 +572,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(saves_what_it_could_not, begin, end),
+        cmocka_unit_test_setup_teardown(saves_the_end_that_it_could_not, begin, end),
         cmocka_unit_test_setup_teardown(a_save_that_failed_is_not_hurried, begin, end),
         cmocka_unit_test_setup_teardown(nothing_old_is_lost, begin, end),
         cmocka_unit_test_setup_teardown(resumes_what_is_being_written, begin, end),

@@ -44,6 +44,7 @@ struct entry {
     struct lade_result cost; /* valid if has_cost */
     bool has_cost;
     int64_t id;            /* in the history; 0 = not saved */
+    bool end_unsaved;      /* the history has an answer's begin, and could not take its end */
     int version, versions; /* of the question or answer: 2 of 3; versions below 2 = the only one */
     /* private: the rows */
     int width;
