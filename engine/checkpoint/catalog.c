@@ -268,7 +268,7 @@ static const struct lade_format *format_of(const char *path, char *err)
                   path);
         return NULL;
     }
-    if (is_gguf(path))
+    if (S_ISREG(st.st_mode) && is_gguf(path)) /* a pipe would be waited for */
         return &lade_format_gguf;
     lade_fail(err,
               "%s: neither a directory nor a GGUF file; give the directory of a model (config.json "

@@ -53,7 +53,7 @@ int lade_file_read(const char *path, size_t limit, char **text, size_t *len, cha
 {
     *text = NULL;
     *len = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* not to wait for a pipe's writer */
     if (fd < 0) {
         int saved = errno;
         lade_fail(err, "%s: %s; check the path and its permissions", path, strerror(saved));
