@@ -294,10 +294,12 @@ struct lade_model_info {
 int lade_engine_start(struct lade_engine **out, const struct lade_options *opt, char *err);
 
 /* Cancels what runs and has the timeline written, on the engine's thread: ENDED tells when all is done.
- * Only events, numbers, _forget and _stop may be asked for after it. */
-void lade_engine_end(struct lade_engine *e);
+ * `of` is the caller's number of the conversation that was asked in last, 0 = it has none: by it
+ * lade_kept_forget (session/kept.h) finds what is written. Only events, numbers, _forget and _stop may be
+ * asked for after it. */
+void lade_engine_end(struct lade_engine *e, int64_t of);
 
-/* The same, waits for it, and frees everything. NULL is allowed. */
+/* The same where that was not called, with 0; waits for it, and frees everything. NULL is allowed. */
 void lade_engine_stop(struct lade_engine *e);
 
 /* Readable when events wait. Do not read it: lade_engine_next drains it. */

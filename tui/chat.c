@@ -38,7 +38,7 @@ void chat_end(struct chat *c)
     if (c->history_failed ||
         chat_was_deleted(c)) /* what is not saved leaves nothing else, either */
         lade_engine_forget(c->engine);
-    lade_engine_end(c->engine);
+    lade_engine_end(c->engine, c->read);
 }
 
 void chat_close(struct chat *c)

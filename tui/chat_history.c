@@ -255,6 +255,7 @@ void chat_save_begin(struct chat *c)
 {
     char err[HISTORY_ERR];
     struct entry *e = c->answer.entry;
+    c->read = 0;
     if (!c->history || !c->conversation)
         return;
     char *parameters = settings_json(&c->settings);
@@ -399,14 +400,14 @@ int chat_rename(struct chat *c, const char *title, char *err)
     return 0;
 }
 
-/* What the engine keeps between runs may be of a conversation that is deleted. */
-static void forget_timelines(struct chat *c)
+/* What the engine keeps between runs of a conversation that is deleted. */
+static void forget_timelines(struct chat *c, int64_t id)
 {
     char dir[PATH_MAX];
-    if (c->engine)
+    if (c->engine && id == c->read)
         lade_engine_forget(c->engine);
     if (paths_timelines(dir, NULL) == 0)
-        lade_kept_prune(dir, 0);
+        lade_kept_forget(dir, id);
 }
 
 bool chat_was_deleted(const struct chat *c)
@@ -428,7 +429,7 @@ int chat_delete(struct chat *c, int64_t id, char *err)
         return lade_fail(err, "delete: an answer is being written; stop it first with Esc");
     if (history_conversation_delete(c->history, id, err) != 0)
         return -1;
-    forget_timelines(c);
+    forget_timelines(c, id);
     if (id == c->conversation)
         chat_new(c);
     return 0;

@@ -305,11 +305,14 @@ static struct lade_request *next_request(struct lade_engine *e)
 /* Tokens from which on a timeline is kept: fewer are soon read again. */
 enum { KEEP_FROM = 256 };
 
-static void set_keeping(struct lade_engine *e, uint64_t bytes)
+/* Returns of what conversation the timeline is. */
+static int64_t set_keeping(struct lade_engine *e, uint64_t bytes)
 {
     pthread_mutex_lock(&e->lock);
     e->stats.keeping = bytes;
+    int64_t of = e->of;
     pthread_mutex_unlock(&e->lock);
+    return of;
 }
 
 /* Seconds that writing a timeline may take: no more than reading it again would, by the plan. */
@@ -329,8 +332,8 @@ static void keep(struct lade_engine *e)
         path = lade_kept_path(e->session, e->opt.timelines);
     if (path) {
         uint64_t bytes = lade_kept_bytes(e->session);
-        set_keeping(e, bytes);
-        lade_kept_write(e->session, path, worth_of(e, bytes), &e->forget);
+        int64_t of = set_keeping(e, bytes);
+        lade_kept_write(e->session, path, of, worth_of(e, bytes), &e->forget);
         lade_kept_prune(e->opt.timelines, LADE_KEPT_MOST);
         set_keeping(e, 0);
     }
@@ -433,9 +436,11 @@ int lade_engine_start(struct lade_engine **out, const struct lade_options *opt, 
     return 0;
 }
 
-void lade_engine_end(struct lade_engine *e)
+void lade_engine_end(struct lade_engine *e, int64_t of)
 {
     pthread_mutex_lock(&e->lock);
+    if (!e->stop)
+        e->of = of;
     e->stop = true;
     atomic_store(&e->cancel_load, true);
     atomic_store(&e->cancel_answer, true);
@@ -447,7 +452,7 @@ void lade_engine_stop(struct lade_engine *e)
 {
     if (!e)
         return;
-    lade_engine_end(e);
+    lade_engine_end(e, 0);
     pthread_join(e->thread, NULL);
     free_engine(e);
 }

@@ -17,7 +17,8 @@
 #include "engine/clock.h"
 #include "engine/session/timeline.h"
 
-enum { VERSION = 2 };
+static const char MAGIC[8] = "LADETIME";
+enum { VERSION = 3 };
 enum { PART = 4 << 20 }; /* bytes between two looks whether to go on */
 
 /* The file: this, the tokens, the recurrent state after them, that of the snapshot if there is one,
@@ -25,6 +26,7 @@ enum { PART = 4 << 20 }; /* bytes between two looks whether to go on */
 struct head {
     char magic[8];
     uint64_t model, bytes;             /* model_key(); of the file */
+    int64_t of;                        /* conversation; 0 = it has no number */
     int32_t version, length, snapshot; /* tokens; snapshot 0 = there is none */
     int32_t zero;
 };
@@ -74,14 +76,15 @@ static uint64_t bytes_of(const struct lade_session *s, int length, bool snapshot
            sizeof(uint64_t);
 }
 
-static struct head head_of(struct lade_session *s, int length, int snapshot)
+static struct head head_of(struct lade_session *s, int64_t of, int length, int snapshot)
 {
     struct head h = {.model = model_key(s),
                      .bytes = bytes_of(s, length, snapshot),
+                     .of = of,
                      .version = VERSION,
                      .length = length,
                      .snapshot = snapshot};
-    memcpy(h.magic, "LADETIME", sizeof h.magic);
+    memcpy(h.magic, MAGIC, sizeof h.magic);
     return h;
 }
 
@@ -186,11 +189,11 @@ uint64_t lade_kept_bytes(const struct lade_session *s)
     return bytes_of(s, s->state.length, latest(s));
 }
 
-static bool write_all(struct kept *k, struct lade_session *s)
+static bool write_all(struct kept *k, struct lade_session *s, int64_t of)
 {
     const struct lade_snapshot *snapshot = latest(s);
     int length = s->state.length;
-    struct head h = head_of(s, length, snapshot ? snapshot->length : 0);
+    struct head h = head_of(s, of, length, snapshot ? snapshot->length : 0);
     size_t bytes = s->state.recurrent_bytes;
     unsigned char *state = malloc(bytes ? bytes : 1);
     bool done = state && has_room(k->file, h.bytes) &&
@@ -217,7 +220,7 @@ static int open_beside(const char *beside)
     return fd;
 }
 
-bool lade_kept_write(struct lade_session *s, const char *path, double seconds,
+bool lade_kept_write(struct lade_session *s, const char *path, int64_t of, double seconds,
                      const atomic_bool *cancel)
 {
     struct kept k;
@@ -232,12 +235,14 @@ bool lade_kept_write(struct lade_session *s, const char *path, double seconds,
     bool done = open_kept(&k, s, fd, true);
     k.until = lade_now() + seconds;
     k.cancel = cancel;
-    done = done && write_all(&k, s) && fflush(k.file) == 0 && may_go_on(&k) &&
+    done = done && write_all(&k, s, of) && fflush(k.file) == 0 && may_go_on(&k) &&
            rename(beside, path) == 0;
     if (!done)
         unlink(beside);
     return close_kept(&k) && done;
 }
+
+/* ---- removing --------------------------------------------------------------------------------- */
 
 struct file {
     char path[PATH_MAX];
@@ -245,29 +250,38 @@ struct file {
     struct timespec written;
 };
 
+/* The next regular file that the directory lists; false at its end, or where there is none. */
+static bool next_file(DIR *d, const char *dir, struct file *out)
+{
+    struct dirent *entry;
+    while (d && (entry = readdir(d))) {
+        struct stat st;
+        if (snprintf(out->path, sizeof out->path, "%s/%s", dir, entry->d_name) >= PATH_MAX ||
+            lstat(out->path, &st) || !S_ISREG(st.st_mode))
+            continue;
+        out->bytes = (uint64_t)st.st_size;
+        out->written = st.st_mtim;
+        return true;
+    }
+    if (d)
+        closedir(d);
+    return false;
+}
+
 /* The file of `dir` that was written first, and what all have together. */
 static bool oldest(const char *dir, struct file *out, uint64_t *all)
 {
     DIR *d = opendir(dir);
-    struct dirent *entry;
+    struct file f;
     bool any = false;
     *all = 0;
-    while (d && (entry = readdir(d))) {
-        struct file f;
-        struct stat st;
-        if (snprintf(f.path, sizeof f.path, "%s/%s", dir, entry->d_name) >= PATH_MAX ||
-            lstat(f.path, &st) || !S_ISREG(st.st_mode))
-            continue;
-        f.bytes = (uint64_t)st.st_size;
-        f.written = st.st_mtim;
+    while (next_file(d, dir, &f)) {
         *all += f.bytes;
         if (!any || f.written.tv_sec < out->written.tv_sec ||
             (f.written.tv_sec == out->written.tv_sec && f.written.tv_nsec < out->written.tv_nsec))
             *out = f;
         any = true;
     }
-    if (d)
-        closedir(d);
     return any;
 }
 
@@ -275,9 +289,30 @@ void lade_kept_prune(const char *dir, uint64_t most)
 {
     struct file first;
     uint64_t all;
-    while (oldest(dir, &first, &all) && (!most || all > most))
+    while (oldest(dir, &first, &all) && all > most)
         if (unlink(first.path))
             return;
+}
+
+/* Whether the file says that its timeline is of another conversation. */
+static bool is_of_another(const char *path, int64_t of)
+{
+    struct head h;
+    FILE *f = fopen(path, "re");
+    bool is = f && fread(&h, sizeof h, 1, f) == 1 && !memcmp(h.magic, MAGIC, sizeof h.magic) &&
+              h.version == VERSION && h.of && h.of != of;
+    if (f)
+        fclose(f);
+    return is;
+}
+
+void lade_kept_forget(const char *dir, int64_t of)
+{
+    DIR *d = opendir(dir);
+    struct file f;
+    while (next_file(d, dir, &f))
+        if (!is_of_another(f.path, of))
+            unlink(f.path);
 }
 
 /* ---- reading ---------------------------------------------------------------------------------- */
@@ -288,7 +323,7 @@ static bool is_ours(const struct head *h, struct lade_session *s, FILE *file)
     if (h->length < 1 || h->length > s->model->context || h->snapshot < 0 ||
         h->snapshot >= h->length)
         return false;
-    struct head want = head_of(s, h->length, h->snapshot);
+    struct head want = head_of(s, h->of, h->length, h->snapshot);
     return memcmp(h, &want, sizeof want) == 0 && fstat(fileno(file), &st) == 0 &&
            (uint64_t)st.st_size == h->bytes;
 }

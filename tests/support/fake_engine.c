@@ -348,8 +348,9 @@ int lade_engine_start(struct lade_engine **out, const struct lade_options *opt, 
     return 0;
 }
 
-void lade_engine_end(struct lade_engine *e)
+void lade_engine_end(struct lade_engine *e, int64_t of)
 {
+    (void)of;
     struct lade_event ev = {.kind = LADE_EV_ENDED};
     pthread_mutex_lock(&e->lock);
     e->stop = e->stats.ended = true;

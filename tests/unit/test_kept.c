@@ -15,6 +15,8 @@
 
 static char directory[] = "/tmp/lade-kept-XXXXXX", path[PATH_MAX]; /* of the tests' model */
 
+enum { OF = 7 }; /* the number of a conversation */
+
 static int open_all(void **state)
 {
     (void)state;
@@ -39,7 +41,7 @@ static int close_all(void **state)
 
 static bool write_kept(struct lade_session *s)
 {
-    return lade_kept_write(s, path, HUGE_VAL, NULL);
+    return lade_kept_write(s, path, OF, HUGE_VAL, NULL);
 }
 
 /* A session that has read the prompt up to 90 tokens, with a snapshot at 50, and keeps that. */
@@ -153,7 +155,7 @@ static void test_what_cannot_be_written_leaves_the_old(void **state)
     struct lade_session *s = keep();
     char nowhere[PATH_MAX + 16];
     snprintf(nowhere, sizeof nowhere, "%s/x/y", path); /* below a file */
-    assert_false(lade_kept_write(s, nowhere, HUGE_VAL, NULL));
+    assert_false(lade_kept_write(s, nowhere, OF, HUGE_VAL, NULL));
     assert_int_equal(access(path, F_OK), 0);
     /* As on a full drive: half of it can be written. */
     struct stat st;
@@ -179,8 +181,8 @@ static void test_writing_is_given_up(void **state)
     struct lade_session *s = keep();
     atomic_bool cancel = true;
     sync_to(s, prompt, N, 100);
-    assert_false(lade_kept_write(s, path, 0, NULL));
-    assert_false(lade_kept_write(s, path, HUGE_VAL, &cancel));
+    assert_false(lade_kept_write(s, path, OF, 0, NULL));
+    assert_false(lade_kept_write(s, path, OF, HUGE_VAL, &cancel));
     assert_int_equal(files(), 1);
     char beside[PATH_MAX + 8];
     snprintf(beside, sizeof beside, "%s.new", path);
@@ -210,7 +212,7 @@ static void test_one_for_each_model(void **state)
     char *other = lade_kept_path(s, directory);
     assert_string_not_equal(other, path);
     sync_to(s, prompt, 90, 50);
-    assert_true(lade_kept_write(s, other, HUGE_VAL, NULL));
+    assert_true(lade_kept_write(s, other, OF, HUGE_VAL, NULL));
     uint64_t bytes = lade_kept_bytes(s);
     lade_session_close(s);
     assert_int_equal(files(), 2);
@@ -226,6 +228,25 @@ static void test_one_for_each_model(void **state)
     assert_int_equal(files(), 0);
     free(other);
     lade_model_close(rounded);
+}
+
+/* A conversation that is deleted takes along what is kept of it, and what may be. */
+static void test_one_conversation_is_forgotten(void **state)
+{
+    (void)state;
+    struct lade_session *s = keep();
+    lade_kept_forget(directory, OF + 1);
+    assert_int_equal(recalled(model, prompt, N, NULL), 90);
+    lade_kept_forget(directory, OF);
+    assert_int_equal(files(), 0);
+    assert_true(lade_kept_write(s, path, 0, HUGE_VAL, NULL)); /* nobody knows of which */
+    lade_kept_forget(directory, OF + 1);
+    assert_int_equal(files(), 0);
+    assert_true(write_kept(s));
+    assert_int_equal(truncate(path, 20), 0);
+    lade_kept_forget(directory, OF + 1);
+    assert_int_equal(files(), 0);
+    lade_session_close(s);
 }
 
 /* ---- an engine that is left and started again ------------------------------------------------- */
@@ -293,6 +314,14 @@ static struct lade_engine *one_that_forgot(struct lade_engine *e)
     return another(e);
 }
 
+static struct lade_engine *one_of_a_conversation(struct lade_engine *e)
+{
+    lade_engine_end(e, OF);
+    lade_engine_stop(e);
+    lade_kept_forget(directory, OF + 1);
+    return start_keeping(NULL, NULL);
+}
+
 static void test_engine_goes_on_in_another_run(void **state)
 {
     (void)state;
@@ -318,7 +347,10 @@ static void test_engine_forgets(void **state)
     static struct second there;
     unlink(path);
     assert_int_equal(second_turn(start_keeping(NULL, NULL), one_that_forgot, &there), 0);
-    assert_int_equal(files(), 1); /* what came afterwards is kept */
+    assert_int_equal(files(), 1);        /* what came afterwards is kept */
+    lade_kept_forget(directory, OF + 1); /* and as nobody's */
+    assert_int_equal(files(), 0);
+    assert_true(second_turn(start_keeping(NULL, NULL), one_of_a_conversation, &there) > 256);
 }
 
 int main(void)
@@ -331,6 +363,7 @@ int main(void)
         cmocka_unit_test(test_what_cannot_be_written_leaves_the_old),
         cmocka_unit_test(test_writing_is_given_up),
         cmocka_unit_test(test_one_for_each_model),
+        cmocka_unit_test(test_one_conversation_is_forgotten),
         cmocka_unit_test(test_engine_goes_on_in_another_run),
         cmocka_unit_test(test_engine_forgets),
     };

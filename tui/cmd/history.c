@@ -213,13 +213,14 @@ static int rename_one(const struct call *c)
 static int delete (const struct call *c)
 {
     char timelines[PATH_MAX];
+    bool kept = paths_timelines(timelines, NULL) == 0;
     for (int i = 0; i < c->n; i++) {
-        if (history_conversation_delete(c->h, parse_id(c->args[i]), c->err))
+        int64_t id = parse_id(c->args[i]);
+        if (history_conversation_delete(c->h, id, c->err))
             return -1;
+        if (kept) /* what the chat's engine keeps of it between runs */
+            lade_kept_forget(timelines, id);
     }
-    /* What the chat's engine keeps between runs may be of one of them. */
-    if (paths_timelines(timelines, NULL) == 0)
-        lade_kept_prune(timelines, 0);
     return 0;
 }
 
