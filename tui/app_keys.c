@@ -258,15 +258,15 @@ void app_key(struct chat *c, struct screen *s, const struct keys_event *ev)
 {
     c->dirty = true;
     s->hint = NULL;
+    if (ev->kind == KEYS_CTRL_Z) {
+        term_suspend();
+        c->repaint = true;
+        return;
+    }
     if (s->layout.too_small) {
         if (ev->kind == KEYS_CTRL_C)
             chat_cancel(c, restore);
         c->quit = ev->kind == KEYS_CTRL_D;
-        return;
-    }
-    if (ev->kind == KEYS_CTRL_Z) {
-        term_suspend();
-        c->repaint = true;
         return;
     }
     if (ev->kind == KEYS_CTRL_G && !c->picker.open && !c->strategies.open && !input_is_busy()) {

@@ -186,7 +186,8 @@ test_suspend() {
     tmux_ new-session -d -x 80 -y 24 "env LADE_HOME=$work/home PS1='shell> ' bash --norc --noprofile -i"
     see 'shell>' && keys "$build/lade-fake -m $here/scripts/chat.script" Enter && see 'Thinking is ready' &&
         keys 'half' && see '❯ half' && keys C-z && see 'Stopped' && keys 'fg' Enter && see '❯ half' &&
-        keys ' done' && see '❯ half done'
+        keys ' done' && see '❯ half done' && tmux_ resize-window -x 40 -y 9 && see 'too small' && keys C-z &&
+        see 'Stopped' && keys 'fg' Enter && see 'too small' && tmux_ resize-window -x 80 -y 24 && see '❯ half done'
 }
 
 # The whole program, with the real engine, is left alone with its model: how often does it wake up?
