@@ -54,9 +54,6 @@ static const char *file_in(enum paths_kind kind, const char *name, char out[PATH
 
 static int choose_theme(const struct options *opt, char out[PATH_MAX], char *err)
 {
-    char dir[PATH_MAX];
-    if (paths_dir(PATHS_CONFIG, dir, NULL) == 0)
-        theme_config_dir(dir);
     if (opt->theme) {
         snprintf(out, PATH_MAX, "%s", opt->theme);
         return theme_check(out, err);

@@ -4,7 +4,7 @@
 #include "engine/plan/plan.h"
 #include "engine/plan/strategies.h"
 #include "tui/options_table.h"
-#include "tui/theme.h"
+#include "tui/theme_entry.h"
 
 /* ---- values ------------------------------------------------------------------------------------ */
 
@@ -29,7 +29,6 @@ static const char *load_strategy(int i)
     return words[i];
 }
 
-/* Those that come with lade. */
 static const char *theme(int i)
 {
     enum { MOST = 32 };
@@ -37,7 +36,7 @@ static const char *theme(int i)
     static int n = -1;
     if (n < 0)
         n = theme_list(all, MOST);
-    return i < n && i < MOST ? all[i].name : NULL;
+    return i < n ? all[i].name : NULL;
 }
 
 /* Options whose value is one of some words; `word` gives them one by one, then NULL. */

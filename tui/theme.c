@@ -221,13 +221,3 @@ const char *theme_reset_sequence(void)
 {
     return theme.reset;
 }
-
-int theme_list(struct theme_entry *out, int max)
-{
-    return theme_find_all(out, max);
-}
-
-void theme_config_dir(const char *dir)
-{
-    theme_find_in(dir);
-}

@@ -19,10 +19,6 @@
 
 #define THEME_DEFAULT "dark"
 
-/* Names the folder of the user's configuration; themes are looked for in DIR/themes before the
- * tree's and the installed ones. Copied; NULL or "" = none. May be called before curses starts. */
-void theme_config_dir(const char *dir);
-
 /* Reads a theme and makes it the active one. `name_or_path` is a name ("dark") or, if it holds a
  * '/', a file. Needs curses started (initscr or newterm); calls start_color itself. On failure the
  * active theme stays as it was and `err` says file, line, value and what is allowed. Afterwards the
@@ -57,9 +53,5 @@ bool theme_has_shades(void);
 /* What must be written to the terminal to give it back its own palette when the program dies
  * without endwin; "" if nothing was changed. Safe to read in a signal handler. */
 const char *theme_reset_sequence(void);
-
-/* Names that theme_load accepts, sorted, without duplicates: for completion and for messages.
- * Writes up to `max` names and returns how many there are. */
-int theme_list(struct theme_entry *out, int max);
 
 #endif

@@ -48,10 +48,4 @@ int theme_parse(struct theme_file *out, const char *path, const char *text, size
 /* Reads a theme by name or, if it holds a '/', by path. `name` (64 bytes) gets its name. */
 int theme_read(struct theme_file *out, const char *name_or_path, char *name, char *err);
 
-/* Names found in all folders, sorted, each once. See theme.h. */
-int theme_find_all(struct theme_entry *out, int max);
-
-/* The user's folder; see theme.h. */
-void theme_find_in(const char *config_dir);
-
 #endif

@@ -7,42 +7,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "tui/paths.h"
 
 #define SUFFIX ".theme"
 
-enum { FOLDERS = 5, FILE_MAX = 65536 };
+/* After the user's. Folders relative to the program let a build tree and a moved installation find
+ * their own themes from any working directory. */
+static const char *const shipped[] = {
+    "@/../themes",
+    "@/../share/lade/themes",
+    "themes",
+    "%/share/lade/themes",
+};
 
-static char config[PATH_MAX];
+enum { FOLDERS = 1 + sizeof shipped / sizeof *shipped, FILE_MAX = 65536 };
 
-void theme_find_in(const char *config_dir)
-{
-    snprintf(config, sizeof config, "%s", config_dir ? config_dir : "");
-}
-
-/* Fills folder i of the search order; false when there is none. Folders relative to the program
- * let a build tree and a moved installation find their own themes from any working directory. */
+/* Folder i of the search order; false when there is none. */
 static bool folder(int i, char out[PATH_MAX])
 {
-    static const char *const beside[] = {"../themes", "../share/lade/themes"};
-    char exe[PATH_MAX];
-    ssize_t n;
-    switch (i) {
-    case 0:
-        return *config && snprintf(out, PATH_MAX, "%s/themes", config) < PATH_MAX;
-    case 1:
-    case 2:
-        n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-        if (n <= 0)
-            return false;
-        exe[n] = '\0';
-        *strrchr(exe, '/') = '\0';
-        return snprintf(out, PATH_MAX, "%s/%s", exe, beside[i - 1]) < PATH_MAX;
-    case 3:
-        return snprintf(out, PATH_MAX, "themes") > 0;
-    default:
-        return snprintf(out, PATH_MAX, "%s/share/lade/themes", LADE_PREFIX) < PATH_MAX;
-    }
+    return i ? paths_expand(shipped[i - 1], out)
+             : paths_file(PATHS_CONFIG, "themes", out, NULL) == 0;
 }
 
 static int by_name(const void *a, const void *b)
@@ -65,7 +50,7 @@ static int add(struct theme_entry *out, int n, int max, const char *file)
     return n + 1;
 }
 
-int theme_find_all(struct theme_entry *out, int max)
+int theme_list(struct theme_entry *out, int max)
 {
     int n = 0;
     for (int i = 0; i < FOLDERS; i++) {
@@ -103,7 +88,7 @@ static int not_found(const char *name, char *err)
 {
     struct theme_entry all[32];
     char names[256] = "";
-    int n = theme_find_all(all, 32);
+    int n = theme_list(all, 32);
     for (int i = 0; i < n; i++) {
         size_t len = strlen(names);
         snprintf(names + len, sizeof names - len, "%s%s", i ? ", " : "", all[i].name);

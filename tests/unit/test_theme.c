@@ -18,6 +18,8 @@
 #include "tui/theme.h"
 #include "tui/theme_file.h"
 
+#define NOWHERE "/nowhere" /* the user's folder: there are no themes of theirs */
+
 static char err[LADE_ERR];
 
 /* A complete theme: `first` is its first line, roles named there are left out below. */
@@ -150,10 +152,10 @@ static void test_find(void **state)
     FILE *out = fopen(path, "w");
     fputs(whole("text = red"), out);
     fclose(out);
-    theme_find_in(dir);
+    setenv("LADE_HOME", dir, 1);
 
     struct theme_entry all[32];
-    int n = theme_find_all(all, 32);
+    int n = theme_list(all, 32);
     bool dark = false, mine = false;
     for (int i = 0; i < n; i++) {
         assert_true(i == 0 || strcmp(all[i - 1].name, all[i].name) < 0);
@@ -175,7 +177,7 @@ static void test_find(void **state)
     *strrchr(path, '/') = '\0';
     rmdir(path);
     rmdir(dir);
-    theme_find_in(NULL);
+    setenv("LADE_HOME", NOWHERE, 1);
 }
 
 /* Opens a terminal on /dev/null; NULL where its terminfo entry is not installed (newterm itself
@@ -214,7 +216,7 @@ static void test_contrast(void **state)
 {
     (void)state;
     struct theme_entry all[32];
-    int n = theme_find_all(all, 32);
+    int n = theme_list(all, 32);
     for (int i = 0; i < n; i++) {
         struct theme_file f;
         char name[THEME_NAME];
@@ -243,7 +245,7 @@ struct terminal {
 static void each_theme(const struct terminal *t)
 {
     struct theme_entry all[32];
-    int n = theme_find_all(all, 32);
+    int n = theme_list(all, 32);
     assert_true(n >= 3);
     for (int i = 0; i < n; i++) {
         if (theme_load(all[i].name, err) != 0)
@@ -340,5 +342,6 @@ int main(void)
         cmocka_unit_test(test_contrast),    cmocka_unit_test(test_terminals),
         cmocka_unit_test(test_no_color),
     };
+    setenv("LADE_HOME", NOWHERE, 1);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

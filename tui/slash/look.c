@@ -40,7 +40,7 @@ int slash_theme(struct chat *c, const char *args, char *err)
     snprintf(c->theme_before, sizeof c->theme_before, "%s", theme_name());
     picker_open(&c->picker, "Themes", "no themes were found; install lade's themes folder");
     c->picking = CHAT_PICK_THEME;
-    for (int i = 0; i < n && i < THEMES; i++) {
+    for (int i = 0; i < n; i++) {
         picker_add(&c->picker, i + 1, all[i].name);
         if (strcmp(all[i].name, theme_name()) == 0)
             picker_choose(&c->picker, i + 1);
@@ -53,7 +53,7 @@ void slash_theme_complete(struct chat *c, const char *args, struct menu *out)
     struct theme_entry all[THEMES];
     int n = theme_list(all, THEMES);
     (void)c;
-    for (int i = 0; i < n && i < THEMES; i++)
+    for (int i = 0; i < n; i++)
         menu_offer(out, args, all[i].name, "");
 }
 
