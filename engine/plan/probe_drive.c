@@ -13,6 +13,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "engine/checkpoint/file.h"
 #include "engine/clock.h"
 #include "engine/pages.h"
 #include "engine/plan/probe.h"
@@ -82,8 +83,7 @@ void lade_probe_drive_of(struct lade_machine_drive *out, const char *sys, const 
         found = block_directory(sys, major(st.st_rdev), minor(st.st_rdev), directory);
     if (!found)
         return;
-    const char *base = strrchr(directory, '/');
-    snprintf(out->name, sizeof out->name, "%.60s", base ? base + 1 : directory);
+    snprintf(out->name, sizeof out->name, "%.60s", lade_path_base(directory));
     lade_machine_line(directory, "queue/rotational", text, sizeof text);
     /* Virtual disks claim to rotate whatever is below them. */
     bool is_virtual = !strncmp(out->name, "vd", 2) || !strncmp(out->name, "xvd", 3);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/checkpoint/file.h"
 #include "engine/plan/machine.h"
 #include "engine/session/kept.h"
 #include "engine/session/worker.h"
@@ -50,12 +51,6 @@ static struct lade_request *copy_request(const struct lade_message *messages, si
 
 /* ---- loading ---- */
 
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 /* What the model is and what is to be loaded. */
 static void describe(struct lade_engine *e)
 {
@@ -83,7 +78,7 @@ static void describe(struct lade_engine *e)
     int shown = (int)(sizeof info->shards / sizeof *info->shards);
     for (int i = 0; i < cat->n_shards && i < shown; i++) {
         snprintf(info->shards[i].name, sizeof info->shards[i].name, "%s",
-                 base_name(cat->shards[i].path));
+                 lade_path_base(cat->shards[i].path));
         info->shards[i].bytes = lade_tiers_shard_to_load(m->tiers, i);
     }
     pthread_mutex_lock(&e->lock);

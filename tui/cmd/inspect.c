@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/checkpoint/file.h"
 #include "engine/tokenizer/chat.h"
 #include "tui/cmd/cmd.h"
 #include "tui/meters/units.h"
@@ -192,8 +193,7 @@ static void print_shards(const struct lade_catalog *cat)
     printf("\nshards\n");
     for (int i = 0; i < cat->n_shards; i++) {
         const struct lade_shard *s = &cat->shards[i];
-        const char *slash = strrchr(s->path, '/');
-        output_format("  %s  %s, %s used\n", slash ? slash + 1 : s->path,
+        output_format("  %s  %s, %s used\n", lade_path_base(s->path),
                       units_file(size, (double)s->bytes), units_file(wanted, (double)s->wanted));
     }
 }
