@@ -12,6 +12,8 @@ A peer is any llama-bench with the flags it is best with, for example
 
     load        seconds from start to the end of one evaluated token, the file in the page cache
     cold        the same, the file not in the page cache; and `read`, a plain read of the file
+    ready       seconds from start to the first token after a prompt of 16, the file not in the page
+                cache: lade answers while it loads, the others when they have loaded
     short       prefill of 512 tokens and decode of 64, tokens a second
     decode      decode of 96 tokens with nothing before them
     long        prefill of 4,096 tokens
@@ -31,9 +33,11 @@ import subprocess
 import sys
 import time
 
-TESTS = ("load", "cold", "short", "decode", "long", "deep")
+from larger_than_ram import PROMPT, PROMPT_TOKENS, first_output
+
+TESTS = ("load", "cold", "ready", "short", "decode", "long", "deep")
 LONG, DEEP, GENERATED, ALONE = 4096, 16384, 32, 96
-BETTER_LOW = {"load s", "cold s"}
+BETTER_LOW = {"load s", "cold s", "ready s"}
 
 
 def run(command):
@@ -50,6 +54,7 @@ class Lade:
 
     def __init__(self, program, model):
         self.bench = [program, "bench", "-m", model, "--json"]
+        self.answer = [program, "run", "-m", model, "-p", PROMPT, "-n", "1", "--greedy"]
 
     def rows(self, *flags):
         out, seconds = run(self.bench + list(flags))
@@ -57,6 +62,9 @@ class Lade:
 
     def load(self):
         return {"load s": self.rows("-p", "1", "-n", "0", "-r", "1")[1]}
+
+    def ready(self):
+        return {"ready s": first_output(self.answer)[0]}
 
     def short(self):
         row = self.rows("-p", "512", "-n", "64", "-r", "3")[0][0]
@@ -93,7 +101,14 @@ class LlamaBench:
         return json.loads(out[out.index("["):]), seconds
 
     def load(self):
-        return {"load s": self.rows("-p", "1", "-n", "0", "-r", "1", *self.no_warmup)[1]}
+        return {"load s": self.first(1)}
+
+    def ready(self):
+        return {"ready s": self.first(PROMPT_TOKENS)}
+
+    def first(self, tokens):
+        """Seconds from start to the end of a prompt of so many tokens."""
+        return self.rows("-p", str(tokens), "-n", "0", "-r", "1", *self.no_warmup)[1]
 
     def short(self):
         rows, _ = self.rows("-p", "512", "-n", "64", "-r", "3")
@@ -133,6 +148,9 @@ def decode(n):
 if test == "load":
     seconds(ids[:1])
     out = {"load s": time.monotonic() - begin}
+elif test == "ready":
+    seconds(ids[:%d])
+    out = {"ready s": time.monotonic() - begin}
 elif test == "short":
     seconds(ids[:512])
     llama.reset()
@@ -154,8 +172,8 @@ class PythonPackage:
 
     def __init__(self, model):
         cores = os.cpu_count()
-        self.command = [sys.executable, "-c", PACKAGE % (DEEP + 64, LONG + 64, cores, cores, ALONE,
-                                                         DEEP, GENERATED), model]
+        self.command = [sys.executable, "-c", PACKAGE % (DEEP + 64, LONG + 64, cores, cores,
+                                                         PROMPT_TOKENS, ALONE, DEEP, GENERATED), model]
 
     def __getattr__(self, test):
         if test not in TESTS:
@@ -203,7 +221,7 @@ class Results:
 
     def took(self, test, name):
         """Seconds a run takes; before the first, a guess."""
-        guess = {"load": 60, "cold": 60, "short": 60, "decode": 40, "long": 60, "deep": 150}[test]
+        guess = {"decode": 40, "deep": 150}.get(test, 60)
         return self.data["took"].get(f"{test} {name}", guess)
 
 
@@ -225,6 +243,8 @@ def measure(programs, model, tests, rounds, results, seconds):
                     forget(model)
                     values["cold s"] = program.load()["load s"]
                 else:
+                    if test == "ready":
+                        forget(model)
                     if test == "load":
                         values = {"read s": read_file(model)} if program is programs[0] else {}
                     values.update(getattr(program, test)())
