@@ -80,6 +80,7 @@ int history_conversation_list(struct history *h, const char *filter, int offset,
                               struct history_list *out, char *err);
 void history_list_clear(struct history_list *list);
 
+/* Blanks around the title are left out; one of nothing else is refused. */
 int history_conversation_rename(struct history *h, int64_t id, const char *title, char *err);
 int history_conversation_setup(struct history *h, int64_t id, const struct history_setup *setup,
                                char *err);

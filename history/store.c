@@ -102,6 +102,11 @@ int history_conversation_rename(struct history *h, int64_t id, const char *title
     char *clean = clean_title(title);
     if (!clean)
         return history_fail_memory(err);
+    if (!*clean) {
+        free(clean);
+        return history_fail(err, "conversation %lld: the title is blank; give one with letters",
+                            (long long)id);
+    }
     int rc = change(h, id, "UPDATE conversations SET title = ? WHERE id = ?",
                     BINDS(TEXT(clean), INT(id)), err);
     free(clean);

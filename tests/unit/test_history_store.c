@@ -71,6 +71,8 @@ static void test_titles(void **state)
     OK(history_conversation_get(h, c, &conv, err));
     assert_string_equal(conv.title, "Named \xEF\xBF\xBD by hand");
     history_conversation_clear(&conv);
+    assert_int_equal(history_conversation_rename(h, c, " \t\n", err), -1);
+    assert_non_null(strstr(err, "the title is blank"));
     OK(history_conversation_rename(h, c, "\t two\n\033[31mlines\x7f \n", err));
     OK(history_conversation_get(h, c, &conv, err));
     assert_string_equal(conv.title, "two  [31mlines");
