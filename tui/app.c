@@ -287,11 +287,12 @@ static void begin(struct app *a, const struct options *opt)
     a->chat.transcript.fold = strcmp(prefs_get("thinking", value, sizeof value), "show") != 0;
     open_history(&a->chat, not_saved);
     /* First, because it clears the screen and takes the settings of the conversation. */
-    if (opt->resume && chat_resume(&a->chat, opt->resume_id, err) != 0)
-        chat_say(&a->chat, ENTRY_ERROR, "%s", err);
-    take_options(&a->chat, opt);
+    bool resumed = !opt->resume || chat_resume(&a->chat, opt->resume_id, err) == 0;
     if (*not_saved)
         chat_say(&a->chat, ENTRY_ERROR, "not saved: %s", not_saved);
+    if (!resumed)
+        chat_say(&a->chat, ENTRY_ERROR, "%s", err);
+    take_options(&a->chat, opt);
     if (prefs_check(err) != 0)
         chat_say(&a->chat, ENTRY_ERROR, "%s", err);
     if (!engine)

@@ -10,9 +10,11 @@ test_newer_database_is_a_message() {
         [ "$(sqlite3 "$work/home/history.db" 'SELECT count(*) FROM messages')" = 2 ]
 }
 
+why_stands_above() { shot | awk '/not saved:/ {why = NR} /see the message above/ {exit !why}'; }
 test_history_that_cannot_be_kept() {
     fresh
-    with_env LADE_HOME=/proc/nowhere start error 80 24 --resume && see 'not saved: /proc/nowhere' && see 'Thinking is ready' &&
+    with_env LADE_HOME=/proc/nowhere start error 80 24 --resume && see 'not saved: /proc/nowhere' &&
+        see 'see the message above' && why_stands_above && see 'Thinking is ready' &&
         keys 'one' Enter && see 'check the drive' && keys '/resume' Enter &&
         see 'the history is not open' && keys 'two' Enter && see 'Still here.' && keys C-d &&
         see 'EXIT 0' && lacks 'Saved as'
