@@ -35,8 +35,8 @@ void chat_end(struct chat *c)
     slash_pull_end(c);
     if (!c->engine)
         return;
-    if (c->history_failed ||
-        chat_was_deleted(c)) /* what is not saved leaves nothing else, either */
+    /* What is not saved leaves nothing else, either. */
+    if (c->history_failed || !c->read || chat_was_deleted(c))
         lade_engine_forget(c->engine);
     lade_engine_end(c->engine, c->read);
 }
@@ -370,6 +370,8 @@ void chat_event(struct chat *c, const struct lade_event *ev)
     bool mine = c->answer.entry && ev->request == c->answer.request;
     c->dirty = true;
     c->tick_now |= ev->kind != LADE_EV_TEXT && ev->kind != LADE_EV_SHARD;
+    if (mine && (ev->kind == LADE_EV_PREFILL || ev->kind == LADE_EV_TEXT))
+        c->read = c->conversation;
     switch (ev->kind) {
     case LADE_EV_MODEL:
         c->have_info = lade_engine_info(c->engine, &c->info);

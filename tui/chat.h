@@ -38,7 +38,7 @@ struct chat {
     bool ready;         /* every piece is home */
     bool greeted;       /* the greeting was said */
     bool asked;         /* a question has been sent: the board keeps to a line */
-    int64_t read;       /* conversation that the engine was last asked in; 0 = none that is saved */
+    int64_t read;       /* conversation that the model last read of; 0 = unknown, or not saved */
     bool in_context;    /* a question of this conversation: the engine's context is its own */
     bool moving;        /* pieces change homes after /strategy */
     double board_until; /* monotonic seconds: the finished board stays until then; 0 = not */

@@ -255,7 +255,7 @@ void chat_save_begin(struct chat *c)
 {
     char err[HISTORY_ERR];
     struct entry *e = c->answer.entry;
-    c->read = 0;
+    c->read = 0; /* until something of it is read, the model may still hold another one */
     if (!c->history || !c->conversation)
         return;
     char *parameters = settings_json(&c->settings);
@@ -267,7 +267,6 @@ void chat_save_begin(struct chat *c)
         trouble(c, err);
     else
         c->leaf = e->id;
-    c->read = c->conversation;
     read_version(c, e);
     free(parameters);
 }
@@ -404,7 +403,7 @@ int chat_rename(struct chat *c, const char *title, char *err)
 static void forget_timelines(struct chat *c, int64_t id)
 {
     char dir[PATH_MAX];
-    if (c->engine && id == c->read)
+    if (c->engine && (id == c->read || !c->read))
         lade_engine_forget(c->engine);
     if (paths_timelines(dir, NULL) == 0)
         lade_kept_forget(dir, id);

@@ -294,7 +294,8 @@ static void answer_in(struct chat *c, const char *text)
     c->answer = (struct chat_answer){.entry = transcript_add(&c->transcript, ENTRY_ANSWER, NULL),
                                      .request = 1};
     chat_save_begin(c);
-    buf_puts(&c->answer.entry->text, text);
+    chat_event(c, &(struct lade_event){
+                      .kind = LADE_EV_TEXT, .request = c->answer.request, .text = (char *)text});
 }
 
 static void finish_in(struct chat *c)
@@ -362,8 +363,16 @@ static void deleted_by_the_other_is_noticed(void **state)
     finish_in(&chat);
     chat_new(&chat);
     assert_false(chat_was_deleted(&chat));
+    assert_int_equal(chat.read, original);
     assert_int_equal(history_conversation_delete(neighbour.history, original, err), 0);
     assert_true(chat_was_deleted(&chat));
+    /* A question of which nothing is read: what the model holds may be of another conversation. */
+    say(ENTRY_USER, "too long");
+    chat.answer = (struct chat_answer){
+        .entry = transcript_add(&chat.transcript, ENTRY_ANSWER, NULL), .request = 2};
+    chat_save_begin(&chat);
+    assert_int_equal(chat.read, 0);
+    finish_in(&chat);
 }
 
 /* Taking a question back does not take away what the other program asked after it. */
