@@ -34,7 +34,7 @@ PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 DEBUG   := $(if $(SAN),-g1,-g)
 # No contraction: a*b+c rounds the same on every instruction set unless a kernel says fma. Objects
 # serve the program and the plug-ins.
-CFLAGS  := -std=gnu17 $(OPT) $(DEBUG) $(WARN) $(SAN) -I. -D_GNU_SOURCE -DLADE_PREFIX='"$(PREFIX)"' \
+CFLAGS   = -std=gnu17 $(OPT) $(DEBUG) $(WARN) $(SAN) -I. -D_GNU_SOURCE -DLADE_PREFIX='"$(PREFIX)"' \
            -fPIC -fvisibility=hidden -pthread -ffp-contract=off $(PKG_CFLAGS)
 LDFLAGS := $(SAN) -pthread
 LDLIBS  := $(PKG_LIBS) -lmd4c -lm -ldl
@@ -109,6 +109,9 @@ $(BUILD)/%.a:
 %_avxvnni.o: ISA = -mavx2 -mfma -mf16c -mavxvnni
 %_neon.o: ISA = $(if $(findstring aarch64,$(shell $(CC) -dumpmachine)),-march=armv8.2-a+dotprod)
 %_avx512.o: ISA = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c
+# Their kernels are inlined into each other: where variables are takes gcc as long as all the rest, and
+# "optimized out" is what a debugger then says. Lines stay; the code is the same.
+$(BUILD)/kernels/cpu/isa_%.o: DEBUG = -g1
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
