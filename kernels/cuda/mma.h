@@ -111,17 +111,17 @@ struct mma_operands {
 };
 
 template <float (*low)(uint32_t), float (*high)(uint32_t)>
-__device__ static inline void mma_twin(float c[4], const uint32_t a[4], const uint32_t b[2])
+LADE_NO_ACCESS __device__ static inline void mma_twin(float c[4], const uint32_t a[4],
+                                                      const uint32_t b[2])
 {
     const int lane = (int)threadIdx.x % GPU_WARP, g = lane / 4, t = lane % 4;
     const struct mma_operands own = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
-    struct mma_operands all[GPU_WARP];
-    lade_emulator_gather(all, own);
+    const auto all = lade_emulator_gather(own);
     for (int i = 0; i < 4; i++) { /* the lanes that hold the row's and the columns' parts */
-        const uint32_t *row = all[4 * g + i].a;
+        const uint32_t *row = all[4 * g + i].value.a;
         for (int j = 0; j < 2; j++) {
             for (int column = 0; column < 2; column++) {
-                const uint32_t other = all[4 * (2 * t + column) + i].b[j];
+                const uint32_t other = all[4 * (2 * t + column) + i].value.b[j];
                 c[column] += low(row[2 * j]) * low(other) + high(row[2 * j]) * high(other);
                 c[2 + column] +=
                     low(row[2 * j + 1]) * low(other) + high(row[2 * j + 1]) * high(other);

@@ -1,4 +1,4 @@
-/* cuda_fp16.h - half precision, through the compiler's own type where it has one. */
+/* cuda_fp16.h - half precision. */
 #ifndef LADE_EMULATOR_CUDA_FP16_H
 #define LADE_EMULATOR_CUDA_FP16_H
 
@@ -23,17 +23,13 @@ static inline unsigned short __half_as_ushort(__half h)
     return h.bits;
 }
 
-/* Exact: every half is a float. */
+/* Exact: every half is a float. The exponent is rebased by a multiplication, which knows subnormals too. */
 static inline float __half2float(__half h)
 {
-    int exponent = h.bits >> 10 & 31, mantissa = h.bits & 1023;
-    float v;
-    if (exponent == 31)
-        v = mantissa ? NAN : INFINITY;
-    else
-        v = exponent ? ldexpf((float)(1024 + mantissa), exponent - 25)
-                     : ldexpf((float)mantissa, -24);
-    return h.bits & 0x8000 ? -v : v;
+    const unsigned sign = (h.bits & 0x8000u) << 16, rest = (h.bits & 0x7fffu) << 13;
+    if ((h.bits & 0x7c00) == 0x7c00)
+        return __uint_as_float(sign | 0x7f800000u | rest);
+    return __uint_as_float(sign | __float_as_uint(__uint_as_float(rest) * 0x1p112f));
 }
 
 /* To nearest, ties to even; what does not fit is infinite. */
@@ -45,7 +41,7 @@ static inline __half __float2half_rn(float x)
     if (rest >= 0x477ff000) /* 65520 and more round to infinity */
         return __half{(unsigned short)(sign | 0x7c00)};
     if (rest < 0x38800000) /* below the least normal half: units of 2^-24 */
-        return __half{(unsigned short)(sign | (unsigned)rintf(ldexpf(__uint_as_float(rest), 24)))};
+        return __half{(unsigned short)(sign | (unsigned)rintf(__uint_as_float(rest) * 0x1p24f))};
     rest += 0xfff + (rest >> 13 & 1);
     return __half{(unsigned short)(sign | (rest - 0x38000000) >> 13)};
 }

@@ -43,19 +43,29 @@ static inline void __threadfence_system(void)
 {
 }
 
-/* For twins of instructions of a whole warp: what every lane gave, at most LADE_EXCHANGE bytes. */
-template <class T> static inline void lade_emulator_gather(T all[LADE_WARP], const T &own)
+/* Of what stands in registers, or is atomic: hazards.cc is not told. Such functions are not inlined. */
+#ifdef __SANITIZE_ADDRESS__
+#define LADE_NO_ACCESS
+#else
+#define LADE_NO_ACCESS __attribute__((no_sanitize("thread")))
+#endif
+
+/* For twins of instructions of a whole warp: what each lane gave, until the next exchange. */
+template <class T> struct lade_emulator_given {
+    alignas(LADE_EXCHANGE) T value;
+};
+template <class T>
+LADE_NO_ACCESS static inline const lade_emulator_given<T> *lade_emulator_gather(const T &own)
 {
-    static_assert(sizeof(T) <= LADE_EXCHANGE, "more than lanes can give");
+    static_assert(sizeof(lade_emulator_given<T>) == LADE_EXCHANGE, "more than lanes can give");
     unsigned present;
-    auto given = lade_emulator_exchange(~0u, LADE_SHUFFLE, &own, sizeof own, &present);
-    for (int lane = 0; lane < LADE_WARP; lane++)
-        memcpy((void *)&all[lane], given[lane], sizeof own);
+    return (const lade_emulator_given<T> *)(const void *)lade_emulator_exchange(
+        ~0u, LADE_SHUFFLE, &own, sizeof own, &present);
 }
 
 /* The value of lane `from`, or the lane's own where `keep`. */
 template <class T>
-static inline T lade_emulator_shuffle(unsigned mask, T value, int from, bool keep)
+LADE_NO_ACCESS static inline T lade_emulator_shuffle(unsigned mask, T value, int from, bool keep)
 {
     static_assert(sizeof(T) <= LADE_EXCHANGE, "a shuffle of this size is not known");
     unsigned present;
@@ -129,8 +139,7 @@ LADE_REDUCE(or, unsigned, a | b)
 LADE_REDUCE(and, unsigned, a &b)
 #undef LADE_REDUCE
 
-/* Fibers switch at barriers only, so a plain read and write is atomic; to hazards.cc it is none. */
-#define LADE_NO_ACCESS __attribute__((no_sanitize("thread")))
+/* Fibers switch at barriers only, so a plain read and write is atomic. */
 #define LADE_ATOMIC(name, T, expression)                                                           \
     LADE_NO_ACCESS static inline T atomic##name(T *p, T v)                                         \
     {                                                                                              \

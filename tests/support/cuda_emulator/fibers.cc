@@ -34,7 +34,7 @@ struct warp {
     unsigned alive, arrived;
     enum lade_emulator_op op;
     unsigned present[2];
-    unsigned char given[2][LADE_WARP][LADE_EXCHANGE];
+    alignas(LADE_EXCHANGE) unsigned char given[2][LADE_WARP][LADE_EXCHANGE];
 };
 
 struct lade_emulator_thread *lade_emulator_now;
@@ -222,7 +222,9 @@ const unsigned char (*lade_emulator_exchange(unsigned mask, enum lade_emulator_o
     if (w->arrived && w->op != op)
         lade_emulator_die("lanes of one warp are at different instructions");
     w->op = op;
-    if (bytes)
+    if (bytes == 4) /* most often: a move, not a call */
+        memcpy(w->given[at][t->lane], value, 4);
+    else if (bytes)
         memcpy(w->given[at][t->lane], value, bytes);
     w->arrived |= bit;
     if (w->arrived == w->alive) {

@@ -295,13 +295,19 @@ static inline cell *cell_of(uintptr_t at, bool write, bool *global)
     return *global ? global_cell(at - device, write) : nullptr;
 }
 
-/* At most the 16 bytes of a load, which are of one page. */
-static inline void touch(uintptr_t at, size_t bytes, bool write)
+/* Accesses of the host, and of a thread to its own stack: most of all. */
+static inline bool is_private(uintptr_t at)
+{
+    const lade_emulator_thread *t = lade_emulator_now;
+    return !t || at - (uintptr_t)t->stack < t->stack_bytes;
+}
+
+/* At most the 16 bytes of a load, which are of one page. Not inlined where is_private() is asked before: its
+ * registers need not be saved then. */
+__attribute__((noinline)) static void touch_shared(uintptr_t at, size_t bytes, bool write)
 {
     const lade_emulator_thread *t = lade_emulator_now;
     bool global;
-    if (!t || at - (uintptr_t)t->stack < t->stack_bytes)
-        return;
     cell *c = cell_of(at, write, &global);
     if (!c)
         return;
@@ -313,6 +319,12 @@ static inline void touch(uintptr_t at, size_t bytes, bool write)
             note_write(*c, at, me, global);
         else
             note_read(*c, at, me, global);
+}
+
+static inline void touch(uintptr_t at, size_t bytes, bool write)
+{
+    if (!is_private(at))
+        touch_shared(at, bytes, write);
 }
 
 void lade_emulator_hazards_copy(const void *to, size_t bytes, const void *from, size_t read)
