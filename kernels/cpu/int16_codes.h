@@ -302,6 +302,52 @@ ALWAYS_INLINE vf float_of(vu x)
     return vf_from_int((vi)x);
 }
 
+/* read_head() of lattices. */
+ALWAYS_INLINE void read_grid_head(struct head *h, const enum kind kind, const uint32_t *w,
+                                  const uint8_t *rest, const int v)
+{
+#define W(n) vu_load(w + (n)*LADE_TILE)
+    switch (kind) {
+    case KIND_IQ1_S: /* 3 bits on top of each 16, below the sign of the shift */
+        h->d[v] = vf_load_f16((const uint16_t *)(const void *)rest + v * VL) * 0.125f;
+        for (int i = 0; i < 4; i++)
+            h->scale[i][v] = W(8 + i) >> 12;
+        break;
+    case KIND_IQ1_M: { /* the block's scale is spread over the tops of four words of 16 bits */
+        const vu a = W(12), b = W(13);
+        h->d[v] = half_of((a >> 12 & 0xfu) | (a >> 24 & 0xf0u) | (b >> 4 & 0xf00u) |
+                          (b >> 16 & 0xf000u)) *
+                  0.125f;
+        h->scale[0][v] = a;
+        h->scale[1][v] = b;
+        break;
+    }
+    case KIND_IQ2_XXS:
+        h->d[v] = vf_load_f16((const uint16_t *)(const void *)rest + v * VL) * 0.25f;
+        for (int i = 0; i < 8; i++)
+            h->scale[0][v] |= W(2 * i + 1) >> 28 << 4 * i;
+        break;
+    case KIND_IQ2_XS:
+    case KIND_IQ2_S:
+        h->d[v] = vf_load_f16((const uint16_t *)(const void *)rest + v * VL) * 0.25f;
+        for (int i = 0; i < 2; i++)
+            h->scale[i][v] = W(kind == KIND_IQ2_XS ? 16 + i : 18 + i);
+        break;
+    case KIND_IQ3_XXS:
+        h->d[v] = vf_load_f16((const uint16_t *)(const void *)rest + v * VL) * 0.5f;
+        for (int i = 0; i < 8; i++)
+            h->scale[0][v] |= W(16 + i) >> 28 << 4 * i;
+        break;
+    case KIND_IQ3_S:
+        h->d[v] = vf_load_f16((const uint16_t *)(const void *)rest + v * VL);
+        h->scale[0][v] = W(26);
+        break;
+    default:
+        break;
+    }
+#undef W
+}
+
 /* One vector of lanes of a block: w as for quad(), rest where its rest of lane 0 begins. */
 ALWAYS_INLINE void read_head(struct head *h, const enum kind kind, const uint32_t *w,
                              const uint8_t *rest, const int v)
@@ -358,41 +404,8 @@ ALWAYS_INLINE void read_head(struct head *h, const enum kind kind, const uint32_
         h->scale[0][v] = W(1);
         h->scale[1][v] = W(0) >> 16;
         break;
-    case KIND_IQ1_S: /* 3 bits on top of each 16, below the sign of the shift */
-        h->d[v] = vf_load_f16((const uint16_t *)(const void *)rest + v * VL) * 0.125f;
-        for (int i = 0; i < 4; i++)
-            h->scale[i][v] = W(8 + i) >> 12;
-        break;
-    case KIND_IQ1_M: { /* the block's scale is spread over the tops of four words of 16 bits */
-        const vu a = W(12), b = W(13);
-        h->d[v] = half_of((a >> 12 & 0xfu) | (a >> 24 & 0xf0u) | (b >> 4 & 0xf00u) |
-                          (b >> 16 & 0xf000u)) *
-                  0.125f;
-        h->scale[0][v] = a;
-        h->scale[1][v] = b;
-        break;
-    }
-    case KIND_IQ2_XXS:
-        h->d[v] = vf_load_f16((const uint16_t *)(const void *)rest + v * VL) * 0.25f;
-        for (int i = 0; i < 8; i++)
-            h->scale[0][v] |= W(2 * i + 1) >> 28 << 4 * i;
-        break;
-    case KIND_IQ2_XS:
-    case KIND_IQ2_S:
-        h->d[v] = vf_load_f16((const uint16_t *)(const void *)rest + v * VL) * 0.25f;
-        for (int i = 0; i < 2; i++)
-            h->scale[i][v] = W(kind == KIND_IQ2_XS ? 16 + i : 18 + i);
-        break;
-    case KIND_IQ3_XXS:
-        h->d[v] = vf_load_f16((const uint16_t *)(const void *)rest + v * VL) * 0.5f;
-        for (int i = 0; i < 8; i++)
-            h->scale[0][v] |= W(16 + i) >> 28 << 4 * i;
-        break;
-    case KIND_IQ3_S:
-        h->d[v] = vf_load_f16((const uint16_t *)(const void *)rest + v * VL);
-        h->scale[0][v] = W(26);
-        break;
     default:
+        read_grid_head(h, kind, w, rest, v);
         break;
     }
 #undef W
