@@ -26,9 +26,11 @@ char *lade_path_join(const char *dir, const char *file)
 
 int lade_file_open(const char *path)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0)
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* not to wait for a pipe's writer */
+    if (fd >= 0) {
+        fcntl(fd, F_SETFL, 0); /* reads of files wait for the drive */
         posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+    }
     return fd;
 }
 

@@ -373,6 +373,9 @@ static void broken_files_are_refused(void **state)
     refused(&c, "shard cut in its header", second, "its header claims");
     unlink(support_path(&c, second));
     refused(&c, "missing shard", second, "1 of 3 files is missing: model-00002");
+    assert_int_equal(mkfifo(support_path(&c, second), 0600), 0); /* nobody writes to it */
+    refused(&c, "a pipe for a shard", second, "not a regular file");
+    unlink(support_path(&c, second));
     support_write(&c, "generation_config.json", "{", 1);
     refused(&c, "broken generation config", "generation_config.json", "not valid JSON");
     support_write(&c, "config.json",
