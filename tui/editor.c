@@ -104,7 +104,7 @@ bool editor_done(char **text, char *err)
         lade_fail(err, "editor: %s ended with status %d; the message is as it was", command(),
                   WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
     else
-        *text = output_read(editor.path, &n, err);
+        *text = output_read(editor.path, OUTPUT_TEXT_MAX, &n, err);
     if (*text)
         clean(*text, n);
     unlink(editor.path);

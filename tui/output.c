@@ -11,6 +11,22 @@
 
 #include "kernels/error.h"
 
+/* Bytes of the character at `text` if it drives a terminal (controls) or turns the order of what is shown
+ * after it (U+202A to U+202E, U+2066 to U+2069), else 0. */
+static size_t driving(const char *text, size_t len)
+{
+    const unsigned char *c = (const unsigned char *)text;
+    if (c[0] < ' ' || c[0] == 0x7F)
+        return 1;
+    if (len > 1 && c[0] == 0xC2 && c[1] >= 0x80 && c[1] < 0xA0) /* U+0080 to U+009F */
+        return 2;
+    if (len > 2 && c[0] == 0xE2 &&
+        ((c[1] == 0x80 && c[2] >= 0xAA && c[2] <= 0xAE) ||
+         (c[1] == 0x81 && c[2] >= 0xA6 && c[2] <= 0xA9)))
+        return 3;
+    return 0;
+}
+
 void output_text(const char *text, size_t len)
 {
     static int terminal = -1;
@@ -20,13 +36,11 @@ void output_text(const char *text, size_t len)
         fwrite(text, 1, len, stdout);
         return;
     }
-    for (size_t i = 0; i < len; i++) {
-        unsigned char c = (unsigned char)text[i];
-        /* U+0080 to U+009F are control characters too: two bytes, the first is C2. */
-        if (c == 0xC2 && i + 1 < len && (unsigned char)text[i + 1] < 0xA0)
-            i++;
-        else if ((c >= ' ' && c != 0x7f) || c == '\n' || c == '\t')
-            fputc(c, stdout);
+    for (size_t i = 0; i < len;) {
+        size_t n = text[i] == '\n' || text[i] == '\t' ? 0 : driving(text + i, len - i);
+        if (!n)
+            fputc(text[i], stdout);
+        i += n ? n : 1;
     }
 }
 
@@ -45,11 +59,10 @@ void output_format(const char *fmt, ...)
 
 void output_clean(char *text)
 {
-    for (unsigned char *p = (unsigned char *)text; *p; p++) {
-        if (*p < ' ' || *p == 0x7F)
-            *p = '?';
-        if (*p == 0xC2 && p[1] >= 0x80 && p[1] < 0xA0)
-            p[0] = p[1] = '?'; /* U+0080 to U+009F: controls, too */
+    for (char *p = text, *end = text + strlen(text); p < end; p++) {
+        size_t n = driving(p, (size_t)(end - p));
+        if (n)
+            memset(p, '?', n);
     }
 }
 
@@ -104,7 +117,7 @@ int output_end(char *err)
     return 0;
 }
 
-char *output_read(const char *path, size_t *len, char *err)
+char *output_read(const char *path, size_t most, size_t *len, char *err)
 {
     bool standard = strcmp(path, "-") == 0;
     FILE *f = standard ? stdin : fopen(path, "rb");
@@ -120,7 +133,9 @@ char *output_read(const char *path, size_t *len, char *err)
         n += fread(data + n, 1, size - n - 1, f);
         if (n < size - 1)
             break;
-        char *grown = size > SIZE_MAX / 2 ? NULL : realloc(data, size *= 2);
+        if (n > most)
+            break;
+        char *grown = realloc(data, size *= 2);
         if (!grown)
             free(data);
         data = grown;
@@ -128,6 +143,11 @@ char *output_read(const char *path, size_t *len, char *err)
     int failed = ferror(f) ? errno : 0;
     if (!standard)
         fclose(f);
+    if (data && !failed && n > most) {
+        lade_fail(err, "%s: more than %zu MiB; give it in parts", path, most >> 20);
+        free(data);
+        return NULL;
+    }
     if (!data || failed) {
         lade_fail(err, "%s: cannot be read: %s; check the file", path,
                   data ? strerror(failed) : "it does not fit in memory");

@@ -8,13 +8,14 @@
 #include "engine/engine.h"
 
 /* Writes text of a model or of a saved conversation to stdout. To a pipe as it is; to a terminal
- * without control characters but newline and tab, because they could drive the terminal. */
+ * without control characters but newline and tab, because they could drive the terminal, and without
+ * those that turn the order of what follows. */
 void output_text(const char *text, size_t len);
 
 /* The same for what holds names of files, of models or of devices: they are as little trusted. */
 void output_format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* Control characters, which names of files may hold, become '?': for a text on one line. */
+/* Such characters, which names of files may hold, become '?' (each byte): for a text on one line. */
 void output_clean(char *text);
 
 /* Prints the value and a newline on stdout, flushes, and drops the reference. 0, or -1 with err
@@ -41,7 +42,10 @@ json_t *output_traffic(const struct lade_traffic *t);
 /* Flushes stdout: a full disk or a closed pipe shows here. */
 int output_end(char *err);
 
-/* All of stdin or of a file ("-": stdin): malloc'ed, with a NUL behind it. NULL with err. */
-char *output_read(const char *path, size_t *len, char *err);
+/* All of stdin or of a file ("-": stdin): malloc'ed, with a NUL behind it. NULL with err, which says so
+ * where it is more than `most` bytes (below SIZE_MAX / 4). OUTPUT_TEXT_MAX: what somebody asks or
+ * counts, a hundred times the longest context. */
+enum { OUTPUT_TEXT_MAX = 64 << 20 };
+char *output_read(const char *path, size_t most, size_t *len, char *err);
 
 #endif

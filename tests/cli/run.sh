@@ -287,6 +287,9 @@ printf '<|im_end|>' | "$lade" tokenize -m "$tiny" --special >"$work/out" 2>"$wor
 says "a special token is one" '^[0-9]+$'
 printf '<|im_end|>' | "$lade" tokenize -m "$tiny" >"$work/out" 2>"$work/err"
 says "and without --special it is text" '^[0-9]+ [0-9]+'
+head -c 67108865 /dev/zero | "$lade" tokenize -m "$tiny" >"$work/out" 2>"$work/err"
+[ $? -eq 1 ] && grep -q 'standard input: more than 64 MiB; give it in parts' "$work/err"
+result "more text than anybody counts is refused" $?
 echo 99999 | "$lade" detokenize -m "$tiny" >"$work/out" 2>"$work/err"
 [ $? -eq 1 ] && grep -q 'not a token id' "$work/err"
 result "detokenize of a wrong id" $?

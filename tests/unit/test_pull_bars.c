@@ -73,6 +73,12 @@ static void test_clean(void **state)
     char text[] = "a\033[2Jb\302\233c\u00e9\n";
     output_clean(text);
     assert_string_equal(text, "a?[2Jb??c\u00e9?");
+    char turned[] = "\u202e\u202aa\u2066\u2069b\u2026";
+    output_clean(turned);
+    assert_string_equal(turned, "??????a??????b\u2026");
+    char cut[] = "\xe2\x80";
+    output_clean(cut);
+    assert_string_equal(cut, "\xe2\x80");
 }
 
 static void test_rate(void **state)

@@ -17,6 +17,9 @@
 
 _Static_assert((int)HISTORY_ERR <= (int)LADE_ERR, "history writes its errors into our buffers");
 
+/* Bytes of a file to import: JSON is held as text and as values. */
+enum { IMPORT_MAX = 1 << 30 };
+
 /* What a subcommand gets; `args` are those after its name. */
 struct call {
     const struct options *o;
@@ -188,7 +191,7 @@ static int import(const struct call *c)
     size_t len;
     int n;
     int64_t first = 0;
-    char *text = output_read(c->args[0], &len, c->err);
+    char *text = output_read(c->args[0], IMPORT_MAX, &len, c->err);
     if (!text)
         return -1;
     const char *name = strcmp(c->args[0], "-") == 0 ? "standard input" : c->args[0];

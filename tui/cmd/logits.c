@@ -160,7 +160,8 @@ static int check_ids(const char *text, char *err)
 static int read_ids(struct work *w, char *err)
 {
     size_t len;
-    char *text = strcmp(w->o->ids, "-") == 0 ? output_read("-", &len, err) : strdup(w->o->ids);
+    char *text = strcmp(w->o->ids, "-") == 0 ? output_read("-", OUTPUT_TEXT_MAX, &len, err)
+                                             : strdup(w->o->ids);
     if (!text)
         return -1;
     int rc = ids_parse(text, "--ids", vocab_of(w), &w->ids, &w->n, err);

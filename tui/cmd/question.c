@@ -59,7 +59,7 @@ int question_model(struct options *o, char *err)
 static char *read_input(char *err)
 {
     size_t len;
-    char *text = output_read("-", &len, err);
+    char *text = output_read("-", OUTPUT_TEXT_MAX, &len, err);
     if (text && memchr(text, '\0', len)) {
         lade_fail(err, "standard input: holds a NUL byte; give text");
         free(text);

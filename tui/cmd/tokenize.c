@@ -18,7 +18,7 @@ static int begin(const struct options *o, struct lade_tokenizer **tok, char **te
     *text = NULL;
     if (model_path_resolve(o->model, path, err) || lade_tokenizer_open(tok, path, err))
         return -1;
-    *text = output_read("-", len, err);
+    *text = output_read("-", OUTPUT_TEXT_MAX, len, err);
     return *text ? 0 : -1;
 }
 
