@@ -244,9 +244,12 @@ ALL_C = $(KERNELS) $(ENGINE) $(HISTORY) tui/main.c $(TUI) $(TESTS) $(SUPPORT) $(
 # One clang-tidy for each file, so that -j shares them out.
 TIDY := $(addprefix tidy/,$(filter-out %_avx2.c %_avxvnni.c %_avx512.c,$(KERNELS) $(ENGINE) $(HISTORY) \
     tui/main.c $(TUI)))
-.PHONY: $(TIDY)
+.PHONY: cppcheck $(TIDY)
 $(TIDY): tidy/%:
 	@clang-tidy --quiet $* -- $(CFLAGS)
+cppcheck:
+	cppcheck --quiet --error-exitcode=1 --std=c11 --inline-suppr --enable=warning,performance \
+	    --suppressions-list=tests/support/cppcheck.supp -I. kernels engine history tui
 
 # Clang's warnings come before any code: nothing is made.
 .PHONY: clang
@@ -256,9 +259,7 @@ lint: deps-check
 	$(call need,$(DEBIAN_LINT))
 	@$(MAKE) --no-print-directory all tests
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC='clang -fsyntax-only' clang
-	@$(MAKE) --no-print-directory $(TIDY)
-	cppcheck --quiet --error-exitcode=1 --std=c11 --inline-suppr --enable=warning,performance \
-	    --suppressions-list=tests/support/cppcheck.supp -I. kernels engine history tui
+	@$(MAKE) --no-print-directory cppcheck $(TIDY)
 
 format:
 	clang-format -i $(ALL_C) $(shell git ls-files '*.h')

@@ -183,29 +183,36 @@ static void run(struct lade_device *dev, const struct inputs *in, enum lade_type
 /* What rounding to a code leaves of sums that cancel, as those of random values do. */
 static const double Q8_LIMIT = 2e-2;
 
-static void shapes_of(const char *device, bool exact)
+static void run_pieces(struct lade_device *dev, const struct inputs *in, enum lade_type cache,
+                       double limit)
 {
     static const int whole[] = {1 << 20}, single[] = {1}, odd[] = {7, 1, 13, 3, 31};
-    for (int threads = 1; threads <= most_threads(device); threads++) {
+    run(dev, in, cache, whole, 1, limit);
+    run(dev, in, cache, single, 1, limit);
+    run(dev, in, cache, odd, 5, limit);
+}
+
+/* What all numbers of threads must give is computed once. */
+static void shapes_of(const char *device, bool exact)
+{
+    enum { SHAPES = sizeof shapes / sizeof *shapes };
+    struct inputs in[SHAPES];
+    need_device(device);
+    for (int i = 0; i < SHAPES; i++)
+        in[i] = make_inputs(shapes[i]);
+    for (int threads = least_threads(device); threads <= most_threads(device); threads++) {
         struct lade_device *dev = open_device(device, threads, exact);
-        for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
-            struct inputs in = make_inputs(shapes[i]);
-            for (int f16 = !exact; f16 < 2; f16++) {
-                enum lade_type cache = f16 ? LADE_F16 : LADE_F32;
-                double limit = f16 ? 2e-3 : 3e-6;
-                run(dev, &in, cache, whole, 1, limit);
-                run(dev, &in, cache, single, 1, limit);
-                run(dev, &in, cache, odd, 5, limit);
-            }
-            if (!is_plugin(device)) {
-                run(dev, &in, LADE_Q8, whole, 1, Q8_LIMIT);
-                run(dev, &in, LADE_Q8, single, 1, Q8_LIMIT);
-                run(dev, &in, LADE_Q8, odd, 5, Q8_LIMIT);
-            }
-            free_inputs(&in);
+        for (int i = 0; i < SHAPES; i++) {
+            if (exact)
+                run_pieces(dev, &in[i], LADE_F32, 3e-6);
+            run_pieces(dev, &in[i], LADE_F16, 2e-3);
+            if (!is_plugin(device))
+                run_pieces(dev, &in[i], LADE_Q8, Q8_LIMIT);
         }
         close_device(dev);
     }
+    for (int i = 0; i < SHAPES; i++)
+        free_inputs(&in[i]);
 }
 
 static void each_shape(void **state)

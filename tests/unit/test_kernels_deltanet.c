@@ -203,7 +203,7 @@ static const int whole[] = {1 << 20}, single[] = {1}, odd[] = {2, 31, 9, 1, 40};
 
 static void each_shape(void **state)
 {
-    for (int threads = 1; threads <= most_threads(*state); threads++) {
+    for (int threads = least_threads(*state); threads <= most_threads(*state); threads++) {
         struct lade_device *dev = open_device(*state, threads, true);
         for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
             struct inputs in = make_inputs(shapes[i]);

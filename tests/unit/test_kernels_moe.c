@@ -135,7 +135,7 @@ static void batches(const char *device, bool exact, double limit)
     for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
         struct layer *l =
             make_layer(sizes[s].dim, sizes[s].experts, sizes[s].k, sizes[s].ff, LADE_N_TYPES);
-        for (int threads = 1; threads <= most_threads(device); threads++) {
+        for (int threads = least_threads(device); threads <= most_threads(device); threads++) {
             struct lade_device *dev = open_device(device, threads, exact);
             for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++)
                 check(dev, l, tokens[i], i % 3 != 2, i % 2, limit);

@@ -9,11 +9,25 @@
 #include "tests/support/support_io.h"
 #include "tests/unit/places_common.h"
 
+static const int batches[] = {TOKENS, 7, 1};
+enum { BATCHES = sizeof batches / sizeof *batches };
+
+/* Whether a model is run in one of its placements with one of the batches: with all of them, but under
+ * ThreadSanitizer with one. Who meets whom there is a matter of placement and batch, which all meet. */
+static bool is_run(int model, size_t place, size_t batch)
+{
+#ifdef __SANITIZE_THREAD__
+    return ((size_t)model + place) % BATCHES == batch;
+#else
+    (void)model, (void)place, (void)batch;
+    return true;
+#endif
+}
+
 /* One expert less than a token uses; three of them; half of all; nothing at all. */
 static void test_every_room(void **state)
 {
     (void)state;
-    static const int batches[] = {TOKENS, 7, 1};
     static const struct lade_io_ops *const ios[] = {&lade_io_uring, &lade_io_threads};
     for (int i = 0; i < MODELS; i++) {
         struct lade_placement all = ram_place(UINT64_MAX, TOKENS);
@@ -28,7 +42,9 @@ static void test_every_room(void **state)
         lade_model_traffic(m, &t);
         assert_int_equal(t.disk_reads, 0);
         for (size_t r = 0; r < sizeof rooms / sizeof *rooms; r++)
-            for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
+            for (size_t b = 0; b < BATCHES; b++) {
+                if (!is_run(i, r, b))
+                    continue;
                 struct lade_placement place = ram_place(rooms[r], batches[b]);
                 struct lade_model *small = open_model(models[i], &place, ios[(r + b) % 2]);
                 float *have = logits_of(small);
@@ -55,7 +71,6 @@ static void test_every_room(void **state)
 static void test_gpu_rows(void **state)
 {
     (void)state;
-    static const int batches[] = {TOKENS, 7, 1};
     for (int i = 0; i < MODELS; i++) {
         struct lade_placement all = ram_place(UINT64_MAX, TOKENS);
         struct lade_model *m = open_model(models[i], &all, NULL);
@@ -64,7 +79,9 @@ static void test_gpu_rows(void **state)
         float *want = logits_of(m);
         lade_model_close(m);
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
-            for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
+            for (size_t b = 0; b < BATCHES; b++) {
+                if (!is_run(i, r, b))
+                    continue;
                 struct lade_placement place = gpu_place(&rows[r], experts, batches[b]);
                 struct lade_traffic t;
                 m = open_model(models[i], &place, NULL);
