@@ -1,10 +1,10 @@
 /* kept.h - a timeline on the drive, so that a conversation that goes on in another run of the
  * program is not read again.
  *
- * One file holds one timeline, the last of its model: the caller's number of its conversation, its tokens,
- * the KV caches, the recurrent state after the last token and the latest snapshot before that. It is a cache: what is damaged, of another
- * model or of other arithmetic counts as nothing, and nothing depends on it. Only the thread that uses
- * the session. */
+ * One file holds one timeline, the last of its model: the caller's number of its conversation, its
+ * tokens, the KV caches, the recurrent state after the last token and the latest snapshot before that.
+ * It is a cache: what is damaged, of another model or of other arithmetic counts as nothing, and nothing
+ * depends on it. Only the thread that uses the session. */
 #ifndef LADE_SESSION_KEPT_H
 #define LADE_SESSION_KEPT_H
 
@@ -21,10 +21,10 @@ char *lade_kept_path(struct lade_session *s, const char *dir);
 uint64_t lade_kept_bytes(const struct lade_session *s);
 
 /* Has a file with the timeline, which has tokens and is of conversation `of` (0 = of none that has a
- * number), take the place of the one at `path`. False, with the old
- * one as it was, where that cannot be done, takes more than `seconds`, more than half of what is free
- * there or than LADE_KEPT_MOST, or `cancel` (read often; may be NULL) becomes true. Who is killed meanwhile
- * leaves a file beside it, which the next to write takes over. */
+ * number), take the place of the one at `path`. False, with the old one as it was, where that cannot be
+ * done, takes more than `seconds`, more than half of what is free there or than LADE_KEPT_MOST, or
+ * `cancel` (read often; may be NULL) becomes true. Who is killed meanwhile leaves a file beside it, which
+ * the next to write takes over. */
 bool lade_kept_write(struct lade_session *s, const char *path, int64_t of, double seconds,
                      const atomic_bool *cancel);
 
