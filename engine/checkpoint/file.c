@@ -24,9 +24,15 @@ char *lade_path_join(const char *dir, const char *file)
     return asprintf(&path, "%s%s%s", dir, slash, file) < 0 ? NULL : path;
 }
 
+/* Whatever it is: a pipe's writer is not waited for. */
+static int open_now(const char *path)
+{
+    return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+}
+
 int lade_file_open(const char *path)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* not to wait for a pipe's writer */
+    int fd = open_now(path);
     if (fd >= 0) {
         fcntl(fd, F_SETFL, 0); /* reads of files wait for the drive */
         posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
@@ -55,7 +61,7 @@ int lade_file_read(const char *path, size_t limit, char **text, size_t *len, cha
 {
     *text = NULL;
     *len = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* not to wait for a pipe's writer */
+    int fd = open_now(path);
     if (fd < 0) {
         int saved = errno;
         lade_fail(err, "%s: %s; check the path and its permissions", path, strerror(saved));
