@@ -300,14 +300,11 @@ static struct lade_request *next_request(struct lade_engine *e)
 /* Tokens from which on a timeline is kept: fewer are soon read again. */
 enum { KEEP_FROM = 256 };
 
-/* Returns of what conversation the timeline is. */
-static int64_t set_keeping(struct lade_engine *e, uint64_t bytes)
+static void set_keeping(struct lade_engine *e, uint64_t bytes)
 {
     pthread_mutex_lock(&e->lock);
     e->stats.keeping = bytes;
-    int64_t of = e->of;
     pthread_mutex_unlock(&e->lock);
-    return of;
 }
 
 /* Seconds that writing a timeline may take: no more than reading it again would, by the plan. */
@@ -327,8 +324,8 @@ static void keep(struct lade_engine *e)
         path = lade_kept_path(e->session, e->opt.timelines);
     if (path) {
         uint64_t bytes = lade_kept_bytes(e->session);
-        int64_t of = set_keeping(e, bytes);
-        lade_kept_write(e->session, path, of, worth_of(e, bytes), &e->forget);
+        set_keeping(e, bytes);
+        lade_kept_write(e->session, path, e->of, worth_of(e, bytes), &e->forget);
         lade_kept_prune(e->opt.timelines, LADE_KEPT_MOST);
         set_keeping(e, 0);
     }

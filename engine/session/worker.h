@@ -40,7 +40,7 @@ struct lade_engine {
     pthread_mutex_t lock; /* guards everything below */
     pthread_cond_t wake;  /* a request came, or stop */
     bool stop, running;
-    int64_t of;     /* the caller's number of the last conversation, when it stops */
+    int64_t of;     /* the caller's number of the last conversation; final when `stop` is set */
     char *strategy; /* owned: asked for and not tried yet, or NULL */
     int last_number;
     struct lade_request *first, *last;
