@@ -197,21 +197,25 @@ static bool is_missing(const struct entry *e)
            (e->kind == ENTRY_ANSWER && (e->end_unsaved || (!e->id && e->text.n)));
 }
 
+static int save_one(struct chat *c, struct entry *e, char *err)
+{
+    if (e->id)
+        return save_end(c, e, err);
+    if (e->kind == ENTRY_ANSWER)
+        return save_answer(c, e, err);
+    if (history_message_add(c->history, c->conversation, c->leaf, HISTORY_USER, buf_text(&e->text),
+                            &e->id, err) != 0)
+        return -1;
+    c->leaf = e->id;
+    return 0;
+}
+
 /* Messages up to `last` that could not be saved when they came: a full disk has space again. */
 static int save_missing(struct chat *c, const struct entry *last, char *err)
 {
     for (int i = 0; i < c->transcript.n; i++) {
         struct entry *e = c->transcript.items[i];
-        int rc = 0;
-        if (!is_missing(e))
-            ;
-        else if (e->id)
-            rc = save_end(c, e, err);
-        else if (e->kind == ENTRY_ANSWER)
-            rc = save_answer(c, e, err);
-        else if ((rc = history_message_add(c->history, c->conversation, c->leaf, HISTORY_USER,
-                                           buf_text(&e->text), &e->id, err)) == 0)
-            c->leaf = e->id;
+        int rc = is_missing(e) ? save_one(c, e, err) : 0;
         if (rc != 0 || e == last)
             return rc;
     }
