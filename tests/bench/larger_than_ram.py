@@ -38,25 +38,18 @@ import tempfile
 import threading
 import time
 
+from model_files import files_of, forget
+
 FASTER, OF_BOUND, COLD = 3, 0.85, 4
 PROMPT_TOKENS = 16
 # With the seven tokens of the template around it, these make 16 in Qwen's vocabulary.
 PROMPT = "Name the largest cities of Japan now."
 
 
-def files_of(model):
-    if os.path.isfile(model):
-        return [model]
-    return sorted(os.path.join(model, f) for f in os.listdir(model) if f.endswith(".safetensors"))
-
-
-def forget(model):
+def forget_all(model):
     """Takes a model out of the page cache; everything, where that is allowed."""
     os.sync()
-    for path in files_of(model):
-        fd = os.open(path, os.O_RDONLY)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(fd)
+    forget(files_of(model))
     try:
         with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as f:
             f.write("3")
@@ -100,7 +93,7 @@ def first_output(command):
 
 
 def lade_cold(program, model):
-    forget(model)
+    forget_all(model)
     seconds, text = first_output([program, "run", "-m", model, "--cpu", "-p", PROMPT, "-n", "1",
                                   "--greedy", "--json"])
     answer = json.loads(text)
@@ -110,7 +103,7 @@ def lade_cold(program, model):
 
 
 def lade_decode(program, model, tokens):
-    forget(model)
+    forget_all(model)
     _, text = first_output([program, "bench", "-m", model, "--cpu", "-p", "0", "-n", str(tokens),
                             "-r", "1", "--json"])
     return json.loads(text)[0]
@@ -123,7 +116,7 @@ def peer(command, model, tokens):
     more = ["--no-warmup"] if "--no-warmup" in usage else ["-w", "0"]
     if "--repack" in usage:
         more += ["--repack", "0", "-lm", "mmap"]
-    forget(model)
+    forget_all(model)
     begin = time.monotonic()
     cold = decode = 0.0
     with subprocess.Popen([*command, "-m", model, "-p", str(PROMPT_TOKENS), "-n", str(tokens), "-r",
@@ -168,7 +161,7 @@ def main():
         colds.append(lade_cold(o.lade, o.model))
         row = lade_decode(o.lade, o.model, o.tokens)
         x, n = row["experts"], row["n_gen"]
-        forget(o.model)
+        forget_all(o.model)
         drive = drive_speed(files_of(o.model)[0], x["disk_bytes"] // max(x["disk_reads"], 1) or 1 << 20)
         most, missed = bound(row, drive)
         decodes.append(row["decode_tps"])

@@ -22,23 +22,12 @@ import sys
 import threading
 import time
 
+from model_files import files_of, forget
+
 BOUND = 0.9
 BLOCK, FLYING = 4 << 20, 8
 LEFT, PIECE = 1 << 30, 1 << 28  # bytes of memory: what others may need meanwhile; held at once
 POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux 5.14
-
-
-def files_of(model):
-    if os.path.isfile(model):
-        return [model]
-    return sorted(os.path.join(model, f) for f in os.listdir(model) if f.endswith(".safetensors"))
-
-
-def forget(files):
-    for path in files:
-        fd = os.open(path, os.O_RDONLY)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(fd)
 
 
 class Held:

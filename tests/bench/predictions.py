@@ -24,6 +24,8 @@ import subprocess
 import sys
 import tempfile
 
+from model_files import forget
+
 BOUND = 0.25
 OTHER, ROUTED = 512, 200  # tokens: where those begin that tell the routing, and how many
 GIB = 1 << 30
@@ -58,14 +60,10 @@ def cases(program, model):
                 yield name, cap
 
 
-def forget(model):
+def forget_all(model):
     """Takes the model's files out of the page cache, so that each load is a cold one."""
-    files = [model] if os.path.isfile(model) else [
-        os.path.join(model, f) for f in os.listdir(model)]
-    for path in files:
-        fd = os.open(path, os.O_RDONLY)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(fd)
+    forget([model] if os.path.isfile(model) else [
+        os.path.join(model, f) for f in os.listdir(model)])
 
 
 def bench(program, model, cap, *args):
@@ -75,7 +73,7 @@ def bench(program, model, cap, *args):
 
 
 def measure(program, model, strategy, cap, tokens):
-    forget(model)
+    forget_all(model)
     return bench(program, model, cap, "--strategy", strategy, "-n", str(tokens), "-r", "3")
 
 

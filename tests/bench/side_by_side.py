@@ -34,6 +34,7 @@ import sys
 import time
 
 from larger_than_ram import PROMPT, PROMPT_TOKENS, first_output
+from model_files import forget
 
 TESTS = ("load", "cold", "ready", "short", "decode", "long", "deep")
 LONG, DEEP, GENERATED, ALONE = 4096, 16384, 32, 96
@@ -181,11 +182,6 @@ class PythonPackage:
         return lambda: json.loads(run(self.command + [test])[0].splitlines()[-1])
 
 
-def forget(path):
-    with open(path, "rb") as f:
-        os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
 def read_file(path):
     """Seconds to read the whole file into one buffer."""
     buffer = bytearray(16 << 20)
@@ -238,13 +234,13 @@ def measure(programs, model, tests, rounds, results, seconds):
                 begin = time.monotonic()
                 values = {}
                 if test == "cold":
-                    forget(model)
+                    forget([model])
                     values = {"cold read s": read_file(model)} if program is programs[0] else {}
-                    forget(model)
+                    forget([model])
                     values["cold s"] = program.load()["load s"]
                 else:
                     if test == "ready":
-                        forget(model)
+                        forget([model])
                     if test == "load":
                         values = {"read s": read_file(model)} if program is programs[0] else {}
                     values.update(getattr(program, test)())

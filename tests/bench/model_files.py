@@ -1,0 +1,16 @@
+"""The files of a model, for scripts that measure reading them."""
+import os
+
+
+def files_of(model):
+    if os.path.isfile(model):
+        return [model]
+    return sorted(os.path.join(model, f) for f in os.listdir(model) if f.endswith(".safetensors"))
+
+
+def forget(files):
+    """Takes files out of the page cache."""
+    for path in files:
+        fd = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
