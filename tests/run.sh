@@ -17,7 +17,8 @@ count() {
 # Runs one, in a process of its own, reports, and leaves "PASSED FAILED SKIPPED" in $results.
 run_one() { # BUILD RESULTS PROGRAM-OR-SCRIPT
     build=$1 results=$2 name=$3
-    log=$results/log.$$
+    own=$(echo "$name" | tr / .) # not a process's number: those come again in a long run
+    log=$results/log.$own
     case $name in
     tests/*.sh)
         sh "$name" "$build" >"$log" 2>&1
@@ -42,7 +43,7 @@ run_one() { # BUILD RESULTS PROGRAM-OR-SCRIPT
         fi
     } >"$log.report"
     flock "$results" cat "$log.report"
-    echo "$passed $failed $skipped" >"$results/sum.$$"
+    echo "$passed $failed $skipped" >"$results/sum.$own"
 }
 
 if [ "$1" = --one ]; then
