@@ -305,10 +305,11 @@ void chat_save_end(struct chat *c, struct entry *e)
 
 static void save_rest(struct chat *c)
 {
-    bool missing = false;
+    const struct entry *last = NULL;
     for (int i = 0; i < c->transcript.n; i++)
-        missing |= is_missing(c->transcript.items[i]);
-    if (c->history && missing && chat_own(c, NULL) == 0 && save_missing(c, NULL, NULL) == 0)
+        if (is_missing(c->transcript.items[i]))
+            last = c->transcript.items[i];
+    if (c->history && last && chat_own(c, NULL) == 0 && save_missing(c, last, NULL) == 0)
         c->history_failed = false;
 }
 
