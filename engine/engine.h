@@ -317,9 +317,10 @@ void lade_event_clear(struct lade_event *ev);
 int lade_engine_ask(struct lade_engine *e, const struct lade_message *messages, size_t n,
                     const struct lade_sampling *sampling, int max_tokens, bool think, char *err);
 
-/* Stops the running answer and drops queued ones (each still ends with a DONE event, stop =
- * CANCELLED). While loading, queued requests are dropped and the load goes on. */
-void lade_engine_cancel(struct lade_engine *e);
+/* Stops the answer to one request between two tokens, or drops it where it waits; 0 = of all. Each still
+ * ends with a DONE event, stop = CANCELLED, unless it has ended by itself already. The load goes on, and
+ * so do other requests. */
+void lade_engine_cancel(struct lade_engine *e, int request);
 
 /* What was read and said so far is not kept when the engine stops, and what is being written is given up;
  * what comes after it is kept again. The files of earlier runs are the caller's to remove. */

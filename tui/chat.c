@@ -188,7 +188,7 @@ bool chat_cancel(struct chat *c, void (*restore)(const char *text))
     }
     if (!c->answer.entry)
         return false;
-    lade_engine_cancel(c->engine);
+    lade_engine_cancel(c->engine, 0);
     return true;
 }
 

@@ -317,7 +317,7 @@ void chat_settle(struct chat *c)
 {
     if (c->answer.entry) {
         if (c->engine)
-            lade_engine_cancel(c->engine);
+            lade_engine_cancel(c->engine, 0);
         c->answer.entry->state = ENTRY_STOPPED;
         chat_save_end(c, c->answer.entry);
         c->answer = (struct chat_answer){0};

@@ -277,7 +277,7 @@ static const double QUIET = 0.5;
 static struct lade_request *next_request(struct lade_engine *e)
 {
     pthread_mutex_lock(&e->lock);
-    e->running = false;
+    e->running = 0;
     while (!e->stop && !e->first && !e->broken) {
         if (!e->strategy && lade_cond_wait(&e->wake, &e->lock, QUIET))
             continue;
@@ -290,7 +290,7 @@ static struct lade_request *next_request(struct lade_engine *e)
         e->first = r->next;
         if (!e->first)
             e->last = NULL;
-        e->running = true;
+        e->running = r->number;
         atomic_store(&e->cancel_answer, false);
     }
     pthread_mutex_unlock(&e->lock);
@@ -490,20 +490,24 @@ int lade_engine_ask(struct lade_engine *e, const struct lade_message *messages, 
     return number;
 }
 
-void lade_engine_cancel(struct lade_engine *e)
+void lade_engine_cancel(struct lade_engine *e, int request)
 {
     pthread_mutex_lock(&e->lock);
-    if (e->running)
+    if (e->running && (!request || e->running == request))
         atomic_store(&e->cancel_answer, true);
-    while (e->first) {
-        struct lade_request *r = e->first;
+    e->last = NULL;
+    for (struct lade_request **at = &e->first, *r; (r = *at);) {
+        if (request && r->number != request) {
+            e->last = r;
+            at = &r->next;
+            continue;
+        }
         struct lade_event ev = {
             .kind = LADE_EV_DONE, .request = r->number, .result = {.stop = LADE_STOP_CANCELLED}};
-        e->first = r->next;
+        *at = r->next;
         lade_events_put(&e->events, &ev);
         free_request(r);
     }
-    e->last = NULL;
     pthread_mutex_unlock(&e->lock);
 }
 

@@ -39,7 +39,8 @@ struct lade_engine {
 
     pthread_mutex_t lock; /* guards everything below */
     pthread_cond_t wake;  /* a request came, or stop */
-    bool stop, running;
+    bool stop;
+    int running;    /* number of the request that is being answered; 0 = none is */
     int64_t of;     /* the caller's number of the last conversation; final when `stop` is set */
     char *strategy; /* owned: asked for and not tried yet, or NULL */
     int last_number;

@@ -417,8 +417,9 @@ int lade_engine_ask(struct lade_engine *e, const struct lade_message *messages, 
     return request > 0 ? request : lade_fail(err, "engine: too many requests; wait");
 }
 
-void lade_engine_cancel(struct lade_engine *e)
+void lade_engine_cancel(struct lade_engine *e, int request)
 {
+    (void)request; /* of a screen, which has one at a time */
     pthread_mutex_lock(&e->lock);
     e->cancel = true;
     pthread_mutex_unlock(&e->lock);
@@ -431,7 +432,7 @@ void lade_engine_forget(struct lade_engine *e)
 
 void lade_engine_cancel_load(struct lade_engine *e)
 {
-    lade_engine_cancel(e);
+    lade_engine_cancel(e, 0);
 }
 
 void lade_engine_stats(struct lade_engine *e, struct lade_stats *out)

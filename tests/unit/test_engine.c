@@ -1,5 +1,6 @@
 /* The thread boundary: commands in, events out, from load to stop. Run under ThreadSanitizer. */
 #include <fcntl.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <time.h>
 #include <unistd.h>
@@ -92,7 +93,7 @@ static void test_cancel_running_and_queued(void **state)
     for (int i = 0; i < 3; i++)
         assert_true(lade_engine_ask(e, &m, 1, &endless, 0, true, err) > 0);
     wait_for(e, &s, &s.prefills);
-    lade_engine_cancel(e);
+    lade_engine_cancel(e, 0);
     while (s.done < 3)
         wait_for(e, &s, &s.done);
     assert_int_equal(s.result.stop, LADE_STOP_CANCELLED);
@@ -101,6 +102,65 @@ static void test_cancel_running_and_queued(void **state)
     wait_for(e, &s, &s.done);
     assert_int_not_equal(s.result.stop, LADE_STOP_CANCELLED);
     lade_engine_stop(e);
+}
+
+/* An engine that decodes only while `open` can be taken. */
+struct gate {
+    _Atomic(struct lade_engine *) engine;
+    sem_t open;
+};
+
+/* A lade_pressure_fn: called between tokens. */
+static bool hold_decoding(void *user, struct lade_pressure *out)
+{
+    (void)out;
+    struct gate *g = user;
+    struct lade_stats stats = {.phase = LADE_PHASE_IDLE};
+    if (atomic_load(&g->engine))
+        lade_engine_stats(g->engine, &stats);
+    if (stats.phase == LADE_PHASE_DECODE) {
+        sem_wait(&g->open);
+        sem_post(&g->open);
+    }
+    return false;
+}
+
+/* Takes the end of the next answer, which is of that request. */
+static void expect_end(struct lade_engine *e, struct seen *s, int request, bool cancelled)
+{
+    wait_for(e, s, &s->done);
+    assert_int_equal(s->request, request);
+    assert_int_equal(s->result.stop == LADE_STOP_CANCELLED, cancelled);
+}
+
+static void test_cancel_one(void **state)
+{
+    (void)state;
+    static struct seen s;
+    static struct gate g;
+    struct lade_engine *e;
+    struct lade_options opt = {
+        .model = MODEL, .context = 512, .pressure = hold_decoding, .pressure_user = &g};
+    sem_init(&g.open, 0, 0);
+    assert_int_equal(lade_engine_start(&e, &opt, err), 0);
+    atomic_store(&g.engine, e);
+    int first = ask(e, "one", 3), second = ask(e, "two", 3), third = ask(e, "three", 3),
+        fourth = ask(e, "four", 3);
+    wait_for(e, &s, &s.prefills); /* the first is running, and stays so */
+    /* Out of the middle, and the last: what is asked next still finds the end of the queue. */
+    lade_engine_cancel(e, second);
+    expect_end(e, &s, second, true);
+    lade_engine_cancel(e, fourth);
+    expect_end(e, &s, fourth, true);
+    int fifth = ask(e, "five", 3);
+    lade_engine_cancel(e, fourth); /* is no more: nothing happens */
+    lade_engine_cancel(e, first);
+    sem_post(&g.open);
+    expect_end(e, &s, first, true);
+    expect_end(e, &s, third, false);
+    expect_end(e, &s, fifth, false);
+    lade_engine_stop(e);
+    sem_destroy(&g.open);
 }
 
 static void test_failed_load(void **state)
@@ -466,6 +526,7 @@ int main(void)
         cmocka_unit_test(test_second_turn_reuses_the_first),
         cmocka_unit_test(test_thinking_is_apart),
         cmocka_unit_test(test_cancel_running_and_queued),
+        cmocka_unit_test(test_cancel_one),
         cmocka_unit_test(test_failed_load),
         cmocka_unit_test(test_prompt_too_long),
         cmocka_unit_test(test_change_of_strategy),

@@ -198,7 +198,7 @@ static int serve(struct run *r, const sigset_t *open, char *err)
         if (interrupted && !r->cancelled) {
             r->cancelled = true;
             signal(SIGINT, SIG_DFL); /* a second one ends the program at once */
-            lade_engine_cancel(r->engine);
+            lade_engine_cancel(r->engine, 0);
             lade_engine_cancel_load(r->engine);
         }
         if (ppoll(&fd, 1, NULL, open) < 0 && errno != EINTR)
