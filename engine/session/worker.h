@@ -1,5 +1,6 @@
-/* worker.h - the inside of an engine, shared by the thread (engine.c), what it does for one request
- * (answer.c), for memory that others want (memory.c) and for a GPU that is lost (recover.c). */
+/* worker.h - the inside of an engine, shared by the thread (engine.c), what it does for a model on this
+ * machine (local.c), for one request (answer.c), for memory that others want (memory.c) and for a GPU
+ * that is lost (recover.c). */
 #ifndef LADE_SESSION_WORKER_H
 #define LADE_SESSION_WORKER_H
 
@@ -21,8 +22,22 @@ struct lade_request {
     struct lade_request *next;
 };
 
+/* What the engine's thread does, by where the model runs. */
+struct lade_worker {
+    /* Until asks are answered: tells MODEL and USABLE, and READY then or later. */
+    int (*open)(struct lade_engine *e, char *err);
+    /* One request: TEXT and PREFILL events, then one DONE or FAILED. */
+    void (*answer)(struct lade_engine *e, const struct lade_request *r);
+    /* Between two requests: where another strategy was asked for, and every half a second. */
+    void (*between)(struct lade_engine *e);
+    void (*close)(struct lade_engine *e); /* also after open has failed */
+};
+
+extern const struct lade_worker lade_worker_local; /* local.c */
+
 struct lade_engine {
     pthread_t thread;
+    const struct lade_worker *worker;
     struct lade_options opt; /* strings owned; read-only after start */
 
     /* Only the engine thread. */
@@ -83,7 +98,7 @@ void lade_worker_broken(struct lade_engine *e, const char *text);
 void lade_worker_told(struct lade_engine *e, const char *was, const struct lade_plan *plan,
                       const char *why);
 
-/* Answers one request on the engine thread: TEXT and PREFILL events, then one DONE or FAILED. */
+/* lade_worker.answer of a model on this machine. */
 void lade_worker_answer(struct lade_engine *e, const struct lade_request *r);
 
 #endif
