@@ -9,19 +9,12 @@
 #include <unistd.h>
 
 #include "tui/cmd/cmd.h"
+#include "tui/cmd/interrupt.h"
+#include "tui/cmd/progress.h"
 #include "tui/cmd/question.h"
-#include "tui/meters/units.h"
 #include "tui/model_path.h"
 #include "tui/output.h"
 #include "tui/report.h"
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
 
 /* Text that grows. */
 struct text {
@@ -35,7 +28,7 @@ struct run {
     char *prompt;
     struct lade_model_info info;
     bool asked, done, cancelled;
-    bool progress;      /* a line of progress is on the terminal */
+    struct progress progress;
     bool open_thinking; /* <think> is printed and not closed */
     char last;          /* byte printed */
     struct text answer, reasoning;
@@ -58,30 +51,6 @@ static int append(struct text *t, const char *data)
     memcpy(t->data + t->len, data, n + 1);
     t->len += n;
     return 0;
-}
-
-/* ---- progress, on a terminal only --------------------------------------------------------------- */
-
-static void clear_progress(struct run *r)
-{
-    if (r->progress)
-        fputs("\r\033[K", stderr);
-    r->progress = false;
-}
-
-static void show_progress(struct run *r, const struct lade_event *ev)
-{
-    char done[UNITS_MAX], total[UNITS_MAX];
-    if (!isatty(STDERR_FILENO) || (ev->kind == LADE_EV_PREFILL && ev->done >= ev->total))
-        return;
-    clear_progress(r);
-    if (ev->kind == LADE_EV_SHARD)
-        fprintf(stderr, "loading %s of %s", units_file(done, (double)ev->done_bytes),
-                units_file(total, (double)ev->total_bytes));
-    else
-        fprintf(stderr, "reading the prompt: %d of %d tokens", ev->done, ev->total);
-    fflush(stderr);
-    r->progress = true;
 }
 
 /* ---- events ---------------------------------------------------------------------------------- */
@@ -129,7 +98,7 @@ static void print_piece(struct run *r, const struct lade_event *ev)
 
 static int take_text(struct run *r, const struct lade_event *ev, char *err)
 {
-    clear_progress(r);
+    progress_clear(&r->progress);
     if (append(ev->reasoning ? &r->reasoning : &r->answer, ev->text))
         return lade_fail(err, "the answer: out of memory; close other programs");
     if (!r->o->json)
@@ -140,7 +109,7 @@ static int take_text(struct run *r, const struct lade_event *ev, char *err)
 /* The answer goes on; what it cost is not what the GPU would have cost, so it is said. */
 static void gpu_lost(struct run *r, const struct lade_event *ev)
 {
-    clear_progress(r);
+    progress_clear(&r->progress);
     lade_engine_info(r->engine, &r->info);
     if (!ev->text)
         return;
@@ -159,10 +128,10 @@ static int take_event(struct run *r, struct lade_event *ev, char *err)
         return 0;
     case LADE_EV_SHARD:
     case LADE_EV_PREFILL:
-        show_progress(r, ev);
+        progress_show(&r->progress, ev);
         return 0;
     case LADE_EV_READY:
-        clear_progress(r);
+        progress_clear(&r->progress);
         return r->asked ? 0 : ask(r, err);
     case LADE_EV_USABLE:
         lade_engine_info(r->engine, &r->info); /* only now with the device */
@@ -189,7 +158,6 @@ static int take_event(struct run *r, struct lade_event *ev, char *err)
     return 0;
 }
 
-/* Signals are let in only while waiting, so that none is lost between the check and the wait. */
 static int serve(struct run *r, const sigset_t *open, char *err)
 {
     struct pollfd fd = {.fd = lade_engine_fd(r->engine), .events = POLLIN};
@@ -248,7 +216,7 @@ static json_t *to_json(const struct run *r)
 
 static int finish(struct run *r, char *err)
 {
-    clear_progress(r);
+    progress_clear(&r->progress);
     if (r->failure) {
         if (r->last && r->last != '\n')
             putchar('\n');
@@ -267,18 +235,6 @@ static int finish(struct run *r, char *err)
     return 0;
 }
 
-static void catch_signals(sigset_t *open)
-{
-    struct sigaction action = {.sa_handler = on_signal};
-    sigset_t mask;
-    sigemptyset(&mask);
-    sigaddset(&mask, SIGINT);
-    sigaddset(&mask, SIGTERM);
-    sigprocmask(SIG_BLOCK, &mask, open);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
 int cmd_run(const struct options *given)
 {
     struct options own = *given, *o = &own;
@@ -294,7 +250,7 @@ int cmd_run(const struct options *given)
     int rc = model_path_resolve(o->model, path, err);
     if (rc == 0) {
         options_engine(o, path, false, &opt);
-        catch_signals(&open); /* the engine's thread inherits the blocked ones */
+        interrupt_catch(&open); /* the engine's thread inherits the blocked ones */
         rc = lade_engine_start(&r.engine, &opt, err);
     }
     if (rc == 0)

@@ -1,0 +1,14 @@
+/* interrupt.h - Ctrl-C and SIGTERM for commands that wait in ppoll. */
+#ifndef LADE_TUI_CMD_INTERRUPT_H
+#define LADE_TUI_CMD_INTERRUPT_H
+
+#include <signal.h>
+
+/* One of them came. */
+extern volatile sig_atomic_t interrupted;
+
+/* Catches both, and lets them in only while ppoll waits with *open, so that none is lost between the
+ * check and the wait. Threads that begin after it never get them. */
+void interrupt_catch(sigset_t *open);
+
+#endif
