@@ -19,10 +19,10 @@ CXX     := g++
 endif
 
 # Every library beyond libc, and the Debian packages that bring them and the tools.
-PKGS    := ncursesw readline sqlite3 jansson libpcre2-8 libutf8proc libcurl nettle liburing libxxhash
+PKGS    := ncursesw readline sqlite3 jansson libpcre2-8 libutf8proc libcurl nettle liburing libxxhash libmicrohttpd
 DEBIAN  := gcc libc6-dev make pkg-config libncurses-dev libreadline-dev \
            libsqlite3-dev libjansson-dev libpcre2-dev libutf8proc-dev libmd4c-dev \
-           libcurl4-openssl-dev nettle-dev liburing-dev libxxhash-dev
+           libcurl4-openssl-dev nettle-dev liburing-dev libxxhash-dev libmicrohttpd-dev
 DEBIAN_CHECK := $(DEBIAN) g++ libcmocka-dev tmux python3 sqlite3
 DEBIAN_LINT  := clang clang-tidy clang-format cppcheck
 
@@ -214,7 +214,8 @@ tsan: deps-check
 # Fuzzers link the rooms that they fuzz, and are not measured themselves: no coverage of theirs.
 FUZZ_SECONDS ?= 60
 FUZZED := $(foreach d,engine/checkpoint engine/tokenizer engine/hub tui/text,$(call src,$(d))) \
-    $(filter-out kernels/plugin.c,$(wildcard kernels/*.c)) engine/clock.c tui/theme_file.c tui/colour.c
+    $(filter-out kernels/plugin.c,$(wildcard kernels/*.c)) engine/clock.c tui/theme_file.c tui/colour.c \
+    tui/stop.c tui/serve/question.c tui/serve/guard.c
 FUZZ_CC := clang $(CFLAGS) -fsanitize=address,undefined -fno-sanitize-recover=all
 $(BUILD)/fuzz/%.o: %.c
 	@mkdir -p $(@D)

@@ -6,21 +6,14 @@
 #include "tui/report.h"
 
 static int (*const commands[N_COMMANDS])(const struct options *) = {
-    [COMMAND_CHAT] = chat_main,
-    [COMMAND_RUN] = cmd_run,
-    [COMMAND_LOGITS] = cmd_logits,
-    [COMMAND_TOKENIZE] = cmd_tokenize,
-    [COMMAND_DETOKENIZE] = cmd_detokenize,
-    [COMMAND_INSPECT] = cmd_inspect,
-    [COMMAND_PACK] = cmd_pack,
-    [COMMAND_PLAN] = cmd_plan,
-    [COMMAND_MODELS] = cmd_models,
-    [COMMAND_PULL] = cmd_pull,
-    [COMMAND_BENCH] = cmd_bench,
-    [COMMAND_HISTORY] = cmd_history,
-    [COMMAND_DOCTOR] = cmd_doctor,
-    [COMMAND_HELP] = cmd_help,
-    [COMMAND_VERSION] = cmd_version,
+    [COMMAND_CHAT] = chat_main,        [COMMAND_RUN] = cmd_run,
+    [COMMAND_SERVE] = cmd_serve,       [COMMAND_LOGITS] = cmd_logits,
+    [COMMAND_TOKENIZE] = cmd_tokenize, [COMMAND_DETOKENIZE] = cmd_detokenize,
+    [COMMAND_INSPECT] = cmd_inspect,   [COMMAND_PACK] = cmd_pack,
+    [COMMAND_PLAN] = cmd_plan,         [COMMAND_MODELS] = cmd_models,
+    [COMMAND_PULL] = cmd_pull,         [COMMAND_BENCH] = cmd_bench,
+    [COMMAND_HISTORY] = cmd_history,   [COMMAND_DOCTOR] = cmd_doctor,
+    [COMMAND_HELP] = cmd_help,         [COMMAND_VERSION] = cmd_version,
 };
 
 int main(int argc, char **argv)

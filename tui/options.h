@@ -15,6 +15,7 @@
 enum command {
     COMMAND_CHAT,
     COMMAND_RUN,
+    COMMAND_SERVE,
     COMMAND_LOGITS,
     COMMAND_TOKENIZE,
     COMMAND_DETOKENIZE,
@@ -72,6 +73,10 @@ struct options {
     const char *prompt; /* run: text, "-" = stdin; NULL = none, see question.h */
     int tokens;         /* run: most tokens, 0 = until it stops; bench: tokens to decode */
     bool show_thinking, json;
+
+    const char *host;     /* serve; NULL = the loopback */
+    int port;             /* serve: 0 = a free one */
+    const char *key_file; /* serve: NULL = no key is needed */
 
     const char *ids;    /* logits: "1 2 3" */
     bool all;           /* logits: every position; models: other architectures too */

@@ -14,6 +14,13 @@ const struct command_row options_commands[N_COMMANDS] = {
          "The answer alone goes to standard output. Reasoning is left out unless\n"
          "--show-thinking; then it comes between <think> and </think>.\n"
          "Ctrl-C stops the answer and ends with code 130.\n"},
+    [COMMAND_SERVE] =
+        {"serve", "", "keep a model loaded and answer other programs, as OpenAI's API does", 0,
+         "POST /v1/chat/completions, GET /v1/models, GET /health. Clients are told the URL\n"
+         "that it prints, http://127.0.0.1:8080/v1. Requests wait while the model loads, and are\n"
+         "answered one after another. Sampling options are what holds where a request has none.\n"
+         "Other machines are answered only with --host and --key-file: its first line is the\n"
+         "key that clients send. Ctrl-C ends it.\n"},
     [COMMAND_LOGITS] = {"logits", "--ids \"1 2 3\"", "float32 logits of the last or of all tokens",
                         0,
                         "With -o: raw little-endian float32, [vocabulary] or with --all\n"
@@ -60,10 +67,10 @@ const struct command_row options_commands[N_COMMANDS] = {
 /* Sets of commands. */
 #define IN(c) (1U << COMMAND_##c)
 #define EVERY ((1U << N_COMMANDS) - 1)
-#define LOADS (IN(CHAT) | IN(RUN) | IN(LOGITS) | IN(BENCH))
+#define LOADS (IN(CHAT) | IN(RUN) | IN(SERVE) | IN(LOGITS) | IN(BENCH))
 #define PLANS (LOADS | IN(PLAN))
 #define NAMES (PLANS | IN(TOKENIZE) | IN(DETOKENIZE) | IN(INSPECT) | IN(PACK))
-#define ASKS  (IN(CHAT) | IN(RUN))
+#define ASKS  (IN(CHAT) | IN(RUN) | IN(SERVE))
 #define HAS_JSON                                                                                   \
     (IN(RUN) | IN(LOGITS) | IN(PLAN) | IN(MODELS) | IN(PULL) | IN(INSPECT) | IN(BENCH) |           \
      IN(HISTORY) | IN(DOCTOR) | IN(PACK))
@@ -79,8 +86,8 @@ const struct option_row options_rows[] = {
 
     {"prompt", 'p', OPTION_TEXT, IN(RUN), FIELD(prompt), "TEXT|-",
      "what to ask, or its beginning; - is standard input", 0, 0, 0, 0},
-    {"system", 's', OPTION_TEXT, ASKS, FIELD(system), "TEXT", "system message", 0, 0, 0,
-     MAY_BE_EMPTY},
+    {"system", 's', OPTION_TEXT, IN(CHAT) | IN(RUN), FIELD(system), "TEXT", "system message", 0, 0,
+     0, MAY_BE_EMPTY},
     {"tokens", 'n', OPTION_INT, ASKS, FIELD(tokens), "N",
      "at most N tokens an answer; 0 = until it stops by itself", 0, 1e9, 0, 0},
     {"greedy", 0, OPTION_FLAG, ASKS, FIELD(greedy), NULL, "always the likeliest token", 0, 0, 0, 0},
@@ -104,6 +111,13 @@ const struct option_row options_rows[] = {
      THINK_NO},
     {"show-thinking", 0, OPTION_FLAG, IN(RUN), FIELD(show_thinking), NULL,
      "print the reasoning too", 0, 0, 0, 0},
+
+    {"host", 0, OPTION_TEXT, IN(SERVE), FIELD(host), "ADDRESS",
+     "listen there; default 127.0.0.1, which only this machine reaches", 0, 0, 0, 0},
+    {"port", 0, OPTION_INT, IN(SERVE), FIELD(port), "N", "listen there; 0 = a free one", 0, 65535,
+     8080, 0},
+    {"key-file", 0, OPTION_TEXT, IN(SERVE), FIELD(key_file), "FILE",
+     "answer only those who send the first line of FILE as their key", 0, 0, 0, 0},
 
     {"ids", 0, OPTION_TEXT, IN(LOGITS), FIELD(ids), "\"1 2 3\"", "token ids", 0, 0, 0, 0},
     {"all", 0, OPTION_FLAG, IN(LOGITS), FIELD(all), NULL, "every position, not only the last", 0, 0,

@@ -85,7 +85,7 @@ expect "the bundled model by its name" 0 "$lade" inspect -m bundled
 says "it is inspected" '^path .*/bundled$'
 expect "--version" 0 "$lade" --version
 says "version" '^lade [0-9]+\.[0-9]+'
-for command in chat run logits tokenize detokenize inspect plan models pull bench history doctor help \
+for command in chat run serve logits tokenize detokenize inspect plan models pull bench history doctor help \
     version; do
     expect "help $command" 0 "$lade" help "$command"
 done
@@ -99,6 +99,7 @@ fails "unknown option" 2 'did you mean --greedy' "$lade" run --gredy
 fails "missing value" 2 'needs a value' "$lade" run -p
 fails "bad number" 2 'not a whole number' "$lade" run -n many -p x
 fails "run without a prompt" 2 'needs a prompt' "$lade" run -m "$tiny"
+fails "a port that is none" 2 'from 0 to 65535' "$lade" serve --port 65536
 fails "logits without ids" 2 'needs token ids' "$lade" logits -m "$tiny"
 for ids in "1 a" " " "-1" "1.5" 0x1 99999999999; do
     fails "logits of ids '$ids'" 2 'ids' "$lade" logits -m "$tiny" --ids "$ids"

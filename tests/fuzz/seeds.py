@@ -302,6 +302,23 @@ def theme():
         yield "\n".join(lines[-3:]).encode()
 
 
+def serve():
+    """A line for the headers, then the body."""
+    hi = {"role": "user", "content": "hi"}
+    bodies = (
+        {"messages": [hi], "temperature": 0.5, "top_p": 0.9, "top_k": 20, "min_p": 0.1, "seed": 1},
+        {"messages": [{"role": "system", "content": [{"type": "text", "text": "be"}]}, hi,
+                      {"role": "assistant", "content": None, "reasoning_content": "x", "tool_calls": []}],
+         "stop": ["a", "b"], "max_tokens": 5, "max_completion_tokens": 6, "repetition_penalty": 1.1},
+        {"messages": [hi], "model": "bundled", "stream": True, "stream_options": {"include_usage": True},
+         "chat_template_kwargs": {"enable_thinking": False}, "n": 1, "tools": [], "stop": "x"},
+        {"messages": [hi], "response_format": {"type": "text"}, "modalities": ["text"], "logprobs": False},
+    )
+    heads = (b"127.0.0.1:8080", b"http://localhost:1", b"[::1]", b"Bearer key")
+    for head, body in zip(heads, bodies):
+        yield head + b"\n" + compact(body)
+
+
 def pack():
     """Changes of a good index: none, a byte here and there, a cut."""
     yield b"\0"
@@ -312,7 +329,8 @@ def pack():
 
 
 def main():
-    for make in (safetensors, index, config, catalog, pack, gguf, tokenizer, listing, markdown, theme):
+    for make in (safetensors, index, config, catalog, pack, gguf, tokenizer, listing, markdown, theme,
+                 serve):
         folder = Path(sys.argv[1]) / f"fuzz_{make.__name__}"
         folder.mkdir(parents=True, exist_ok=True)
         for i, seed in enumerate(make()):

@@ -420,9 +420,17 @@ int lade_engine_ask(struct lade_engine *e, const struct lade_message *messages, 
 void lade_engine_cancel(struct lade_engine *e, int request)
 {
     (void)request; /* of a screen, which has one at a time */
+    int dropped[PENDING], n;
     pthread_mutex_lock(&e->lock);
     e->cancel = true;
+    n = e->n_requests;
+    memcpy(dropped, e->requests, (size_t)n * sizeof *dropped);
+    e->n_requests = 0;
     pthread_mutex_unlock(&e->lock);
+    for (int i = 0; i < n; i++)
+        put(e, (struct lade_event){.kind = LADE_EV_DONE,
+                                   .request = dropped[i],
+                                   .result = {.stop = LADE_STOP_CANCELLED}});
 }
 
 void lade_engine_forget(struct lade_engine *e)

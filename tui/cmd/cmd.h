@@ -6,6 +6,7 @@
 #include "tui/options.h"
 
 int cmd_run(const struct options *o);
+int cmd_serve(const struct options *o);
 int cmd_logits(const struct options *o);
 int cmd_tokenize(const struct options *o);
 int cmd_detokenize(const struct options *o);

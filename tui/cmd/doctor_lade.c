@@ -1,6 +1,7 @@
 /* What lade itself needs: a terminal, its libraries, the database, a model. */
 #include <curses.h>
 #include <langinfo.h>
+#include <microhttpd.h>
 #include <readline/readline.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,12 +49,14 @@ static void look_terminal(struct doctor_finding *f, const struct doctor *d)
 static void look_libraries(struct doctor_finding *f, const struct doctor *d)
 {
     (void)d;
-    snprintf(f->value, sizeof(f->value), "lade %s, %s, readline %s, jansson %s", LADE_VERSION,
-             curses_version(), rl_library_version, JANSSON_VERSION);
+    snprintf(f->value, sizeof(f->value), "lade %s, %s, readline %s, jansson %s, libmicrohttpd %s",
+             LADE_VERSION, curses_version(), rl_library_version, JANSSON_VERSION,
+             MHD_get_version());
     json_object_set_new(f->data, "lade", json_string(LADE_VERSION));
     json_object_set_new(f->data, "curses", json_string(curses_version()));
     json_object_set_new(f->data, "readline", json_string(rl_library_version));
     json_object_set_new(f->data, "jansson", json_string(JANSSON_VERSION));
+    json_object_set_new(f->data, "libmicrohttpd", json_string(MHD_get_version()));
 }
 
 /* The GPU's code is a file beside the program. */
