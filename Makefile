@@ -214,8 +214,8 @@ tsan: deps-check
 # Fuzzers link the rooms that they fuzz, and are not measured themselves: no coverage of theirs.
 FUZZ_SECONDS ?= 60
 FUZZED := $(foreach d,engine/checkpoint engine/tokenizer engine/hub tui/text,$(call src,$(d))) \
-    $(filter-out kernels/plugin.c,$(wildcard kernels/*.c)) engine/clock.c tui/theme_file.c tui/colour.c \
-    tui/stop.c tui/serve/question.c tui/serve/guard.c
+    $(filter-out kernels/plugin.c,$(wildcard kernels/*.c)) engine/clock.c engine/curl.c tui/theme_file.c \
+    tui/colour.c tui/stop.c tui/serve/question.c tui/serve/guard.c
 FUZZ_CC := clang $(CFLAGS) -fsanitize=address,undefined -fno-sanitize-recover=all
 $(BUILD)/fuzz/%.o: %.c
 	@mkdir -p $(@D)

@@ -1,6 +1,5 @@
 #include "engine/hub/http.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,15 +7,9 @@
 #include <time.h>
 
 #include "engine/checkpoint/scan.h"
+#include "engine/curl.h"
 
 enum { LONGEST_PAUSE = 30, LONGEST_RETRY_AFTER = 600, MOST_REDIRECTS = 8 };
-
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-static void init_curl(void)
-{
-    curl_global_init(CURL_GLOBAL_DEFAULT);
-}
 
 /* ---- the endpoint ---------------------------------------------------------------------------- */
 
@@ -35,7 +28,7 @@ static bool is_address(const char *endpoint)
 
 int lade_http_open(struct lade_http *h, const char *endpoint, const char *token, char *err)
 {
-    pthread_once(&once, init_curl);
+    lade_curl_init();
     size_t len = strlen(endpoint);
     while (len && endpoint[len - 1] == '/')
         len--;
@@ -86,21 +79,6 @@ static bool at_endpoint(const struct lade_http *h, const char *url)
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
-/* Schemes a request may use, and those it may be redirected to. */
-static CURLcode set_schemes(CURL *easy, bool secure)
-{
-#if LIBCURL_VERSION_NUM >= 0x075500
-    CURLcode rc = curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, secure ? "https" : "http,https");
-    return rc ? rc
-              : curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR,
-                                 secure ? "https" : "http,https");
-#else
-    long set = secure ? CURLPROTO_HTTPS : CURLPROTO_HTTP | CURLPROTO_HTTPS;
-    CURLcode rc = curl_easy_setopt(easy, CURLOPT_PROTOCOLS, set);
-    return rc ? rc : curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS, set);
-#endif
-}
-
 CURL *lade_http_handle(const struct lade_http *h, const char *url)
 {
     CURL *easy = curl_easy_init();
@@ -108,7 +86,7 @@ CURL *lade_http_handle(const struct lade_http *h, const char *url)
         return NULL;
     bool secure = !strncmp(h->endpoint, "https://", 8);
     CURLcode rc = curl_easy_setopt(easy, CURLOPT_URL, url);
-    rc = rc ? rc : set_schemes(easy, secure);
+    rc = rc ? rc : lade_curl_schemes(easy, secure);
     rc = rc ? rc : curl_easy_setopt(easy, CURLOPT_USERAGENT, "lade");
     if (h->secret && at_endpoint(h, url))
         rc = rc ? rc : curl_easy_setopt(easy, CURLOPT_HTTPHEADER, h->secret);

@@ -4,12 +4,7 @@
 
 #include "engine/session/kept.h"
 #include "engine/session/sampler.h"
-#include "engine/session/stops.h"
-#include "engine/session/worker.h"
-
-/* Tokens over which the live speed is taken: short enough to follow a change, long enough to be
- * readable. */
-enum { RATE_WINDOW = 32 };
+#include "engine/session/tell.h"
 
 struct answer {
     struct lade_engine *e;
@@ -22,15 +17,10 @@ struct answer {
     int32_t stop[LADE_MAX_STOP];
     int n_stop;
     struct lade_detok detok;
-    struct lade_stops stops;
-    bool reasoning;
-    bool trim;         /* the next text starts a block: drop its leading newlines */
-    int held_newlines; /* newlines not sent yet: dropped if the block ends after them */
-    double times[RATE_WINDOW];
-    double prefill_from, decode_from;
+    struct lade_tell tell;
+    double prefill_from;
     int kept; /* tokens of the last reading that the session had already */
     const struct lade_strategy *strategy; /* that it began with, everything being home; or NULL */
-    struct lade_result result;
 };
 
 /* For a family that thinks, the prompt ends with an open reasoning block. Closing it at once makes
@@ -69,16 +59,16 @@ static int make_prompt(struct answer *a, char *err)
     if (family == LADE_CHAT_THINKING && a->think_open >= 0) {
         if (!r->think && close_thinking(a, err))
             return -1;
-        a->reasoning = r->think;
+        a->tell.reasoning = r->think;
     }
     if (a->n_ids > (size_t)a->e->model->context) {
-        a->result.stop = LADE_STOP_CONTEXT;
+        a->tell.result.stop = LADE_STOP_CONTEXT;
         return lade_fail(err,
                          "prompt: has %zu tokens but the context holds %d; shorten it, start "
                          "a new conversation, or raise --context",
                          a->n_ids, a->e->model->context);
     }
-    a->result.prompt_tokens = (int)a->n_ids;
+    a->tell.result.prompt_tokens = (int)a->n_ids;
     int32_t *all = realloc(a->ids, (size_t)a->e->model->context * sizeof *all);
     if (!all)
         return lade_fail(err, "prompt: out of memory; close other programs");
@@ -101,50 +91,12 @@ static void on_prefill(void *user, int done, int total)
     lade_worker_emit(e, &ev);
 }
 
-static void emit_text(struct answer *a, const char *text, size_t len)
-{
-    char *copy = len ? strndup(text, len) : NULL;
-    if (!copy)
-        return;
-    struct lade_event ev = {
-        .kind = LADE_EV_TEXT, .request = a->r->number, .text = copy, .reasoning = a->reasoning};
-    lade_worker_emit(a->e, &ev);
-}
-
-/* Sends text without the newlines that only separate the reasoning from the answer: the first of a
- * block, and those that turn out to be the last of the reasoning. */
-static void send_text(struct answer *a, const char *text)
-{
-    if (a->trim)
-        text += strspn(text, "\n");
-    if (!*text)
-        return;
-    a->trim = false;
-    size_t len = strlen(text), body = len;
-    if (!a->reasoning) {
-        char sure[LADE_DETOK_MAX + LADE_STOP_SIZE];
-        emit_text(a, sure, lade_stops_pass(&a->stops, text, len, sure));
-        return;
-    }
-    while (body > 0 && text[body - 1] == '\n')
-        body--;
-    if (body) {
-        for (; a->held_newlines; a->held_newlines--)
-            emit_text(a, "\n", 1);
-        emit_text(a, text, body);
-    }
-    a->held_newlines += (int)(len - body);
-}
-
 static void start_block(struct answer *a, bool reasoning)
 {
-    char rest[LADE_DETOK_MAX], held[LADE_STOP_SIZE];
+    char rest[LADE_DETOK_MAX];
     if (lade_detok_flush(&a->detok, rest, sizeof rest) > 0)
-        send_text(a, rest);
-    emit_text(a, held, lade_stops_rest(&a->stops, held));
-    a->held_newlines = 0;
-    a->reasoning = reasoning;
-    a->trim = true;
+        lade_tell_text(&a->tell, rest);
+    lade_tell_block(&a->tell, reasoning);
 }
 
 static int send_token(struct answer *a, int32_t id, char *err)
@@ -159,7 +111,7 @@ static int send_token(struct answer *a, int32_t id, char *err)
     if (lade_detok_push(&a->detok, a->tok, id, text, sizeof text) < 0)
         return lade_fail(err, "token %d: is longer than %d bytes; use the model's own tokenizer",
                          id, LADE_DETOK_MAX);
-    send_text(a, text);
+    lade_tell_text(&a->tell, text);
     return 0;
 }
 
@@ -180,25 +132,6 @@ static bool is_stop(const struct answer *a, int32_t id)
         if (a->stop[i] == id)
             return true;
     return false;
-}
-
-static void count_token(struct answer *a)
-{
-    struct lade_engine *e = a->e;
-    double now = lade_now();
-    int n = ++a->result.tokens;
-    a->times[n % RATE_WINDOW] = now;
-    if (n == 1) {
-        a->result.ttft_s = now - a->r->asked_at;
-        a->decode_from = now;
-    }
-    int span = n < RATE_WINDOW ? n - 1 : RATE_WINDOW - 1;
-    double since = now - a->times[(n - span) % RATE_WINDOW];
-    lade_worker_publish(e);
-    pthread_mutex_lock(&e->lock);
-    e->stats.decode_tps = since > 0 ? span / since : 0;
-    e->stats.context_used = lade_session_length(e->session);
-    pthread_mutex_unlock(&e->lock);
 }
 
 static int32_t sample(struct answer *a)
@@ -258,7 +191,7 @@ static int decode(struct answer *a, char *err)
     int limit = a->r->max_tokens;
     for (;;) {
         if (atomic_load(&a->e->cancel_answer)) {
-            a->result.stop = LADE_STOP_CANCELLED;
+            a->tell.result.stop = LADE_STOP_CANCELLED;
             return 0;
         }
         lade_worker_between(a->e);
@@ -270,23 +203,24 @@ static int decode(struct answer *a, char *err)
                              "answer: every logit is NaN; the weights of %s are damaged, "
                              "download them again",
                              a->e->model->cat->path);
-        count_token(a);
+        lade_worker_publish(a->e);
+        lade_tell_token(&a->tell, lade_session_length(s));
         if (is_stop(a, id)) {
-            a->result.stop = LADE_STOP_END;
+            a->tell.result.stop = LADE_STOP_END;
             return 0;
         }
         if (send_token(a, id, err))
             return -1;
-        if (a->stops.hit) {
-            a->result.stop = LADE_STOP_TEXT;
+        if (a->tell.stops.hit) {
+            a->tell.result.stop = LADE_STOP_TEXT;
             return 0;
         }
-        if (limit > 0 && a->result.tokens >= limit) {
-            a->result.stop = LADE_STOP_LENGTH;
+        if (limit > 0 && a->tell.result.tokens >= limit) {
+            a->tell.result.stop = LADE_STOP_LENGTH;
             return 0;
         }
         if (lade_session_length(s) >= a->e->model->context) {
-            a->result.stop = LADE_STOP_CONTEXT;
+            a->tell.result.stop = LADE_STOP_CONTEXT;
             return 0;
         }
         a->ids[a->n_ids++] = id;
@@ -305,23 +239,11 @@ static int generate(struct answer *a, char *err)
     lade_session_want(e->session, lade_sampler_wants(&a->sampler));
     if (read_all(a, err))
         return -1;
-    a->result.kept_tokens = a->kept;
-    a->result.prefill_s = lade_now() - a->prefill_from;
+    a->tell.result.kept_tokens = a->kept;
+    a->tell.result.prefill_s = lade_now() - a->prefill_from;
     int failed = decode(a, err);
     start_block(a, false); /* sends what the detokenizer still holds */
     return failed;
-}
-
-static void finish_numbers(struct answer *a)
-{
-    struct lade_result *r = &a->result;
-    int fresh = r->prompt_tokens - r->kept_tokens;
-    if (r->prefill_s > 0)
-        r->prefill_tps = fresh / r->prefill_s;
-    if (r->tokens > 0)
-        r->decode_s = lade_now() - a->decode_from;
-    if (r->tokens > 1 && r->decode_s > 0)
-        r->decode_tps = (r->tokens - 1) / r->decode_s;
 }
 
 /* The strategy that the model runs with, where everything is home; else NULL. */
@@ -340,7 +262,7 @@ static const struct lade_strategy *settled(struct lade_engine *e)
 static void note(const struct answer *a)
 {
     enum { LEAST_TOKENS = 32, LEAST_PROMPT = 256, MOST_CONTEXT = 8192 };
-    const struct lade_result *r = &a->result;
+    const struct lade_result *r = &a->tell.result;
     const int read = r->prompt_tokens - r->kept_tokens;
     struct lade_tokens_per_s measured = {
         .decode = r->tokens >= LEAST_TOKENS ? r->decode_tps : 0,
@@ -353,36 +275,21 @@ static void note(const struct answer *a)
 
 void lade_worker_answer(struct lade_engine *e, const struct lade_request *r)
 {
-    struct answer a = {.e = e,
-                       .r = r,
-                       .tok = e->model->tok,
-                       .stops.texts = &r->sampling.stop,
-                       .trim = true,
-                       .think_open = -1,
-                       .think_close = -1};
+    struct answer a = {.e = e, .r = r, .tok = e->model->tok, .think_open = -1, .think_close = -1};
     char err[LADE_ERR] = "";
-    struct lade_event ev = {.kind = LADE_EV_DONE, .request = r->number};
+    const char *failure = NULL;
+    lade_tell_begin(&a.tell, e, r, &r->sampling.stop);
     a.strategy = settled(e);
     if (generate(&a, err)) {
         if (atomic_load(&e->cancel_answer)) {
-            a.result.stop = LADE_STOP_CANCELLED;
+            a.tell.result.stop = LADE_STOP_CANCELLED;
         } else {
-            ev.kind = LADE_EV_FAILED;
-            ev.text = strdup(e->broken ? "no model is loaded any more; see above" : err);
-            if (a.result.stop != LADE_STOP_CONTEXT)
-                a.result.stop = LADE_STOP_ERROR;
+            failure = e->broken ? "no model is loaded any more; see above" : err;
+            if (a.tell.result.stop != LADE_STOP_CONTEXT)
+                a.tell.result.stop = LADE_STOP_ERROR;
         }
     }
-    finish_numbers(&a);
-    ev.result = a.result;
-    pthread_mutex_lock(&e->lock);
-    if (!e->broken)
-        e->stats.phase = LADE_PHASE_IDLE;
-    e->stats.prefill_tps = a.result.prefill_tps;
-    e->stats.decode_tps = a.result.decode_tps;
-    e->stats.context_used = lade_session_length(e->session);
-    pthread_mutex_unlock(&e->lock);
-    lade_worker_emit(e, &ev);
+    lade_tell_end(&a.tell, failure, lade_session_length(e->session));
     note(&a);
     lade_sampler_close(&a.sampler);
     free(a.ids);
