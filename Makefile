@@ -204,7 +204,7 @@ asan: deps-check
 
 # The tests in which threads meet: the pool and the kernels it runs, the movers, the session.
 THREADED := $(addprefix unit/test_,cards changes claims decode_allocates engine kernels_attention kernels_deltanet \
-    kernels_moe kept links look lost packed probe promises pull_bars session tiers)
+    kernels_moe kept links look lost packed probe promises pull_bars remote session tiers)
 tsan: deps-check
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan OPT=-O1 SAN=-fsanitize=thread \
 	    $(addprefix $(BUILD)/tsan/tests/,$(THREADED)) $(BUILD)/tsan/tests/lade-sim.so

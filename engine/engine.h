@@ -30,7 +30,10 @@ struct lade_io_ops; /* engine/tiers/io.h */
 /* ---- what to open ---- */
 
 struct lade_options {
-    const char *model;             /* directory, or a .gguf file; copied */
+    /* Directory, or a .gguf file, or the address of an OpenAI-compatible server (engine/remote/address.h),
+     * beside which only the key matters; copied. */
+    const char *model;
+    const char *key;               /* of a server, printable; copied; NULL = none */
     const char *strategy;          /* "auto" or a name of the strategy table; copied; NULL = auto */
     uint64_t vram_cap[LADE_CARDS]; /* of each GPU (see lade_vram_cap); 0 = what it has free */
     size_t ram_cap;                /* 0 = what the machine has free */
@@ -179,6 +182,7 @@ struct lade_stop_texts {
     int n;
 };
 
+/* Of a model behind a server, NAN and -1 are the server's own values. */
 struct lade_sampling {
     float temperature;        /* <= 0: greedy */
     int top_k;                /* 0 = all */
@@ -214,6 +218,7 @@ enum lade_stop {
 
 enum lade_event_kind {
     LADE_EV_MODEL,    /* headers are read: shards and sizes are known (lade_engine_model_info) */
+    LADE_EV_WAITING,  /* before MODEL, of a server that is not ready: text says for what */
     LADE_EV_SHARD,    /* progress of one shard */
     LADE_EV_USABLE,   /* asks are answered from now on, while the load goes on; seconds */
     LADE_EV_READY,    /* the load is over; seconds. text: NULL, or why it ended early (what is not
@@ -281,8 +286,11 @@ struct lade_model_info {
     char name[128], path[1024], format[16], quant[64], strategy[32], device[128];
     int n_shards;
     int layers, experts, experts_used, hidden, vocab, max_context;
-    uint64_t bytes;                /* of the source */
-    bool thinking;                 /* the family thinks before answering */
+    uint64_t bytes; /* of the source */
+    bool thinking;  /* the family thinks before answering */
+    bool
+        remote; /* behind a server: `device` is its host, `format` its kind; no shards, no numbers of the
+                    model but max_context, which is 0 where it is not told */
     struct lade_sampling sampling; /* defaults */
     struct {
         char name[128];

@@ -15,6 +15,7 @@
 #include "tui/app_keys.h"
 #include "tui/editor.h"
 #include "tui/input.h"
+#include "tui/key_file.h"
 #include "tui/leave.h"
 #include "tui/model_path.h"
 #include "tui/paths.h"
@@ -68,11 +69,14 @@ static int choose_theme(const struct options *opt, char out[PATH_MAX], char *err
 static struct lade_engine *start_engine(const struct options *opt, char *err)
 {
     static char model[PATH_MAX], timelines[PATH_MAX];
+    char key[KEY_FILE_MAX];
     struct lade_options engine_options;
     struct lade_engine *engine;
-    if (model_path_resolve(opt->model, model, err) != 0)
+    if (model_path_resolve(opt->model, model, err) != 0 ||
+        (opt->key_file && key_file_read(opt->key_file, key, err) != 0))
         return NULL;
     options_engine(opt, model, false, &engine_options);
+    engine_options.key = opt->key_file ? key : NULL;
     if (paths_timelines(timelines, NULL) == 0)
         engine_options.timelines = timelines;
     return lade_engine_start(&engine, &engine_options, err) == 0 ? engine : NULL;

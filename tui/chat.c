@@ -306,12 +306,18 @@ static void greet(struct chat *c, double seconds)
     char time[UNITS_MAX], size[UNITS_MAX];
     const char *dot = width_utf8() ? " · " : ", ";
     c->greeted = true;
+    const char *hint = c->transcript.n
+                           ? ""
+                           : "Type a message. / shows the commands, /resume the earlier "
+                             "conversations.";
+    if (c->info.remote) {
+        chat_say(c, ENTRY_INFO, "**%s** is ready\n%s at %s%s%s\n\n%s", c->info.name, c->info.format,
+                 c->info.device, dot, c->info.strategy, hint);
+        return;
+    }
     chat_say(c, ENTRY_INFO, "**%s** is ready\n%s in %s%s%s%s%s\n\n%s%s", c->info.name,
              units_file(size, (double)c->info.bytes), units_seconds(time, seconds), dot,
-             c->info.strategy, dot, c->info.device, c->bundled ? about_bundled : "",
-             c->transcript.n ? ""
-                             : "Type a message. / shows the commands, /resume the earlier "
-                               "conversations.");
+             c->info.strategy, dot, c->info.device, c->bundled ? about_bundled : "", hint);
 }
 
 /* Answers are given from now on, as fast as what is home allows. */
@@ -336,7 +342,9 @@ static void ready_event(struct chat *c, const struct lade_event *ev)
     c->have_info = lade_engine_info(c->engine, &c->info);
     board_ready(&c->board, ev->seconds);
     status_model(&c->status, &c->info);
-    if (c->asked || again)
+    if (c->info.remote && c->asked)
+        c->greeted = true; /* nothing came home */
+    else if (c->asked || again)
         c->board_until = lade_now() + BOARD_STAYS;
     else if (!c->greeted)
         greet(c, ev->seconds);
@@ -373,6 +381,9 @@ void chat_event(struct chat *c, const struct lade_event *ev)
     if (mine && (ev->kind == LADE_EV_PREFILL || ev->kind == LADE_EV_TEXT))
         c->read = c->conversation;
     switch (ev->kind) {
+    case LADE_EV_WAITING:
+        board_waiting(&c->board, ev->text ? ev->text : "");
+        break;
     case LADE_EV_MODEL:
         c->have_info = lade_engine_info(c->engine, &c->info);
         board_model(&c->board, &c->info);

@@ -9,6 +9,7 @@
 #include "engine/checkpoint/packed.h"
 #include "engine/hub/find.h"
 #include "engine/hub/names.h"
+#include "engine/remote/address.h"
 #include "tui/paths.h"
 
 /* '@' is the program's own directory, '%' the prefix it was made for. The former, so that a build
@@ -71,6 +72,10 @@ int model_path_resolve(const char *name, char out[PATH_MAX], char *err)
             return 0;
         return lade_fail(err, "the bundled model: is not installed; give a model with -m");
     }
+    if (lade_remote_is(name))
+        return snprintf(out, PATH_MAX, "%s", name) < PATH_MAX
+                   ? 0
+                   : lade_fail(err, "-m: the address is too long; write http://HOST:PORT/v1");
     if (exists(name)) {
         size_t len = strlen(name);
         while (len > 1 && name[len - 1] == '/')

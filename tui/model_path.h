@@ -7,7 +7,7 @@
 
 #include "kernels/error.h"
 
-/* `name` is a path, or the name of a directory in the data directory's models/ (paths.h), or a name
+/* `name` is the address of a server (engine/remote/address.h), which stays as it is, or a path, or the name of a directory in the data directory's models/ (paths.h), or a name
  * that `lade models` lists (engine/hub/find.h: exact, or the only beginning of one), or NULL for
  * the bundled model. What it finds exists; whether it is a model the engine says. */
 int model_path_resolve(const char *name, char out[PATH_MAX], char *err);

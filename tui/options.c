@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "engine/plan/strategies.h"
+#include "engine/remote/address.h"
 #include "tui/nearest.h"
 #include "tui/options_table.h"
 #include "tui/paths.h"
@@ -130,6 +131,8 @@ static int store(struct options *o, const struct option_row *row, const char *te
 {
     void *field = (char *)o + row->field;
     double number = 0;
+    if (row->commands & OPTION_HERE)
+        o->here = row->name;
     switch (row->kind) {
     case OPTION_FLAG:
         *(bool *)field = true;
@@ -328,6 +331,38 @@ static int check_isa(const char *name, char *err)
                : 0;
 }
 
+/* What is said of a model goes with where it runs: here, or behind a server. */
+static int check_place(const struct options *o, char *err)
+{
+    const bool remote = lade_remote_is(o->model);
+    const bool named = o->strategy && !strcmp(o->strategy, "remote");
+    struct lade_remote_address address;
+    if (!remote && named)
+        return lade_fail(err, "--strategy remote: needs the address of a server; give it with "
+                              "-m http://HOST:PORT");
+    if (!remote && o->key_file)
+        return lade_fail(err, "--key-file: is for a server; name it with -m http://HOST:PORT");
+    if (!remote)
+        return 0;
+    if (lade_remote_address(&address, o->model, err))
+        return -1;
+    if (o->command != COMMAND_CHAT && o->command != COMMAND_RUN && o->command != COMMAND_PLAN)
+        return lade_fail(err,
+                         "-m %.100s: is a server, and lade %s needs the files of a model; give a "
+                         "directory, a .gguf file or a name",
+                         o->model, options_commands[o->command].name);
+    if (o->here)
+        return lade_fail(err,
+                         "--%s: is for models that run on this machine, and -m names a server; "
+                         "leave it out",
+                         o->here);
+    return o->strategy && strcmp(o->strategy, "auto") != 0 && !named
+               ? lade_fail(err,
+                           "--strategy %s: the server that -m names decides that; leave it out",
+                           o->strategy)
+               : 0;
+}
+
 static int check_values(const struct options *o, char *err)
 {
     bool exact = o->precision ? o->precision == PRECISION_EXACT : o->command == COMMAND_LOGITS;
@@ -337,7 +372,8 @@ static int check_values(const struct options *o, char *err)
     if (o->kv_q8 && exact)
         return lade_fail(err, "--kv-q8: exact arithmetic keeps 32 bits of keys and values; add "
                               "--fast, or leave it out");
-    return check_strategy(o->strategy, err) || check_isa(o->isa, err) ? -1 : 0;
+    return check_strategy(o->strategy, err) || check_isa(o->isa, err) || check_place(o, err) ? -1
+                                                                                             : 0;
 }
 
 static int parse(struct options *o, int argc, char **argv, char *err)

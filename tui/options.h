@@ -50,8 +50,9 @@ struct options_cards {
 struct options {
     enum command command;
 
-    const char *model;               /* as typed, NULL = the default; see model_path.h */
-    const char *strategy;            /* NULL = auto */
+    const char *model;    /* as typed, NULL = the default; see model_path.h */
+    const char *here;     /* name of an option of a model that runs here; NULL = none given */
+    const char *strategy; /* NULL = auto */
     struct options_cards gpu_memory; /* 0 = what the machine has */
     double cpu_memory;               /* GiB, 0 = what the machine has */
     bool cpu, no_lookahead;
@@ -76,7 +77,7 @@ struct options {
 
     const char *host;     /* serve; NULL = the loopback */
     int port;             /* serve: 0 = a free one */
-    const char *key_file; /* serve: NULL = no key is needed */
+    const char *key_file; /* of the server that -m names, and serve's; NULL = none */
 
     const char *ids;    /* logits: "1 2 3" */
     bool all;           /* logits: every position; models: other architectures too */

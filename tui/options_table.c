@@ -65,12 +65,15 @@ const struct command_row options_commands[N_COMMANDS] = {
 };
 
 /* Sets of commands. */
-#define IN(c) (1U << COMMAND_##c)
-#define EVERY ((1U << N_COMMANDS) - 1)
-#define LOADS (IN(CHAT) | IN(RUN) | IN(SERVE) | IN(LOGITS) | IN(BENCH))
-#define PLANS (LOADS | IN(PLAN))
-#define NAMES (PLANS | IN(TOKENIZE) | IN(DETOKENIZE) | IN(INSPECT) | IN(PACK))
-#define ASKS  (IN(CHAT) | IN(RUN) | IN(SERVE))
+#define IN(c)  (1U << COMMAND_##c)
+#define EVERY  ((1U << N_COMMANDS) - 1)
+#define LOADS  (IN(CHAT) | IN(RUN) | IN(SERVE) | IN(LOGITS) | IN(BENCH))
+#define PLANS  (LOADS | IN(PLAN))
+#define NAMES  (PLANS | IN(TOKENIZE) | IN(DETOKENIZE) | IN(INSPECT) | IN(PACK))
+#define ASKS   (IN(CHAT) | IN(RUN) | IN(SERVE))
+#define TALKS  (IN(CHAT) | IN(RUN))
+#define SERVED (TALKS | IN(PLAN)) /* where the model may be behind a server */
+#define HERE   OPTION_HERE
 #define HAS_JSON                                                                                   \
     (IN(RUN) | IN(LOGITS) | IN(PLAN) | IN(MODELS) | IN(PULL) | IN(INSPECT) | IN(BENCH) |           \
      IN(HISTORY) | IN(DOCTOR) | IN(PACK))
@@ -81,8 +84,12 @@ const struct command_row options_commands[N_COMMANDS] = {
 const char *const options_isas[] = {"avx512", "avxvnni", "avx2", "neon", "portable", NULL};
 
 const struct option_row options_rows[] = {
-    {"model", 'm', OPTION_TEXT, NAMES | IN(DOCTOR), FIELD(model), "MODEL",
+    {"model", 'm', OPTION_TEXT, SERVED, FIELD(model), "MODEL",
+     "directory, .gguf file or name; or a server: http://HOST:PORT[#NAME]", 0, 0, 0, 0},
+    {"model", 'm', OPTION_TEXT, (NAMES | IN(DOCTOR)) & ~SERVED, FIELD(model), "MODEL",
      "directory or .gguf file, or a name that lade models lists", 0, 0, 0, 0},
+    {"key-file", 0, OPTION_TEXT, TALKS, FIELD(key_file), "FILE",
+     "its first line is the key of the server that -m names", 0, 0, 0, 0},
 
     {"prompt", 'p', OPTION_TEXT, IN(RUN), FIELD(prompt), "TEXT|-",
      "what to ask, or its beginning; - is standard input", 0, 0, 0, 0},
@@ -131,12 +138,12 @@ const struct option_row options_rows[] = {
     {"special", 0, OPTION_FLAG, IN(TOKENIZE), FIELD(special), NULL,
      "special tokens written in the text are tokens", 0, 0, 0, 0},
 
-    {"vram", 0, OPTION_CARDS, IN(PLAN), FIELD(vram), "GiB[,GiB...]",
+    {"vram", 0, OPTION_CARDS, IN(PLAN) | HERE, FIELD(vram), "GiB[,GiB...]",
      "plan for this much VRAM, of each GPU", 0, GIB_MAX, 0, 0},
-    {"ram", 0, OPTION_REAL, IN(PLAN), FIELD(ram), "GiB", "plan for this much RAM", 0, GIB_MAX, NAN,
-     0},
-    {"storage", 0, OPTION_TEXT, IN(PLAN), FIELD(storage), "KIND", "nvme, ssd, hdd or raid0", 0, 0,
-     0, 0},
+    {"ram", 0, OPTION_REAL, IN(PLAN) | HERE, FIELD(ram), "GiB", "plan for this much RAM", 0,
+     GIB_MAX, NAN, 0},
+    {"storage", 0, OPTION_TEXT, IN(PLAN) | HERE, FIELD(storage), "KIND", "nvme, ssd, hdd or raid0",
+     0, 0, 0, 0},
 
     {"prefill", 'p', OPTION_INT, IN(BENCH), FIELD(prefill), "N", "tokens to prefill; 0 = none", 0,
      1e7, 512, 0},
@@ -165,28 +172,28 @@ const struct option_row options_rows[] = {
 
     {"strategy", 0, OPTION_TEXT, PLANS, FIELD(strategy), "NAME|auto", "where the weights live", 0,
      0, 0, 0},
-    {"gpu-memory", 0, OPTION_CARDS, PLANS, FIELD(gpu_memory), "GiB[,GiB...]",
+    {"gpu-memory", 0, OPTION_CARDS, PLANS | HERE, FIELD(gpu_memory), "GiB[,GiB...]",
      "use at most this much of each GPU's memory; default all that is free", 0, GIB_MAX, 0, 0},
-    {"cpu-memory", 0, OPTION_REAL, PLANS, FIELD(cpu_memory), "GiB",
+    {"cpu-memory", 0, OPTION_REAL, PLANS | HERE, FIELD(cpu_memory), "GiB",
      "use at most this much RAM; default all that is free", 0, GIB_MAX, 0, 0},
-    {"cpu", 0, OPTION_FLAG, PLANS, FIELD(cpu), NULL, "do not use a GPU", 0, 0, 0, 0},
-    {"context", 'c', OPTION_INT, PLANS, FIELD(context), "N",
+    {"cpu", 0, OPTION_FLAG, PLANS | HERE, FIELD(cpu), NULL, "do not use a GPU", 0, 0, 0, 0},
+    {"context", 'c', OPTION_INT, PLANS | HERE, FIELD(context), "N",
      "tokens a conversation may have; 0 = what model and memory allow", 0, 1e9, 0, 0},
-    {"kv-q8", 0, OPTION_FLAG, PLANS, FIELD(kv_q8), NULL,
+    {"kv-q8", 0, OPTION_FLAG, PLANS | HERE, FIELD(kv_q8), NULL,
      "keys and values of a conversation in 8 bits instead of 16; CPU only", 0, 0, 0, 0},
-    {"no-lookahead", 0, OPTION_FLAG, LOADS, FIELD(no_lookahead), NULL,
+    {"no-lookahead", 0, OPTION_FLAG, LOADS | HERE, FIELD(no_lookahead), NULL,
      "read experts only when they are needed", 0, 0, 0, 0},
-    {"threads", 0, OPTION_INT, PLANS, FIELD(threads), "N", "default: the physical cores", 0, 1024,
-     0, 0},
-    {"batch", 0, OPTION_INT, PLANS, FIELD(batch), "N", "tokens of a prompt computed at once", 0,
-     8192, 0, 0},
-    {"isa", 0, OPTION_TEXT, PLANS, FIELD(isa), "NAME",
+    {"threads", 0, OPTION_INT, PLANS | HERE, FIELD(threads), "N", "default: the physical cores", 0,
+     1024, 0, 0},
+    {"batch", 0, OPTION_INT, PLANS | HERE, FIELD(batch), "N", "tokens of a prompt computed at once",
+     0, 8192, 0, 0},
+    {"isa", 0, OPTION_TEXT, PLANS | HERE, FIELD(isa), "NAME",
      "instruction set: portable, neon, avx2, avxvnni, avx512; else the best", 0, 0, 0, 0},
-    {"gpu-plugin", 0, OPTION_TEXT, PLANS | IN(DOCTOR), FIELD(plugin), "FILE",
+    {"gpu-plugin", 0, OPTION_TEXT, PLANS | IN(DOCTOR) | HERE, FIELD(plugin), "FILE",
      "op table of the GPU; default lade-cuda.so beside the program", 0, 0, 0, 0},
-    {"exact", 0, OPTION_SET, PLANS, FIELD(precision), NULL, "32-bit floats everywhere", 0, 0, 0,
-     PRECISION_EXACT},
-    {"fast", 0, OPTION_SET, PLANS, FIELD(precision), NULL,
+    {"exact", 0, OPTION_SET, PLANS | HERE, FIELD(precision), NULL, "32-bit floats everywhere", 0, 0,
+     0, PRECISION_EXACT},
+    {"fast", 0, OPTION_SET, PLANS | HERE, FIELD(precision), NULL,
      "rounded activations where that is faster", 0, 0, 0, PRECISION_FAST},
     {"man", 0, OPTION_SET, IN(HELP), FIELD(help_as), NULL, "all of it as a manual page", 0, 0, 0,
      HELP_MAN},
@@ -201,8 +208,8 @@ const struct option_row options_rows[] = {
     {"max-tokens", 0, OPTION_INT, ASKS, FIELD(tokens), "N", NULL, 0, 1e9, 0, 0},
     {"repeat-penalty", 0, OPTION_REAL, ASKS, FIELD(repetition_penalty), "R", NULL, 0.1, 10, NAN, 0},
     {"thinking", 0, OPTION_SET, ASKS, FIELD(think), NULL, NULL, 0, 0, 0, THINK_YES},
-    {"load-strategy", 0, OPTION_LOAD_STRATEGY, PLANS, FIELD(strategy), "no-gpu|min-gpu|max-gpu",
-     NULL, 0, 0, 0, 0},
+    {"load-strategy", 0, OPTION_LOAD_STRATEGY, PLANS | HERE, FIELD(strategy),
+     "no-gpu|min-gpu|max-gpu", NULL, 0, 0, 0, 0},
     {"use-gptq", 0, OPTION_IGNORED, PLANS, 0, NULL, NULL, 0, 0, 0, 0},
     {"dry-run", 0, OPTION_COMMAND, PLANS, 0, NULL, NULL, 0, 0, 0, COMMAND_PLAN},
     {"check", 0, OPTION_COMMAND, IN(CHAT), 0, NULL, NULL, 0, 0, 0, COMMAND_DOCTOR},

@@ -32,11 +32,14 @@ enum option_kind {
 
 enum { MAY_BE_EMPTY = 1 };
 
+/* Beside the commands of an option: it is of a model that runs on this machine. */
+#define OPTION_HERE (1U << 31)
+
 struct option_row {
     const char *name;
     char letter; /* 0 = none */
     enum option_kind kind;
-    unsigned commands; /* that take it */
+    unsigned commands; /* that take it, and OPTION_HERE */
     size_t field;
     const char *arg;  /* of the help; NULL = takes none */
     const char *help; /* NULL = another spelling, listed below the options */

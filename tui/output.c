@@ -161,7 +161,7 @@ char *output_read(const char *path, size_t most, size_t *len, char *err)
 
 json_t *output_predicted(const struct lade_plan *plan)
 {
-    if (plan->n == 0 || plan->chosen < 0)
+    if (plan->n == 0 || plan->chosen < 0 || plan->rows[plan->chosen].strategy->remote)
         return json_null();
     const struct lade_plan_row *r = &plan->rows[plan->chosen];
     return json_pack("{s:f, s:f, s:f, s:f, s:f, s:I, s:I}", "load_s", r->load_s, "first_s",

@@ -42,6 +42,13 @@ static void *field(struct settings *s, int i)
     return (char *)s + settings_rows[i].offset;
 }
 
+/* Whether a number is a server's to choose. */
+static bool is_open(struct settings *s, int i)
+{
+    return (settings_rows[i].type == SETTINGS_FLOAT && isnan(*(float *)field(s, i))) ||
+           (settings_rows[i].type == SETTINGS_INT && *(int *)field(s, i) < 0);
+}
+
 void settings_defaults(struct settings *s, const struct lade_sampling *of_model)
 {
     struct settings d = {.sampling = *of_model};
@@ -161,6 +168,10 @@ int settings_set(struct settings *s, const char *name, const char *value, char *
 char *settings_value(struct settings *s, int i, char *out, int n)
 {
     const char *text;
+    if (is_open(s, i)) {
+        snprintf(out, (size_t)n, "the server's");
+        return out;
+    }
     switch (settings_rows[i].type) {
     case SETTINGS_FLOAT:
         snprintf(out, (size_t)n, "%.4g", (double)*(float *)field(s, i));
@@ -189,7 +200,9 @@ char *settings_json(struct settings *s)
         const struct settings_row *r = &settings_rows[i];
         char seed[24], stops[STOP_LIST];
         json_t *v;
-        if (r->type == SETTINGS_FLOAT)
+        if (is_open(s, i))
+            v = json_null();
+        else if (r->type == SETTINGS_FLOAT)
             v = json_real(round((double)*(float *)field(s, i) * 1e6) / 1e6);
         else if (r->type == SETTINGS_INT)
             v = json_integer(*(int *)field(s, i));

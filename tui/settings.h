@@ -34,7 +34,8 @@ void settings_defaults(struct settings *s, const struct lade_sampling *of_model)
  * back with the next settings_defaults). Returns the row's index, or -1 with err. */
 int settings_set(struct settings *s, const char *name, const char *value, char *err);
 
-/* The value of row i as text ("0.7", "off", "" for no text); out holds n bytes. */
+/* The value of row i as text ("0.7", "off", "" for no text, "the server's" where a server chooses it);
+ * out holds n bytes. */
 char *settings_value(struct settings *s, int i, char *out, int n);
 
 /* The rows the user set, and what was used, as a JSON object; malloc'ed. */

@@ -177,6 +177,6 @@ int lade_plan_here(struct lade_plan *out, const struct lade_catalog *cat,
         return lade_fail(err,
                          "%s: no strategy fits this machine: %s; close other programs, lower "
                          "--context, or use a smaller model",
-                         cat->path, out->rows[out->n - 1].reason);
+                         cat->path, out->rows[lade_strategy_find("mmap")].reason);
     return 0;
 }

@@ -219,6 +219,12 @@ static void say_fits(struct lade_plan_row *row)
 static void judge(struct lade_plan_row *row, const struct lade_plan_model *m,
                   const struct lade_plan_machine *pc, int context)
 {
+    if (row->strategy->remote) {
+        row->status = LADE_PLAN_IMPOSSIBLE;
+        snprintf(row->reason, sizeof row->reason,
+                 "needs a server that has the model (-m http://HOST:PORT)");
+        return;
+    }
     if (row->strategy->striped && pc->storage != LADE_STORAGE_RAID0) {
         row->status = LADE_PLAN_IMPOSSIBLE;
         snprintf(row->reason, sizeof row->reason,
@@ -272,4 +278,19 @@ int lade_plan(struct lade_plan *out, const struct lade_plan_model *model,
     if (out->chosen >= 0)
         out->rows[out->chosen].status = LADE_PLAN_CHOSEN;
     return 0;
+}
+
+void lade_plan_remote(struct lade_plan *out)
+{
+    *out = (struct lade_plan){.n = lade_n_strategies, .chosen = -1};
+    for (int i = 0; i < out->n; i++) {
+        struct lade_plan_row *row = &out->rows[i];
+        row->strategy = &lade_strategies[i];
+        row->status = row->strategy->remote ? LADE_PLAN_CHOSEN : LADE_PLAN_IMPOSSIBLE;
+        if (row->strategy->remote)
+            out->chosen = i;
+        snprintf(row->reason, sizeof row->reason, "%s",
+                 row->strategy->remote ? "the server decides where the weights live"
+                                       : "needs the files of the model, which the server has");
+    }
 }

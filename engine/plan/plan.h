@@ -225,6 +225,10 @@ int lade_plan(struct lade_plan *out, const struct lade_plan_model *model,
               const struct lade_plan_machine *machine, const char *strategy, int context,
               char *err);
 
+/* The plan of a model behind a server: that is the only way, and nothing is known of its sizes and speeds.
+ * Pure. */
+void lade_plan_remote(struct lade_plan *out);
+
 const char *lade_strategy_name(const struct lade_strategy *s);
 const char *lade_storage_name(enum lade_storage storage);
 

@@ -115,6 +115,10 @@ const struct lade_strategy lade_strategies[] = {
      .ram_slack = 1.0,
      .kv_in_ram = true,
      .rest_by = LADE_BY_CPU},
+    {.name = "remote",
+     .family = "remote",
+     .summary = "the model runs behind an OpenAI-compatible server",
+     .remote = true},
 };
 const int lade_n_strategies = sizeof lade_strategies / sizeof *lade_strategies;
 

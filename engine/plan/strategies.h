@@ -17,9 +17,10 @@ struct lade_strategy {
     bool kv_in_ram;      /* KV cache and computation buffers beside the CPU */
     enum lade_experts_by rest_by;
     bool striped; /* only where experts lie on several drives */
+    bool remote;  /* nothing lives here: a server has the model */
 };
 
-/* Best first: the plan takes the first row that fits. */
+/* Best first: the plan takes the first row that fits. The last one is not of this machine. */
 extern const struct lade_strategy lade_strategies[];
 extern const int lade_n_strategies;
 

@@ -3,6 +3,8 @@
 #include <string.h>
 
 #include "engine/plan/machine.h"
+#include "engine/remote/address.h"
+#include "engine/remote/remote.h"
 #include "engine/session/worker.h"
 
 void lade_worker_emit(struct lade_engine *e, struct lade_event *ev)
@@ -81,6 +83,8 @@ static struct lade_request *next_request(struct lade_engine *e)
     while (!e->stop && !e->first && !e->broken) {
         if (!e->strategy && lade_cond_wait(&e->wake, &e->lock, QUIET))
             continue;
+        if (!e->worker->between)
+            continue;
         pthread_mutex_unlock(&e->lock);
         e->worker->between(e);
         pthread_mutex_lock(&e->lock);
@@ -130,6 +134,7 @@ static void free_options(struct lade_options *opt)
     free((char *)opt->plugin);
     free((char *)opt->cache_dir);
     free((char *)opt->timelines);
+    free((char *)opt->key);
 }
 
 /* Copies a text; false without memory. */
@@ -148,6 +153,7 @@ static int copy_options(struct lade_options *to, const struct lade_options *from
     copied &= copy_text(&to->plugin, from->plugin);
     copied &= copy_text(&to->cache_dir, from->cache_dir);
     copied &= copy_text(&to->timelines, from->timelines);
+    copied &= copy_text(&to->key, from->key);
     return copied ? 0 : -1;
 }
 
@@ -172,7 +178,7 @@ int lade_engine_start(struct lade_engine **out, const struct lade_options *opt, 
     *out = NULL;
     if (!e)
         return lade_fail(err, "engine: out of memory; close other programs");
-    e->worker = &lade_worker_local;
+    e->worker = lade_remote_is(opt->model) ? &lade_worker_remote : &lade_worker_local;
     e->load_started = lade_now();
     e->stats.loading = true;
     pthread_mutex_init(&e->lock, NULL);
@@ -285,7 +291,13 @@ void lade_engine_cancel_load(struct lade_engine *e)
 
 int lade_engine_strategy(struct lade_engine *e, const char *name, char *err)
 {
-    char *copy = strdup(name);
+    char *copy = e->worker->between ? strdup(name) : NULL;
+    if (!e->worker->between)
+        return lade_fail(
+            err,
+            "%.40s: the model runs behind a server, which decides where it lives; open a "
+            "checkpoint with -m",
+            name);
     if (!copy)
         return lade_fail(err, "--strategy %s: out of memory; close other programs", name);
     pthread_mutex_lock(&e->lock);

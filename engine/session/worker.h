@@ -28,12 +28,14 @@ struct lade_worker {
     int (*open)(struct lade_engine *e, char *err);
     /* One request: TEXT and PREFILL events, then one DONE or FAILED. */
     void (*answer)(struct lade_engine *e, const struct lade_request *r);
-    /* Between two requests: where another strategy was asked for, and every half a second. */
+    /* Between two requests: where another strategy was asked for, and every half a second. NULL: there
+     * is nothing to do then, and no other strategy to be had. */
     void (*between)(struct lade_engine *e);
     void (*close)(struct lade_engine *e); /* also after open has failed */
 };
 
-extern const struct lade_worker lade_worker_local; /* local.c */
+extern const struct lade_worker
+    lade_worker_local; /* local.c; a model behind a server: engine/remote */
 
 struct lade_engine {
     pthread_t thread;
@@ -44,9 +46,10 @@ struct lade_engine {
     struct lade_model *model;
     struct lade_session *session;
     struct lade_watch *watch;
-    bool broken;       /* there is no model any more: the thread ends */
-    bool recalled;     /* the timeline of an earlier run was looked at */
-    double resized;    /* when experts last got another room, by the watch's clock */
+    struct lade_remote *remote; /* owned: instead of the three above (engine/remote/remote.c) */
+    bool broken;                /* there is no model any more: the thread ends */
+    bool recalled;              /* the timeline of an earlier run was looked at */
+    double resized;             /* when experts last got another room, by the watch's clock */
     uint64_t free_ram; /* that others had not taken at the last look, experts' not counted */
 
     atomic_bool cancel_load, cancel_answer;

@@ -368,6 +368,42 @@ expect "run by a short name" 0 "$lade" run -m tiny-n -p hi -n 3 --greedy
 expect "run by the whole name" 0 "$lade" run -m Org/Tiny-Next -p hi -n 3 --greedy
 fails "run of an unknown name" 1 'no model of this name' "$lade" run -m tiny-x -p hi
 
+# ---- a server that has the model ------------------------------------------------------------------
+
+mkfifo "$work/stop-model"
+python3 tests/support/model_server.py "$work/asked" <"$work/stop-model" >"$work/model-port" &
+exec 8>"$work/stop-model" # it ends when this closes
+server=$!
+until_server [ -s "$work/model-port" ]
+at=http://127.0.0.1:$(cat "$work/model-port")
+expect "run at a server" 0 "$lade" run -m "$at/plain/v1" Why do ships float?
+says "its answer" '^Ships float because of Archimedes\.$'
+expect "with its reasoning" 0 "$lade" run "$at/tags/v1" "Why do ships float?" --show-thinking
+says "which is apart" '^Water <b>$'
+json "run --json at a server" text reasoning stop prompt_tokens kept_tokens tokens load_s ttft_s \
+    prefill_tps decode_tps rss_peak_bytes vram_peak_bytes strategy model device -- \
+    "$lade" run -m "$at/several/v1#two/three" --json -n 5 -t 0.5 --no-think "Why?"
+says "its strategy" '"strategy": "remote"'
+says "its tokens" '"tokens": 4,'
+grep -q '"model": "two/three".*"temperature": 0.5, "max_tokens": 5, .*"enable_thinking": false' "$work/asked"
+result "what was set is sent" $?
+grep -q '"org/served-8b".*"include_usage": true}, "key": null' "$work/asked"
+result "and nothing else" $?
+echo secret-key >"$work/key"
+expect "with its key" 0 "$lade" run -m "$at/key/v1" --key-file "$work/key" Why?
+fails "without its key" 1 'wants a key \(401\).*--key-file' "$lade" run -m "$at/key/v1" Why?
+fails "with a key that is not there" 1 'No such file' "$lade" run -m "$at/key/v1" --key-file "$work/no" Why?
+fails "one of several" 1 'has 2 models; choose one with #NAME' "$lade" run -m "$at/several/v1" Why?
+fails "nobody there" 1 'nothing answers there' "$lade" run -m http://127.0.0.1:1 Why?
+fails "a page" 1 'OpenAI-compatible' "$lade" run -m "$at/page/v1" Why?
+fails "inspect of a server" 2 'needs the files of a model' "$lade" inspect -m "$at/plain/v1"
+fails "--threads for a server" 2 'run on this machine' "$lade" run -m "$at/plain/v1" --threads 2 Why?
+expect "an answer that is cut" 1 "$lade" run -m "$at/cut/v1" Why?
+says "what came is printed" '^Ships float$'
+json "plan for a server" chosen rows -- "$lade" plan -m "$at/plain/v1" --json
+says "it is the choice" '"chosen": "remote"'
+exec 8>&-
+
 # ---- history --------------------------------------------------------------------------------------
 
 db=$LADE_HOME/history.db

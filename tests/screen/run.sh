@@ -13,7 +13,8 @@ cd "$(dirname "$0")/../.." || exit 2
 build=${1:-build}
 case $build in /*) ;; *) build=$PWD/$build ;; esac
 here=$PWD/tests/screen
-files='tests/screen/pictures.sh tests/screen/talk.sh tests/screen/kept.sh tests/screen/faults.sh'
+files='tests/screen/pictures.sh tests/screen/talk.sh tests/screen/kept.sh tests/screen/faults.sh
+tests/screen/remote.sh'
 passed=0 failed=0 skipped=0
 work=$(mktemp -d)
 unset TMUX NO_COLOR LADE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_CACHE_HOME

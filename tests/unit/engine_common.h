@@ -24,7 +24,9 @@ static char err[LADE_ERR];
 
 /* What came out of an engine, added up. */
 struct seen {
-    int model, usable, ready, strategies, memory, lost, found, prefills, texts, done, failed;
+    int waiting, model, usable, ready, strategies, memory, lost, found, prefills, texts, done,
+        failed;
+    int ended_answers; /* done or failed */
     uint64_t shard_done[16], shard_bytes[16], done_bytes;
     char text[1 << 16], reasoning[1 << 16], error[LADE_ERR], told[LADE_ERR];
     struct lade_result result;
@@ -35,6 +37,10 @@ struct seen {
 static inline void note(struct seen *s, const struct lade_event *ev)
 {
     switch (ev->kind) {
+    case LADE_EV_WAITING:
+        s->waiting++;
+        snprintf(s->told, sizeof s->told, "%s", ev->text);
+        break;
     case LADE_EV_MODEL:
         s->model++;
         break;
@@ -83,11 +89,13 @@ static inline void note(struct seen *s, const struct lade_event *ev)
         break;
     case LADE_EV_DONE:
         s->done++;
+        s->ended_answers++;
         s->result = ev->result;
         s->request = ev->request;
         break;
     case LADE_EV_FAILED:
         s->failed++;
+        s->ended_answers++;
         s->request = ev->request;
         s->result = ev->result;
         snprintf(s->error, sizeof s->error, "%s", ev->text);

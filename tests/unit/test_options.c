@@ -103,6 +103,40 @@ static void test_dry_run(void **state)
     assert_null(o.model);
 }
 
+/* What is said of a model goes with where it runs. */
+static void test_servers(void **state)
+{
+    (void)state;
+    struct options o;
+    struct lade_options e;
+    assert_int_equal(parse(&o, "-m http://a:1 --key-file k --strategy remote --no-think"), 0);
+    assert_string_equal(o.key_file, "k");
+    options_engine(&o, o.model, false, &e);
+    assert_string_equal(e.model, "http://a:1");
+    assert_int_equal(parse(&o, "plan -m http://a:1 --strategy auto"), 0);
+    static const struct {
+        const char *line, *why;
+    } bad[] = {
+        {"run -m http://a:1 --strategy mmap x", "the server that -m names decides"},
+        {"run -m http://a:1 --cpu-memory 3 x", "--cpu-memory: is for models that run on this"},
+        {"run -m http://a:1 --exact x", "--exact: is for models that run on this"},
+        {"plan -m http://a:1 --ram 3", "--ram: is for models that run on this"},
+        {"bench -m http://a:1", "lade bench needs the files of a model"},
+        {"tokenize -m https://a", "lade tokenize needs the files of a model"},
+        {"doctor -m https://a", "lade doctor needs the files of a model"},
+        {"run -m http:// x", "is no address of a server"},
+        {"run --strategy remote x", "give it with -m http://HOST:PORT"},
+        {"run --key-file k -m dir x", "--key-file: is for a server"},
+        {"bench --key-file k", "key-file"},
+        {"serve -m http://a:1", "lade serve needs the files of a model"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(parse(&o, bad[i].line), -1);
+        if (!strstr(err, bad[i].why))
+            fail_msg("%s: %s", bad[i].line, err);
+    }
+}
+
 static void test_resume(void **state)
 {
     (void)state;
@@ -296,15 +330,11 @@ static void test_engine(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_dry_run),
-        cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_other_spellings),
-        cmocka_unit_test(test_arguments),
-        cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_errors_in_json),
-        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_defaults),       cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_dry_run),        cmocka_unit_test(test_servers),
+        cmocka_unit_test(test_resume),         cmocka_unit_test(test_other_spellings),
+        cmocka_unit_test(test_arguments),      cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_errors_in_json), cmocka_unit_test(test_help),
         cmocka_unit_test(test_engine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

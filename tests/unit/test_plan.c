@@ -86,8 +86,30 @@ static void test_kv_q8(void **state)
     struct lade_plan plan = plan_of(&m, 48, 64, LADE_STORAGE_NVME);
     for (int i = 0; i < plan.n; i++)
         if (strncmp(lade_strategy_name(plan.rows[i].strategy), "cpu", 3) &&
-            !strstr(lade_strategy_name(plan.rows[i].strategy), "mmap"))
+            !strstr(lade_strategy_name(plan.rows[i].strategy), "mmap") &&
+            !plan.rows[i].strategy->remote)
             assert_non_null(strstr(plan.rows[i].reason, "--kv-q8"));
+}
+
+/* A row of no machine: named only where there is an address, and then the only one. */
+static void test_remote(void **state)
+{
+    (void)state;
+    char why[LADE_ERR];
+    struct lade_plan_model m;
+    struct lade_plan_machine pc;
+    struct lade_plan plan;
+    lade_plan_model_80b(&m);
+    lade_plan_machine_typical(&pc, 0, (uint64_t)(200 * 0x1p30), LADE_STORAGE_NVME);
+    assert_int_equal(lade_plan(&plan, &m, &pc, "remote", 0, why), -1);
+    assert_non_null(strstr(why, "--strategy remote: needs a server that has the model"));
+    assert_int_equal(plan.rows[plan.n - 1].status, LADE_PLAN_IMPOSSIBLE);
+    lade_plan_remote(&plan);
+    assert_int_equal(plan.n, lade_n_strategies);
+    for (int i = 0; i < plan.n; i++)
+        assert_int_equal(plan.rows[i].status,
+                         i == plan.chosen ? LADE_PLAN_CHOSEN : LADE_PLAN_IMPOSSIBLE);
+    assert_string_equal(lade_strategy_name(plan.rows[plan.chosen].strategy), "remote");
 }
 
 /* The middle of each range of the table, and what it says about other checkpoints. */
@@ -444,6 +466,7 @@ int main(void)
         cmocka_unit_test(test_listed_choices),
         cmocka_unit_test(test_ranges),
         cmocka_unit_test(test_kv_q8),
+        cmocka_unit_test(test_remote),
         cmocka_unit_test(test_decisions),
         cmocka_unit_test(test_no_row_exceeds_the_machine),
         cmocka_unit_test(test_every_machine_has_an_answer),

@@ -193,7 +193,7 @@ static void check_every_row(const struct card *card, size_t n_models, bool with_
         float *want = logits_of(m, card->tokens, &vocab);
         lade_model_close(m);
         for (int k = 0; k < lade_n_strategies; k++)
-            if (with_cpu || lade_strategies[k].gpu)
+            if (!lade_strategies[k].remote && (with_cpu || lade_strategies[k].gpu))
                 check_row(models[i], &lade_strategies[k], &pm, card, want);
         free(want);
     }

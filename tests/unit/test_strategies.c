@@ -94,6 +94,8 @@ static void test_picture(void **state)
     key(KEYS_DOWN);
     has(picture(22, 80, true, true), "tokens/s instead of");
     key(KEYS_END);
+    has(picture(22, 80, true, true), "Not here: it needs a server that has the model");
+    key(KEYS_UP);
     has(picture(22, 80, true, true), "Not here: it needs several drives");
     /* Narrow: speed and load stay longest. The chosen row is always in sight. */
     key(KEYS_HOME);
@@ -102,13 +104,26 @@ static void test_picture(void **state)
     has(p, "load");
     assert_null(strstr(p, "prefill"));
     key(KEYS_END);
-    has(picture(8, 80, true, true), "striped-mmap");
+    has(picture(8, 80, true, true), "remote");
     for (int i = 0; i < view.plan.n; i++) {
         view.chosen = i;
         for (int rows = 1; rows < 30; rows += 3)
             for (int cols = 1; cols < 210; cols += 7)
                 picture(rows, cols, cols % 2, rows % 2);
     }
+}
+
+static void test_a_server(void **state)
+{
+    (void)state;
+    struct lade_plan plan;
+    lade_plan_remote(&plan);
+    strategies_open(&view, &plan, "remote");
+    const char *p = picture(22, 80, true, true);
+    has(p, "a server has the model");
+    has(p, " ✓ remote                    –         –");
+    has(p, " × full-gpu           needs the files of the model");
+    has(p, "only that server can tell");
 }
 
 static void test_a_machine_that_fits_nothing(void **state)
@@ -125,6 +140,7 @@ int main(void)
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_picture),
+        cmocka_unit_test(test_a_server),
         cmocka_unit_test(test_a_machine_that_fits_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

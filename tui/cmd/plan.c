@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/plan/plan.h"
+#include "engine/remote/address.h"
 #include "tui/cmd/cmd.h"
 #include "tui/meters/units.h"
 #include "tui/model_path.h"
@@ -111,7 +112,7 @@ static json_t *cards_json(const struct lade_plan_row *r, const struct lade_plan_
 
 static json_t *row_json(const struct lade_plan_row *r, const struct lade_plan_model *m)
 {
-    bool possible = r->status != LADE_PLAN_IMPOSSIBLE;
+    bool possible = r->status != LADE_PLAN_IMPOSSIBLE && !r->strategy->remote;
     json_t *row =
         json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:i}", "strategy", r->strategy->name, "status",
                   status_names[r->status], "reason", r->reason, "vram_bytes",
@@ -258,6 +259,22 @@ static void print_text(const struct subject *s, const struct lade_plan *plan)
     print_speeds(s);
 }
 
+/* A server has the model: nothing of this machine matters. */
+static int plan_remote(const struct options *o)
+{
+    struct subject s = {0};
+    struct lade_plan plan;
+    char err[LADE_ERR];
+    lade_plan_remote(&plan);
+    snprintf(s.name, sizeof s.name, "%s", o->model);
+    if (o->json)
+        return print_json(&s, &plan, err) ? report_failed(true, err) : EXIT_DONE;
+    const struct lade_plan_row *r = &plan.rows[plan.chosen];
+    output_format("%s\n\n", s.name);
+    printf("* %s: %s; %s.\n", r->strategy->name, r->strategy->summary, r->reason);
+    return EXIT_DONE;
+}
+
 int cmd_plan(const struct options *o)
 {
     struct subject s = {0};
@@ -271,6 +288,8 @@ int cmd_plan(const struct options *o)
                   o->storage);
         return report_usage(o->json, err);
     }
+    if (lade_remote_is(o->model))
+        return plan_remote(o);
     int rc = describe(&s, o, storage, err);
     if (rc == 0)
         rc = lade_plan(&plan, &s.model, &s.machine, o->strategy, o->context, err);

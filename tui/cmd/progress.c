@@ -18,7 +18,9 @@ void progress_show(struct progress *p, const struct lade_event *ev)
     if (!isatty(STDERR_FILENO) || (ev->kind == LADE_EV_PREFILL && ev->done >= ev->total))
         return;
     progress_clear(p);
-    if (ev->kind == LADE_EV_SHARD)
+    if (ev->kind == LADE_EV_WAITING)
+        fprintf(stderr, "%s", ev->text ? ev->text : "");
+    else if (ev->kind == LADE_EV_SHARD)
         fprintf(stderr, "loading %s of %s", units_file(done, (double)ev->done_bytes),
                 units_file(total, (double)ev->total_bytes));
     else

@@ -10,7 +10,7 @@ struct progress {
     bool shown; /* the line is there */
 };
 
-/* Shows a SHARD or PREFILL event in place of what was shown; nothing where stderr is no terminal. */
+/* Shows a WAITING, SHARD or PREFILL event in place of what was shown; nothing where stderr is no terminal. */
 void progress_show(struct progress *p, const struct lade_event *ev);
 /* Before anything else is printed. */
 void progress_clear(struct progress *p);

@@ -12,6 +12,7 @@
 #include "tui/cmd/interrupt.h"
 #include "tui/cmd/progress.h"
 #include "tui/cmd/question.h"
+#include "tui/key_file.h"
 #include "tui/model_path.h"
 #include "tui/output.h"
 #include "tui/report.h"
@@ -124,8 +125,10 @@ static int take_event(struct run *r, struct lade_event *ev, char *err)
 {
     switch (ev->kind) {
     case LADE_EV_MODEL:
+        progress_clear(&r->progress);
         ask(r, NULL); /* where the load has failed already, its event follows */
         return 0;
+    case LADE_EV_WAITING:
     case LADE_EV_SHARD:
     case LADE_EV_PREFILL:
         progress_show(&r->progress, ev);
@@ -240,16 +243,19 @@ int cmd_run(const struct options *given)
     struct options own = *given, *o = &own;
     struct run r = {.o = o};
     struct lade_options opt;
-    char path[PATH_MAX], err[LADE_ERR];
+    char path[PATH_MAX], key[KEY_FILE_MAX], err[LADE_ERR];
     sigset_t open;
     int code = question_model(o, err);
     if (code == EXIT_DONE)
         code = question_read(&r.prompt, o, err);
     if (code != EXIT_DONE)
         return code == EXIT_USAGE ? report_usage(o->json, err) : report_failed(o->json, err);
-    int rc = model_path_resolve(o->model, path, err);
+    int rc = o->key_file ? key_file_read(o->key_file, key, err) : 0;
+    if (rc == 0)
+        rc = model_path_resolve(o->model, path, err);
     if (rc == 0) {
         options_engine(o, path, false, &opt);
+        opt.key = o->key_file ? key : NULL;
         interrupt_catch(&open); /* the engine's thread inherits the blocked ones */
         rc = lade_engine_start(&r.engine, &opt, err);
     }

@@ -139,7 +139,7 @@ int slash_set(struct chat *c, const char *args, char *err)
         settings_defaults(&c->settings, &c->info.sampling);
     settings_value(&c->settings, i, value, sizeof value);
     chat_say(c, ENTRY_NOTICE, "%s is %s%s.", settings_rows[i].name, *value ? value : "empty",
-             c->settings.set & 1u << i ? "" : ", the model's own value");
+             c->settings.set & 1u << i || c->info.remote ? "" : ", the model's own value");
     return 0;
 }
 

@@ -77,6 +77,11 @@ int slash_anatomy(struct chat *c, const char *args, char *err)
 {
     if (*args && strcmp(args, "on") != 0 && strcmp(args, "off") != 0)
         return lade_fail(err, "/anatomy %.40s: not understood; choose on or off", args);
+    if (c->info.remote)
+        return lade_fail(err,
+                         "/anatomy: the experts are at %s, which does not tell of them; open a "
+                         "checkpoint with -m",
+                         c->info.device);
     c->anatomy = *args ? strcmp(args, "on") == 0 : !c->anatomy;
     if (c->anatomy && c->rows && !status_anatomy_rows(c->rows))
         chat_say(c, ENTRY_NOTICE, "It is shown when the terminal has %d rows; now it has %d.",

@@ -15,6 +15,11 @@ void board_init(struct board *b)
     *b = (struct board){.gbps = NAN, .eta = NAN, .tick = NAN, .moved = NAN};
 }
 
+void board_waiting(struct board *b, const char *text)
+{
+    snprintf(b->waits, sizeof b->waits, "%s", text);
+}
+
 static void describe(struct board *b, const struct lade_model_info *info)
 {
     snprintf(b->name, sizeof b->name, "%s", info->name);

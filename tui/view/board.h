@@ -31,6 +31,7 @@ enum { BOARD_SHARDS = 256, BOARD_TIERS = 2 };
 
 struct board {
     char name[128], detail[160]; /* the model; "int4 mixed · cpu-standard" */
+    char waits[200];             /* for a server, and why; "" = for none */
     struct board_shard shard[BOARD_SHARDS];
     int n;
     int n_all;            /* a checkpoint may have more shards than are shown */
@@ -50,6 +51,9 @@ struct board {
 
 /* Empty board: "reading headers". About 40 KB: keep it off the stack. */
 void board_init(struct board *b);
+
+/* After LADE_EV_WAITING. */
+void board_waiting(struct board *b, const char *text);
 
 /* After LADE_EV_MODEL. */
 void board_model(struct board *b, const struct lade_model_info *info);

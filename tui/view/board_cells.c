@@ -343,6 +343,11 @@ static void one_line(const struct board *b, struct cells *c)
 void board_cells(const struct board *b, struct cells *c)
 {
     cells_clear(c, THEME_TEXT);
+    if (*b->waits) {
+        cells_put(c, c->rows > 2, 1, 1, look[READING].mark, look[READING].sign);
+        cells_put(c, c->rows > 2, 3, c->cols - 4, THEME_TITLE, b->waits);
+        return;
+    }
     if (c->rows == 1) {
         one_line(b, c);
         return;

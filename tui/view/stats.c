@@ -52,6 +52,11 @@ static void model(struct text *t, const struct lade_model_info *m)
         return;
     }
     row(t, "Model", "%s", m->name);
+    if (m->remote) {
+        row(t, "Server", "%s at %s", m->format, m->device);
+        row(t, "Strategy", "%s", m->strategy);
+        return;
+    }
     row(t, "Files", "%s%s%s, %d %s, %s", m->format, *m->quant ? " " : "", m->quant, m->n_shards,
         m->n_shards == 1 ? "shard" : "shards", units_file(bytes, (double)m->bytes));
     row(t, "Shape", "%d layers of %d, %d of %d experts per token, %s tokens at most", m->layers,
@@ -60,6 +65,12 @@ static void model(struct text *t, const struct lade_model_info *m)
         row(t, "Strategy", "%s", m->strategy);
     if (*m->device)
         row(t, "Device", "%s", m->device);
+}
+
+static void context(struct text *t, const struct lade_stats *e)
+{
+    if (e->context_size > 0)
+        row(t, "Context", "%d of %d tokens", e->context_used, e->context_size);
 }
 
 static void engine(struct text *t, const struct lade_stats *e)
@@ -71,8 +82,7 @@ static void engine(struct text *t, const struct lade_stats *e)
     else if (e->load_bytes && e->load_s > 0)
         row(t, "Load", "%s, %s on average", units_seconds(a, e->load_s),
             units_rate(b, (double)e->load_bytes / e->load_s * 1e-9));
-    if (e->context_size > 0)
-        row(t, "Context", "%d of %d tokens", e->context_used, e->context_size);
+    context(t, e);
     row(t, "Weights", "%s", units_memory(a, positive((double)e->weights)));
     row(t, "Caches, state", "%s", units_memory(a, positive((double)e->kv)));
     row(t, "Process", "%s, at most %s", units_memory(a, positive((double)e->rss)),
@@ -163,16 +173,21 @@ int stats_text(char *out, size_t cap, const struct lade_model_info *info,
     if (cap == 0)
         return 0;
     *out = '\0';
+    const bool here = !info || !info->remote;
     model(&t, info);
-    gap(&t);
-    if (sample->have_engine)
-        engine(&t, &sample->engine);
-    if (sample->have_engine)
-        traffic(&t, &sample->engine.traffic);
-    machine(&t, sample);
+    if (!here && sample->have_engine)
+        context(&t, &sample->engine);
+    if (here) {
+        gap(&t);
+        if (sample->have_engine) {
+            engine(&t, &sample->engine);
+            traffic(&t, &sample->engine.traffic);
+        }
+        machine(&t, sample);
+    }
     gap(&t);
     answer(&t, last);
-    if (planned)
+    if (planned && here)
         predicted(&t, planned);
     return t.lines;
 }

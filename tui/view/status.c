@@ -28,7 +28,9 @@ void status_model(struct status *s, const struct lade_model_info *info)
     snprintf(s->model, sizeof s->model, "%s", info->name);
     snprintf(s->detail, sizeof s->detail, "%s%s%s", info->format, *info->quant ? " " : "",
              info->quant);
-    snprintf(s->strategy, sizeof s->strategy, "%s", info->strategy);
+    s->remote = info->remote;
+    snprintf(s->strategy, sizeof s->strategy, "%s%s%s", info->strategy, info->remote ? " " : "",
+             info->remote ? info->device : "");
 }
 
 void status_prefill(struct status *s, int done, int total)

@@ -17,9 +17,10 @@ struct status {
     struct meter meter[METER_COUNT];
     struct meter card[LADE_CARDS]; /* METER_CARD, of each GPU that the model is on */
     struct machine_probe probe;
-    struct lade_nvml *nvml;    /* owned; NULL = no GPU */
-    char gpu_reason[LADE_ERR]; /* why there is none */
-    char model[128], detail[96], strategy[32];
+    struct lade_nvml *nvml;                     /* owned; NULL = no GPU */
+    char gpu_reason[LADE_ERR];                  /* why there is none */
+    char model[128], detail[96], strategy[160]; /* strategy: with the server, where there is one */
+    bool remote; /* a server has the model: this machine's memory does not matter */
     int prefill_done, prefill_total;
     struct lade_traffic traffic; /* of the engine at the last sample */
     bool panel;                  /* set by the layout: the side panel is on the screen, so that the

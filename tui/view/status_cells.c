@@ -209,6 +209,7 @@ static void draw_line(const struct status *s, struct cells *c, int y, const enum
 static bool nothing_to_show(const struct status *s, enum segment seg)
 {
     return (seg == SEG_STRATEGY && !*s->strategy) || (seg == SEG_HITS && !status_has_shares(s)) ||
+           ((seg == SEG_RAM || seg == SEG_VRAM) && s->remote) ||
            (seg == SEG_CONTEXT && !(s->meter[METER_CONTEXT].now.total > 0));
 }
 

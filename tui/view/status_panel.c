@@ -158,7 +158,10 @@ void status_panel_cells(const struct status *s, struct cells *c)
     model(&p);
     phase(&p);
     anatomy(&p);
-    single(&p, &s->meter[METER_CONTEXT], "Context");
+    if (!s->remote || s->meter[METER_CONTEXT].now.total > 0)
+        single(&p, &s->meter[METER_CONTEXT], "Context");
+    if (s->remote)
+        return;
     memory(&p, &s->meter[METER_RAM]);
     if (!status_cards(s))
         memory(&p, &s->meter[METER_VRAM]);

@@ -183,7 +183,10 @@ static void row(const struct view *v, int y, int i)
         char text[UNITS_MAX];
         if (columns[k].importance <= v->level)
             continue;
-        columns[k].format(r, text);
+        if (r->strategy->remote)
+            snprintf(text, sizeof text, "%s", UNITS_UNKNOWN);
+        else
+            columns[k].format(r, text);
         cells_put_right(c, y, x, columns[k].width + GAP, number, text);
         x += columns[k].width + GAP;
     }
@@ -226,6 +229,10 @@ static void detail(const struct view *v, int y)
                  "%s tokens/s instead of %s. Enter changes to it, the "
                  "conversation stays.",
                  units_speed(a, r->decode_tps), units_speed(b, now->decode_tps));
+    else if (r->strategy->remote)
+        snprintf(text, sizeof text,
+                 "Now running. What it takes and how fast it is, only that server "
+                 "can tell.");
     else
         snprintf(text, sizeof text, "Now running. %c%s; context %d tokens.",
                  r->reason[0] - ('a' <= r->reason[0] && r->reason[0] <= 'z' ? 32 : 0),
@@ -244,7 +251,9 @@ static void heading(const struct view *v)
     snprintf(text, sizeof text, "for %s%s VRAM%s, %s of RAM · %s speeds",
              m->n_gpus ? units_memory(vram_text, vram) : "no", m->n_gpus ? " of" : "", several,
              units_memory(ram_text, (double)m->ram), m->measured ? "measured" : "typical");
-    if (cells_width(text) + used + 4 > v->c->cols)
+    if (!m->ram) /* nothing was planned for this machine: a server has the model */
+        snprintf(text, sizeof text, "a server has the model");
+    else if (cells_width(text) + used + 4 > v->c->cols)
         *strstr(text, " · ") = '\0';
     cells_put_right(v->c, 0, used + 3, v->c->cols - used - 4, THEME_DIM, text);
 }
