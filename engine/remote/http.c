@@ -107,6 +107,7 @@ static CURLcode set_up(struct transfer *t, const struct lade_remote_http *h, con
     };
     CURLcode rc = curl_easy_setopt(t->easy, CURLOPT_URL, url);
     rc = rc ? rc : lade_curl_schemes(t->easy, false);
+    rc = rc ? rc : curl_easy_setopt(t->easy, CURLOPT_PROXY, ""); /* it would have the key, too */
     rc = rc ? rc : curl_easy_setopt(t->easy, CURLOPT_USERAGENT, "lade");
     rc = rc ? rc : curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, h->headers);
     for (size_t i = 0; i < sizeof options / sizeof *options && !rc; i++)
@@ -171,7 +172,6 @@ static const struct {
 } reasons[] = {
     {CURLE_COULDNT_CONNECT, "nothing answers there", "start the server, or check the address"},
     {CURLE_COULDNT_RESOLVE_HOST, "there is no host of this name", "check the address"},
-    {CURLE_COULDNT_RESOLVE_PROXY, "the proxy's name is not known", "check the proxy's address"},
     {CURLE_URL_MALFORMAT, "is no address", "write http://HOST:PORT/v1"},
     {CURLE_OPERATION_TIMEDOUT, "the server fell silent", "ask again, or look at the server"},
     {CURLE_GOT_NOTHING, "the connection was cut", "ask again, or look at the server"},
