@@ -84,9 +84,11 @@ class Server:
 
 
 def pieces(response):
-    """What stands after "data: " in each event, until the response ends."""
+    """What stands after "data: " in each event, until the response ends; ":" for a comment."""
     while line := response.readline():
-        if line.strip():
+        if line == b":\n":
+            yield ":"
+        elif line.strip():
             assert line.startswith(b"data: ") and response.readline() == b"\n", line
             yield line[6:].strip().decode()
 
@@ -334,11 +336,20 @@ def test_while_it_loads():
         f.write("name Slow\nshard one 1000000000\nspeed 1\nhold 0.5\n")
     with Server("-m", script, program=FAKE) as s:
         waiting = s.send({"messages": QUESTION})
-        status, health = s.get("/health")
-        assert status == 503 and health["status"] == "loading", health
+        health = {"bytes": 0}  # until the model's headers are read
+        while not health["bytes"]:
+            status, health = s.get("/health")
+            assert status == 503 and health["status"] == "loading", health
         assert health["bytes"] == 1000000000, health
+        # A stream that waits is not silent for ever: first its beginning, then comments.
+        _, response = s.stream(messages=QUESTION)
+        parts = pieces(response)
+        assert json.loads(next(parts))["choices"][0]["delta"]["role"] == "assistant"
+        assert next(parts) == ":"
         assert s.stop(signal.SIGINT) == 0
         assert waiting.getresponse().status == 503
+        *_, last = parts
+        assert "ending" in json.loads(last)["error"]["message"], last
 
 
 def test_failed_starts():

@@ -154,11 +154,18 @@ static void test_cancel_one(void **state)
     expect_end(e, &s, fourth, true);
     int fifth = ask(e, "five", 3);
     lade_engine_cancel(e, fourth); /* is no more: nothing happens */
-    lade_engine_cancel(e, first);
     sem_post(&g.open);
-    expect_end(e, &s, first, true);
+    expect_end(e, &s, first, false);
     expect_end(e, &s, third, false);
     expect_end(e, &s, fifth, false);
+    /* The running one alone. */
+    sem_wait(&g.open);
+    int sixth = ask(e, "six", 3), seventh = ask(e, "seven", 3);
+    wait_for(e, &s, &s.prefills);
+    lade_engine_cancel(e, sixth);
+    sem_post(&g.open);
+    expect_end(e, &s, sixth, true);
+    expect_end(e, &s, seventh, false);
     lade_engine_stop(e);
     sem_destroy(&g.open);
 }

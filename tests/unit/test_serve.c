@@ -228,16 +228,26 @@ static void test_hostile(void **state)
     /* Many values, deep ones; brackets in a text are neither. */
     enum { N = 1 << 20 };
     char *many = malloc(N + 64), *end = stpcpy(many, "{" HI ",\"x\":[");
-    memset(end, '[', 40);
-    expect_refused(many, (size_t)(end - many) + 40, "", 400);
+    struct serve_question q;
+    struct serve_error e;
+    for (int depth = 20; depth <= 40; depth += 20) {
+        memset(end, '[', (size_t)depth);
+        memset(end + depth, ']', (size_t)depth + 1);
+        end[2 * depth + 1] = '}';
+        const size_t n = (size_t)(end - many) + 2 * (size_t)depth + 2;
+        if (depth == 40)
+            expect_refused(many, n, "", 400);
+        else if (serve_question_read(&q, many, n, &defaults, &e) == 0)
+            serve_question_free(&q);
+        else
+            fail_msg("%s", e.message);
+    }
     for (char *at = end; at < many + N; at += 2)
         memcpy(at, "1,", 2);
     expect_refused(many, N, "", 400);
     end = stpcpy(many, "{" HI ",\"x\":\"");
     memset(end, '[', N - 64);
     memcpy(end + N - 64, "\\\"\"}", 4);
-    struct serve_question q;
-    struct serve_error e;
     assert_int_equal(serve_question_read(&q, many, (size_t)(end - many) + N - 60, &defaults, &e),
                      0);
     serve_question_free(&q);

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "engine/clock.h"
 #include "tui/meters/units.h"
 #include "tui/report.h"
 #include "tui/serve/server.h"
@@ -32,6 +33,7 @@ enum MHD_Result answer_ask(struct exchange *x)
         lade_engine_ask(s->engine, q.messages, q.n, &q.sampling, q.max_tokens, q.think, err);
     if (number > 0) {
         x->request = number;
+        x->spoke = lade_now();
         begin(x, &q);
     }
     serve_question_free(&q);
@@ -66,6 +68,17 @@ static void stream_begin(struct exchange *x)
 {
     if (x->stream && !x->responded)
         exchange_send(x, reply_begin(&x->head));
+}
+
+bool answer_is_open(const struct exchange *x)
+{
+    return x->stream && x->request && !x->over;
+}
+
+void answer_ping(struct exchange *x)
+{
+    stream_begin(x);
+    exchange_ping(x);
 }
 
 static void take_text(struct exchange *x, const struct lade_event *ev)

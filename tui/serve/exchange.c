@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/clock.h"
 #include "tui/serve/server.h"
 
 /* ---- one request ------------------------------------------------------------------------------ */
@@ -143,17 +144,33 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *to, size_t room)
     return (ssize_t)n;
 }
 
-void exchange_send(struct exchange *x, char *json)
+/* There is more of a stream to fetch. */
+static void stream_on(struct exchange *x)
 {
     enum { BLOCK = 16 << 10 };
-    if (json)
-        buf_printf(&x->out, "data: %s\n\n", json);
-    free(json);
+    x->spoke = lade_now();
     if (!x->responded)
         queue(x, MHD_HTTP_OK,
               MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK, read_stream, x, NULL),
               "text/event-stream");
     exchange_wake(x);
+}
+
+void exchange_send(struct exchange *x, char *json)
+{
+    if (!json) {
+        end_unanswered(x);
+        return;
+    }
+    buf_printf(&x->out, "data: %s\n\n", json);
+    free(json);
+    stream_on(x);
+}
+
+void exchange_ping(struct exchange *x)
+{
+    buf_puts(&x->out, ":\n\n");
+    stream_on(x);
 }
 
 /* ---- libmicrohttpd ---------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 /* loop.c - the one place where the server waits: for the engine, for MHD, for clients that go. */
 #include <errno.h>
+#include <math.h>
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,17 +23,19 @@ static void stop(struct server *s)
             exchange_wake(x);
 }
 
-/* Milliseconds until MHD or the end wants to be called; -1: for nothing. */
-static int timeout(const struct server *s, double until)
+/* Seconds until there is something to do that no descriptor tells: for MHD, at the end, or for a stream
+ * that is silent. */
+static double patience(const struct server *s, double until)
 {
     MHD_UNSIGNED_LONG_LONG ms;
-    double wait = MHD_get_timeout(s->daemon, &ms) == MHD_YES ? (double)ms : -1;
-    if (s->stopping) {
-        const double left = (until - lade_now()) * 1e3;
-        wait = wait < 0 || wait > left ? left : wait;
-        wait = wait < 0 ? 0 : wait;
-    }
-    return (int)wait;
+    const double now = lade_now();
+    double wait = MHD_get_timeout(s->daemon, &ms) == MHD_YES ? (double)ms * 1e-3 : SERVE_IDLE_S;
+    if (s->stopping)
+        wait = fmin(wait, until - now);
+    for (const struct exchange *x = s->exchanges; x; x = x->next)
+        if (answer_is_open(x))
+            wait = fmin(wait, x->spoke + SERVE_SILENT_S - now);
+    return fmax(wait, 0);
 }
 
 static int socket_of(struct exchange *x)
@@ -40,8 +43,8 @@ static int socket_of(struct exchange *x)
     return MHD_get_connection_info(x->connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 }
 
-/* Waits until there is something to do. MHD does not look at suspended connections; a client that closes
- * its side has gone. */
+/* Waits until there is something to do. MHD does not look at suspended connections: one whose client
+ * closes its side is woken, and ends. */
 static int wait_for(struct server *s, const sigset_t *open, double until, char *err)
 {
     const int epoll = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
@@ -54,16 +57,15 @@ static int wait_for(struct server *s, const sigset_t *open, double until, char *
             fds[n] = (struct pollfd){.fd = socket_of(x), .events = POLLRDHUP};
             of[n++] = x;
         }
-    const int ms = timeout(s, until);
-    const struct timespec limit = {ms / 1000, ms % 1000 * 1000000L};
-    if (ppoll(fds, n, ms < 0 ? NULL : &limit, open) < 0)
+    const double wait = patience(s, until);
+    const struct timespec limit = {(time_t)wait, (long)((wait - floor(wait)) * 1e9)};
+    if (ppoll(fds, n, &limit, open) < 0)
         return errno == EINTR
                    ? 0
                    : lade_fail(err, "waiting for clients: %s; please report this", strerror(errno));
     for (nfds_t i = 2; i < n; i++)
         if (fds[i].revents) {
             of[i]->gone = true;
-            answer_drop(of[i]);
             exchange_wake(of[i]);
         }
     return 0;
@@ -96,6 +98,9 @@ int server_run(struct server *s, const sigset_t *open, char *err)
             answer_event(s, &ev);
             lade_event_clear(&ev);
         }
+        for (struct exchange *x = s->exchanges; x; x = x->next)
+            if (answer_is_open(x) && lade_now() >= x->spoke + SERVE_SILENT_S)
+                answer_ping(x);
         MHD_run(s->daemon);
     }
     end(s);

@@ -25,6 +25,7 @@ enum {
     SERVE_HELD = 64 << 20, /* of all that are there */
     SERVE_CLIENTS = 64,    /* connections; others wait until one ends */
     SERVE_IDLE_S = 60,     /* a connection may be idle, or stuck */
+    SERVE_SILENT_S = 2,    /* a stream is, before something is said that has no meaning */
     SERVE_PATIENCE_S = 2,  /* that clients have to take what there is when the server ends */
 };
 
@@ -67,6 +68,7 @@ struct exchange {
     struct buf text, reasoning; /* of an answer in one piece */
     struct buf out;             /* of a stream: what MHD has not fetched */
     size_t out_from;
+    double spoke; /* lade_now() of the last word to the client */
 };
 
 /* exchange.c: requests and responses. */
@@ -80,8 +82,9 @@ enum MHD_Result exchange_respond(struct exchange *x, int status, char *json);
 enum MHD_Result exchange_refuse(struct exchange *x, const struct serve_error *e);
 /* Suspends it until the engine says more: from MHD's callbacks only. */
 enum MHD_Result exchange_wait(struct exchange *x);
-/* Sends a piece of a stream; takes json over. */
+/* Sends a piece of a stream, which is taken over (NULL: no memory), or a comment, which clients skip. */
 void exchange_send(struct exchange *x, char *json);
+void exchange_ping(struct exchange *x);
 
 /* route.c: what there is to ask for. */
 
@@ -95,6 +98,10 @@ enum MHD_Result route_go(struct exchange *x);
 /* Asks the engine what the body asks. */
 enum MHD_Result answer_ask(struct exchange *x);
 void answer_event(struct server *s, struct lade_event *ev);
+/* Whether a stream is asked for and has not ended. */
+bool answer_is_open(const struct exchange *x);
+/* It was silent for long: what stands between may think that the connection is dead. */
+void answer_ping(struct exchange *x);
 /* The client went away, or its connection ended: the engine need not go on. */
 void answer_drop(struct exchange *x);
 
