@@ -391,6 +391,8 @@ def main():
         except Exception as error:  # a test that breaks off has failed, too
             failed = True
             print(f"not ok {name}\n    {type(error).__name__}: {error}"[:2000], flush=True)
+            for s in arguments:
+                print(f"    its end {s.process.poll()}, its last words:", *s.log[-40:], sep="\n    ")
 
     with Server() as s:
         for test in (
