@@ -20,6 +20,18 @@ static json_t *text_of(const char *text)
     return value;
 }
 
+/* Adds a text to a message, as a paragraph of its own. */
+static void append_text(json_t *message, const char *text)
+{
+    json_t *more = text_of(text), *content = json_object_get(message, "content");
+    json_object_set_new(
+        message, "content",
+        json_sprintf("%s\n\n%s", json_string_value(content), json_string_value(more)));
+    json_decref(more);
+}
+
+/* Questions that waited together, or had no answer, are one message: many templates want the roles to take
+ * turns. */
 static json_t *messages(const struct lade_request *r)
 {
     static const char *const roles[] = {[LADE_SYSTEM] = "system",
@@ -28,8 +40,11 @@ static json_t *messages(const struct lade_request *r)
                                         [LADE_TOOL] = "tool"};
     json_t *list = json_array();
     for (size_t i = 0; i < r->n; i++)
-        json_array_append_new(list, json_pack("{s:s, s:o}", "role", roles[r->messages[i].role],
-                                              "content", text_of(r->messages[i].content)));
+        if (i && r->messages[i].role == LADE_USER && r->messages[i - 1].role == LADE_USER)
+            append_text(json_array_get(list, json_array_size(list) - 1), r->messages[i].content);
+        else
+            json_array_append_new(list, json_pack("{s:s, s:o}", "role", roles[r->messages[i].role],
+                                                  "content", text_of(r->messages[i].content)));
     return list;
 }
 
@@ -72,12 +87,14 @@ static void put_sampling(json_t *ask, const struct lade_sampling *s)
         json_object_set_new(ask, "stop", stop);
 }
 
-char *lade_remote_ask(const char *model, const struct lade_request *r)
+char *lade_remote_ask(const char *model, bool progress, const struct lade_request *r)
 {
     json_t *ask = json_pack("{s:s, s:o, s:b, s:{s:b}}", "model", model, "messages", messages(r),
                             "stream", 1, "stream_options", "include_usage", 1);
     if (!ask)
         return NULL;
+    if (progress)
+        json_object_set_new(ask, "return_progress", json_true());
     put_sampling(ask, &r->sampling);
     if (r->max_tokens > 0)
         json_object_set_new(ask, "max_tokens", json_integer(r->max_tokens));

@@ -4,8 +4,9 @@
 
 #include "engine/session/worker.h"
 
-/* malloc'ed JSON, NULL without memory. What the user did not set (NAN and negative, a seed of 0, no limit,
+/* malloc'ed JSON, NULL without memory. `progress` asks to be told how much of the prompt is read, which is
+ * llama-server's. What the user did not set (NAN and negative, a seed of 0, no limit,
  * thinking) is not in it: the server knows its model's values, and lade does not. */
-char *lade_remote_ask(const char *model, const struct lade_request *r);
+char *lade_remote_ask(const char *model, bool progress, const struct lade_request *r);
 
 #endif

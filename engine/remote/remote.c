@@ -236,6 +236,23 @@ static void take_text(struct answer *a, const struct lade_reply *reply)
         lade_think_content(&a->think, reply->text);
 }
 
+/* How far a server is with the prompt, where it says so. */
+static void take_progress(struct answer *a, const struct lade_reply *reply)
+{
+    struct lade_engine *e = a->e;
+    struct lade_event ev = {.kind = LADE_EV_PREFILL,
+                            .request = a->r->number,
+                            .done = reply->read,
+                            .total = reply->to_read};
+    double seconds = lade_now() - a->r->asked_at;
+    if (!reply->to_read)
+        return;
+    pthread_mutex_lock(&e->lock);
+    e->stats.prefill_tps = seconds > 0 ? reply->read / seconds : 0;
+    lade_events_put(&e->events, &ev);
+    pthread_mutex_unlock(&e->lock);
+}
+
 static bool take_event(void *user, const char *data, size_t n)
 {
     struct answer *a = user;
@@ -247,6 +264,7 @@ static bool take_event(void *user, const char *data, size_t n)
     a->garbage = !lade_reply_read(&reply, data, n);
     if (reply.error)
         lade_printable(a->error, 256, reply.error, strlen(reply.error));
+    take_progress(a, &reply);
     take_text(a, &reply);
     take_numbers(&a->last, &reply);
     if (reply.finish != LADE_REPLY_GOES_ON)
@@ -342,7 +360,8 @@ static int ask(struct answer *a, char *err)
 {
     struct lade_engine *e = a->e;
     struct lade_remote_http *h = &e->remote->http;
-    char *json = lade_remote_ask(e->remote->model.name, a->r);
+    bool tells = !strcmp(e->remote->model.server, "llamacpp");
+    char *json = lade_remote_ask(e->remote->model.name, tells, a->r);
     if (!json)
         return lade_fail(err, "%.100s: out of memory; close other programs", h->address.host);
     struct lade_remote_call c = {.base = h->address.base,

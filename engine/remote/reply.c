@@ -72,6 +72,17 @@ static enum lade_reply_finish finish_of(const json_t *choice)
                                                                   : LADE_REPLY_STOP;
 }
 
+/* llama-server's: what its cache had already is no part of the work. */
+static void read_progress(struct lade_reply *r, const json_t *progress)
+{
+    const int kept = count_of(progress, "cache"), total = count_of(progress, "total");
+    const int done = count_of(progress, "processed");
+    if (kept >= 0 && done >= kept && total > kept && total >= done) {
+        r->read = done - kept;
+        r->to_read = total - kept;
+    }
+}
+
 bool lade_reply_read(struct lade_reply *r, const char *json, size_t n)
 {
     json_t *root = parse(json, n);
@@ -89,6 +100,7 @@ bool lade_reply_read(struct lade_reply *r, const char *json, size_t n)
         r->prompt_tokens = count_of(usage, "prompt_tokens");
         r->tokens = count_of(usage, "completion_tokens");
         r->kept_tokens = count_of(json_object_get(usage, "prompt_tokens_details"), "cached_tokens");
+        read_progress(r, json_object_get(root, "prompt_progress"));
         if (!r->error && json_object_get(root, "error"))
             r->error = strdup("it does not say why");
     }

@@ -22,6 +22,7 @@ struct lade_reply {
     char *error; /* the server's own words */
     enum lade_reply_finish finish;
     int prompt_tokens, tokens, kept_tokens; /* -1 = not told */
+    int read, to_read; /* tokens of a prompt that is not read yet; to_read 0 = none */
 };
 
 /* False where it is no JSON object, or there is no memory. End with lade_reply_clear in any case. */

@@ -319,6 +319,17 @@ def serve():
         yield head + b"\n" + compact(body)
 
 
+def stream():
+    """A byte, how long pieces are, then events; or a list of models."""
+    delta = {"choices": [{"delta": {"content": "a\u20ac", "reasoning_content": "b"}, "finish_reason": "stop"}],
+             "usage": {"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}}}
+    for piece, value in ((1, delta), (7, {"error": {"message": "no"}}), (200, {"detail": "no", "choices": []})):
+        yield bytes([piece]) + b"data: " + compact(value) + b"\r\n\r\n: c\n\ndata: [DONE]\n\n"
+    yield b"\3" + compact({"data": [{"id": "m", "owned_by": "vllm", "max_model_len": 9,
+                                     "meta": {"n_ctx": 7, "n_ctx_train": 8, "size": 5}}]})
+    yield b"\3" + compact({"status": "loading", "loaded_bytes": 3, "bytes": 9})
+
+
 def pack():
     """Changes of a good index: none, a byte here and there, a cut."""
     yield b"\0"
@@ -330,7 +341,7 @@ def pack():
 
 def main():
     for make in (safetensors, index, config, catalog, pack, gguf, tokenizer, listing, markdown, theme,
-                 serve):
+                 serve, stream):
         folder = Path(sys.argv[1]) / f"fuzz_{make.__name__}"
         folder.mkdir(parents=True, exist_ok=True)
         for i, seed in enumerate(make()):

@@ -63,6 +63,10 @@ STREAMS = {
         END,
     ],
 }
+PROGRESS = b"".join(event({"choices": [], "prompt_progress": {"total": 20, "cache": 8, "processed": n}})
+                    for n in (8, 14, 20))
+STREAMS["llamacpp"] = [PROGRESS, FLOAT, END]
+ABOUT = {"llamacpp": {"owned_by": "llamacpp", "meta": {"n_ctx": 512, "n_ctx_train": 4096}}}
 MODELS = {"several": ["one", "two/three"], "none": []}
 # Other answers than these, by behaviour: status, type, body.
 FAILS = {
@@ -113,10 +117,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(200, "text/html", "<html>hello</html>")
         if what != "v1/models" or how == "nothing":
             return self.answer(404, "text/plain", "no")
-        data = [
-            {"id": name, "object": "model", "owned_by": "vllm", "max_model_len": 4096}
-            for name in MODELS.get(how, ["org/served-8b"])
-        ]
+        about = ABOUT.get(how, {"owned_by": "vllm", "max_model_len": 4096})
+        names = MODELS.get(how, ["org/served-8b"])
+        data = [{"id": name, "object": "model", **about} for name in names]
         return self.answer(200, "application/json", {"object": "list", "data": data})
 
     def do_POST(self):

@@ -51,6 +51,21 @@ static const char *picture(int rows, int cols, bool utf8, bool colour)
     return picture_of(&c);
 }
 
+/* A server that is waited for is all there is to show, in any size, until its model is known. */
+static void test_waiting(void **state)
+{
+    (void)state;
+    board_init(&board);
+    board_waiting(&board, "a:1 is still loading its model (40%)");
+    for (int rows = 1; rows < 12; rows++) {
+        assert_non_null(
+            strstr(picture(rows, 60, true, true), "▸ a:1 is still loading its model (40%)"));
+        picture(rows, rows, false, false);
+    }
+    board_model(&board, &info);
+    assert_null(strstr(picture(10, 60, true, true), "still loading"));
+}
+
 static int count(const char *text, const char *what)
 {
     int n = 0;
@@ -316,11 +331,17 @@ static void test_before_headers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_speed_and_eta), cmocka_unit_test(test_list),
-        cmocka_unit_test(test_batch),         cmocka_unit_test(test_lines_before_air),
-        cmocka_unit_test(test_sizes),         cmocka_unit_test(test_columns_and_blocks),
-        cmocka_unit_test(test_no_jitter),     cmocka_unit_test(test_before_headers),
-        cmocka_unit_test(test_one_line),      cmocka_unit_test(test_homes),
+        cmocka_unit_test(test_speed_and_eta),
+        cmocka_unit_test(test_list),
+        cmocka_unit_test(test_waiting),
+        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_lines_before_air),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_columns_and_blocks),
+        cmocka_unit_test(test_no_jitter),
+        cmocka_unit_test(test_before_headers),
+        cmocka_unit_test(test_one_line),
+        cmocka_unit_test(test_homes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

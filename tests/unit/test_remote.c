@@ -104,6 +104,7 @@ static void test_answers(void **state)
         {"no-done", floats, "", LADE_STOP_END, 0, 0, 4},
         {"length", floats, "", LADE_STOP_LENGTH, 20, 8, 4},
         {"stop-text", floats, "", LADE_STOP_TEXT, 20, 8, 4},
+        {"llamacpp", floats, "", LADE_STOP_END, 20, 8, 4},
         {"odd", "Ships \xEF\xBF\xBD\xEF\xBF\xBD \xF0\x9F\x9A\xA2", "", LADE_STOP_END, 20, 8, 4},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -117,6 +118,7 @@ static void test_answers(void **state)
         assert_int_equal(s->result.kept_tokens, cases[i].kept);
         assert_int_equal(s->result.tokens, cases[i].tokens);
         assert_true(s->result.ttft_s > 0);
+        assert_true((s->prefills > 0) == !strcmp(cases[i].how, "llamacpp"));
         assert_true((s->result.prefill_tps > 0) == (cases[i].kept > 0)); /* else it is not known */
     }
 }

@@ -124,7 +124,7 @@ static const struct lade_sampling unset = {
 
 static void asks(const struct lade_request *r, const char *want)
 {
-    char *json = lade_remote_ask("m", r);
+    char *json = lade_remote_ask("m", false, r);
     assert_non_null(json);
     assert_string_equal(json, want);
     free(json);
@@ -165,6 +165,16 @@ static void test_requests(void **state)
          "\"stop\":[\"\\n\\n\",\"END\"],\"max_tokens\":7,"
          "\"chat_template_kwargs\":{\"enable_thinking\":false}}");
     r = (struct lade_request){.messages = talk + 3, .n = 1, .sampling = unset, .think = true};
+    char *told = lade_remote_ask("m", true, &r);
+    assert_non_null(strstr(told, ",\"return_progress\":true}"));
+    free(told);
+    struct lade_message twice[] = {{LADE_USER, "One", NULL}, {LADE_USER, "\"two\"", NULL}};
+    r.messages = twice;
+    r.n = 2;
+    asks(&r, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":"
+             "\"One\\n\\n\\\"two\\\"\"}]," STREAM "}");
+    r.messages = talk + 3;
+    r.n = 1;
     r.sampling.temperature = 0;
     r.sampling.top_k = 0;
     asks(&r, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"Why?\"}]," STREAM
@@ -194,6 +204,14 @@ static void test_replies(void **state)
     assert_int_equal(r.tokens, -1);
     assert_int_equal(r.kept_tokens, -1);
     assert_null(r.error);
+    lade_reply_clear(&r);
+    r = reply_of("{\"choices\":[],\"prompt_progress\":{\"total\":9,\"cache\":2,\"processed\":4,"
+                 "\"time_ms\":1}}");
+    assert_int_equal(r.read, 2);
+    assert_int_equal(r.to_read, 7);
+    lade_reply_clear(&r);
+    r = reply_of("{\"choices\":[],\"prompt_progress\":{\"total\":9,\"cache\":5,\"processed\":4}}");
+    assert_int_equal(r.to_read, 0);
     lade_reply_clear(&r);
     static const struct {
         const char *json;

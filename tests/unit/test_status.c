@@ -74,6 +74,29 @@ static void has(const char *text, const char *what)
         fail_msg("'%s' is not in '%s'", what, text);
 }
 
+/* Where the model is elsewhere, its place stands instead of this machine's memory. */
+static void test_a_server(void **state)
+{
+    (void)state;
+    fresh();
+    info.remote = true;
+    strcpy(info.strategy, "remote");
+    strcpy(info.device, "gpu.local:8000");
+    status_model(&status, &info);
+    says(decoding, true);
+    for (int rows = 1; rows <= 2; rows++) {
+        const char *last = line(100, rows, rows - 1);
+        has(last, "remote gpu.local:8000");
+        has(last, "1234/32768");
+        assert_null(strstr(last, "RAM"));
+    }
+    const char *p = panel(40);
+    has(p, "remote gpu.local:8000");
+    has(p, "Context");
+    assert_null(strstr(p, "RAM"));
+    assert_null(strstr(p, "CPU"));
+}
+
 static void test_widths(void **state)
 {
     (void)state;
@@ -439,11 +462,12 @@ static void test_stats(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_widths),  cmocka_unit_test(test_phases),
-        cmocka_unit_test(test_unknown), cmocka_unit_test(test_no_jitter),
-        cmocka_unit_test(test_tick),    cmocka_unit_test(test_panel),
-        cmocka_unit_test(test_wants),   cmocka_unit_test(test_stats),
-        cmocka_unit_test(test_traffic), cmocka_unit_test(test_anatomy),
+        cmocka_unit_test(test_a_server),  cmocka_unit_test(test_widths),
+        cmocka_unit_test(test_phases),    cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_no_jitter), cmocka_unit_test(test_tick),
+        cmocka_unit_test(test_panel),     cmocka_unit_test(test_wants),
+        cmocka_unit_test(test_stats),     cmocka_unit_test(test_traffic),
+        cmocka_unit_test(test_anatomy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,6 +39,12 @@ static const struct step one_line[] = {
     {SEG_HITS, FORM_FULL},    {SEG_MODEL, FORM_FULL},   {SEG_STRATEGY, FORM_FULL},
     {SEG_VRAM, FORM_FULL},    {SEG_CONTEXT, FORM_FULL},
 };
+/* Where the model is elsewhere its place matters more than its name. */
+static const struct step at_a_server[] = {
+    {SEG_SPEED, FORM_TEXT}, {SEG_PHASE, FORM_SHORT},  {SEG_STRATEGY, FORM_FULL},
+    {SEG_PHASE, FORM_TEXT}, {SEG_CONTEXT, FORM_TEXT}, {SEG_MODEL, FORM_SHORT},
+    {SEG_SPEED, FORM_FULL}, {SEG_MODEL, FORM_FULL},   {SEG_CONTEXT, FORM_FULL},
+};
 static const struct step beside_panel[] = {
     {SEG_PHASE, FORM_TEXT},
     {SEG_SPEED, FORM_FULL},
@@ -243,6 +249,8 @@ void status_cells(const struct status *s, struct cells *c)
         FILL(1, second_line);
     } else if (s->panel) {
         FILL(0, beside_panel);
+    } else if (s->remote) {
+        FILL(0, at_a_server);
     } else {
         FILL_FROM(0, one_line, answering ? 0 : 1);
     }
