@@ -31,7 +31,7 @@ static double patience(const struct server *s, double until)
     const double now = lade_now();
     double wait = MHD_get_timeout(s->daemon, &ms) == MHD_YES ? (double)ms * 1e-3 : SERVE_IDLE_S;
     if (s->stopping)
-        wait = fmin(wait, until - now);
+        wait = s->exchanges ? fmin(wait, until - now) : 0;
     for (const struct exchange *x = s->exchanges; x; x = x->next)
         if (answer_is_open(x))
             wait = fmin(wait, x->spoke + SERVE_SILENT_S - now);
