@@ -1,6 +1,6 @@
 /* int16_impl.h - products with inputs of 16 bits; included once by each isa_*.c that has dot4().
  * int16_rows.h rounds inputs, int16_codes.h knows the types, int16_tile.h multiplies one token,
- * int16_stream.h some, int16_product.h many; here each type gets its functions and a call is cut into
+ * int16_stream.h and int16_six.h some, int16_product.h many; here each type gets its functions and a call is cut into
  * them. */
 #include "kernels/cpu/int16.h"
 #include "kernels/cpu/int16_codes.h"
@@ -11,6 +11,8 @@
 #include "kernels/cpu/int16_product.h"
 
 #include "kernels/cpu/int16_stream.h"
+
+#include "kernels/cpu/int16_six.h"
 
 #if defined(SIMD_NEON)
 #define products_Q3_K products_fine
@@ -84,7 +86,7 @@ KIND(Q2_K, products_fine_mins)
 KIND(Q3_K, products_Q3_K)
 KIND(Q4_K, products_Q4_K, STREAM_TABLE(Q4_K))
 KIND(Q5_K, products_mins)
-KIND(Q6_K, products_Q6_K)
+KIND(Q6_K, products_Q6_K, STREAM_TABLE(Q6_K))
 KIND(IQ4_XS, products_plain)
 KIND(IQ1_S, products_plain)
 KIND(IQ1_M, products_fine)

@@ -36,25 +36,38 @@ ALWAYS_INLINE int stream_turn(const enum kind kind)
     return cpu_min(kind_span(kind), FOLD_SPAN);
 }
 
+/* An operand in memory, and its name. gcc takes such for uses of all memory and stores what could stay in
+ * registers, so it gets the address; nothing writes here what these read. Clang knows no operand like that. */
+#if defined(__clang__)
+#define MEMORY(x)       "m"(x)
+#define OF_MEMORY(name) "%[" #name "]"
+#else
+#define MEMORY(x)       "p"(&(x))
+#define OF_MEMORY(name) "%a[" #name "]"
+#endif
+
 /* acc + a quad of codes times four inputs. */
 ALWAYS_INLINE vi quad_times(vi acc, const vu codes[PER_QUAD], const int32_t q[2], const bool pair)
 {
     vi a, b;
     if (pair)
         __asm__ volatile(
-            "vpbroadcastd %[second], %[a]\n\t"
-            "vpbroadcastd %[first], %[b]\n\t"
-            "vpaddw %[even], %[a], %[a]\n\t"
-            "vpaddw %[odd], %[b], %[b]\n\t"
-            "vpdpwssd %[b], %[a], %[acc]"
+            "vpbroadcastd " OF_MEMORY(second) ", %[a]\n\t"
+                                              "vpbroadcastd " OF_MEMORY(
+                                                  first) ", %[b]\n\t"
+                                                         "vpaddw %[even], %[a], %[a]\n\t"
+                                                         "vpaddw %[odd], %[b], %[b]\n\t"
+                                                         "vpdpwssd %[b], %[a], %[acc]"
             : [acc] "+v"(acc), [a] "=&v"(a), [b] "=&v"(b)
-            : [even] "v"(codes[0]), [odd] "v"(codes[1]), [first] "m"(q[0]), [second] "m"(q[1]));
+            :
+            [even] "v"(codes[0]), [odd] "v"(codes[1]), [first] MEMORY(q[0]), [second] MEMORY(q[1]));
     else
         __asm__ volatile(
-            "vpdpwssd %[first]%{1to16%}, %[even], %[acc]\n\t"
-            "vpdpwssd %[second]%{1to16%}, %[odd], %[acc]"
+            "vpdpwssd " OF_MEMORY(first) "%{1to16%}, %[even], %[acc]\n\t"
+                                         "vpdpwssd " OF_MEMORY(second) "%{1to16%}, %[odd], %[acc]"
             : [acc] "+v"(acc)
-            : [even] "v"(codes[0]), [odd] "v"(codes[1]), [first] "m"(q[0]), [second] "m"(q[1]));
+            :
+            [even] "v"(codes[0]), [odd] "v"(codes[1]), [first] MEMORY(q[0]), [second] MEMORY(q[1]));
     return acc;
 }
 
@@ -174,7 +187,9 @@ ALWAYS_INLINE void stream_tile(float *out, const enum kind kind, const struct la
 {
     const int blocks = (m->cols - 1) / CPU_BLOCK + 1;
     struct source s = source_at(kind, m, l, tile, in);
-    memset(out, 0, (size_t)M * LADE_TILE * sizeof(*out));
+    UNROLL(16)
+    for (int j = 0; j < M; j++) /* memset() becomes a slow loop, whose stores cannot be forwarded */
+        vf_store(out + j * LADE_TILE, (vf){0});
     for (int b = 0; b < blocks; b += BLOCKS) {
         const struct record *at[2] = {stream_record(x, b, 0, M), x[1] + b * (M - stream_first(M))};
         vf sum[STREAM_TOKENS], begin = {0};
@@ -192,26 +207,26 @@ ALWAYS_INLINE void stream_tile(float *out, const enum kind kind, const struct la
     }
 }
 
-#define STREAM(name, M)                                                                            \
+#define STREAM(name, tile_times, M)                                                                \
     static void stream_##name##_##M(float *out, const struct lade_matrix *m,                       \
                                     const struct lade_matrix_layout *l, int tile,                  \
                                     const struct stretch *in, const struct record *const x[2])     \
     {                                                                                              \
-        stream_tile(out, KIND_##name, m, l, tile, in, x, M);                                       \
+        tile_times(out, KIND_##name, m, l, tile, in, x, M);                                        \
     }
-#define STREAMS(name)                                                                              \
-    STREAM(name, 3)                                                                                \
-    STREAM(name, 4)                                                                                \
-    STREAM(name, 5)                                                                                \
-    STREAM(name, 6)                                                                                \
-    STREAM(name, 7)                                                                                \
-    STREAM(name, 8)                                                                                \
-    STREAM(name, 9)                                                                                \
-    STREAM(name, 10)                                                                               \
-    STREAM(name, 11)                                                                               \
-    STREAM(name, 12)
-STREAMS(Q4)
-STREAMS(Q4_K)
+#define STREAMS(name, tile_times)                                                                  \
+    STREAM(name, tile_times, 3)                                                                    \
+    STREAM(name, tile_times, 4)                                                                    \
+    STREAM(name, tile_times, 5)                                                                    \
+    STREAM(name, tile_times, 6)                                                                    \
+    STREAM(name, tile_times, 7)                                                                    \
+    STREAM(name, tile_times, 8)                                                                    \
+    STREAM(name, tile_times, 9)                                                                    \
+    STREAM(name, tile_times, 10)                                                                   \
+    STREAM(name, tile_times, 11)                                                                   \
+    STREAM(name, tile_times, 12)
+STREAMS(Q4, stream_tile)
+STREAMS(Q4_K, stream_tile)
 /* Of three tokens and more. */
 #define STREAM_TABLE(name)                                                                         \
     stream_##name##_3, stream_##name##_4, stream_##name##_5, stream_##name##_6, stream_##name##_7, \
