@@ -205,6 +205,18 @@ def test_turns_are_not_read_again(s):
     assert kept >= first["usage"]["prompt_tokens"] - 8, (kept, first["usage"])
 
 
+def test_lade_asks_it(s):
+    """lade run -m http://... has the same words, and numbers, as lade run with the model itself."""
+    fields = ("text", "reasoning", "stop", "prompt_tokens", "tokens", "model")
+    for options in ("--show-thinking",), ("--no-think", "-n", "9"), ("--stop", " a terminal", "-s", "Be brief."):
+        asked = ("--greedy", "--json", *options, "-p", "What is lade, and which strategy is the best?")
+        here, there = run(*asked), run("-m", f"http://{s.address}/v1#bundled", *asked)
+        here["stop"] = here["stop"].replace("text", "end")  # OpenAI's API has one word for both
+        assert [here[f] for f in fields] == [there[f] for f in fields], (here, there)
+        assert there["strategy"] == "remote" and there["device"] == s.address, there
+    assert run("-m", f"http://{s.address}", *asked)["kept_tokens"] > 0
+
+
 def test_refused(s):
     def refused(status, code, param, body):
         got, answer = s.ask(body)
@@ -327,6 +339,7 @@ def test_key():
             assert got == status, (value, got, answer)
         assert s.get("/health")[0] in (200, 503)
         assert s.get("/v1/models", Authorization="Bearer a-secret", Host="a.name")[0] == 200
+        assert run("-m", f"http://{s.address}", "--key-file", path, "--json", "-n", "1", "Hi")["tokens"] == 1
 
 
 def test_while_it_loads():
@@ -401,6 +414,7 @@ def main():
             test_streamed_answer,
             test_fields,
             test_turns_are_not_read_again,
+            test_lade_asks_it,
             test_refused,
             test_whom_it_answers,
             test_control_tokens_are_text,
