@@ -66,13 +66,14 @@ static int choose_theme(const struct options *opt, char out[PATH_MAX], char *err
     return 0;
 }
 
-static struct lade_engine *start_engine(const struct options *opt, char *err)
+/* `name` is what the model is called, NULL for the bundled one. */
+static struct lade_engine *start_engine(const struct options *opt, const char *name, char *err)
 {
     static char model[PATH_MAX], timelines[PATH_MAX];
     char key[KEY_FILE_MAX];
     struct lade_options engine_options;
     struct lade_engine *engine;
-    if (model_path_resolve(opt->model, model, err) != 0 ||
+    if (model_path_resolve(name, model, err) != 0 || model_path_absolute(model, err) != 0 ||
         (opt->key_file && key_file_read(opt->key_file, key, err) != 0))
         return NULL;
     options_engine(opt, model, false, &engine_options);
@@ -264,15 +265,17 @@ static void die_without_memory(void)
     _exit(1);
 }
 
-/* A history that can only be read still has what was said before. `err` is "" if it can be written. */
-static void open_history(struct chat *c, char *err)
+/* NULL if there is none. One that can only be read still has what was said before; `err` is "" if it can
+ * be written. */
+static struct history *open_history(char *err)
 {
     char path[PATH_MAX];
-    if (paths_history(path, err) != 0 || history_open_to_read(&c->history, path, err) != 0)
-        c->history = NULL;
-    c->history_failed = !c->history || history_is_read_only(c->history);
-    if (!c->history_failed)
+    struct history *h;
+    if (paths_history(path, err) != 0 || history_open_to_read(&h, path, err) != 0)
+        return NULL;
+    if (!history_is_read_only(h))
         *err = '\0';
+    return h;
 }
 
 /* Before the terminal is taken, which turns wheel reports on. */
@@ -285,11 +288,15 @@ static void take_mouse(void)
 static void begin(struct app *a, const struct options *opt)
 {
     char path[PATH_MAX], err[LADE_ERR], no_engine[LADE_ERR], not_saved[LADE_ERR], value[16];
-    struct lade_engine *engine = start_engine(opt, no_engine);
-    chat_init(&a->chat, engine, NULL);
-    a->chat.bundled = !opt->model;
+    struct history *history = open_history(not_saved);
+    char *held = opt->resume && !opt->model ? chat_held_with(history, opt->resume_id) : NULL;
+    const char *model = held ? held : opt->model;
+    struct lade_engine *engine = start_engine(opt, model, no_engine);
+    chat_init(&a->chat, engine, history);
+    a->chat.bundled = !model;
+    a->chat.history_failed = *not_saved;
     a->chat.transcript.fold = strcmp(prefs_get("thinking", value, sizeof value), "show") != 0;
-    open_history(&a->chat, not_saved);
+    free(held);
     /* First, because it clears the screen and takes the settings of the conversation. */
     bool resumed = !opt->resume || chat_resume(&a->chat, opt->resume_id, err) == 0;
     if (*not_saved)

@@ -119,6 +119,10 @@ bool chat_board_is_line(const struct chat *c);
 /* Begins an empty one. An answer that runs is stopped and kept. */
 void chat_new(struct chat *c);
 
+/* The path or address of the model that a saved one was held with, id 0 = the last: malloc'ed. NULL where
+ * that is the bundled one, or is not known. */
+char *chat_held_with(struct history *h, int64_t id);
+
 /* Shows a saved one and goes on with it, as the user had set it up; id 0 = the last. */
 int chat_resume(struct chat *c, int64_t id, char *err);
 int chat_rename(struct chat *c, const char *title, char *err);

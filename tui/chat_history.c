@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/remote/address.h"
 #include "engine/session/kept.h"
 #include "tui/paths.h"
 
@@ -358,6 +359,20 @@ void chat_show(struct chat *c, const struct history_messages *path)
     for (int i = 0; i < path->n; i++)
         show_message(c, &path->items[i]);
     transcript_to_end(&c->transcript);
+}
+
+char *chat_held_with(struct history *h, int64_t id)
+{
+    struct history_conversation info;
+    char *path = NULL;
+    if (!h || (id == 0 && history_conversation_last(h, &id, NULL) != 0) ||
+        history_conversation_get(h, id, &info, NULL) != 0)
+        return NULL;
+    /* The bundled one moves with the program, but where a server has it. */
+    if (*info.model_path && (strcmp(info.model, "bundled") != 0 || lade_remote_is(info.model_path)))
+        path = buf_strdup(info.model_path);
+    history_conversation_clear(&info);
+    return path;
 }
 
 int chat_resume(struct chat *c, int64_t id, char *err)

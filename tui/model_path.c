@@ -100,6 +100,24 @@ int model_path_resolve(const char *name, char out[PATH_MAX], char *err)
         *name ? name : "-m");
 }
 
+int model_path_absolute(char path[PATH_MAX], char *err)
+{
+    char whole[PATH_MAX];
+    const char *from = path;
+    if (path[0] == '/' || lade_remote_is(path))
+        return 0;
+    while (strncmp(from, "./", 2) == 0)
+        from += 2;
+    if (!getcwd(whole, sizeof whole))
+        return lade_fail(err, "-m %s: the working directory is gone; give a path from /", path);
+    size_t n = strlen(whole);
+    if (n + 1 + strlen(from) >= PATH_MAX)
+        return lade_fail(err, "-m: the path is too long; use a shorter one");
+    snprintf(whole + n, sizeof whole - n, "/%s", from);
+    memcpy(path, whole, strlen(whole) + 1);
+    return 0;
+}
+
 bool model_path_names(const char *word)
 {
     char path[PATH_MAX];

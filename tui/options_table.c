@@ -154,7 +154,7 @@ const struct option_row options_rows[] = {
      "tokens on the timeline before each measurement", 0, 0, 0, 0},
 
     {"resume", 'r', OPTION_RESUME, IN(CHAT), FIELD(resume_id), "[ID]",
-     "go on with conversation ID, or with the last", 0, 0, 0, 0},
+     "go on with conversation ID, or the last, and its model", 0, 0, 0, 0},
     {"theme", 0, OPTION_TEXT, IN(CHAT), FIELD(theme), "NAME", "colours", 0, 0, 0, 0},
 
     {"output", 'o', OPTION_TEXT, IN(LOGITS) | IN(HISTORY), FIELD(output), "FILE|-",

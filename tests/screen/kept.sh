@@ -29,6 +29,20 @@ test_kill_and_resume() {
         gone 'And now?' && see 'Paragraph 12:' && keys Escape && see 'stopped ·'
 }
 
+# A conversation that is resumed goes on with the model it was held with, from wherever the program is
+# started; where that is gone, it can be read, and nothing else answers in its place.
+test_resume_with_its_model() {
+    fresh
+    cp "$here/scripts/error.script" "$work/its.script"
+    root=$PWD MODEL=./its.script
+    cd "$work" && start error 80 24
+    MODEL='' && cd "$root" && see 'Thinking is ready' && keys 'Why?' Enter && see 'check the drive' &&
+        keys C-d && see 'EXIT 0' &&
+        start - 80 24 --resume && see 'Thinking is ready' && see '❯ Why?' && lacks 'was held with' &&
+        keys C-d && see 'EXIT 0' && rm "$work/its.script" && start - 100 24 --resume 1 &&
+        see 'its.script: there is no such file' && see '❯ Why?' && keys 'And?' Enter && see 'no model is loaded'
+}
+
 # Two programs on one conversation: who speaks second goes on in a copy, and nothing is mixed.
 test_two_programs_on_one_conversation() {
     fresh

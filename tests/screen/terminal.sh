@@ -22,14 +22,16 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-# start SCRIPT COLS ROWS [ARGS]: a chat in a new terminal; history is kept in $work/home.
+# start SCRIPT COLS ROWS [ARGS]: a chat in a new terminal; history is kept in $work/home. SCRIPT - names no
+# model.
 start() {
-    script=$1 cols=$2 rows=$3
+    model="-m ${MODEL:-$here/scripts/$1.script}" cols=$2 rows=$3
+    [ "$1" = - ] && model=''
     shift 3
     new_terminal
     tmux_ new-session -d -x "$cols" -y "$rows" \
         "env LADE_HOME=$work/home TERM=tmux-256color ${RUN_ENV:-} sh -c 'echo \$\$ >$work/pid; \
-exec ${PROGRAM:-$build/lade-fake} chat -m ${MODEL:-$here/scripts/$script.script} $*'; code=\$?; \
+exec ${PROGRAM:-$build/lade-fake} chat $model $*'; code=\$?; \
 echo; echo EXIT \$code; stty -a; sleep 1000" \; set -g window-size manual
 }
 # with_env 'NAME=VALUE...' COMMAND...: what COMMAND starts has that in its environment.

@@ -341,6 +341,7 @@ int lade_engine_start(struct lade_engine **out, const struct lade_options *opt, 
         return -1;
     }
     e->info = e->script.info;
+    snprintf(e->info.path, sizeof e->info.path, "%s", opt->model);
     e->stats.context_size = e->info.max_context;
     pthread_mutex_init(&e->lock, NULL);
     pthread_create(&e->thread, NULL, run, e);
