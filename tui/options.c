@@ -340,7 +340,7 @@ static int check_place(const struct options *o, char *err)
     if (!remote && named)
         return lade_fail(err, "--strategy remote: needs the address of a server; give it with "
                               "-m http://HOST:PORT");
-    if (!remote && o->key_file && o->command != COMMAND_SERVE)
+    if (!remote && o->key_file && !o->resume && o->command != COMMAND_SERVE)
         return lade_fail(err, "--key-file: is for a server; name it with -m http://HOST:PORT");
     if (!remote)
         return 0;

@@ -114,6 +114,7 @@ static void test_servers(void **state)
     options_engine(&o, o.model, false, &e);
     assert_string_equal(e.model, "http://a:1");
     assert_int_equal(parse(&o, "plan -m http://a:1 --strategy auto"), 0);
+    assert_int_equal(parse(&o, "--resume 3 --key-file k"), 0); /* it may have been held with one */
     static const struct {
         const char *line, *why;
     } bad[] = {
