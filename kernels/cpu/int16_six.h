@@ -121,7 +121,7 @@ ALWAYS_INLINE void six_tile(float *out, const enum kind kind, const struct lade_
     const int blocks = (m->cols - 1) / CPU_BLOCK + 1;
     const struct record *at[2] = {x[0], x[1]};
     struct source s = source_at(kind, m, l, tile, in);
-    struct six six;
+    struct six six = {0}; /* gcc does not see, without optimisation, that the steps set all of it */
     UNROLL(16)
     for (int j = 0; j < M; j++)
         vf_store(out + j * LADE_TILE, (vf){0});
