@@ -24,27 +24,30 @@ void lade_think_reasoning(struct lade_think *t, const char *text)
     lade_tell_text(t->tell, text);
 }
 
-/* One character more of what is held, which may be a tag as a whole, a part of one, or none. */
-static void take(struct lade_think *t, char c)
+/* Holds c where with what is held it is a tag, a part of one, or blanks before it. Else what is held was none
+ * and goes; c, which may begin a character of several bytes, is left to the caller. */
+static bool take(struct lade_think *t, char c)
 {
     const bool inside = t->place == LADE_THINK_INSIDE;
     const char *tag = inside ? close_tag : open_tag;
-    if (inside && t->n_held && c != tag[t->n_held])
-        let_go(t); /* c may begin the tag */
-    t->held[t->n_held++] = c;
     size_t blank = 0;
-    while (!inside && blank < t->n_held && strchr(" \t\r\n", t->held[blank]))
+    t->held[t->n_held] = c;
+    while (!inside && blank <= t->n_held && strchr(" \t\r\n", t->held[blank]))
         blank++;
-    size_t n = t->n_held - blank;
-    if (t->n_held == sizeof t->held || strncmp(t->held + blank, tag, n) != 0) {
+    size_t n = t->n_held + 1 - blank;
+    if (t->n_held + 1 == sizeof t->held || strncmp(t->held + blank, tag, n) != 0) {
         let_go(t);
         if (!inside)
             t->place = LADE_THINK_AFTER;
-    } else if (n == strlen(tag)) {
+        return false;
+    }
+    t->n_held++;
+    if (n == strlen(tag)) {
         t->n_held = 0;
         lade_tell_block(t->tell, !inside);
         t->place = inside ? LADE_THINK_AFTER : LADE_THINK_INSIDE;
     }
+    return true;
 }
 
 void lade_think_content(struct lade_think *t, const char *text)
@@ -60,8 +63,8 @@ void lade_think_content(struct lade_think *t, const char *text)
                 lade_tell_text(t->tell, piece);
             free(piece);
             text += plain;
-        } else {
-            take(t, *text++);
+        } else if (take(t, *text)) {
+            text++;
         }
     }
     if (*text)
