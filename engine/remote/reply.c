@@ -1,6 +1,5 @@
 #include "engine/remote/reply.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,12 +34,13 @@ static char *copy_of(const json_t *string)
     return copy;
 }
 
-/* -1 where it is no count. */
+/* -1 where it is no count of tokens: sums of them stay far from what an int holds. */
 static int count_of(const json_t *object, const char *key)
 {
+    enum { MOST = 1 << 28 };
     const json_t *v = json_object_get(object, key);
     json_int_t n = json_is_integer(v) ? json_integer_value(v) : -1;
-    return n < 0 || n > INT_MAX ? -1 : (int)n;
+    return n < 0 || n > MOST ? -1 : (int)n;
 }
 
 /* What went wrong, in the shapes that servers give it: {"error": {"message": TEXT}}, {"error": TEXT},

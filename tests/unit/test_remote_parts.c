@@ -205,6 +205,10 @@ static void test_replies(void **state)
     assert_int_equal(r.kept_tokens, -1);
     assert_null(r.error);
     lade_reply_clear(&r);
+    r = reply_of("{\"usage\":{\"prompt_tokens\":2147483647,\"completion_tokens\":2147483647}}");
+    assert_int_equal(r.prompt_tokens, -1);
+    assert_int_equal(r.tokens, -1);
+    lade_reply_clear(&r);
     r = reply_of("{\"choices\":[],\"prompt_progress\":{\"total\":9,\"cache\":2,\"processed\":4,"
                  "\"time_ms\":1}}");
     assert_int_equal(r.read, 2);
@@ -316,6 +320,8 @@ static void test_thoughts(void **state)
     thinks("a <think>b</think>", "a <think>b</think>");
     thinks("<think></think>x", "x");
     thinks("    code", "    code");
+    thinks("\n\xC3\xBC", "\xC3\xBC");
+    thinks("<think><\xC3\xBC</\xC3\xA4</think>x", "[<\xC3\xBC</\xC3\xA4]x");
 }
 
 int main(void)
