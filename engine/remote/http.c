@@ -103,6 +103,9 @@ static CURLcode set_up(struct transfer *t, const struct lade_remote_http *h, con
         {CURLOPT_TCP_KEEPINTVL, PROBE_EVERY},
         {CURLOPT_LOW_SPEED_LIMIT, 1},
         {CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1},
+#if LIBCURL_VERSION_NUM >= 0x075700
+        {CURLOPT_QUICK_EXIT, 1}, /* a cancel does not wait for a name server that is silent */
+#endif
     };
     CURLcode rc = curl_easy_setopt(t->easy, CURLOPT_URL, url);
     rc = rc ? rc : lade_curl_schemes(t->easy, false);
