@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "engine/tokenizer/utf8.h"
+
 static const char *after_scheme(const char *model)
 {
     return !strncmp(model, "https://", 8)  ? model + 8
@@ -21,6 +23,16 @@ static bool is_plain(const char *text, size_t n)
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)text[i] <= ' ' || (unsigned char)text[i] >= 0x7F ||
             strchr("?@\\\"", text[i]))
+            return false;
+    return true;
+}
+
+/* The name goes to the server in JSON. */
+static bool is_utf8(const char *text)
+{
+    int step = 0;
+    for (size_t n = strlen(text); n; n -= (size_t)step, text += step)
+        if ((step = lade_utf8_next((const unsigned char *)text, n, NULL)) <= 0)
             return false;
     return true;
 }
@@ -45,6 +57,9 @@ int lade_remote_address(struct lade_remote_address *out, const char *model, char
                          model);
     if (n + sizeof "/v1" > sizeof out->base || strlen(name) >= sizeof out->name)
         return lade_fail(err, "-m %.100s...: is too long; write http://HOST:PORT/v1", model);
+    if (!is_utf8(name))
+        return lade_fail(err, "-m %.*s#NAME: the name is no UTF-8; write it as the server lists it",
+                         n < 100 ? (int)n : 100, model);
     memcpy(out->host, host, host_n);
     memcpy(out->base, model, n);
     memcpy(out->name, name, strlen(name) + 1);

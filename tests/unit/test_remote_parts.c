@@ -42,9 +42,9 @@ static void test_addresses(void **state)
         assert_string_equal(a.host, good[i].host);
         assert_string_equal(a.name, good[i].name);
     }
-    static const char *const bad[] = {"http://",        "http:///v1",      "http://me:pw@a/v1",
-                                      "http://a b/v1",  "http://a/v1?x=1", "http://a\\b",
-                                      "http://a\x1b/v1"};
+    static const char *const bad[] = {"http://",         "http:///v1",      "http://me:pw@a/v1",
+                                      "http://a b/v1",   "http://a/v1?x=1", "http://a\\b",
+                                      "http://a\x1b/v1", "http://a#b\xFF"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(lade_remote_address(&a, bad[i], err), -1);
         assert_null(strchr(err, '\x1b'));
