@@ -288,9 +288,9 @@ struct lade_model_info {
     int layers, experts, experts_used, hidden, vocab, max_context;
     uint64_t bytes; /* of the source */
     bool thinking;  /* the family thinks before answering */
-    bool
-        remote; /* behind a server: `device` is its host, `format` its kind; no shards, no numbers of the
-                    model but max_context, which is 0 where it is not told */
+    /* Behind a server: `device` is its host, `format` its kind; no shards, no numbers of the model but
+     * max_context, which is 0 where it is not told. */
+    bool remote;
     struct lade_sampling sampling; /* defaults */
     struct {
         char name[128];
