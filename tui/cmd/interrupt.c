@@ -21,3 +21,10 @@ void interrupt_catch(sigset_t *open)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
+
+void interrupt_let_go(const sigset_t *open)
+{
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    sigprocmask(SIG_SETMASK, open, NULL);
+}

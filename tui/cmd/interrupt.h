@@ -11,4 +11,8 @@ extern volatile sig_atomic_t interrupted;
  * check and the wait. Threads that begin after it never get them. */
 void interrupt_catch(sigset_t *open);
 
+/* One came and is acted upon: from now on another ends the program at once, wherever it waits. `open` is of
+ * interrupt_catch. */
+void interrupt_let_go(const sigset_t *open);
+
 #endif

@@ -168,7 +168,7 @@ static int serve(struct run *r, const sigset_t *open, char *err)
         struct lade_event ev;
         if (interrupted && !r->cancelled) {
             r->cancelled = true;
-            signal(SIGINT, SIG_DFL); /* a second one ends the program at once */
+            interrupt_let_go(open);
             lade_engine_cancel(r->engine, 0);
             lade_engine_cancel_load(r->engine);
         }

@@ -10,11 +10,10 @@
 #include "tui/serve/server.h"
 
 /* Nothing new is taken, and what runs is cut short; each client is told. */
-static void stop(struct server *s)
+static void stop(struct server *s, const sigset_t *open)
 {
     s->stopping = true;
-    signal(SIGINT, SIG_DFL); /* a second one ends the program at once */
-    signal(SIGTERM, SIG_DFL);
+    interrupt_let_go(open);
     close(MHD_quiesce_daemon(s->daemon));
     lade_engine_cancel(s->engine, 0);
     lade_engine_cancel_load(s->engine);
@@ -71,10 +70,10 @@ static int wait_for(struct server *s, const sigset_t *open, double until, char *
     return 0;
 }
 
-static void end(struct server *s)
+static void end(struct server *s, const sigset_t *open)
 {
     if (!s->stopping)
-        stop(s);
+        stop(s, open);
     for (struct exchange *x = s->exchanges; x; x = x->next) {
         x->gone = true; /* too slow to take what there is */
         exchange_wake(x);
@@ -90,7 +89,7 @@ int server_run(struct server *s, const sigset_t *open, char *err)
     while (rc == 0 && !(s->stopping && (!s->exchanges || lade_now() >= until))) {
         struct lade_event ev;
         if ((interrupted || *s->failure) && !s->stopping) {
-            stop(s);
+            stop(s, open);
             until = lade_now() + SERVE_PATIENCE_S;
         }
         rc = wait_for(s, open, until, err);
@@ -103,6 +102,6 @@ int server_run(struct server *s, const sigset_t *open, char *err)
                 answer_ping(x);
         MHD_run(s->daemon);
     }
-    end(s);
+    end(s, open);
     return rc == 0 && *s->failure && !interrupted ? lade_fail(err, "%s", s->failure) : rc;
 }
