@@ -93,8 +93,8 @@ const struct option_row options_rows[] = {
 
     {"prompt", 'p', OPTION_TEXT, IN(RUN), FIELD(prompt), "TEXT|-",
      "what to ask, or its beginning; - is standard input", 0, 0, 0, 0},
-    {"system", 's', OPTION_TEXT, IN(CHAT) | IN(RUN), FIELD(system), "TEXT", "system message", 0, 0,
-     0, MAY_BE_EMPTY},
+    {"system", 's', OPTION_TEXT, TALKS, FIELD(system), "TEXT", "system message", 0, 0, 0,
+     MAY_BE_EMPTY},
     {"tokens", 'n', OPTION_INT, ASKS, FIELD(tokens), "N",
      "at most N tokens an answer; 0 = until it stops by itself", 0, 1e9, 0, 0},
     {"greedy", 0, OPTION_FLAG, ASKS, FIELD(greedy), NULL, "always the likeliest token", 0, 0, 0, 0},
