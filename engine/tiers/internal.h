@@ -87,6 +87,7 @@ struct lade_load {
     uint64_t done, bytes;
     const atomic_bool *cancel; /* may be NULL */
     bool ended;                /* nothing more will be started, nothing is on its way */
+    bool told;                 /* a mover is telling, or has told, that it has ended */
     double seconds;            /* then: since tiers.began */
     bool failed;
     char err[LADE_ERR]; /* if failed */

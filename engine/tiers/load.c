@@ -363,8 +363,10 @@ void lade_load_check_end(struct lade_tiers *t)
     bool all = l->next_base == l->n_base && l->next_expert == l->n_order && !l->n_planned;
     bool before = l->ended;
     l->ended = !l->flying && (all || l->failed);
-    if (l->ended && !before)
+    if (l->ended && !before) {
         l->seconds = lade_now() - t->began;
+        pthread_cond_broadcast(&t->work); /* somebody has to tell it */
+    }
     if (l->ended)
         pthread_cond_broadcast(&t->ready);
 }
@@ -391,6 +393,7 @@ void lade_load_report(struct lade_tiers *t)
     pthread_mutex_lock(&t->report_lock);
     pthread_mutex_lock(&t->lock);
     bool ended = t->load.ended; /* then all shards below are as they will stay */
+    t->load.told = ended;
     pthread_mutex_unlock(&t->lock);
     if (ended && t->began > 0)
         note_speed(t);

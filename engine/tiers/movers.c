@@ -248,16 +248,19 @@ static void *work(void *arg)
     for (;;) {
         pthread_mutex_lock(&t->lock);
         struct lade_job *j = pick(m);
-        while (!j && !m->flying && !t->stop) {
+        /* That a load has ended may show in a pick, where what was left of it came by demand. */
+        while (!j && !m->flying && !t->stop && (!t->load.ended || t->load.told)) {
             pthread_cond_wait(&t->work, &t->lock);
             j = pick(m);
         }
-        bool stop = !j && !m->flying, ended = t->load.ended;
+        bool idle = !j && !m->flying, stop = idle && t->stop, ended = t->load.ended;
         pthread_mutex_unlock(&t->lock);
         if (ended)
             lade_load_report(t);
         if (stop)
             return NULL;
+        if (idle)
+            continue;
         if (!j)
             take_back(m);
         else if (j->kind == LADE_JOB_DEMAND && j->landing >= 0) {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "engine/plan/habits.h"
+#include "engine/tiers/internal.h"
 #include "tests/support/support_io.h"
 #include "tests/unit/places_common.h"
 
@@ -259,6 +260,34 @@ static void test_load_ends_last(void **state)
     lade_model_close(m);
 }
 
+/* Where layers brought the last of a load on demand no job of the load is the last one, and its end is
+ * told all the same. */
+static void test_end_without_a_job(void **state)
+{
+    (void)state;
+    struct told told = {0};
+    struct lade_catalog *cat;
+    struct lade_tiers *t;
+    if (lade_catalog_open(&cat, models[0], err))
+        fail_msg("%s", err);
+    struct lade_tiers_config config = {.cat = cat, .place = ram_place(UINT64_MAX, 1)};
+    if (lade_tiers_open(&t, &config, err))
+        fail_msg("%s", err);
+    for (int i = 0; i < t->load.n_base; i++)
+        lade_load_count_base(t, i);
+    t->load.next_base = t->load.n_base;
+    for (int e = 0; e < t->kinds.n_experts; e++)
+        lade_load_count_expert(t, e);
+    assert_false(t->load.ended);
+    if (lade_tiers_load(t, tell, &told, NULL, err))
+        fail_msg("%s", err);
+    while (!atomic_load(&told.ended))
+        usleep(1000);
+    assert_int_equal(atomic_load(&told.done), lade_tiers_to_load(t));
+    lade_tiers_close(t);
+    lade_catalog_close(cat);
+}
+
 /* ---- reads that fail ------------------------------------------------------------------------- */
 
 /* Reads by threads, until a budget is spent; then the drive is gone until it gets a new one. */
@@ -451,10 +480,11 @@ static void test_habits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_room),     cmocka_unit_test(test_gpu_rows),
-        cmocka_unit_test(test_change_of_ram),  cmocka_unit_test(test_moves),
-        cmocka_unit_test(test_load_ends_last), cmocka_unit_test(test_habits),
-        cmocka_unit_test(test_load_error),     cmocka_unit_test(test_error_in_conversation),
+        cmocka_unit_test(test_every_room),        cmocka_unit_test(test_gpu_rows),
+        cmocka_unit_test(test_change_of_ram),     cmocka_unit_test(test_moves),
+        cmocka_unit_test(test_load_ends_last),    cmocka_unit_test(test_habits),
+        cmocka_unit_test(test_load_error),        cmocka_unit_test(test_error_in_conversation),
+        cmocka_unit_test(test_end_without_a_job),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
