@@ -321,7 +321,6 @@ static int plan_load(struct lade_tiers *t, bool base_is_home, char *err)
     const atomic_bool *cancel = t->load.cancel;
     lade_load_close(t);
     t->base_is_home = base_is_home;
-    t->end_reported = false;
     t->began = 0;
     memset(t->reported, 0, (size_t)t->cat->n_shards * sizeof *t->reported);
     if (lade_load_open(t, err))

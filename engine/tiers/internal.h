@@ -87,7 +87,7 @@ struct lade_load {
     uint64_t done, bytes;
     const atomic_bool *cancel; /* may be NULL */
     bool ended;                /* nothing more will be started, nothing is on its way */
-    bool told;                 /* a mover is telling, or has told, that it has ended */
+    bool told;                 /* that it has ended: no report comes after that one */
     double seconds;            /* then: since tiers.began */
     bool failed;
     char err[LADE_ERR]; /* if failed */
@@ -302,8 +302,7 @@ struct lade_tiers {
     bool no_pinning;           /* RAM could not be pinned: the CPU's experts are not carried */
 
     pthread_mutex_t report_lock; /* one progress call at a time; taken before `lock` */
-    uint64_t *reported;          /* [n_shards] guarded by report_lock, as the next */
-    bool end_reported;
+    uint64_t *reported;          /* [n_shards] guarded by report_lock */
 
     pthread_mutex_t lock;       /* guards everything below, and vram[].cache */
     pthread_cond_t work, ready; /* for movers: something to do; for others: something came */

@@ -393,11 +393,12 @@ void lade_load_report(struct lade_tiers *t)
     pthread_mutex_lock(&t->report_lock);
     pthread_mutex_lock(&t->lock);
     bool ended = t->load.ended; /* then all shards below are as they will stay */
-    t->load.told = ended;
+    const bool told = t->load.told;
+    t->load.told = told || ended;
     pthread_mutex_unlock(&t->lock);
     if (ended && t->began > 0)
         note_speed(t);
-    for (int shard = 0; t->progress && !t->end_reported && shard < n; shard++) {
+    for (int shard = 0; t->progress && !told && shard < n; shard++) {
         pthread_mutex_lock(&t->lock);
         const struct lade_load *l = &t->load;
         struct lade_load_progress p = {
@@ -412,8 +413,7 @@ void lade_load_report(struct lade_tiers *t)
             .ended = ended && shard == n - 1,
             .error = l->failed ? l->err : NULL,
         };
-        t->end_reported = p.ended;
-        bool news = l->shard_done[shard] != t->reported[shard] || t->end_reported;
+        bool news = l->shard_done[shard] != t->reported[shard] || p.ended;
         t->reported[shard] = l->shard_done[shard];
         pthread_mutex_unlock(&t->lock);
         if (news)
