@@ -8,7 +8,9 @@
 /* Before the first handle: initialises libcurl, once. */
 void lade_curl_init(void);
 
-/* Only http and https, or https alone, also where a server redirects to. */
-CURLcode lade_curl_schemes(CURL *easy, bool secure);
+/* What every transfer begins with: its address, over http and https, or https alone, also where a server
+ * redirects to; HTTP/1.1, so that transfers do not share a connection; 20 seconds to connect; and an end
+ * where for stall_s seconds nothing comes. */
+CURLcode lade_curl_set_up(CURL *easy, const char *url, bool secure, long stall_s);
 
 #endif

@@ -85,9 +85,7 @@ CURL *lade_http_handle(const struct lade_http *h, const char *url)
     if (!easy)
         return NULL;
     bool secure = !strncmp(h->endpoint, "https://", 8);
-    CURLcode rc = curl_easy_setopt(easy, CURLOPT_URL, url);
-    rc = rc ? rc : lade_curl_schemes(easy, secure);
-    rc = rc ? rc : curl_easy_setopt(easy, CURLOPT_USERAGENT, "lade");
+    CURLcode rc = lade_curl_set_up(easy, url, secure, (long)h->stall_s);
     if (h->secret && at_endpoint(h, url))
         rc = rc ? rc : curl_easy_setopt(easy, CURLOPT_HTTPHEADER, h->secret);
     static const struct {
@@ -97,16 +95,10 @@ CURL *lade_http_handle(const struct lade_http *h, const char *url)
         {CURLOPT_FOLLOWLOCATION, 1},
         {CURLOPT_MAXREDIRS, MOST_REDIRECTS},
         {CURLOPT_UNRESTRICTED_AUTH, 0},
-        {CURLOPT_NOSIGNAL, 1},
-        {CURLOPT_CONNECTTIMEOUT, 20},
-        {CURLOPT_LOW_SPEED_LIMIT, 1},
-        {CURLOPT_TCP_KEEPALIVE, 1},
-        {CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1}, /* files must not share a connection */
         {CURLOPT_BUFFERSIZE, 256 << 10},
     };
     for (size_t i = 0; i < sizeof options / sizeof *options && !rc; i++)
         rc = curl_easy_setopt(easy, options[i].option, options[i].value);
-    rc = rc ? rc : curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)h->stall_s);
     if (rc) {
         curl_easy_cleanup(easy);
         return NULL;

@@ -12,7 +12,7 @@ enum { LOOK_MS = 50 };
 
 /* Seconds. A server may think as long as it wants, but a peer that is gone shows in the probes of a
  * connection on which nothing comes; one that lives and says nothing for so long is stuck. */
-enum { CONNECT = 20, PROBE_AFTER = 30, PROBE_EVERY = 15, SILENCE = 3600, SILENCE_OF_A_LIST = 60 };
+enum { PROBE_AFTER = 30, PROBE_EVERY = 15, SILENCE = 3600, SILENCE_OF_A_LIST = 60 };
 
 static bool add_header(struct lade_remote_http *h, const char *line)
 {
@@ -95,28 +95,19 @@ static CURLcode set_up(struct transfer *t, const struct lade_remote_http *h, con
         CURLoption option;
         long value;
     } options[] = {
-        {CURLOPT_NOSIGNAL, 1},
         {CURLOPT_FOLLOWLOCATION, 0},
-        {CURLOPT_CONNECTTIMEOUT, CONNECT},
-        {CURLOPT_TCP_KEEPALIVE, 1},
         {CURLOPT_TCP_KEEPIDLE, PROBE_AFTER},
         {CURLOPT_TCP_KEEPINTVL, PROBE_EVERY},
-        {CURLOPT_LOW_SPEED_LIMIT, 1},
-        {CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1},
 #if LIBCURL_VERSION_NUM >= 0x075700
         {CURLOPT_QUICK_EXIT, 1}, /* a cancel does not wait for a name server that is silent */
 #endif
     };
-    CURLcode rc = curl_easy_setopt(t->easy, CURLOPT_URL, url);
-    rc = rc ? rc : lade_curl_schemes(t->easy, false);
+    CURLcode rc =
+        lade_curl_set_up(t->easy, url, false, t->call->json ? SILENCE : SILENCE_OF_A_LIST);
     rc = rc ? rc : curl_easy_setopt(t->easy, CURLOPT_PROXY, ""); /* it would have the key, too */
-    rc = rc ? rc : curl_easy_setopt(t->easy, CURLOPT_USERAGENT, "lade");
     rc = rc ? rc : curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, h->headers);
     for (size_t i = 0; i < sizeof options / sizeof *options && !rc; i++)
         rc = curl_easy_setopt(t->easy, options[i].option, options[i].value);
-    rc = rc ? rc
-            : curl_easy_setopt(t->easy, CURLOPT_LOW_SPEED_TIME,
-                               (long)(t->call->json ? SILENCE : SILENCE_OF_A_LIST));
     if (t->call->json)
         rc = rc ? rc : curl_easy_setopt(t->easy, CURLOPT_POSTFIELDS, t->call->json);
     rc = rc ? rc : curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, take_bytes);
