@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -248,6 +249,19 @@ def test_whom_it_answers(s):
         assert got == status, (headers, got, answer)
 
 
+def test_a_body_that_need_not_come(s):
+    """A client that asks first ("Expect: 100-continue") is told at once."""
+    for host, length, status in [
+        ("evil.example", 9, b"403"),
+        (s.address, (16 << 20) + 1, b"413"),
+        (s.address, 9, b"100"),
+    ]:
+        with socket.create_connection(s.address.split(":"), PATIENCE) as c:
+            lines = f"POST {CHAT} HTTP/1.1", f"Host: {host}", f"Content-Length: {length}", "Expect: 100-Continue"
+            c.sendall("\r\n".join([*lines, "", ""]).encode())
+            assert c.makefile("rb").readline().split()[1] == status, (host, length)
+
+
 def test_control_tokens_are_text(s):
     """What a user writes opens no turn: the prompt has a token for each of its characters or so."""
     _, plain = s.ask({"messages": [{"role": "user", "content": ""}], "max_tokens": 1})
@@ -303,6 +317,19 @@ def test_a_client_goes_away(s):
     s.wait_log("the client went away", 3)
 
 
+def test_too_many(s):
+    """One more than can wait: it is told so, /health still tells, and the others end with their clients."""
+    before = sum("the client went away" in line for line in s.log)
+    many = [s.send({"messages": QUESTION}) for _ in range(241)]
+    (refused,), _, _ = select.select([c.sock for c in many], [], [], PATIENCE)
+    response = next(c for c in many if c.sock is refused).getresponse()
+    assert response.status == 503 and "240 requests" in json.loads(response.read())["error"]["message"]
+    assert s.get("/health")[0] == 200
+    for connection in many:
+        connection.close()
+    s.wait_log("the client went away", before + 240)
+
+
 def test_end(s):
     """What runs is cut off and says so; what waits is refused; then it is over."""
     before = sum("the client went away" in line for line in s.log)
@@ -340,6 +367,22 @@ def test_key():
         assert s.get("/health")[0] in (200, 503)
         assert s.get("/v1/models", Authorization="Bearer a-secret", Host="a.name")[0] == 200
         assert run("-m", f"http://{s.address}", "--key-file", path, "--json", "-n", "1", "Hi")["tokens"] == 1
+
+
+def test_an_interface():
+    """An address that is only one together with its interface."""
+    with open("/proc/net/if_inet6") as f:
+        links = [line.split() for line in f if line.startswith("fe80")]
+    if not links:
+        print("skip an interface: there is no link-local address")
+        return
+    address, *_, name = links[0]
+    address = ":".join(address[i : i + 4] for i in range(0, 32, 4))
+    path = os.path.join(HOME, "key")
+    with open(path, "w") as f:
+        f.write("a-secret\n")
+    with Server("--host", f"{address}%{name}", "--key-file", path) as s:
+        assert s.address.startswith("[fe80::") and f"%25{name}]:" in s.address, s.address
 
 
 def test_while_it_loads():
@@ -417,13 +460,14 @@ def main():
             test_lade_asks_it,
             test_refused,
             test_whom_it_answers,
+            test_a_body_that_need_not_come,
             test_control_tokens_are_text,
         ):
             check(test, s)
     with Server(*endless()) as s:
-        for test in test_two_at_once, test_a_client_goes_away, test_end:
+        for test in test_two_at_once, test_a_client_goes_away, test_too_many, test_end:
             check(test, s)
-    for test in test_key, test_while_it_loads, test_failed_starts, test_broken_model:
+    for test in test_key, test_an_interface, test_while_it_loads, test_failed_starts, test_broken_model:
         check(test)
     sys.exit(failed)
 

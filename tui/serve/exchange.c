@@ -1,6 +1,7 @@
 /* exchange.c - requests and responses over libmicrohttpd. */
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "engine/clock.h"
@@ -18,6 +19,7 @@ static struct exchange *open_exchange(struct server *s, struct MHD_Connection *c
     x->connection = connection;
     x->next = s->exchanges;
     s->exchanges = x;
+    s->n_exchanges++;
     route_find(x, method, path);
     return x;
 }
@@ -31,6 +33,7 @@ static void close_exchange(struct exchange *x)
             *at = x->next;
             break;
         }
+    s->n_exchanges--;
     s->held -= x->held;
     buf_free(&x->path);
     buf_free(&x->body);
@@ -38,6 +41,24 @@ static void close_exchange(struct exchange *x)
     buf_free(&x->reasoning);
     buf_free(&x->out);
     free(x);
+}
+
+static void refuse_long(struct exchange *x)
+{
+    serve_refuse(&x->error, MHD_HTTP_CONTENT_TOO_LARGE, NULL, NULL,
+                 "the body: has more than %d MiB; send less", SERVE_BODY >> 20);
+}
+
+/* A client that asks before it sends the body is told at once that it need not. */
+static enum MHD_Result take_headers(struct exchange *x)
+{
+    const char *expects = route_header(x, MHD_HTTP_HEADER_EXPECT);
+    const char *length = route_header(x, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    if (!expects || strcasecmp(expects, "100-continue") != 0)
+        return MHD_YES;
+    if (!x->error.status && length && strtoull(length, NULL, 10) > SERVE_BODY)
+        refuse_long(x);
+    return x->error.status ? exchange_refuse(x, &x->error) : MHD_YES;
 }
 
 /* A refused body is read to its end, so that the client takes the response; not without end. */
@@ -50,8 +71,7 @@ static enum MHD_Result take_body(struct exchange *x, const char *data, size_t n)
     if (x->error.status)
         return MHD_YES;
     if (x->received > SERVE_BODY)
-        serve_refuse(&x->error, MHD_HTTP_CONTENT_TOO_LARGE, NULL, NULL,
-                     "the body: has more than %d MiB; send less", SERVE_BODY >> 20);
+        refuse_long(x);
     else if (s->held + n > SERVE_HELD)
         serve_refuse(&x->error, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, NULL,
                      "the server: holds as many requests as it may; try again later");
@@ -95,7 +115,7 @@ static enum MHD_Result queue(struct exchange *x, int status, struct MHD_Response
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
     if (status == MHD_HTTP_UNAUTHORIZED)
         MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
-    if (x->server->stopping)
+    if (x->server->stopping || x->server->n_exchanges > SERVE_WAITING)
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     enum MHD_Result queued = MHD_queue_response(x->connection, (unsigned)status, response);
     MHD_destroy_response(response);
@@ -184,7 +204,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
     (void)version;
     if (!x) {
         *own = open_exchange(cls, connection, method, path);
-        return *own ? MHD_YES : MHD_NO;
+        return *own ? take_headers(*own) : MHD_NO;
     }
     if (*n) {
         enum MHD_Result taken = take_body(x, data, *n);

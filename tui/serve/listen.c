@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -11,15 +12,20 @@
 
 #include "tui/serve/guard.h"
 
-/* "127.0.0.1:8080", "[::1]:8080" */
+/* "127.0.0.1:8080", "[::1]:8080"; in a URL the % before an interface is %25: "[fe80::1%25eth0]:8080" */
 static int write_address(const struct sockaddr *address, socklen_t size, char *out, size_t room)
 {
-    char host[INET6_ADDRSTRLEN], port[8];
+    char host[INET6_ADDRSTRLEN + IF_NAMESIZE], port[8];
     const bool v6 = address->sa_family == AF_INET6;
     if (getnameinfo(address, size, host, sizeof host, port, sizeof port,
                     NI_NUMERICHOST | NI_NUMERICSERV))
         return -1;
-    return snprintf(out, room, v6 ? "[%s]:%s" : "%s:%s", host, port) < (int)room ? 0 : -1;
+    const int n = (int)strcspn(host, "%");
+    const char *scope = host[n] ? host + n + 1 : "";
+    return snprintf(out, room, v6 ? "[%.*s%s%s]:%s" : "%.*s%s%s:%s", n, host, *scope ? "%25" : "",
+                    scope, port) < (int)room
+               ? 0
+               : -1;
 }
 
 static int open_socket(const struct addrinfo *a)

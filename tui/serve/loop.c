@@ -43,7 +43,8 @@ static int socket_of(struct exchange *x)
 }
 
 /* Waits until there is something to do. MHD does not look at suspended connections: one whose client
- * closes its side is woken, and ends. */
+ * closes its side is woken, and ends. That a client closes only its own side and still reads looks the same
+ * until something is written; an answer that nobody waits for is the dearer mistake. */
 static int wait_for(struct server *s, const sigset_t *open, double until, char *err)
 {
     const int epoll = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;

@@ -78,7 +78,7 @@ static void find(struct exchange *x, const char *method, const char *path)
                      "/v1/chat/completions");
 }
 
-static const char *header(const struct exchange *x, const char *name)
+const char *route_header(const struct exchange *x, const char *name)
 {
     return MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, name);
 }
@@ -86,19 +86,22 @@ static const char *header(const struct exchange *x, const char *name)
 void route_find(struct exchange *x, const char *method, const char *path)
 {
     const struct server *s = x->server;
-    const char *origin = header(x, MHD_HTTP_HEADER_ORIGIN);
+    const char *origin = route_header(x, MHD_HTTP_HEADER_ORIGIN);
     find(x, method, path);
     buf_puts(&x->path, path);
-    if (s->listener.loopback && !guard_is_loopback(header(x, MHD_HTTP_HEADER_HOST)))
+    if (s->listener.loopback && !guard_is_loopback(route_header(x, MHD_HTTP_HEADER_HOST)))
         serve_refuse(&x->error, MHD_HTTP_FORBIDDEN, NULL, NULL,
                      "Host: is not this machine's loopback; ask for %s", s->listener.url);
     else if (s->listener.loopback && origin && !guard_origin_is_loopback(origin))
         serve_refuse(&x->error, MHD_HTTP_FORBIDDEN, NULL, NULL,
                      "Origin: is not of this machine; web pages from elsewhere are not answered");
     else if (s->key && !(x->route && x->route->free) &&
-             !guard_key_fits(header(x, MHD_HTTP_HEADER_AUTHORIZATION), s->key))
+             !guard_key_fits(route_header(x, MHD_HTTP_HEADER_AUTHORIZATION), s->key))
         serve_refuse(&x->error, MHD_HTTP_UNAUTHORIZED, "invalid_api_key", NULL,
                      "Authorization: is not the key of this server; send Bearer KEY");
+    else if (s->n_exchanges > SERVE_WAITING && !(x->route && x->route->immediate))
+        serve_refuse(&x->error, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, NULL,
+                     "the server: has %d requests already; try again later", SERVE_WAITING);
 }
 
 enum MHD_Result route_go(struct exchange *x)

@@ -23,10 +23,12 @@
 enum {
     SERVE_BODY = 16 << 20, /* bytes of a request */
     SERVE_HELD = 64 << 20, /* of all that are there */
-    SERVE_CLIENTS = 64,    /* connections; others wait until one ends */
-    SERVE_IDLE_S = 60,     /* a connection may be idle, or stuck */
-    SERVE_SILENT_S = 2,    /* a stream is, before something is said that has no meaning */
-    SERVE_PATIENCE_S = 2,  /* that clients have to take what there is when the server ends */
+    SERVE_CLIENTS = 256,   /* connections; others wait until one ends */
+    SERVE_WAITING = 240, /* requests at once; the rest of the connections is told to come again, and
+                            * asks how the server is */
+    SERVE_IDLE_S = 60,   /* a connection may be idle, or stuck */
+    SERVE_SILENT_S = 2,  /* a stream is, before something is said that has no meaning */
+    SERVE_PATIENCE_S = 2, /* that clients have to take what there is when the server ends */
 };
 
 struct server {
@@ -40,6 +42,7 @@ struct server {
     struct serve_defaults defaults;
     int64_t created; /* seconds since 1970 */
     struct exchange *exchanges;
+    int n_exchanges;
     size_t held; /* bytes of bodies */
     struct progress progress;
     bool stopping;
@@ -90,6 +93,8 @@ void exchange_ping(struct exchange *x);
 
 /* Finds the route, and refuses with x->error where there is none or the client must not use it. */
 void route_find(struct exchange *x, const char *method, const char *path);
+/* The value of one of the request's headers; NULL = it has none. */
+const char *route_header(const struct exchange *x, const char *name);
 /* The request is here: responds, or waits and is called again. */
 enum MHD_Result route_go(struct exchange *x);
 
