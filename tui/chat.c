@@ -101,14 +101,14 @@ static size_t messages(const struct chat *c, struct lade_message *out)
 {
     size_t n = 0;
     if (c->settings.system && *c->settings.system)
-        out[n++] = (struct lade_message){LADE_SYSTEM, c->settings.system, NULL};
+        out[n++] = (struct lade_message){LADE_SYSTEM, c->settings.system, NULL, NULL};
     for (int i = 0; i < c->transcript.n; i++) {
         const struct entry *e = c->transcript.items[i];
         if (e->kind == ENTRY_USER)
-            out[n++] = (struct lade_message){LADE_USER, buf_text(&e->text), NULL};
+            out[n++] = (struct lade_message){LADE_USER, buf_text(&e->text), NULL, NULL};
         else if (e->kind == ENTRY_ANSWER && e->text.n)
             out[n++] = (struct lade_message){LADE_ASSISTANT, buf_text(&e->text),
-                                             e->reasoning.n ? e->reasoning.at : NULL};
+                                             e->reasoning.n ? e->reasoning.at : NULL, NULL};
     }
     return n;
 }

@@ -19,6 +19,7 @@ static void free_request(struct lade_request *r)
     for (size_t i = 0; r->messages && i < r->n; i++) {
         free((char *)r->messages[i].content);
         free((char *)r->messages[i].reasoning);
+        free((char *)r->messages[i].calls);
     }
     free(r->messages);
     free(r);
@@ -36,7 +37,9 @@ static struct lade_request *copy_request(const struct lade_message *messages, si
         r->messages[i].role = m->role;
         r->messages[i].content = strdup(m->content);
         r->messages[i].reasoning = m->reasoning ? strdup(m->reasoning) : NULL;
-        if (!r->messages[i].content || (m->reasoning && !r->messages[i].reasoning)) {
+        r->messages[i].calls = m->calls ? strdup(m->calls) : NULL;
+        if (!r->messages[i].content || (m->reasoning && !r->messages[i].reasoning) ||
+            (m->calls && !r->messages[i].calls)) {
             free_request(r);
             return NULL;
         }

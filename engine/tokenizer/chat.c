@@ -5,68 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/tokenizer/model_file.h"
 #include "engine/checkpoint/json.h"
+#include "engine/tokenizer/model_file.h"
+#include "engine/tokenizer/tools.h"
 
-/* A place where the template itself put a control token; the text up to the next one belongs to
- * `role`. */
-struct mark {
-    size_t at, len;
-    enum lade_chat_role role;
-};
-
-/* The rendered text under construction. Sticky on running out of memory. */
-struct page {
-    char *text;
-    size_t len, cap;
-    struct mark *marks;
-    size_t n_marks, cap_marks;
-    enum lade_chat_role role; /* of the turn being written */
-    size_t last_turn;         /* the mark that opens it */
-    size_t passing;           /* the mark of the first turn that later prompts write otherwise */
+/* A page, and what of it stays. */
+struct chat {
+    struct lade_page page;
+    size_t last_turn; /* the mark that opens it */
+    size_t passing;   /* the mark of the first turn that later prompts write otherwise */
     bool has_passing;
-    bool failed;
 };
-
-static void add_bytes(struct page *p, const char *text, size_t len)
-{
-    if (p->failed)
-        return;
-    if (p->len + len + 1 > p->cap) {
-        size_t cap = 2 * (p->len + len) + 256;
-        char *grown = realloc(p->text, cap);
-        if (!grown) {
-            p->failed = true;
-            return;
-        }
-        p->text = grown;
-        p->cap = cap;
-    }
-    memcpy(p->text + p->len, text, len);
-    p->len += len;
-    p->text[p->len] = '\0';
-}
-
-static void add(struct page *p, const char *text)
-{
-    add_bytes(p, text, strlen(text));
-}
-
-static void add_control(struct page *p, const char *token)
-{
-    if (p->n_marks == p->cap_marks) {
-        size_t cap = p->cap_marks ? 2 * p->cap_marks : 32;
-        struct mark *grown = realloc(p->marks, cap * sizeof *grown);
-        if (!grown) {
-            p->failed = true;
-            return;
-        }
-        p->marks = grown;
-        p->cap_marks = cap;
-    }
-    p->marks[p->n_marks++] = (struct mark){p->len, strlen(token), p->role};
-    add(p, token);
-}
 
 /* ---- templates ---- */
 
@@ -133,111 +82,128 @@ static size_t last_question(const struct lade_message *messages, size_t n)
     return n ? n - 1 : 0;
 }
 
-static void open_turn(struct page *p, enum lade_chat_role role, const char *name)
+static void open_turn(struct chat *c, enum lade_chat_role role, const char *name)
 {
-    p->role = role;
-    p->last_turn = p->n_marks;
-    add_control(p, "<|im_start|>");
-    add(p, name);
-    add(p, "\n");
+    c->page.role = role;
+    c->last_turn = c->page.n_marks;
+    lade_page_control(&c->page, "<|im_start|>");
+    lade_page_text(&c->page, name);
 }
 
-static void close_turn(struct page *p)
+static void close_turn(struct lade_page *p)
 {
-    add_control(p, "<|im_end|>");
-    add(p, "\n");
+    lade_page_control(p, "<|im_end|>");
+    lade_page_text(p, "\n");
+}
+
+static void add_turn(struct chat *c, enum lade_chat_role role, const char *text)
+{
+    open_turn(c, role, role == LADE_USER ? "user\n" : "system\n");
+    lade_page_text(&c->page, text);
+    close_turn(&c->page);
 }
 
 /* Reasoning is written only since the last question, so the next question makes it pass away. */
-static void add_assistant(struct page *p, enum lade_chat_family family,
+static void add_assistant(struct chat *c, enum lade_chat_family family,
                           const struct lade_message *m, bool after_question, bool last)
 {
+    struct lade_page *p = &c->page;
     struct said s = {.answer = m->content};
     if (family != LADE_CHAT_CODER)
         s = split_reasoning(m);
-    open_turn(p, LADE_ASSISTANT, "assistant");
+    const bool said = *s.answer; /* the templates look before they trim */
+    open_turn(c, LADE_ASSISTANT, "assistant\n");
     if (after_question && (s.reasoned || (family == LADE_CHAT_THINKING && last))) {
-        if (!p->has_passing)
-            p->passing = p->last_turn;
-        p->has_passing = true;
-        add_control(p, "<think>");
-        add(p, "\n");
-        add_bytes(p, s.reasoning, s.reasoning_len);
-        add(p, "\n");
-        add_control(p, "</think>");
-        add(p, "\n\n");
+        if (!c->has_passing)
+            c->passing = c->last_turn;
+        c->has_passing = true;
+        lade_page_control(p, "<think>");
+        lade_page_text(p, "\n");
+        lade_page_bytes(p, s.reasoning, s.reasoning_len);
+        lade_page_text(p, "\n");
+        lade_page_control(p, "</think>");
+        lade_page_text(p, "\n\n");
         s.answer += strspn(s.answer, "\n");
     }
-    add(p, s.answer);
+    if (m->calls)
+        lade_tools_call(p, family, s.answer, said, m->calls);
+    else
+        lade_page_text(p, s.answer);
     close_turn(p);
 }
 
-/* Neighbouring tool results share one user turn. Coder's form ends with a newline before
- * <|im_end|>. */
-static void add_tool(struct page *p, enum lade_chat_family family, const char *content, bool first,
-                     bool last)
+/* Neighbouring tool results share one user turn. */
+static void add_tool(struct chat *c, const char *content, bool first, bool last)
 {
-    bool coder = family == LADE_CHAT_CODER;
+    struct lade_page *p = &c->page;
     p->role = LADE_TOOL;
-    if (first) {
-        p->last_turn = p->n_marks;
-        add_control(p, "<|im_start|>");
-        add(p, coder ? "user\n" : "user");
-    }
-    if (!coder)
-        add(p, "\n");
-    add_control(p, "<tool_response>");
-    add(p, "\n");
-    add(p, content);
-    add(p, "\n");
-    add_control(p, "</tool_response>");
-    if (coder)
-        add(p, "\n");
+    if (first)
+        open_turn(c, LADE_TOOL, "user");
+    lade_page_text(p, "\n");
+    lade_page_control(p, "<tool_response>");
+    lade_page_text(p, "\n");
+    lade_page_text(p, content);
+    lade_page_text(p, "\n");
+    lade_page_control(p, "</tool_response>");
     if (last)
         close_turn(p);
 }
 
-static void render(struct page *p, enum lade_chat_family family,
+/* The system's turn, where tools are offered: it has a text of its own if that comes first. */
+static void add_tools(struct chat *c, enum lade_chat_family family, const char *tools,
+                      const char *system)
+{
+    open_turn(c, LADE_SYSTEM, "system\n");
+    lade_tools_offer(&c->page, family, system, tools);
+    close_turn(&c->page);
+}
+
+static void render(struct chat *c, enum lade_chat_family family,
                    const struct lade_message *messages, size_t n, bool generate)
 {
-    size_t question = last_question(messages, n);
-    add(p, ""); /* an empty conversation is an empty text */
-    for (size_t i = 0; i < n; i++) {
+    size_t question = last_question(messages, n), first = 0;
+    lade_page_text(&c->page, ""); /* an empty conversation is an empty text */
+    if (n && messages[0].role == LADE_TOOLS) {
+        const bool system = n > 1 && messages[1].role == LADE_SYSTEM;
+        add_tools(c, family, messages[0].content, system ? messages[1].content : NULL);
+        first = system ? 2 : 1;
+    }
+    for (size_t i = first; i < n; i++) {
         const struct lade_message *m = &messages[i];
         switch (m->role) {
         case LADE_SYSTEM:
         case LADE_USER:
-            open_turn(p, m->role, m->role == LADE_USER ? "user" : "system");
-            add(p, m->content);
-            close_turn(p);
+            add_turn(c, m->role, m->content);
             break;
         case LADE_ASSISTANT:
-            add_assistant(p, family, m, i > question, i + 1 == n);
+            add_assistant(c, family, m, i > question, i + 1 == n);
             break;
         case LADE_TOOL:
-            add_tool(p, family, m->content, i == 0 || messages[i - 1].role != LADE_TOOL,
+            add_tool(c, m->content, i == first || messages[i - 1].role != LADE_TOOL,
                      i + 1 == n || messages[i + 1].role != LADE_TOOL);
+            break;
+        case LADE_TOOLS: /* elsewhere it is nothing */
             break;
         }
     }
     if (!generate)
         return;
-    open_turn(p, LADE_ASSISTANT, "assistant");
+    open_turn(c, LADE_ASSISTANT, "assistant\n");
     if (family == LADE_CHAT_THINKING) {
-        add_control(p, "<think>");
-        add(p, "\n");
+        lade_page_control(&c->page, "<think>");
+        lade_page_text(&c->page, "\n");
     }
 }
 
 char *lade_chat_render(enum lade_chat_family family, const struct lade_message *messages, size_t n,
                        bool generate, char *err)
 {
-    struct page p = {0};
-    render(&p, family, messages, n, generate);
-    free(p.marks);
-    if (!p.failed)
-        return p.text;
-    free(p.text);
+    struct chat c = {0};
+    render(&c, family, messages, n, generate);
+    free(c.page.marks);
+    if (!c.page.failed)
+        return c.page.text;
+    free(c.page.text);
     lade_set_error(err, "prompt: out of memory; start a new conversation");
     return NULL;
 }
@@ -269,8 +235,8 @@ static int append_text(const struct lade_tokenizer *tok, const char *text, size_
 }
 
 /* One control token. A tokenizer without it (a model that is not for chat) reads it as text. */
-static int append_control(const struct lade_tokenizer *tok, const struct page *p,
-                          const struct mark *m, int32_t **ids, size_t *n, char *err)
+static int append_control(const struct lade_tokenizer *tok, const struct lade_page *p,
+                          const struct lade_mark *m, int32_t **ids, size_t *n, char *err)
 {
     char name[32];
     snprintf(name, sizeof name, "%.*s", (int)m->len, p->text + m->at);
@@ -279,17 +245,18 @@ static int append_control(const struct lade_tokenizer *tok, const struct page *p
                    : append_text(tok, name, m->len, LADE_USER, ids, n, err);
 }
 
-static int encode_page(const struct lade_tokenizer *tok, const struct page *p, int32_t **ids,
+static int encode_page(const struct lade_tokenizer *tok, const struct chat *c, int32_t **ids,
                        size_t *n, size_t *stable, char *err)
 {
+    const struct lade_page *p = &c->page;
     for (size_t i = 0; i < p->n_marks; i++) {
-        const struct mark *m = &p->marks[i];
+        const struct lade_mark *m = &p->marks[i];
         size_t from = m->at + m->len, to = i + 1 < p->n_marks ? p->marks[i + 1].at : p->len;
         if (append_control(tok, p, m, ids, n, err))
             return -1;
         /* Up to the control token that opens a turn: the newline after its name may merge with
          * the first characters of what is said there. */
-        if (i == (p->has_passing ? p->passing : p->last_turn))
+        if (i == (c->has_passing ? c->passing : c->last_turn))
             *stable = *n;
         if (append_text(tok, p->text + from, to - from, m->role, ids, n, err))
             return -1;
@@ -301,17 +268,17 @@ int lade_chat_encode(const struct lade_tokenizer *tok, enum lade_chat_family fam
                      const struct lade_message *messages, size_t n, bool generate, int32_t **ids,
                      size_t *n_ids, size_t *stable, char *err)
 {
-    struct page p = {0};
+    struct chat c = {0};
     size_t unused = 0;
     *ids = NULL;
     *n_ids = 0;
     stable = stable ? stable : &unused;
     *stable = 0;
-    render(&p, family, messages, n, generate);
-    int failed = p.failed ? lade_fail(err, "prompt: out of memory; start a new conversation")
-                          : encode_page(tok, &p, ids, n_ids, stable, err);
-    free(p.text);
-    free(p.marks);
+    render(&c, family, messages, n, generate);
+    int failed = c.page.failed ? lade_fail(err, "prompt: out of memory; start a new conversation")
+                               : encode_page(tok, &c, ids, n_ids, stable, err);
+    free(c.page.text);
+    free(c.page.marks);
     if (failed) {
         free(*ids);
         *ids = NULL;

@@ -14,12 +14,22 @@
 
 enum lade_chat_family { LADE_CHAT_INSTRUCT, LADE_CHAT_THINKING, LADE_CHAT_CODER };
 
-enum lade_chat_role { LADE_SYSTEM, LADE_USER, LADE_ASSISTANT, LADE_TOOL };
+enum lade_chat_role {
+    LADE_SYSTEM,
+    LADE_USER,
+    LADE_ASSISTANT,
+    LADE_TOOL, /* the result of a call; those of several follow each other */
+    LADE_TOOLS, /* before all others: the content is a JSON list of the tools offered, as OpenAI's API
+                   has them. They and calls are for models on this machine only. */
+};
 
 struct lade_message {
     enum lade_chat_role role;
     const char *content;   /* UTF-8, never NULL */
     const char *reasoning; /* assistant only, NULL if none was kept apart */
+    /* Assistant only: what it called after that, a JSON list of {"name": text, "arguments": object},
+     * not empty; NULL if nothing. */
+    const char *calls;
 };
 
 /* Recognises the family from DIR (chat_template.jinja, else tokenizer_config.json's
@@ -30,7 +40,7 @@ int lade_chat_detect(enum lade_chat_family *family, bool *found, const char *dir
 int lade_chat_family(enum lade_chat_family *family, bool *found, const struct lade_catalog *cat,
                      char *err);
 
-/* Renders the conversation as text; with `generate` it ends with the generation prompt. Returns
+/* Renders the conversation as text (JSON in it is rewritten as Python spaces it, like in training); with `generate` it ends with the generation prompt. Returns
  * malloc'ed text, or NULL with err. */
 char *lade_chat_render(enum lade_chat_family family, const struct lade_message *messages, size_t n,
                        bool generate, char *err);

@@ -2,10 +2,8 @@
 """Renders conversations with transformers' apply_chat_template, by the templates of the fixtures.
 
   dump_templates.py                  tests/golden/templates/{instruct,thinking}.json
-  dump_templates.py --coder FILE     tests/golden/templates/coder.json: FILE is the template of the
-                                     Qwen3-Coder models (llama.cpp has it as
-                                     models/templates/Qwen3-Coder.jinja); conversations without
-                                     tools and calls only
+  dump_templates.py --coder FILE     tests/golden/templates/coder.json: FILE is the template of
+                                     Qwen3-Coder-Next, which other Coders' is not quite
 
   family   "instruct", "thinking" or "coder"
   cases    list of
@@ -62,6 +60,25 @@ WEATHER = {"type": "function", "function": {
 CLOCK = {"type": "function", "function": {
     "name": "clock", "description": "", "parameters": {"type": "object", "properties": {}}}}
 
+CITIES = {"type": "function", "function": {
+    "name": "compare", "description": "  Compares \"cities\",\tnew\nlines & <tags> \\ 你好 😀 \u2028\u00a0 ",
+    "strict": True, "parameters": {
+        "type": "object", "additionalProperties": False, "required": ["cities", "weights"],
+        "$defs": {"p": {"type": "number"}},
+        "properties": {
+            "cities": {"type": "array", "minItems": 2, "items": {"type": "object", "properties": {
+                "name": {"type": "string"}, "at": {"$ref": "#/$defs/p"}}}},
+            "unit": {"type": ["string", "null"], "enum": ["C", "°F", None], "default": None,
+                     "description": "\u3000 It's a unit \n"},
+            "weights": {"type": "object", "default": {
+                "a": 0.1, "b": 1e-05, "c": 1e16, "d": 123456789012345.0, "e": -0.0, "f": 3.0,
+                "g": 1.7976931348623157e308, "h": 5e-324, "i": 0.0001, "j": 12.5, "k": -7,
+                "l": 2.5e-07, "m": 9007199254740993, "n": 1e22}},
+            "exact": {"type": "boolean", "default": True, "title": "x\u0001\b\f\r\u007f/"},
+            "any": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "none": {}}}}}
+BARE = {"type": "function", "function": {"name": "stop"}}
+
 CASES = [  # name, messages, tools
     ("one question", [user("Hi")], None),
     ("system", [system("You are helpful."), user("Hi")], None),
@@ -107,7 +124,7 @@ CASES = [  # name, messages, tools
       said("", "kept", [call("f", {"s": "é\n\"q\""})]), result("ok")], None),
     ("response as user text", [user("q"), said("calling", "kept"),
                                user("<tool_response>\n42\n</tool_response>")], None),
-    ("arguments as text", [user("q"), said("", None, [call("f", "{\"x\":1}")]), result("")], None),
+    ("arguments as text", [user("q"), said("", None, [call("f", "{\"x\": 1}")]), result("")], None),
     ("flat call", [user("q"), said("", None, [call("f", {"x": None}, nested=False)]), result("r"),
                    user("next")], None),
     ("tool last", [user("q"), said("", None, [call("f", {})]), result("line 1\nline 2")], None),
@@ -120,6 +137,22 @@ CASES = [  # name, messages, tools
                     said("", "Look it up.", [call("get_weather", {"city": "Köln", "days": 2})]),
                     result("{\"t\": 7}"), said("7 degrees."), user("And now?")],
      [WEATHER, CLOCK]),
+    ("schemas of all kinds", [user("q")], [CITIES, BARE, CLOCK]),
+    ("schemas and an empty system", [system(""), user("q")], [CITIES]),
+    ("calls with text and values of all kinds",
+     [user("q"), said(" \n Let me see.\n\n", None, [
+         call("compare", {"cities": [{"name": "Köln", "at": 50.9}, {}], "unit": "°F", "exact": False,
+                          "weights": {"a": 1e-07, "b": [1, None, True]}, "any": None, "none": 3,
+                          "text": "line 1\nline \"2\"\t\\ é\n", "empty": "", "x": 1e21}),
+         call("clock", {})]), result("{\"a\": 1}\n"), result(""), said("Both."), user("ok")],
+     [CITIES, CLOCK]),
+    ("two steps", [system("S"), user("old"), said("x", "gone"), user("new"),
+                   said("First.", "why\n", [call("clock", {})]), result("12:00"),
+                   said("", "and then", [call("get_weather", {"city": "Köln"})]), result("7"),
+                   result("8")], [WEATHER, CLOCK]),
+    ("two steps and an answer", [user("new"), said("", "why", [call("clock", {})]), result("12:00"),
+                                 said("\n\nNoon.", "and"), user("thanks")], [CLOCK]),
+    ("call last", [user("q"), said("\n", "why", [call("clock", {})])], [CLOCK]),
     ("long", [system("x" * 300), user("word " * 400), said("answer " * 200), user("again")], None),
 ]
 
@@ -147,9 +180,8 @@ def main():
     parser.add_argument("--coder", metavar="FILE", type=Path)
     coder = parser.parse_args().coder
     if coder:
-        plain = [case for case in CASES
-                 if not case[2] and not any("tool_calls" in message for message in case[1])]
-        dump("coder", coder.read_text(encoding="utf-8"), FIXTURE["instruct"], plain)
+        objects = [case for case in CASES if case[0] != "arguments as text"]
+        dump("coder", coder.read_text(encoding="utf-8"), FIXTURE["instruct"], objects)
         return
     for family, fixture in FIXTURE.items():
         template = TESTS / "fixtures" / fixture / "chat_template.jinja"

@@ -49,12 +49,12 @@ static void test_second_turn_reuses_the_first(void **state)
     (void)state;
     static struct seen s;
     struct lade_engine *e = start(MODEL);
-    struct lade_message turns[3] = {{LADE_USER, "one two three four five", NULL}};
+    struct lade_message turns[3] = {{LADE_USER, "one two three four five", NULL, NULL}};
     lade_engine_ask(e, turns, 1, &greedy, 16, true, err);
     wait_for(e, &s, &s.done);
     int first = s.result.prompt_tokens;
-    turns[1] = (struct lade_message){LADE_ASSISTANT, s.text, NULL};
-    turns[2] = (struct lade_message){LADE_USER, "and six?", NULL};
+    turns[1] = (struct lade_message){LADE_ASSISTANT, s.text, NULL, NULL};
+    turns[2] = (struct lade_message){LADE_USER, "and six?", NULL, NULL};
     lade_engine_ask(e, turns, 3, &greedy, 4, true, err);
     wait_for(e, &s, &s.done);
     /* At least the first prompt up to its answer is not read again. */
@@ -68,7 +68,7 @@ static void test_thinking_is_apart(void **state)
     (void)state;
     static struct seen s;
     struct lade_engine *e = start(THINKING);
-    struct lade_message m = {LADE_USER, "hello", NULL};
+    struct lade_message m = {LADE_USER, "hello", NULL, NULL};
     lade_engine_ask(e, &m, 1, &greedy, 12, true, err);
     wait_for(e, &s, &s.done);
     assert_true(strlen(s.reasoning) > 0); /* the prompt opened the block */
@@ -89,7 +89,7 @@ static void test_cancel_running_and_queued(void **state)
     wait_for(e, &s, &s.ready);
     struct lade_sampling endless = {
         .temperature = 1, .top_p = 1, .repetition_penalty = 1, .seed = 3};
-    struct lade_message m = {LADE_USER, "go on", NULL};
+    struct lade_message m = {LADE_USER, "go on", NULL, NULL};
     for (int i = 0; i < 3; i++)
         assert_true(lade_engine_ask(e, &m, 1, &endless, 0, true, err) > 0);
     wait_for(e, &s, &s.prefills);
@@ -178,7 +178,7 @@ static void test_failed_load(void **state)
     wait_for(e, &s, &s.failed);
     assert_int_equal(s.request, 0);
     assert_non_null(strstr(s.error, "no-such-model"));
-    struct lade_message m = {LADE_USER, "hello", NULL};
+    struct lade_message m = {LADE_USER, "hello", NULL, NULL};
     assert_int_equal(lade_engine_ask(e, &m, 1, &greedy, 1, true, err), -1);
     struct lade_stats stats;
     lade_engine_stats(e, &stats);
@@ -437,13 +437,13 @@ static void test_drive_is_pulled(void **state)
     (void)state;
     static struct seen s;
     struct lade_engine *e = start_placed(MODEL, 0);
-    struct lade_message turns[3] = {{LADE_USER, "one two three four five", NULL}};
+    struct lade_message turns[3] = {{LADE_USER, "one two three four five", NULL, NULL}};
     wait_for(e, &s, &s.ready);
     lade_engine_ask(e, turns, 1, &greedy, 16, true, err);
     wait_for(e, &s, &s.done);
     int first = s.result.prompt_tokens;
-    turns[1] = (struct lade_message){LADE_ASSISTANT, strdup(s.text), NULL};
-    turns[2] = (struct lade_message){LADE_USER, "and six?", NULL};
+    turns[1] = (struct lade_message){LADE_ASSISTANT, strdup(s.text), NULL, NULL};
+    turns[2] = (struct lade_message){LADE_USER, "and six?", NULL, NULL};
     support_drive_gone(true);
     lade_engine_ask(e, turns, 3, &greedy, 4, true, err);
     wait_for(e, &s, &s.failed);

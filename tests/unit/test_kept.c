@@ -293,11 +293,11 @@ static int second_turn(struct lade_engine *e, struct lade_engine *(*again)(struc
     s = (struct seen){0};
     for (size_t i = 0; i + 8 < sizeof question; i += 8)
         snprintf(question + i, 9, "word%03zu ", i / 8);
-    struct lade_message turns[3] = {{LADE_USER, question, NULL}};
+    struct lade_message turns[3] = {{LADE_USER, question, NULL, NULL}};
     lade_engine_ask(e, turns, 1, &greedy, 16, true, err);
     wait_for(e, &s, &s.done);
-    turns[1] = (struct lade_message){LADE_ASSISTANT, strdup(s.text), NULL};
-    turns[2] = (struct lade_message){LADE_USER, "and then?", NULL};
+    turns[1] = (struct lade_message){LADE_ASSISTANT, strdup(s.text), NULL, NULL};
+    turns[2] = (struct lade_message){LADE_USER, "and then?", NULL, NULL};
     e = again(e);
     s = (struct seen){0};
     lade_engine_ask(e, turns, 3, &greedy, 16, true, err);

@@ -136,10 +136,10 @@ static void test_requests(void **state)
 {
     (void)state;
     struct lade_message talk[] = {
-        {LADE_SYSTEM, "Be \"brief\".", NULL},
-        {LADE_USER, "Schiff \xF0\x9F\x9A\xA2 \xFF", NULL},
-        {LADE_ASSISTANT, "Yes.", "it was thought about"},
-        {LADE_USER, "Why?", NULL},
+        {LADE_SYSTEM, "Be \"brief\".", NULL, NULL},
+        {LADE_USER, "Schiff \xF0\x9F\x9A\xA2 \xFF", NULL, NULL},
+        {LADE_ASSISTANT, "Yes.", "it was thought about", NULL},
+        {LADE_USER, "Why?", NULL, NULL},
     };
     struct lade_request r = {.messages = talk + 3, .n = 1, .sampling = unset, .think = true};
     asks(&r,
@@ -168,7 +168,7 @@ static void test_requests(void **state)
     char *told = lade_remote_ask("m", true, &r);
     assert_non_null(strstr(told, ",\"return_progress\":true}"));
     free(told);
-    struct lade_message twice[] = {{LADE_USER, "One", NULL}, {LADE_USER, "\"two\"", NULL}};
+    struct lade_message twice[] = {{LADE_USER, "One", NULL, NULL}, {LADE_USER, "\"two\"", NULL, NULL}};
     r.messages = twice;
     r.n = 2;
     asks(&r, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":"

@@ -67,8 +67,8 @@ static int ask(struct run *r, char *err)
     sampling = r->info.sampling;
     options_sampling(o, &sampling);
     if (o->system)
-        messages[n++] = (struct lade_message){LADE_SYSTEM, o->system, NULL};
-    messages[n++] = (struct lade_message){LADE_USER, r->prompt, NULL};
+        messages[n++] = (struct lade_message){LADE_SYSTEM, o->system, NULL, NULL};
+    messages[n++] = (struct lade_message){LADE_USER, r->prompt, NULL, NULL};
     r->asked = true;
     return lade_engine_ask(r->engine, messages, n, &sampling, o->tokens, o->think != THINK_NO,
                            err) < 0
