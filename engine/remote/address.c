@@ -1,14 +1,15 @@
 #include "engine/remote/address.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include "engine/tokenizer/utf8.h"
 
 static const char *after_scheme(const char *model)
 {
-    return !strncmp(model, "https://", 8)  ? model + 8
-           : !strncmp(model, "http://", 7) ? model + 7
-                                           : NULL;
+    return !strncasecmp(model, "https://", 8)  ? model + 8
+           : !strncasecmp(model, "http://", 7) ? model + 7
+                                               : NULL;
 }
 
 bool lade_remote_is(const char *model)

@@ -1,5 +1,6 @@
 #include "engine/remote/reply.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,12 +8,49 @@
 #include "engine/checkpoint/scan.h"
 #include "engine/tokenizer/utf8.h"
 
-/* Bytes that are no UTF-8 become U+FFFD, as they do in answers of models that run here. */
+/* The code unit of an escape (backslash, u, four digits); -1 where there is none. */
+static int unit_at(const char *text, size_t n)
+{
+    int unit = 0;
+    if (n < 6 || text[0] != '\\' || text[1] != 'u')
+        return -1;
+    for (int i = 2; i < 6; i++) {
+        const int c = tolower((unsigned char)text[i]);
+        if (!isxdigit(c))
+            return -1;
+        unit = unit * 16 + (c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    return unit;
+}
+
+/* An escape of half a character becomes that of U+FFFD: it is as long. */
+static void mend_halves(char *text, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        const int unit = unit_at(text + i, n - i);
+        const bool half = unit >= 0xD800 && unit < 0xE000;
+        const int next = half && unit < 0xDC00 ? unit_at(text + i + 6, n - i - 6) : -1;
+        if (next >= 0xDC00 && next < 0xE000) {
+            i += 12;
+            continue;
+        }
+        if (half) {
+            memset(text + i + 2, 'F', 3);
+            text[i + 5] = 'D';
+        }
+        i += unit >= 0 ? 6 : text[i] == '\\' ? 2 : 1;
+    }
+}
+
+/* Bytes that are no UTF-8 become U+FFFD, as they do in answers of models that run here, and so do halves of
+ * characters. */
 static json_t *parse(const char *text, size_t n)
 {
     json_t *root = json_loadb(text, n, JSON_ALLOW_NUL, NULL);
     size_t repaired_n;
     char *repaired = root ? NULL : lade_utf8_repair(text, n, &repaired_n);
+    if (repaired)
+        mend_halves(repaired, repaired_n);
     if (repaired)
         root = json_loadb(repaired, repaired_n, JSON_ALLOW_NUL, NULL);
     free(repaired);

@@ -29,6 +29,7 @@ static void test_addresses(void **state)
         {"https://a/v1", "https://a/v1", "https://a", "a", ""},
         {"http://a:1/v1/#org/name:x", "http://a:1/v1", "http://a:1", "a:1", "org/name:x"},
         {"http://a:1#n", "http://a:1/v1", "http://a:1", "a:1", "n"},
+        {"HTTP://a:1", "HTTP://a:1/v1", "HTTP://a:1", "a:1", ""},
         {"http://[::1]:1/x/v1", "http://[::1]:1/x/v1", "http://[::1]:1/x", "[::1]:1", ""},
         {"http://a/api/v3", "http://a/api/v3", "http://a/api/v3", "a", ""},
         {"http://a/v1/chat/completions", "http://a/v1", "http://a", "a", ""},
@@ -245,6 +246,12 @@ static void test_replies(void **state)
             assert_null(r.error);
         lade_reply_clear(&r);
     }
+    /* Halves of characters are no reason to lose what stands around them. */
+    r = reply_of("{\"choices\":[{\"delta\":{\"content\":\"\\ud83d\\uDE00 \\ud83d\\\\ud83d \\uDE00."
+                 "\\ud83d\\ud83d\\ude00\"}}]}");
+    assert_string_equal(r.text, "\xF0\x9F\x98\x80 \xEF\xBF\xBD\\ud83d \xEF\xBF\xBD."
+                                "\xEF\xBF\xBD\xF0\x9F\x98\x80");
+    lade_reply_clear(&r);
     static const char *const bad[] = {"", "null", "[]", "{\"a\":", "\xFF"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_false(lade_reply_read(&r, bad[i], strlen(bad[i])));
