@@ -100,16 +100,17 @@ static int parse_u64(const struct option_row *row, const char *text, uint64_t *o
     return 0;
 }
 
-/* The three words: no-gpu is --cpu; the others leave it to the plan, which uses what GPU there is. */
 static int parse_load_strategy(struct options *o, const char *text, char *err)
 {
-    if (strcmp(text, "no-gpu") == 0)
-        o->cpu = true;
-    else if (strcmp(text, "min-gpu") != 0 && strcmp(text, "max-gpu") != 0)
+    const char *const *words = options_load_words;
+    int i = 0;
+    while (words[i] && strcmp(text, words[i]) != 0)
+        i++;
+    if (!words[i])
         return lade_fail(err,
-                         "--load-strategy %s: is none of no-gpu, min-gpu, max-gpu; use "
-                         "--strategy for others",
-                         text);
+                         "--load-strategy %s: is none of %s, %s, %s; use --strategy for others",
+                         text, words[0], words[1], words[2]);
+    o->cpu |= i == 0;
     o->strategy = NULL;
     return 0;
 }

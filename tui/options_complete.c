@@ -25,8 +25,7 @@ static const char *storage(int i)
 
 static const char *load_strategy(int i)
 {
-    static const char *const words[] = {"no-gpu", "min-gpu", "max-gpu", NULL};
-    return words[i];
+    return options_load_words[i];
 }
 
 static const char *theme(int i)

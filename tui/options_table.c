@@ -81,6 +81,10 @@ const struct command_row options_commands[N_COMMANDS] = {
 #define FIELD(f) offsetof(struct options, f)
 #define GIB_MAX  1048576.0
 
+#define NO_GPU  "no-gpu"
+#define MIN_GPU "min-gpu"
+#define MAX_GPU "max-gpu"
+const char *const options_load_words[] = {NO_GPU, MIN_GPU, MAX_GPU, NULL};
 const char *const options_isas[] = {"avx512", "avxvnni", "avx2", "neon", "portable", NULL};
 
 const struct option_row options_rows[] = {
@@ -209,7 +213,7 @@ const struct option_row options_rows[] = {
     {"repeat-penalty", 0, OPTION_REAL, ASKS, FIELD(repetition_penalty), "R", NULL, 0.1, 10, NAN, 0},
     {"thinking", 0, OPTION_SET, ASKS, FIELD(think), NULL, NULL, 0, 0, 0, THINK_YES},
     {"load-strategy", 0, OPTION_LOAD_STRATEGY, PLANS | HERE, FIELD(strategy),
-     "no-gpu|min-gpu|max-gpu", NULL, 0, 0, 0, 0},
+     NO_GPU "|" MIN_GPU "|" MAX_GPU, NULL, 0, 0, 0, 0},
     {"use-gptq", 0, OPTION_IGNORED, PLANS, 0, NULL, NULL, 0, 0, 0, 0},
     {"dry-run", 0, OPTION_COMMAND, PLANS, 0, NULL, NULL, 0, 0, 0, COMMAND_PLAN},
     {"check", 0, OPTION_COMMAND, IN(CHAT), 0, NULL, NULL, 0, 0, 0, COMMAND_DOCTOR},

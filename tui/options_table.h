@@ -52,6 +52,10 @@ extern const struct command_row options_commands[N_COMMANDS];
 extern const struct option_row options_rows[];
 extern const int options_n_rows;
 
+/* The words of OPTION_LOAD_STRATEGY, then NULL: the first is --cpu, the others leave it to the plan, which
+ * uses what GPU there is. */
+extern const char *const options_load_words[];
+
 /* True if `command` takes the option. */
 static inline bool options_takes(enum command command, const struct option_row *row)
 {
