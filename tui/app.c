@@ -278,6 +278,26 @@ static struct history *open_history(char *err)
     return h;
 }
 
+/* What to open: malloc'ed, NULL = the bundled one. */
+static char *model_of(const struct options *opt, struct history *history)
+{
+    char *held = opt->resume && !opt->model ? chat_held_with(history, opt->resume_id) : NULL;
+    return held || !opt->model ? held : buf_strdup(opt->model);
+}
+
+/* Where no screen can say that there is no such model, it is said in `err` instead of why there is no
+ * screen. */
+static void name_reason(const struct options *opt, char err[LADE_ERR])
+{
+    char path[PATH_MAX], no_model[LADE_ERR], not_saved[LADE_ERR];
+    struct history *history = opt->resume ? open_history(not_saved) : NULL;
+    char *model = model_of(opt, history);
+    if (model_path_resolve(model, path, no_model))
+        snprintf(err, LADE_ERR, "%s", no_model);
+    free(model);
+    history_close(history);
+}
+
 /* Before the terminal is taken, which turns wheel reports on. */
 static void take_mouse(void)
 {
@@ -289,14 +309,13 @@ static void begin(struct app *a, const struct options *opt)
 {
     char path[PATH_MAX], err[LADE_ERR], no_engine[LADE_ERR], not_saved[LADE_ERR], value[16];
     struct history *history = open_history(not_saved);
-    char *held = opt->resume && !opt->model ? chat_held_with(history, opt->resume_id) : NULL;
-    const char *model = held ? held : opt->model;
+    char *model = model_of(opt, history);
     struct lade_engine *engine = start_engine(opt, model, no_engine);
     chat_init(&a->chat, engine, history);
     a->chat.bundled = !model;
     a->chat.history_failed = *not_saved;
     a->chat.transcript.fold = strcmp(prefs_get("thinking", value, sizeof value), "show") != 0;
-    free(held);
+    free(model);
     /* First, because it clears the screen and takes the settings of the conversation. */
     bool resumed = !opt->resume || chat_resume(&a->chat, opt->resume_id, err) == 0;
     if (*not_saved)
@@ -314,15 +333,15 @@ static void begin(struct app *a, const struct options *opt)
 int chat_main(const struct options *opt)
 {
     static struct app app;
-    char err[LADE_ERR], no_model[LADE_ERR], theme[PATH_MAX], log[PATH_MAX], model[PATH_MAX];
+    char err[LADE_ERR], theme[PATH_MAX], log[PATH_MAX];
     width_locale();
     take_mouse();
     if (choose_theme(opt, theme, err) != 0)
         return report_usage(opt->json, err);
-    /* Where no screen can say that there is no such model, it is said here. */
-    if (term_start(file_in(PATHS_CACHE, "lade.log", log), err) != 0)
-        return report_failed(opt->json,
-                             model_path_resolve(opt->model, model, no_model) ? no_model : err);
+    if (term_start(file_in(PATHS_CACHE, "lade.log", log), err) != 0) {
+        name_reason(opt, err);
+        return report_failed(opt->json, err);
+    }
     buf_no_memory = die_without_memory;
     if (theme_load(theme, err) != 0)
         theme_load(THEME_DEFAULT, NULL);

@@ -7,19 +7,28 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "kernels/error.h"
 
-/* Bytes of the character at `text` if it drives a terminal (controls) or turns the order of what is shown
- * after it (U+202A to U+202E, U+2066 to U+2069), else 0. */
-static size_t driving(const char *text, size_t len)
+/* Bytes of the character at `text` if it is a control, else 0. */
+static size_t control(const char *text, size_t len)
 {
     const unsigned char *c = (const unsigned char *)text;
     if (c[0] < ' ' || c[0] == 0x7F)
         return 1;
-    if (len > 1 && c[0] == 0xC2 && c[1] >= 0x80 && c[1] < 0xA0) /* U+0080 to U+009F */
-        return 2;
+    return len > 1 && c[0] == 0xC2 && c[1] >= 0x80 && c[1] < 0xA0 ? 2 : 0; /* U+0080 to U+009F */
+}
+
+/* The same if it drives a terminal (controls) or turns the order of what is shown after it (U+202A to
+ * U+202E, U+2066 to U+2069). */
+static size_t driving(const char *text, size_t len)
+{
+    const unsigned char *c = (const unsigned char *)text;
+    const size_t n = control(text, len);
+    if (n)
+        return n;
     if (len > 2 && c[0] == 0xE2 &&
         ((c[1] == 0x80 && c[2] >= 0xAA && c[2] <= 0xAE) ||
          (c[1] == 0x81 && c[2] >= 0xA6 && c[2] <= 0xA9)))
@@ -42,6 +51,25 @@ void output_text(const char *text, size_t len)
             fputc(text[i], stdout);
         i += n ? n : 1;
     }
+}
+
+void output_calm(char *text)
+{
+    char *to = text;
+    for (size_t len = strlen(text); len;) {
+        size_t n = *text == '\n' || *text == '\t' ? 0 : control(text, len);
+        if (!n)
+            *to++ = *text;
+        text += n ? n : 1;
+        len -= n ? n : 1;
+    }
+    *to = '\0';
+}
+
+int output_columns(int fd)
+{
+    struct winsize w;
+    return ioctl(fd, TIOCGWINSZ, &w) ? 0 : w.ws_col;
 }
 
 void output_format(const char *fmt, ...)

@@ -15,6 +15,13 @@ void output_text(const char *text, size_t len);
 /* The same for what holds names of files, of models or of devices: they are as little trusted. */
 void output_format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* Takes control characters but newline and tab out of a text that a terminal may be shown later: a file to
+ * read. */
+void output_calm(char *text);
+
+/* Columns of the terminal that `fd` is; 0 where it is none. */
+int output_columns(int fd);
+
 /* Such characters, which names of files may hold, become '?' (each byte): for a text on one line. */
 void output_clean(char *text);
 

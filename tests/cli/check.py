@@ -313,6 +313,13 @@ def names_do_not_drive_the_terminal(lade, fixture):
         assert not any(d in seen for d in driving), seen
 
 
+def long_title_fits(lade):
+    """A line of the list is no wider than the terminal."""
+    seen, code = on_terminal(["sh", "-c", 'stty cols 50 && exec "$1" history list', "sh", lade])
+    (line,) = seen.decode().splitlines()
+    assert code == 0 and line.endswith(" 北京北京北京北京北…"), line  # 49 columns
+
+
 def refused_terminal(lade, fixture):
     for term, why in ("dumb", "full screen"), ("no-such-terminal", "not known"):
         seen, code = on_terminal(["env", f"TERM={term}", lade, "-m", fixture])

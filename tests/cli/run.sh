@@ -430,6 +430,17 @@ expect "and export it there" 0 env LADE_HOME="$work/other" "$lade" history expor
 check "the exports are equal" same_export "$work/a.json" "$work/b.json"
 expect "export as Markdown" 0 "$lade" history export 1 --markdown
 says "with a heading" '^# A new title'
+expect "Markdown in a file" 0 "$lade" history export 1 --markdown -o "$work/a.md"
+expect "drives no terminal that shows it" 1 grep '[[:cntrl:]]' "$work/a.md"
+export LADE_HOME="$work/other"
+expect "a long title" 0 "$lade" history rename 1 "$(printf '北京%.0s' 1 2 3 4 5 6 7 8 9)"
+check "fits into the line" long_title_fits "$lade"
+expect "and is whole in a pipe" 0 "$lade" history list
+says "to its end" '京北京$'
+check "a model that is gone" sql "$LADE_HOME/history.db" \
+    "UPDATE conversations SET model = 'x', model_path = '/nowhere/x.gguf'"
+fails "is said where there is no screen" 1 '/nowhere/x.gguf' "$lade" --resume
+export LADE_HOME="$work/home"
 fails "show of a wrong number" 1 'conversation 9: there is none' "$lade" history show 9
 for words in "show first" "show 0" "export 1x" "rename x y" "delete 1 x" "delete 99999999999999999999"; do
     # shellcheck disable=SC2086

@@ -248,12 +248,19 @@ static void another_try(void **state)
     chat_save_user(&chat, transcript_add(&chat.transcript, ENTRY_USER, "question"));
     struct entry *answer = transcript_add(&chat.transcript, ENTRY_ANSWER, "answer");
     assert_int_equal(history_message_add(chat.history, chat.conversation, HISTORY_ACTIVE,
-                                         HISTORY_ASSISTANT, "answer", &answer->id, err),
+                                         HISTORY_ASSISTANT, "answer\x1b[31m\tred\xC2\x9B",
+                                         &answer->id, err),
                      0);
     chat.leaf = answer->id;
     snprintf(line, sizeof line, "/export %s/a.md", dir);
     assert_non_null(strstr(said(line), "Written to"));
     assert_non_null(strstr(said(line), "File exists"));
+    char written[512];
+    FILE *f = fopen(line + strlen("/export "), "r");
+    assert_non_null(f);
+    written[fread(written, 1, sizeof written - 1, f)] = '\0';
+    fclose(f);
+    assert_non_null(strstr(written, "answer[31m\tred\n")); /* whoever prints it runs nothing */
     snprintf(line, sizeof line, "/export %s/a.json", dir);
     assert_non_null(strstr(said(line), "Written to"));
     assert_non_null(strstr(said("/export /nowhere/a"), "No such file"));

@@ -14,6 +14,7 @@
 #include "tui/output.h"
 #include "tui/paths.h"
 #include "tui/report.h"
+#include "tui/text/width.h"
 
 _Static_assert((int)HISTORY_ERR <= (int)LADE_ERR, "history writes its errors into our buffers");
 
@@ -93,6 +94,18 @@ static void print_line(const char *text)
     putchar('\n');
 }
 
+/* On a terminal as much of it as fits into the line, whose first columns are used. */
+static void print_title(const char *title, int used)
+{
+    enum { LEAST = 16 }; /* columns: narrower ones are left to the terminal */
+    const int room = output_columns(STDOUT_FILENO) - used;
+    const size_t n = strlen(title);
+    const bool cut = room >= LEAST && width_of(title, n) > room;
+    const char *dots = width_utf8() ? "…" : "~";
+    output_text(title, cut ? width_fit(title, n, room - 1) : n);
+    puts(cut ? dots : "");
+}
+
 static int list(const struct call *c)
 {
     struct history_list found;
@@ -108,8 +121,9 @@ static int list(const struct call *c)
     for (int i = 0; i < found.n && !c->o->json; i++) {
         char when[32];
         format_time(found.items[i].updated, when);
-        printf("%4lld  %s  %4d  ", (long long)found.items[i].id, when, found.items[i].messages);
-        print_line(*found.items[i].title ? found.items[i].title : "(empty)");
+        int used =
+            printf("%4lld  %s  %4d  ", (long long)found.items[i].id, when, found.items[i].messages);
+        print_title(*found.items[i].title ? found.items[i].title : "(empty)", used);
     }
     history_list_clear(&found);
     return rc;
@@ -159,6 +173,8 @@ static int write_export(const struct call *c, int64_t id, enum history_format fo
 {
     char *text = history_export(c->h, id, format, c->err);
     int rc = text ? 0 : -1;
+    if (rc == 0 && format != HISTORY_JSON)
+        output_calm(text);
     if (rc == 0 && c->o->output && strcmp(c->o->output, "-") != 0) {
         rc = output_file(c->o->output, text, strlen(text), c->err);
     } else if (rc == 0) {

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "engine/clock.h"
@@ -39,8 +38,8 @@ struct view {
 
 static int columns(void)
 {
-    struct winsize w;
-    return ioctl(STDERR_FILENO, TIOCGWINSZ, &w) || !w.ws_col ? 80 : w.ws_col;
+    const int n = output_columns(STDERR_FILENO);
+    return n ? n : 80;
 }
 
 static void erase(struct view *v)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "tui/meters/units.h"
+#include "tui/output.h"
 #include "tui/paths.h"
 #include "tui/theme.h"
 
@@ -180,6 +181,8 @@ int slash_export(struct chat *c, const char *args, char *err)
         history_export(c->history, c->conversation, json ? HISTORY_JSON : HISTORY_MARKDOWN, err);
     if (!text)
         return -1;
+    if (!json)
+        output_calm(text);
     int failed = write_new_file(path, text, err);
     free(text);
     if (!failed)
