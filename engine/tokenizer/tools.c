@@ -165,7 +165,9 @@ static void add_function(struct lade_page *p, json_t *function)
     add_description(p, function);
     lade_page_text(p, "\n<parameters>");
     json_object_foreach(json_object_get(parameters, "properties"), name, schema)
+    {
         add_parameter(p, name, schema);
+    }
     add_other_keys(p, parameters, of_parameters);
     lade_page_text(p, "\n</parameters>");
     add_other_keys(p, function, of_function);
@@ -177,7 +179,10 @@ static void offer_tags(struct lade_page *p, const json_t *tools)
     size_t i;
     json_t *tool;
     lade_page_text(p, "\n\n# Tools\n\nYou have access to the following functions:\n\n<tools>");
-    json_array_foreach(tools, i, tool) add_function(p, json_object_get(tool, "function"));
+    json_array_foreach(tools, i, tool)
+    {
+        add_function(p, json_object_get(tool, "function"));
+    }
     add_instructions(
         p, "\n</tools>\n\nIf you choose to call a function ONLY reply in the following format with "
            "NO suffix:\n\n<tool_call>\n<function=example_function_name>\n"

@@ -319,6 +319,16 @@ def serve():
         yield head + b"\n" + compact(body)
 
 
+def calls():
+    """Two bytes, the size of pieces and whether the answer ended, then the text."""
+    tags = ("<tool_call>\n<function=f>\n<parameter=s>\na </parameter> b\n</parameter>\n<parameter=i>\n7\n"
+            "</parameter>\n<parameter=o>\n{\"x\": null}\n</parameter>\n</function>\n</tool_call>")
+    text = '<tool_call>\n{"name": "f", "arguments": {"s": "</tool_call>\\"", "i": 1e5}}\n</tool_call>'
+    for i, sample in enumerate((tags, text, "Look.\n\n" + tags + "\n" + text + " and", text[:-8],
+                                "a < <function=f>\n<parameter=a>[1]</parameter>\n</tool_call>", tags[:-30])):
+        yield bytes((i, i)) + sample.encode()
+
+
 def stream():
     """A byte, how long pieces are, then events; or a list of models."""
     delta = {"choices": [{"delta": {"content": "a\u20ac", "reasoning_content": "b"}, "finish_reason": "stop"}],
@@ -341,7 +351,7 @@ def pack():
 
 def main():
     for make in (safetensors, index, config, catalog, pack, gguf, tokenizer, listing, markdown, theme,
-                 serve, stream):
+                 serve, calls, stream):
         folder = Path(sys.argv[1]) / f"fuzz_{make.__name__}"
         folder.mkdir(parents=True, exist_ok=True)
         for i, seed in enumerate(make()):
