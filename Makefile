@@ -215,7 +215,7 @@ tsan: deps-check
 FUZZ_SECONDS ?= 60
 FUZZED := $(foreach d,engine/checkpoint engine/tokenizer engine/hub tui/text,$(call src,$(d))) \
     $(filter-out kernels/plugin.c,$(wildcard kernels/*.c)) engine/clock.c engine/curl.c tui/theme_file.c \
-    tui/colour.c tui/stop.c $(addprefix tui/serve/,question.c guard.c calls.c typed.c) \
+    tui/colour.c tui/stop.c $(addprefix tui/serve/,question.c body.c offer.c guard.c calls.c typed.c) \
     engine/remote/sse.c engine/remote/reply.c
 FUZZ_CC := clang $(CFLAGS) -fsanitize=address,undefined -fno-sanitize-recover=all
 $(BUILD)/fuzz/%.o: %.c

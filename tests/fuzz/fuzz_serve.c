@@ -1,5 +1,6 @@
 /* What clients send to `lade serve`: a line that is taken for a Host, an Origin and a key, then a body.
- * Whatever is accepted has messages of known roles with texts, and numbers in their ranges. */
+ * Whatever is accepted has messages of known roles with texts, and numbers in their ranges; a template
+ * can write it. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +18,10 @@ static void check(const struct serve_question *q)
         !(s->min_p >= 0 && s->min_p <= 1) || !(s->repetition_penalty > 0))
         abort();
     for (size_t i = 0; i < q->n; i++)
-        if (q->messages[i].role > LADE_ASSISTANT || !q->messages[i].content ||
-            (q->messages[i].reasoning && q->messages[i].role != LADE_ASSISTANT))
+        if (q->messages[i].role > LADE_TOOLS || !q->messages[i].content ||
+            ((q->messages[i].reasoning || q->messages[i].calls) &&
+             q->messages[i].role != LADE_ASSISTANT) ||
+            (q->messages[i].role == LADE_TOOLS) != (q->tools && !i))
             abort();
 }
 
@@ -46,6 +49,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     check(&q);
+    free(lade_chat_render(size % 2 ? LADE_CHAT_CODER : LADE_CHAT_THINKING, q.messages, q.n, true,
+                          e.message));
     serve_question_free(&q);
     return 0;
 }

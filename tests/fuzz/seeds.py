@@ -312,9 +312,15 @@ def serve():
          "stop": ["a", "b"], "max_tokens": 5, "max_completion_tokens": 6, "repetition_penalty": 1.1},
         {"messages": [hi], "model": "bundled", "stream": True, "stream_options": {"include_usage": True},
          "chat_template_kwargs": {"enable_thinking": False}, "n": 1, "tools": [], "stop": "x"},
+        {"messages": [{"role": "assistant", "content": None, "tool_calls": [
+            {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{\"x\": [1, 1e-7]}"}}]},
+            {"role": "tool", "tool_call_id": "1", "content": "42"}],
+         "tool_choice": "auto", "parallel_tool_calls": False, "tools": [{"type": "function", "function": {
+             "name": "f", "description": " d ", "parameters": {"type": "object", "required": ["x"], "properties": {
+                 "x": {"type": ["array", "null"], "default": [True, None, 0.5, "'"]}}}}}]},
         {"messages": [hi], "response_format": {"type": "text"}, "modalities": ["text"], "logprobs": False},
     )
-    heads = (b"127.0.0.1:8080", b"http://localhost:1", b"[::1]", b"Bearer key")
+    heads = (b"127.0.0.1:8080", b"Bearer x", b"http://localhost:1", b"[::1]", b"Bearer key")
     for head, body in zip(heads, bodies):
         yield head + b"\n" + compact(body)
 

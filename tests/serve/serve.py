@@ -279,6 +279,100 @@ def run_tokenize(text, *options):
     return out.stdout.split()
 
 
+# ---- tools ------------------------------------------------------------------------------------------
+
+READ = {"type": "function", "function": {"name": "read", "description": "Reads a file.", "parameters": {
+    "type": "object", "required": ["path"], "properties": {
+        "path": {"type": "string"}, "lines": {"type": "integer"}}}}}
+JSON_CALL = """Let me look: a <b>.
+<tool_call>
+{"name": "read", "arguments": {"path": "caf\u00e9.c", "lines": 2}}
+</tool_call>
+<tool_call>
+{"name": "read", "arguments": {"path": "b.c"}}
+</tool_call>"""
+TAGS_CALL = """<tool_call>
+<function=read>
+<parameter=path>
+12
+</parameter>
+<parameter=lines>
+12
+</parameter>
+</function>
+</tool_call>"""
+
+
+def calls_of(message):
+    calls = message["tool_calls"]
+    assert all(c["type"] == "function" for c in calls), calls
+    return [(c["function"]["name"], json.loads(c["function"]["arguments"])) for c in calls]
+
+
+def test_calls():
+    """A scripted model calls: in one piece, streamed, as one call, and where no tools are offered."""
+    script = os.path.join(HOME, "calls")
+    answers = [JSON_CALL, TAGS_CALL, JSON_CALL, TAGS_CALL, JSON_CALL + "\npause", JSON_CALL, "None."]
+    with open(script, "w") as f:
+        f.write("name Calls\nshard one 1000\nrate 100000\n")
+        f.write("".join(f"think\nHm.\n.\nanswer\n{a}\n.\n" for a in answers))
+    first = [("read", {"path": "caf\u00e9.c", "lines": 2}), ("read", {"path": "b.c"})]
+    second = [("read", {"path": "12", "lines": 12})]
+    asked = {"messages": QUESTION, "tools": [READ]}
+    with Server("-m", script, program=FAKE) as s:
+        ids = set()
+        for text, wanted in ("Let me look: a <b>.", first), (None, second):
+            choice = s.ask(asked)[1]["choices"][0]
+            message = choice["message"]
+            assert choice["finish_reason"] == "tool_calls", choice
+            assert message["content"] == text and message["reasoning_content"].strip() == "Hm.", message
+            assert calls_of(message) == wanted, message
+            ids |= {c["id"] for c in message["tool_calls"]}
+        for text, wanted in ("Let me look: a <b>.", first), ("", second):
+            *parts, done = pieces(s.stream(**asked)[1])
+            choices = [json.loads(p)["choices"][0] for p in parts]
+            assert done == "[DONE]" and choices[-1]["finish_reason"] == "tool_calls", choices
+            assert "".join(c["delta"].get("content") or "" for c in choices) == text, choices
+            calls = [call for c in choices for call in c["delta"].get("tool_calls", ())]
+            assert [c["index"] for c in calls] == list(range(len(wanted))), calls
+            assert calls_of({"tool_calls": calls}) == wanted, calls
+            ids |= {c["id"] for c in calls}
+        assert len(ids) == 6, ids
+        # The first call ends the answer, which would not end by itself.
+        choice = s.ask({**asked, "parallel_tool_calls": False})[1]["choices"][0]
+        assert calls_of(choice["message"]) == first[:1], choice
+        assert choice["finish_reason"] == "tool_calls", choice
+        choice = s.ask({"messages": QUESTION})[1]["choices"][0]
+        assert choice["message"]["content"].strip() == JSON_CALL and choice["finish_reason"] == "stop", choice
+        choice = s.ask(asked)[1]["choices"][0]
+        assert choice["message"]["content"].strip() == "None." and choice["finish_reason"] == "stop", choice
+
+
+def test_steps_are_not_read_again(s):
+    """Tools are in the prompt; of a conversation that goes on with calls and results the rest is kept."""
+
+    def ask(messages, **fields):
+        fields = {"tools": [READ], "max_tokens": 1, "temperature": 0, **fields}
+        status, answer = s.ask({"messages": messages, **fields})
+        assert status == 200, answer
+        return answer["usage"]["prompt_tokens"], answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    def step(i):
+        call = {"name": "read", "arguments": json.dumps({"path": f"{i}.c"})}
+        return [{"role": "assistant", "content": None,
+                 "tool_calls": [{"id": str(i), "type": "function", "function": call}]},
+                {"role": "tool", "tool_call_id": str(i), "content": f"int number = {i};"}]
+
+    plain, _ = ask(QUESTION, tools=None)
+    assert ask(QUESTION, tool_choice="none")[0] == plain
+    first, _ = ask(QUESTION)
+    assert first > plain + 50
+    second, kept = ask([*QUESTION, *step(1)])
+    assert second > first + 20 and kept >= first - 8, (first, second, kept)
+    third, kept = ask([*QUESTION, *step(1), *step(2)])
+    assert third > second + 20 and kept >= second - 8, (second, third, kept)
+
+
 # ---- answers that do not end ----------------------------------------------------------------------
 
 
@@ -462,12 +556,13 @@ def main():
             test_whom_it_answers,
             test_a_body_that_need_not_come,
             test_control_tokens_are_text,
+            test_steps_are_not_read_again,
         ):
             check(test, s)
     with Server(*endless()) as s:
         for test in test_two_at_once, test_a_client_goes_away, test_too_many, test_end:
             check(test, s)
-    for test in test_key, test_an_interface, test_while_it_loads, test_failed_starts, test_broken_model:
+    for test in test_calls, test_key, test_an_interface, test_while_it_loads, test_failed_starts, test_broken_model:
         check(test)
     sys.exit(failed)
 

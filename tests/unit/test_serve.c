@@ -144,7 +144,12 @@ static void test_bad_fields(void **state)
         {"model", "1"},
         {"n", "2"},
         {"n", "1.5"},
-        {"tools", "[{\"type\":\"function\"}]"},
+        {"tools", "{}"},
+        {"tools", "\"f\""},
+        {"tool_choice", "\"required\""},
+        {"tool_choice", "{\"type\":\"function\",\"function\":{\"name\":\"f\"}}"},
+        {"tool_choice", "[]"},
+        {"parallel_tool_calls", "0"},
         {"functions", "[1]"},
         {"logprobs", "true"},
         {"top_logprobs", "3"},
@@ -181,7 +186,8 @@ static void test_bad_messages(void **state)
         {"messages[0].role", "[1]"},
         {"messages[0].role", "[{}]"},
         {"messages[0].role", "[{\"role\":1,\"content\":\"\"}]"},
-        {"messages[0].role", "[{\"role\":\"tool\",\"content\":\"\"}]"},
+        {"messages[0].role", "[{\"role\":\"function\",\"content\":\"\"}]"},
+        {"messages[0].content", "[{\"role\":\"tool\",\"content\":null}]"},
         {"messages[0].role", "[{\"role\":\"User\",\"content\":\"\"}]"},
         {"messages[0].content", "[{\"role\":\"user\"}]"},
         {"messages[0].content", "[{\"role\":\"user\",\"content\":null}]"},
@@ -191,8 +197,19 @@ static void test_bad_messages(void **state)
         {"messages[0].content", "[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]"},
         {"messages[0].content", "[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\","
                                 "\"image_url\":{\"url\":\"x\"}}]}]"},
-        {"messages[1].tool_calls", "[{\"role\":\"user\",\"content\":\"\"},{\"role\":\"assistant\","
-                                   "\"content\":\"\",\"tool_calls\":[{}]}]"},
+        {"messages[1].tool_calls[0].function.name",
+         "[{\"role\":\"user\",\"content\":\"\"},{\"role\":\"assistant\",\"tool_calls\":[{}]}]"},
+        {"messages[0].tool_calls", "[{\"role\":\"assistant\",\"tool_calls\":{\"a\":1}}]"},
+#define CALL(arguments)                                                                            \
+    "[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\","                      \
+    "\"arguments\":" arguments "}}]}]"
+        {"messages[0].tool_calls[0].function.arguments", CALL("1")},
+        {"messages[0].tool_calls[0].function.arguments", CALL("[]")},
+        {"messages[0].tool_calls[0].function.arguments", CALL("\"x\"")},
+        {"messages[0].tool_calls[0].function.arguments", CALL("\"[1]\"")},
+        {"messages[0].tool_calls[0].function.arguments", CALL("\"{\\\"a\\\":1}}\"")},
+        {"messages[0].function_call",
+         "[{\"role\":\"assistant\",\"content\":\"\",\"function_call\":{\"name\":\"f\"}}]"},
         {"messages[0].reasoning_content",
          "[{\"role\":\"assistant\",\"content\":\"\",\"reasoning_content\":[]}]"},
     };
@@ -200,6 +217,64 @@ static void test_bad_messages(void **state)
         char text[512];
         int n = snprintf(text, sizeof text, "{\"messages\":%s}", messages[i][1]);
         expect_refused(text, (size_t)n, messages[i][0], 400);
+    }
+}
+
+static void test_tools(void **state)
+{
+    (void)state;
+    struct serve_question q;
+    read_body(
+        &q,
+        "{\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"strict\":true}}],"
+        "\"tool_choice\":\"auto\",\"parallel_tool_calls\":false,\"messages\":["
+        "{\"role\":\"user\",\"content\":\"hi\"},"
+        "{\"role\":\"assistant\",\"content\":null,\"reasoning_content\":\"why\",\"tool_calls\":["
+        "{\"id\":\"1\",\"type\":\"function\",\"function\":{\"name\":\"f\","
+        "\"arguments\":\"{\\\"x\\\":[1]}\"}},{\"function\":{\"name\":\"g\"}},"
+        "{\"function\":{\"name\":\"h\",\"arguments\":{\"y\":2}}},"
+        "{\"function\":{\"name\":\"i\",\"arguments\":\"\"}}]},"
+        "{\"role\":\"tool\",\"tool_call_id\":\"1\",\"content\":["
+        "{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]}]}");
+    assert_int_equal(q.n, 4);
+    assert_true(q.tools && !q.parallel);
+    assert_int_equal(q.messages[0].role, LADE_TOOLS);
+    assert_string_equal(q.messages[0].content,
+                        "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"strict\":true}}]");
+    assert_int_equal(q.messages[2].role, LADE_ASSISTANT);
+    assert_string_equal(q.messages[2].content, "");
+    assert_string_equal(q.messages[2].reasoning, "why");
+    assert_string_equal(
+        q.messages[2].calls,
+        "[{\"name\":\"f\",\"arguments\":{\"x\":[1]}},{\"name\":\"g\",\"arguments\":{}},"
+        "{\"name\":\"h\",\"arguments\":{\"y\":2}},{\"name\":\"i\",\"arguments\":{}}]");
+    assert_int_equal(q.messages[3].role, LADE_TOOL);
+    assert_string_equal(q.messages[3].content, "a\nb");
+    serve_question_free(&q);
+    /* None that may be called: the model does not read of them. */
+    read_body(&q, "{" HI ",\"tool_choice\":\"none\",\"tools\":[{\"type\":\"function\","
+                  "\"function\":{\"name\":\"f\"}}]}");
+    assert_true(q.n == 1 && !q.tools && q.messages[0].role == LADE_USER);
+    serve_question_free(&q);
+}
+
+static void test_bad_tools(void **state)
+{
+    (void)state;
+    static const char *const tools[][2] = {
+        {"tools[0].type", "[1]"},
+        {"tools[0].type", "[{\"function\":{\"name\":\"f\"}}]"},
+        {"tools[0].type", "[{\"type\":\"web_search\"}]"},
+        {"tools[0].function.name", "[{\"type\":\"function\"}]"},
+        {"tools[0].function.name", "[{\"type\":\"function\",\"function\":{\"name\":\"\"}}]"},
+        {"tools[0].function.name", "[{\"type\":\"function\",\"function\":{\"name\":1}}]"},
+        {"tools[0].function.parameters",
+         "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":[1]}}]"},
+    };
+    for (size_t i = 0; i < sizeof tools / sizeof *tools; i++) {
+        char text[512];
+        int n = snprintf(text, sizeof text, "{" HI ",\"tools\":%s}", tools[i][1]);
+        expect_refused(text, (size_t)n, tools[i][0], 400);
     }
 }
 
@@ -230,12 +305,12 @@ static void test_hostile(void **state)
     char *many = malloc(N + 64), *end = stpcpy(many, "{" HI ",\"x\":[");
     struct serve_question q;
     struct serve_error e;
-    for (int depth = 20; depth <= 40; depth += 20) {
+    for (int depth = 40; depth <= 80; depth += 40) {
         memset(end, '[', (size_t)depth);
         memset(end + depth, ']', (size_t)depth + 1);
         end[2 * depth + 1] = '}';
         const size_t n = (size_t)(end - many) + 2 * (size_t)depth + 2;
-        if (depth == 40)
+        if (depth == 80)
             expect_refused(many, n, "", 400);
         else if (serve_question_read(&q, many, n, &defaults, &e) == 0)
             serve_question_free(&q);
@@ -319,7 +394,8 @@ int main(void)
         cmocka_unit_test(test_defaults),   cmocka_unit_test(test_every_field),
         cmocka_unit_test(test_bad_fields), cmocka_unit_test(test_bad_messages),
         cmocka_unit_test(test_hostile),    cmocka_unit_test(test_loopback),
-        cmocka_unit_test(test_key),
+        cmocka_unit_test(test_key),        cmocka_unit_test(test_tools),
+        cmocka_unit_test(test_bad_tools),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

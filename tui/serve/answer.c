@@ -20,6 +20,9 @@ static void begin(struct exchange *x, const struct serve_question *q)
     snprintf(x->head.id, sizeof x->head.id, "chatcmpl-%llx-%d", (unsigned long long)s->created,
              x->request);
     buf_free(&x->body);
+    x->one_call = !q->parallel;
+    if (q->tools)
+        calls_begin(&x->calls, q->tools);
 }
 
 enum MHD_Result answer_ask(struct exchange *x)
@@ -81,14 +84,43 @@ void answer_ping(struct exchange *x)
     exchange_ping(x);
 }
 
-static void take_text(struct exchange *x, const struct lade_event *ev)
+static void put_text(struct exchange *x, const char *text, bool reasoning)
 {
     if (!x->stream) {
-        buf_puts(ev->reasoning ? &x->reasoning : &x->text, ev->text);
+        buf_puts(reasoning ? &x->reasoning : &x->text, text);
         return;
     }
     stream_begin(x);
-    exchange_send(x, reply_text(&x->head, ev->text, ev->reasoning));
+    exchange_send(x, reply_text(&x->head, text, reasoning));
+}
+
+/* What of the text is sure by now, and the calls that are complete. */
+static void put_calls(struct exchange *x)
+{
+    if (x->calls.text.n)
+        put_text(x, buf_text(&x->calls.text), false);
+    buf_cut(&x->calls.text, 0);
+    for (; x->stream && x->told < x->calls.n; x->told++)
+        exchange_send(x, reply_call(&x->head, &x->calls, x->told));
+}
+
+/* The client wants one call, and there it is. */
+static bool is_enough(const struct exchange *x)
+{
+    return x->one_call && x->calls.n;
+}
+
+static void take_text(struct exchange *x, const struct lade_event *ev)
+{
+    if (ev->reasoning || !x->calls.tools) {
+        put_text(x, ev->text, ev->reasoning);
+        return;
+    }
+    for (const char *c = ev->text; *c && !is_enough(x); c++)
+        calls_take(&x->calls, c, 1);
+    put_calls(x);
+    if (is_enough(x))
+        lade_engine_cancel(x->server->engine, x->request);
 }
 
 static void log_end(const struct exchange *x, const struct lade_result *r)
@@ -117,7 +149,8 @@ static void take_failure(struct exchange *x, const struct serve_error *e)
 static void take_end(struct exchange *x, const struct lade_result *r)
 {
     struct serve_error stopped;
-    if (r->stop == LADE_STOP_CANCELLED) { /* the client is still here: it was not its wish */
+    if (r->stop == LADE_STOP_CANCELLED &&
+        !is_enough(x)) { /* the client is still here: it was not its wish */
         serve_refuse(&stopped, MHD_HTTP_SERVICE_UNAVAILABLE, NULL, NULL,
                      "the server: is ending; start it again");
         take_failure(x, &stopped);
@@ -125,13 +158,16 @@ static void take_end(struct exchange *x, const struct lade_result *r)
     }
     log_end(x, r);
     x->over = true;
+    calls_end(&x->calls, r->stop == LADE_STOP_END);
+    put_calls(x);
     if (!x->stream) {
-        exchange_respond(x, MHD_HTTP_OK,
-                         reply_whole(&x->head, buf_text(&x->text), buf_text(&x->reasoning), r));
+        exchange_respond(
+            x, MHD_HTTP_OK,
+            reply_whole(&x->head, buf_text(&x->text), buf_text(&x->reasoning), &x->calls, r));
         return;
     }
     stream_begin(x);
-    exchange_send(x, reply_end(&x->head, r));
+    exchange_send(x, reply_end(&x->head, &x->calls, r));
     if (x->usage)
         exchange_send(x, reply_usage(&x->head, r));
     exchange_send(x, strdup("[DONE]"));

@@ -39,6 +39,7 @@ static void close_exchange(struct exchange *x)
     buf_free(&x->body);
     buf_free(&x->text);
     buf_free(&x->reasoning);
+    calls_free(&x->calls);
     buf_free(&x->out);
     free(x);
 }

@@ -1,89 +1,13 @@
 #include "tui/serve/question.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "tui/serve/offer.h"
 #include "tui/stop.h"
 
-enum { BAD_REQUEST = 400, NOT_FOUND = 404, NO_MEMORY = 500 };
-
-int serve_refuse(struct serve_error *e, int status, const char *code, const char *param,
-                 const char *fmt, ...)
-{
-    va_list args;
-    *e = (struct serve_error){.status = status, .code = code};
-    snprintf(e->param, sizeof e->param, "%s", param ? param : "");
-    va_start(args, fmt);
-    vsnprintf(e->message, sizeof e->message, fmt, args);
-    va_end(args);
-    return -1;
-}
-
-/* A field that is not as it should be. */
-static int refuse(struct serve_error *e, const char *field, const char *why)
-{
-    return serve_refuse(e, BAD_REQUEST, "invalid_value", field, "%s: %s", field, why);
-}
-
-static int no_memory(struct serve_error *e)
-{
-    return serve_refuse(e, NO_MEMORY, NULL, NULL, "the request: out of memory; try again later");
-}
-
-/* ---- JSON ------------------------------------------------------------------------------------ */
-
-/* Parsed values take up to fifty times the memory of their text, and nested ones take stack: more of
- * them than any conversation has are refused before they are parsed. */
-static int check_size(const char *text, size_t len, struct serve_error *e)
-{
-    enum { DEEPEST = 32, MOST = 200000 };
-    int depth = 0, values = 0;
-    bool quoted = false;
-    for (size_t i = 0; i < len && depth <= DEEPEST && values <= MOST; i++) {
-        char c = text[i];
-        if (quoted && c == '\\')
-            i++;
-        else if (c == '"')
-            quoted = !quoted;
-        else if (!quoted && (c == '[' || c == '{'))
-            depth++, values++;
-        else if (!quoted && (c == ']' || c == '}'))
-            depth--;
-        else if (!quoted && c == ',')
-            values++;
-    }
-    if (depth > DEEPEST)
-        return serve_refuse(e, BAD_REQUEST, NULL, NULL,
-                            "the body: is nested more than %d deep; send a flat one", DEEPEST);
-    if (values > MOST)
-        return serve_refuse(e, BAD_REQUEST, NULL, NULL,
-                            "the body: has more than %d values; send fewer messages", MOST);
-    return 0;
-}
-
-static json_t *parse(const char *text, size_t len, struct serve_error *e)
-{
-    json_error_t json;
-    if (check_size(text, len, e))
-        return NULL;
-    json_t *body = json_loadb(text, len, JSON_REJECT_DUPLICATES, &json);
-    if (json_is_object(body))
-        return body;
-    serve_refuse(e, BAD_REQUEST, NULL, NULL,
-                 body ? "the body: is no JSON object; send one" : "the body: is no JSON: %s",
-                 json.text);
-    json_decref(body);
-    return NULL;
-}
-
-/* A field, or NULL where it is absent or null, which is the same. */
-static json_t *field(json_t *of, const char *name)
-{
-    json_t *v = json_object_get(of, name);
-    return json_is_null(v) ? NULL : v;
-}
+enum { BAD_REQUEST = 400, NOT_FOUND = 404 };
 
 /* ---- what is not supported ------------------------------------------------------------------- */
 
@@ -95,7 +19,6 @@ static const struct {
     {"n", "1"},
     {"response_format", "{\"type\":\"text\"}"},
     {"modalities", "[\"text\"]"},
-    {"tools", NULL},
     {"functions", NULL},
     {"logprobs", NULL},
     {"top_logprobs", NULL},
@@ -114,26 +37,6 @@ static const struct {
     {"structured_outputs", NULL},
 };
 
-static bool is_nothing(const json_t *v)
-{
-    switch (json_typeof(v)) {
-    case JSON_NULL:
-    case JSON_FALSE:
-        return true;
-    case JSON_INTEGER:
-    case JSON_REAL:
-        return json_number_value(v) == 0;
-    case JSON_STRING:
-        return json_string_length(v) == 0;
-    case JSON_ARRAY:
-    case JSON_OBJECT:
-        return json_array_size(v) + json_object_size(v) == 0;
-    case JSON_TRUE:
-        break;
-    }
-    return false;
-}
-
 static bool equals(const json_t *v, const char *text)
 {
     json_t *other = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
@@ -146,7 +49,7 @@ static int refuse_unsupported(json_t *body, struct serve_error *e)
 {
     for (size_t i = 0; i < sizeof unsupported / sizeof *unsupported; i++) {
         const json_t *v = json_object_get(body, unsupported[i].name);
-        if (v && !is_nothing(v) && !equals(v, unsupported[i].neutral))
+        if (v && !body_is_nothing(v) && !equals(v, unsupported[i].neutral))
             return serve_refuse(e, BAD_REQUEST, "unsupported_parameter", unsupported[i].name,
                                 "%s: lade cannot do that; leave it out", unsupported[i].name);
     }
@@ -175,6 +78,7 @@ static const struct row {
     {"max_tokens", WHOLE, -1, 1e9, IN(max_tokens)},
     {"max_completion_tokens", WHOLE, -1, 1e9, IN(max_tokens)},
     {"stream", SWITCH, 0, 0, IN(stream)},
+    {"parallel_tool_calls", SWITCH, 0, 0, IN(parallel)},
 #undef IN
 };
 
@@ -188,9 +92,9 @@ static int refuse_number(const struct row *r, struct serve_error *e)
 static int read_switch(json_t *of, const char *name, const char *path, bool *out,
                        struct serve_error *e)
 {
-    const json_t *v = field(of, name);
+    const json_t *v = body_field(of, name);
     if (v && !json_is_boolean(v))
-        return refuse(e, path, "is neither true nor false; give one of these");
+        return body_refuse(e, path, "is neither true nor false; give one of these");
     if (v)
         *out = json_is_true(v);
     return 0;
@@ -198,7 +102,7 @@ static int read_switch(json_t *of, const char *name, const char *path, bool *out
 
 static int read_row(struct serve_question *q, const struct row *r, struct serve_error *e)
 {
-    const json_t *v = field(q->body, r->name);
+    const json_t *v = body_field(q->body, r->name);
     void *to = (char *)q + r->offset;
     if (!v)
         return 0;
@@ -216,7 +120,8 @@ static int read_row(struct serve_question *q, const struct row *r, struct serve_
         return 0;
     case SEED: /* 0, the clock's here, is a seed as any other there */
         if (!json_is_integer(v))
-            return refuse(e, r->name, "is no whole number of 64 bits; give one, or leave it out");
+            return body_refuse(e, r->name,
+                               "is no whole number of 64 bits; give one, or leave it out");
         *(uint64_t *)to = json_integer_value(v) ? (uint64_t)json_integer_value(v) : UINT64_MAX;
         return 0;
     case SWITCH:
@@ -231,10 +136,8 @@ static const struct {
     const char *name;
     enum lade_chat_role role;
 } roles[] = {
-    {"system", LADE_SYSTEM},
-    {"developer", LADE_SYSTEM},
-    {"user", LADE_USER},
-    {"assistant", LADE_ASSISTANT},
+    {"system", LADE_SYSTEM},       {"developer", LADE_SYSTEM}, {"user", LADE_USER},
+    {"assistant", LADE_ASSISTANT}, {"tool", LADE_TOOL},
 };
 
 /* "messages[3].FIELD" */
@@ -253,8 +156,8 @@ static int read_role(struct lade_message *m, json_t *from, size_t i, struct serv
             m->role = roles[k].role;
             return 0;
         }
-    return refuse(e, name_of(name, i, "role"),
-                  "is none of system, developer, user, assistant; lade calls no tools");
+    return body_refuse(e, name_of(name, i, "role"),
+                       "is none of system, developer, user, assistant, tool; send one of these");
 }
 
 /* Texts of an array of parts, a line break between two, become one text of the body. */
@@ -267,13 +170,13 @@ static int join_parts(json_t *message, json_t *parts, size_t i, struct serve_err
     {
         const char *type = json_string_value(json_object_get(part, "type"));
         if (!type || strcmp(type, "text") != 0 || !json_is_string(json_object_get(part, "text")))
-            return refuse(e, name_of(name, i, "content"),
-                          "has a part that is no text; lade reads text alone");
+            return body_refuse(e, name_of(name, i, "content"),
+                               "has a part that is no text; lade reads text alone");
         size += json_string_length(json_object_get(part, "text")) + 1;
     }
     char *joined = malloc(size), *end = joined;
     if (!joined)
-        return no_memory(e);
+        return body_no_memory(e);
     *end = '\0';
     json_array_foreach(parts, k, part)
     {
@@ -283,46 +186,63 @@ static int join_parts(json_t *message, json_t *parts, size_t i, struct serve_err
     }
     int failed = json_object_set_new(message, "content", json_string(joined));
     free(joined);
-    return failed ? no_memory(e) : 0;
+    return failed ? body_no_memory(e) : 0;
 }
 
-static int read_message(struct lade_message *m, json_t *from, size_t i, struct serve_error *e)
+static int read_message(struct lade_message *m, json_t *from, size_t i, json_t *texts,
+                        struct serve_error *e)
 {
     char name[64];
     if (!json_is_object(from))
-        return refuse(e, name_of(name, i, "role"), "is missing; send objects with role, content");
+        return body_refuse(e, name_of(name, i, "role"),
+                           "is missing; send objects with role, content");
     if (read_role(m, from, i, e))
         return -1;
-    static const char *const tools[] = {"tool_calls", "function_call", "audio"};
-    for (size_t k = 0; k < sizeof tools / sizeof *tools; k++) {
-        const json_t *v = json_object_get(from, tools[k]);
-        if (v && !is_nothing(v))
-            return refuse(e, name_of(name, i, tools[k]), "lade cannot read that; leave it out");
+    static const char *const unread[] = {"function_call", "audio"};
+    for (size_t k = 0; k < sizeof unread / sizeof *unread; k++) {
+        const json_t *v = json_object_get(from, unread[k]);
+        if (v && !body_is_nothing(v))
+            return body_refuse(e, name_of(name, i, unread[k]),
+                               "lade cannot read that; leave it out");
     }
-    if (json_is_array(field(from, "content")) && join_parts(from, field(from, "content"), i, e))
+    if (json_is_array(body_field(from, "content")) &&
+        join_parts(from, body_field(from, "content"), i, e))
         return -1;
-    const json_t *content = field(from, "content"), *reasoning = field(from, "reasoning_content");
+    const json_t *content = body_field(from, "content"),
+                 *reasoning = body_field(from, "reasoning_content");
     if (content ? !json_is_string(content) : m->role != LADE_ASSISTANT)
-        return refuse(e, name_of(name, i, "content"), "is no text; send a text, or text parts");
+        return body_refuse(e, name_of(name, i, "content"),
+                           "is no text; send a text, or text parts");
     if (reasoning && !json_is_string(reasoning))
-        return refuse(e, name_of(name, i, "reasoning_content"), "is no text; send one, or none");
+        return body_refuse(e, name_of(name, i, "reasoning_content"),
+                           "is no text; send one, or none");
     m->content = content ? json_string_value(content) : "";
-    if (m->role == LADE_ASSISTANT)
-        m->reasoning = json_string_value(reasoning);
-    return 0;
+    if (m->role != LADE_ASSISTANT)
+        return 0;
+    m->reasoning = json_string_value(reasoning);
+    return offer_calls(from, i, texts, &m->calls, e);
 }
 
 static int read_messages(struct serve_question *q, struct serve_error *e)
 {
-    json_t *list = field(q->body, "messages");
-    q->n = json_array_size(list);
-    if (!q->n)
-        return refuse(e, "messages", "is no list with a message in it; send one");
-    q->messages = calloc(q->n, sizeof *q->messages);
-    if (!q->messages)
-        return no_memory(e);
-    for (size_t i = 0; i < q->n; i++)
-        if (read_message(&q->messages[i], json_array_get(list, i), i, e))
+    json_t *list = body_field(q->body, "messages");
+    const size_t n = json_array_size(list);
+    if (!n)
+        return body_refuse(e, "messages", "is no list with a message in it; send one");
+    if (offer_tools(q->body, &q->tools, e))
+        return -1;
+    q->messages = calloc(n + 1, sizeof *q->messages);
+    q->texts = json_array();
+    if (!q->messages || !q->texts)
+        return body_no_memory(e);
+    if (q->tools) {
+        const char *tools = offer_text(q->texts, q->tools);
+        if (!tools)
+            return body_no_memory(e);
+        q->messages[q->n++] = (struct lade_message){.role = LADE_TOOLS, .content = tools};
+    }
+    for (size_t i = 0; i < n; i++)
+        if (read_message(&q->messages[q->n++], json_array_get(list, i), i, q->texts, e))
             return -1;
     return 0;
 }
@@ -332,17 +252,17 @@ static int read_messages(struct serve_question *q, struct serve_error *e)
 static int read_stop(struct serve_question *q, struct serve_error *e)
 {
     char why[LADE_ERR];
-    json_t *given = field(q->body, "stop"), *text;
+    json_t *given = body_field(q->body, "stop"), *text;
     size_t i;
     if (!given)
         return 0;
     q->sampling.stop.n = 0;
     json_t *list = json_is_array(given) ? json_incref(given) : json_pack("[O]", given);
-    int rc = list ? 0 : no_memory(e);
+    int rc = list ? 0 : body_no_memory(e);
     json_array_foreach(list, i, text)
     {
         if (!json_is_string(text))
-            rc = refuse(e, "stop", "is neither a text nor a list of texts; send one of these");
+            rc = body_refuse(e, "stop", "is neither a text nor a list of texts; send one of these");
         else if (stop_add(&q->sampling.stop, "stop", json_string_value(text),
                           json_string_length(text), why))
             rc = serve_refuse(e, BAD_REQUEST, "invalid_value", "stop", "%s", why);
@@ -355,9 +275,10 @@ static int read_stop(struct serve_question *q, struct serve_error *e)
 
 static int read_model(struct serve_question *q, const char *name, struct serve_error *e)
 {
-    const json_t *model = field(q->body, "model");
+    const json_t *model = body_field(q->body, "model");
     if (model && !json_is_string(model))
-        return refuse(e, "model", "is no text; leave it out, or give a name that /v1/models lists");
+        return body_refuse(e, "model",
+                           "is no text; leave it out, or give a name that /v1/models lists");
     if (model && strcmp(json_string_value(model), name) != 0)
         return serve_refuse(e, NOT_FOUND, "model_not_found", "model",
                             "model: there is none of this name; leave it out, or give %s", name);
@@ -369,9 +290,9 @@ static int read_nested(struct serve_question *q, const char *object, const char 
                        struct serve_error *e)
 {
     char path[64];
-    json_t *of = field(q->body, object);
+    json_t *of = body_field(q->body, object);
     if (of && !json_is_object(of))
-        return refuse(e, object, "is no object; send one, or leave it out");
+        return body_refuse(e, object, "is no object; send one, or leave it out");
     snprintf(path, sizeof path, "%s.%s", object, name);
     return read_switch(of, name, path, out, e);
 }
@@ -395,8 +316,9 @@ int serve_question_read(struct serve_question *q, const char *text, size_t len,
     *e = (struct serve_error){0};
     *q = (struct serve_question){.sampling = defaults->sampling,
                                  .max_tokens = defaults->max_tokens,
-                                 .think = defaults->think};
-    q->body = parse(text, len, e);
+                                 .think = defaults->think,
+                                 .parallel = true};
+    q->body = body_parse(text, len, "the body", e);
     if (q->body && read_all(q, defaults->model, e) == 0)
         return 0;
     serve_question_free(q);
@@ -406,6 +328,7 @@ int serve_question_read(struct serve_question *q, const char *text, size_t len,
 void serve_question_free(struct serve_question *q)
 {
     json_decref(q->body);
+    json_decref(q->texts);
     free(q->messages);
     *q = (struct serve_question){0};
 }

@@ -6,28 +6,15 @@
 #ifndef LADE_TUI_SERVE_QUESTION_H
 #define LADE_TUI_SERVE_QUESTION_H
 
-#include <jansson.h>
-#include <stdbool.h>
-#include <stddef.h>
-
 #include "engine/engine.h"
-
-/* What a request is refused with. */
-struct serve_error {
-    int status;       /* of HTTP; 0 = nothing is wrong */
-    const char *code; /* static, for programs; NULL = none */
-    char param[64];   /* the field it is about; "" = none */
-    char message[LADE_ERR];
-};
-
-/* Fills *e; is -1. `param` may be NULL. */
-int serve_refuse(struct serve_error *e, int status, const char *code, const char *param,
-                 const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+#include "tui/serve/body.h"
 
 struct serve_question {
-    json_t *body;                  /* owned: holds the texts */
-    struct lade_message *messages; /* owned, their strings are the body's */
+    json_t *body, *texts;          /* owned: hold the strings of the messages */
+    struct lade_message *messages; /* owned; the tools come first */
     size_t n;
+    json_t *tools; /* the body's: the list that the model may call; NULL = it may not */
+    bool parallel; /* it may call several at once */
     struct lade_sampling sampling;
     int max_tokens; /* 0 = until it stops */
     bool think;

@@ -1,7 +1,9 @@
 #include "tui/serve/reply.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tui/output.h"
 
@@ -12,9 +14,21 @@ static char *text_of(json_t *value)
     return text;
 }
 
-static const char *finish_reason(const struct lade_result *r)
+static const char *finish_reason(const struct lade_result *r, const struct calls *calls)
 {
-    return r->stop == LADE_STOP_LENGTH || r->stop == LADE_STOP_CONTEXT ? "length" : "stop";
+    if (r->stop == LADE_STOP_LENGTH || r->stop == LADE_STOP_CONTEXT)
+        return "length";
+    return calls->n ? "tool_calls" : "stop";
+}
+
+/* Clients tell calls apart by their ids, in all of a conversation: the answer's own and a number. */
+static json_t *call_of(const struct reply_head *h, const struct calls *calls, size_t i)
+{
+    char id[sizeof h->id + 32];
+    const char *own = strchr(h->id, '-');
+    snprintf(id, sizeof id, "call%s-%zu", own ? own : "", i);
+    return json_pack("{s:s, s:s, s:{s:o, s:s}}", "id", id, "type", "function", "function", "name",
+                     output_string(calls->made[i].name), "arguments", calls->made[i].arguments);
 }
 
 static json_t *usage(const struct lade_result *r)
@@ -58,15 +72,21 @@ char *reply_models(const char *name, int64_t created, int context, bool alone)
 }
 
 char *reply_whole(const struct reply_head *h, const char *text, const char *reasoning,
-                  const struct lade_result *r)
+                  const struct calls *calls, const struct lade_result *r)
 {
-    json_t *message = json_pack("{s:s, s:o}", "role", "assistant", "content", output_string(text));
+    json_t *list = calls->n ? json_array() : NULL;
+    json_t *message = json_pack("{s:s, s:o}", "role", "assistant", "content",
+                                list && !*text ? json_null() : output_string(text));
     if (message && *reasoning)
         json_object_set_new(message, "reasoning_content", output_string(reasoning));
+    for (size_t i = 0; i < calls->n; i++)
+        json_array_append_new(list, call_of(h, calls, i));
+    if (list)
+        json_object_set_new(message, "tool_calls", list);
     return text_of(json_pack("{s:s, s:s, s:I, s:o, s:[{s:i, s:o, s:n, s:s}], s:o, s:o}", "id",
                              h->id, "object", "chat.completion", "created", (json_int_t)h->created,
                              "model", output_string(h->model), "choices", "index", 0, "message",
-                             message, "logprobs", "finish_reason", finish_reason(r), "usage",
+                             message, "logprobs", "finish_reason", finish_reason(r, calls), "usage",
                              usage(r), "timings", timings(r)));
 }
 
@@ -100,9 +120,17 @@ char *reply_text(const struct reply_head *h, const char *text, bool reasoning)
     return text_of(piece(h, choice(delta, NULL), NULL));
 }
 
-char *reply_end(const struct reply_head *h, const struct lade_result *r)
+char *reply_call(const struct reply_head *h, const struct calls *calls, size_t i)
 {
-    json_t *p = piece(h, choice(json_object(), finish_reason(r)), NULL);
+    json_t *call = call_of(h, calls, i);
+    if (call)
+        json_object_set_new(call, "index", json_integer((json_int_t)i));
+    return text_of(piece(h, choice(json_pack("{s:[o]}", "tool_calls", call), NULL), NULL));
+}
+
+char *reply_end(const struct reply_head *h, const struct calls *calls, const struct lade_result *r)
+{
+    json_t *p = piece(h, choice(json_object(), finish_reason(r, calls)), NULL);
     if (p)
         json_object_set_new(p, "timings", timings(r));
     return text_of(p);

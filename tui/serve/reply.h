@@ -7,7 +7,8 @@
 #include <stdint.h>
 
 #include "engine/engine.h"
-#include "tui/serve/question.h"
+#include "tui/serve/body.h"
+#include "tui/serve/calls.h"
 
 /* What all texts of one answer repeat. */
 struct reply_head {
@@ -23,14 +24,15 @@ char *reply_health(const struct lade_stats *stats);
 /* The list of models, or with `alone` its only entry. */
 char *reply_models(const char *name, int64_t created, int context, bool alone);
 
-/* An answer that was not streamed. */
+/* An answer that was not streamed, with what it calls. */
 char *reply_whole(const struct reply_head *h, const char *text, const char *reasoning,
-                  const struct lade_result *r);
+                  const struct calls *calls, const struct lade_result *r);
 
-/* Pieces of one that is: its beginning; a text; why it ended; what it cost. */
+/* Pieces of one that is: its beginning; a text; one of its calls; why it ended; what it cost. */
 char *reply_begin(const struct reply_head *h);
 char *reply_text(const struct reply_head *h, const char *text, bool reasoning);
-char *reply_end(const struct reply_head *h, const struct lade_result *r);
+char *reply_call(const struct reply_head *h, const struct calls *calls, size_t i);
+char *reply_end(const struct reply_head *h, const struct calls *calls, const struct lade_result *r);
 char *reply_usage(const struct reply_head *h, const struct lade_result *r);
 
 #endif

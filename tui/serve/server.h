@@ -15,6 +15,7 @@
 #include "engine/engine.h"
 #include "tui/cmd/progress.h"
 #include "tui/options.h"
+#include "tui/serve/calls.h"
 #include "tui/serve/listen.h"
 #include "tui/serve/question.h"
 #include "tui/serve/reply.h"
@@ -69,6 +70,9 @@ struct exchange {
     bool stream, usage;
     struct reply_head head;
     struct buf text, reasoning; /* of an answer in one piece */
+    struct calls calls;         /* where tools are offered; else it has none */
+    size_t told;                /* of these: a stream has them */
+    bool one_call;              /* the first one ends the answer */
     struct buf out;             /* of a stream: what MHD has not fetched */
     size_t out_from;
     double spoke; /* lade_now() of the last word to the client */
