@@ -382,6 +382,7 @@ ALWAYS_INLINE void read_head(struct head *h, const enum kind kind, const uint32_
         break;
     case KIND_Q3_K:
         h->d[v] = vf_load_f16((const uint16_t *)(const void *)rest + v * VL);
+        UNROLL(4) /* else the head is cleared before */
         for (int i = 0; i < 4; i++)
             h->scale[i][v] = nibbles(W(24 + i % 2), i / 2) | (W(26) >> 2 * i & 0x03030303u) << 4;
         break;

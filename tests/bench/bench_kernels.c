@@ -80,6 +80,7 @@ static const struct kind f32 = {"f32", LADE_F32, 0, 0}, bf16 = {"bf16", LADE_BF1
                          int4 = {"int4", LADE_Q4, 128, 0}, int8 = {"int8", LADE_Q8, 128, 0},
                          q4_0 = {"Q4_0", LADE_Q4, 32, 0}, q8_0 = {"Q8_0", LADE_Q8, 32, 0},
                          q4_k = {"Q4_K", LADE_BLOCKS, 0, LADE_BLOCK_Q4_K},
+                         q3_k = {"Q3_K", LADE_BLOCKS, 0, LADE_BLOCK_Q3_K},
                          q6_k = {"Q6_K", LADE_BLOCKS, 0, LADE_BLOCK_Q6_K},
                          fp8 = {"fp8", LADE_BLOCKS, 0, LADE_BLOCK_F8_E4M3};
 static const struct kind lattices[] = {
@@ -501,6 +502,7 @@ int main(int argc, char **argv)
     bench_experts(int4, int4, int8);
     bench_experts(q4_0, q4_0, q8_0);
     bench_experts(q4_k, q6_k, q8_0);
+    bench_experts(q3_k, q4_k, q8_0);
     bench_experts(fp8, fp8, fp8);
     for (size_t i = 0; i < sizeof(lattices) / sizeof(lattices[0]); i++)
         bench_experts(lattices[i], lattices[i], q8_0);

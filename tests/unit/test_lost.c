@@ -259,8 +259,9 @@ static void check_told(struct lade_engine *e, const char *was)
     assert_int_equal(s.result.stop, plain.result.stop);
     assert_int_equal(s.result.prompt_tokens, plain.result.prompt_tokens);
     assert_string_equal(s.text, plain.text);
-    struct lade_message turns[3] = {
-        {LADE_USER, "go on", NULL, NULL}, {LADE_ASSISTANT, s.text, NULL, NULL}, {LADE_USER, "and now?", NULL, NULL}};
+    struct lade_message turns[3] = {{LADE_USER, "go on", NULL, NULL},
+                                    {LADE_ASSISTANT, s.text, NULL, NULL},
+                                    {LADE_USER, "and now?", NULL, NULL}};
     s.done = 0;
     assert_true(lade_engine_ask(e, turns, 3, &greedy, 4, true, err) > 0);
     finish_answer(e);

@@ -169,7 +169,8 @@ static void test_requests(void **state)
     char *told = lade_remote_ask("m", true, &r);
     assert_non_null(strstr(told, ",\"return_progress\":true}"));
     free(told);
-    struct lade_message twice[] = {{LADE_USER, "One", NULL, NULL}, {LADE_USER, "\"two\"", NULL, NULL}};
+    struct lade_message twice[] = {{LADE_USER, "One", NULL, NULL},
+                                   {LADE_USER, "\"two\"", NULL, NULL}};
     r.messages = twice;
     r.n = 2;
     asks(&r, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":"
