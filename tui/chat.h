@@ -51,7 +51,7 @@ struct chat {
     bool history_failed;     /* said so already */
     int64_t conversation;    /* 0 = begins with the next message */
     int64_t leaf;            /* its last message when we last read or wrote it; 0 = none */
-    char title[160];
+    char title[512];         /* a given one that is longer ends with "…" */
 
     struct settings settings;
     struct chat_answer answer;

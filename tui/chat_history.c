@@ -26,7 +26,13 @@ static void read_title(struct chat *c)
     struct history_conversation info;
     if (history_conversation_get(c->history, c->conversation, &info, NULL) != 0)
         return;
-    snprintf(c->title, sizeof c->title, "%s", info.title);
+    size_t n = strlen(info.title);
+    const bool cut = n >= sizeof c->title;
+    if (cut)
+        n = sizeof c->title - sizeof "…";
+    while (cut && ((unsigned char)info.title[n] & 0xC0) == 0x80) /* inside a character */
+        n--;
+    snprintf(c->title, sizeof c->title, "%.*s%s", (int)n, info.title, cut ? "…" : "");
     history_conversation_clear(&info);
 }
 

@@ -269,6 +269,13 @@ static void another_try(void **state)
     assert_int_equal(chat.conversation, 2);
     assert_string_equal(chat.title, "question (copy)");
     assert_int_equal(chat.transcript.n, 3);
+    char long_title[700] = "/rename ";
+    for (int i = 0; i < 200; i++)
+        strcat(long_title, "\xE6\xBC\xA2");
+    slash_run(&chat, long_title);
+    const size_t n = strlen(chat.title); /* whole characters, and a mark that there are more */
+    assert_true(n > 3 * 80 && n % 3 == 0);
+    assert_string_equal(chat.title + n - 6, "\xE6\xBC\xA2…");
     slash_run(&chat, "/edit");
     assert_string_equal(input_text(), "question");
     assert_int_equal(chat.transcript.n, 1);
