@@ -136,9 +136,14 @@ void history_list_clear(struct history_list *list)
     " m.parameters, m.prompt_tokens, m.kept_tokens, m.tokens, m.ttft_s, m.prefill_tps,"            \
     " m.decode_tps, m.writer, " VERSIONS("AND v.id <= m.id") ", " VERSIONS("")
 
-static int optional_int(sqlite3_stmt *st, int column)
+/* A count of tokens. What cannot be one, in a database from elsewhere, is not known: sums of them stay far
+ * from what an int holds. */
+static int optional_count(sqlite3_stmt *st, int column)
 {
-    return sqlite3_column_type(st, column) == SQLITE_NULL ? -1 : sqlite3_column_int(st, column);
+    enum { MOST = 1 << 28 };
+    const int64_t n = sqlite3_column_int64(st, column);
+    const bool known = sqlite3_column_type(st, column) != SQLITE_NULL && n >= 0 && n <= MOST;
+    return known ? (int)n : -1;
 }
 
 static double optional_real(sqlite3_stmt *st, int column)
@@ -178,9 +183,9 @@ static int read_message(const struct history *h, sqlite3_stmt *st, struct histor
         .finished = sqlite3_column_int64(st, 7),
         .model = history_column(st, 8),
         .parameters = history_column(st, 9),
-        .cost = {.prompt_tokens = optional_int(st, 10),
-                 .kept_tokens = optional_int(st, 11),
-                 .tokens = optional_int(st, 12),
+        .cost = {.prompt_tokens = optional_count(st, 10),
+                 .kept_tokens = optional_count(st, 11),
+                 .tokens = optional_count(st, 12),
                  .ttft_s = optional_real(st, 13),
                  .prefill_tps = optional_real(st, 14),
                  .decode_tps = optional_real(st, 15)},

@@ -137,6 +137,7 @@ int settings_set(struct settings *s, const char *name, const char *value, char *
         return i;
     }
     char *end;
+    uint64_t whole;
     errno = 0;
     double number = strtod(value, &end);
     if (is_number(r) &&
@@ -152,9 +153,10 @@ int settings_set(struct settings *s, const char *name, const char *value, char *
         *(int *)field(s, i) = (int)number;
         break;
     case SETTINGS_SEED:
-        *(uint64_t *)field(s, i) = strtoull(value, &end, 10);
+        whole = strtoull(value, &end, 10);
         if (*end || errno)
             return out_of_range(r, value, err);
+        *(uint64_t *)field(s, i) = whole;
         break;
     default:
         if (set_text(s, i, value, err))

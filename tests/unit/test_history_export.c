@@ -113,11 +113,30 @@ static void test_import_checks(void **state)
     history_close(h);
 }
 
+/* Counts of which sums would be no numbers are not known. */
+static void test_import_counts(void **state)
+{
+    struct history *h = open_or_die(*state);
+    struct history_messages m;
+    int64_t first;
+    static const char text[] = ONE("{\"id\":1,\"role\":\"assistant\",\"state\":\"complete\","
+                                   "\"content\":\"a\",\"tokens\":2147483647,"
+                                   "\"prompt_tokens\":2147483647,\"kept_tokens\":5}");
+    OK(history_import(h, text, sizeof text - 1, "in.json", NULL, &first, err));
+    OK(history_messages_all(h, first, &m, err));
+    assert_int_equal(m.items[0].cost.tokens, -1);
+    assert_int_equal(m.items[0].cost.prompt_tokens, -1);
+    assert_int_equal(m.items[0].cost.kept_tokens, 5);
+    history_messages_clear(&m);
+    history_close(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_export_import),
         TEST(test_import_checks),
+        TEST(test_import_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -415,6 +415,9 @@ static void settings(void **state)
     assert_string_equal(chat.settings.system, "Answer in verse.");
     slash_run(&chat, "/set seed 18446744073709551615");
     assert_true(chat.settings.sampling.seed == UINT64_MAX);
+    slash_run(&chat, "/set seed 7.5");
+    assert_int_equal(last()->kind, ENTRY_ERROR);
+    assert_true(chat.settings.sampling.seed == UINT64_MAX); /* as it was */
 }
 
 static void defaults_and_json(void **state)
