@@ -144,7 +144,8 @@ void lade_session_close(struct lade_session *s);
 /* Makes the session's timeline equal ids[0..n): what it already holds is kept, the rest is
  * evaluated in batches. A recurrent state cannot be cut at will, so where the timelines part the
  * session returns to its latest snapshot before that point. `stable` (tokens, 0 = none) asks for a
- * snapshot there, because later prompts will repeat that prefix. `progress` is called after each
+ * snapshot there, because later prompts will repeat that prefix; where it has to read again what it had
+ * it takes one, too. `progress` is called after each
  * batch with tokens done and wanted (of the new part). *kept (may be NULL) is the number of tokens
  * reused. The logits of the last token are then in lade_session_logits. */
 typedef void lade_prefill_fn(void *user, int done, int total);

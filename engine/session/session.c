@@ -114,16 +114,17 @@ void lade_session_reset(struct lade_session *s)
     lade_state_reset(&s->state, NULL);
 }
 
-/* Copies the state after the current token. Running out of memory only costs a later re-read of
- * the prompt, so it is not an error. */
+/* Copies the state after the current token, in the place of the oldest but where timelines fork. Running
+ * out of memory only costs a later re-read of the prompt, so it is not an error. */
 static void take_snapshot(struct lade_session *s)
 {
-    struct lade_snapshot *slot = &s->snapshots[0];
+    struct lade_snapshot *slot = NULL;
     for (int i = 0; i < LADE_SNAPSHOTS; i++) {
-        if (s->snapshots[i].length == s->state.length)
+        struct lade_snapshot *one = &s->snapshots[i];
+        if (one->length == s->state.length)
             return;
-        if (s->snapshots[i].length < slot->length)
-            slot = &s->snapshots[i];
+        if (!(one->length && one->length == s->fork) && (!slot || one->length < slot->length))
+            slot = one;
     }
     if (!slot->data)
         slot->data = malloc(s->state.recurrent_bytes ? s->state.recurrent_bytes : 1);
@@ -235,6 +236,9 @@ int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int sta
     if (rewind_to(s, common, err))
         return -1;
     int start = s->state.length;
+    /* What is read again up to here a third conversation will begin with, too, like tools and the
+     * instructions of a program: there is a snapshot of as many whole batches of it. */
+    const int fork = common;
     if (kept)
         *kept = start;
     while (s->state.length < n) {
@@ -247,7 +251,9 @@ int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int sta
         int count = end - done < span ? end - done : span;
         if (evaluate(s, ids + done, count, cancel, err))
             return -1;
-        if (s->state.length == stable)
+        if (s->state.length <= fork && s->state.length + span > fork)
+            s->fork = s->state.length;
+        if (s->state.length == stable || s->state.length == s->fork)
             take_snapshot(s);
         if (progress)
             progress(user, s->state.length - start, n - start);

@@ -103,6 +103,32 @@ static void test_many_snapshots(void **state)
     lade_session_close(s);
 }
 
+/* Conversations that begin alike: the second one is read from the start, the third from the last whole
+ * batch that they share, however long the others became. */
+static void test_a_shared_beginning_is_kept(void **state)
+{
+    (void)state;
+    struct lade_session *s = open_session(model);
+    int32_t other[N];
+    memcpy(other, prompt, sizeof other);
+    for (int i = 60; i < N; i++)
+        other[i] = (prompt[i] + 1) % vocab;
+    assert_int_equal(sync_to(s, prompt, 70, 66), 0);
+    assert_int_equal(sync_to(s, other, 70, 66), 0);
+    for (int turn = 1; turn <= 6; turn++)
+        assert_int_equal(sync_to(s, other, 70 + turn * 8, 67 + turn * 8), 62 + turn * 8);
+    assert_int_equal(sync_to(s, prompt, 70, 66), 48);
+    assert_as_fresh(s, prompt, 70);
+    assert_int_equal(sync_to(s, other, 90, 86), 48);
+    assert_as_fresh(s, other, 90);
+    /* One that has less in common moves it. */
+    other[40] = (prompt[40] + 1) % vocab;
+    assert_int_equal(sync_to(s, other, 70, 66), 0);
+    assert_int_equal(sync_to(s, prompt, 70, 66), 32);
+    assert_as_fresh(s, prompt, 70);
+    lade_session_close(s);
+}
+
 static void cancel_soon(void *user, int done, int total)
 {
     (void)total;
@@ -216,6 +242,7 @@ int main(void)
         cmocka_unit_test(test_pushed_tokens_are_kept),
         cmocka_unit_test(test_snapshot_serves_a_fork),
         cmocka_unit_test(test_many_snapshots),
+        cmocka_unit_test(test_a_shared_beginning_is_kept),
         cmocka_unit_test(test_cancel_keeps_what_was_read),
         cmocka_unit_test(test_largest_logits),
         cmocka_unit_test(test_limits),
