@@ -12,7 +12,8 @@ struct answer {
     const struct lade_tokenizer *tok;
     struct lade_sampler sampler;
     int32_t *ids; /* [context] the prompt and what was said so far */
-    size_t n_ids, stable;
+    size_t n_ids;
+    struct lade_chat_repeats repeats;
     int32_t think_open, think_close;
     int32_t stop[LADE_MAX_STOP];
     int n_stop;
@@ -51,7 +52,7 @@ static int make_prompt(struct answer *a, char *err)
 {
     const struct lade_request *r = a->r;
     enum lade_chat_family family = a->e->model->family;
-    if (lade_chat_encode(a->tok, family, r->messages, r->n, true, &a->ids, &a->n_ids, &a->stable,
+    if (lade_chat_encode(a->tok, family, r->messages, r->n, true, &a->ids, &a->n_ids, &a->repeats,
                          err))
         return -1;
     a->think_open = lade_tokenizer_added(a->tok, "<think>");
@@ -172,8 +173,9 @@ static int read_all(struct answer *a, char *err)
     set_phase(e, LADE_PHASE_PREFILL);
     recall(a);
     a->prefill_from = lade_now();
-    while (lade_session_sync(e->session, a->ids, (int)a->n_ids, (int)a->stable, on_prefill, a,
-                             &e->cancel_answer, &a->kept, err)) {
+    lade_session_expect(e->session, (int)a->repeats.base);
+    while (lade_session_sync(e->session, a->ids, (int)a->n_ids, (int)a->repeats.stable, on_prefill,
+                             a, &e->cancel_answer, &a->kept, err)) {
         if (!lade_model_lost(e->model) || lade_worker_recover(e, err))
             return -1;
         a->prefill_from = lade_now();

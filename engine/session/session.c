@@ -216,6 +216,11 @@ void lade_session_want(struct lade_session *s, int k)
     s->wanted = k < 0 || k > LADE_TOPK_MAX || k >= vocab ? 0 : k;
 }
 
+void lade_session_expect(struct lade_session *s, int n)
+{
+    s->expected = n;
+}
+
 int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int stable,
                       lade_prefill_fn *progress, void *user, const atomic_bool *cancel, int *kept,
                       char *err)
@@ -238,7 +243,7 @@ int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int sta
     int start = s->state.length;
     /* What is read again up to here a third conversation will begin with, too, like tools and the
      * instructions of a program: there is a snapshot of as many whole batches of it. */
-    const int fork = common;
+    const int fork = common > start && common > s->expected ? common : s->expected;
     if (kept)
         *kept = start;
     while (s->state.length < n) {

@@ -15,6 +15,7 @@ struct chat {
     size_t last_turn; /* the mark that opens it */
     size_t passing;   /* the mark of the first turn that later prompts write otherwise */
     bool has_passing;
+    size_t base; /* the mark of the first turn that is not the system's; 0 = that opens it */
 };
 
 /* ---- templates ---- */
@@ -170,6 +171,8 @@ static void render(struct chat *c, enum lade_chat_family family,
     }
     for (size_t i = first; i < n; i++) {
         const struct lade_message *m = &messages[i];
+        if (!c->base && m->role != LADE_SYSTEM)
+            c->base = c->page.n_marks;
         switch (m->role) {
         case LADE_SYSTEM:
         case LADE_USER:
@@ -246,7 +249,7 @@ static int append_control(const struct lade_tokenizer *tok, const struct lade_pa
 }
 
 static int encode_page(const struct lade_tokenizer *tok, const struct chat *c, int32_t **ids,
-                       size_t *n, size_t *stable, char *err)
+                       size_t *n, struct lade_chat_repeats *repeats, char *err)
 {
     const struct lade_page *p = &c->page;
     for (size_t i = 0; i < p->n_marks; i++) {
@@ -257,7 +260,9 @@ static int encode_page(const struct lade_tokenizer *tok, const struct chat *c, i
         /* Up to the control token that opens a turn: the newline after its name may merge with
          * the first characters of what is said there. */
         if (i == (c->has_passing ? c->passing : c->last_turn))
-            *stable = *n;
+            repeats->stable = *n;
+        if (c->base && i == c->base)
+            repeats->base = *n;
         if (append_text(tok, p->text + from, to - from, m->role, ids, n, err))
             return -1;
     }
@@ -266,17 +271,17 @@ static int encode_page(const struct lade_tokenizer *tok, const struct chat *c, i
 
 int lade_chat_encode(const struct lade_tokenizer *tok, enum lade_chat_family family,
                      const struct lade_message *messages, size_t n, bool generate, int32_t **ids,
-                     size_t *n_ids, size_t *stable, char *err)
+                     size_t *n_ids, struct lade_chat_repeats *repeats, char *err)
 {
     struct chat c = {0};
-    size_t unused = 0;
+    struct lade_chat_repeats unused = {0};
     *ids = NULL;
     *n_ids = 0;
-    stable = stable ? stable : &unused;
-    *stable = 0;
+    repeats = repeats ? repeats : &unused;
+    *repeats = (struct lade_chat_repeats){0};
     render(&c, family, messages, n, generate);
     int failed = c.page.failed ? lade_fail(err, "prompt: out of memory; start a new conversation")
-                               : encode_page(tok, &c, ids, n_ids, stable, err);
+                               : encode_page(tok, &c, ids, n_ids, repeats, err);
     free(c.page.text);
     free(c.page.marks);
     if (failed) {

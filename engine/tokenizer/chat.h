@@ -45,13 +45,18 @@ int lade_chat_family(enum lade_chat_family *family, bool *found, const struct la
 char *lade_chat_render(enum lade_chat_family family, const struct lade_message *messages, size_t n,
                        bool generate, char *err);
 
+/* How many leading ids come again. */
+struct lade_chat_repeats {
+    size_t base;   /* where others have these tools and this system text; 0 = has neither */
+    size_t stable; /* in later turns of this one, whatever the answer is */
+};
+
 /* Renders and encodes. Only the template's own control tokens become control ids: a person who
  * types <|im_end|> has typed ten characters. Tags without control meaning (<tool_call> ...) are
- * ids in what the assistant said, since there the model wrote them. *ids is malloc'ed. *stable
- * (may be NULL) is the number of leading ids that later turns of the same conversation repeat
- * whatever the answer is, so that a snapshot taken there can be reused. */
+ * ids in what the assistant said, since there the model wrote them. *ids is malloc'ed. `repeats` (may
+ * be NULL) says where a snapshot can be reused. */
 int lade_chat_encode(const struct lade_tokenizer *tok, enum lade_chat_family family,
                      const struct lade_message *messages, size_t n, bool generate, int32_t **ids,
-                     size_t *n_ids, size_t *stable, char *err);
+                     size_t *n_ids, struct lade_chat_repeats *repeats, char *err);
 
 #endif

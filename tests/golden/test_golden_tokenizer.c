@@ -235,11 +235,12 @@ static void check_templates(const char *golden, enum lade_chat_family family)
             continue;
         }
         int32_t *ids;
-        size_t n_ids, stable;
-        if (lade_chat_encode(tok, family, m, n, true, &ids, &n_ids, &stable, err))
+        size_t n_ids;
+        struct lade_chat_repeats repeats;
+        if (lade_chat_encode(tok, family, m, n, true, &ids, &n_ids, &repeats, err))
             fail_msg("%s", err);
         assert_ids(name, json_object_get(c, "ids"), ids, n_ids);
-        assert_true(stable < n_ids);
+        assert_true(repeats.base <= repeats.stable && repeats.stable < n_ids);
         free(ids);
         free_messages(m, n);
         encoded++;

@@ -32,14 +32,17 @@ static int close_tokenizer(void **state)
 
 struct encoded {
     int32_t *ids;
-    size_t n, stable;
+    size_t n, stable, base;
 };
 
 static struct encoded encode(enum lade_chat_family family, const struct lade_message *m, size_t n)
 {
     struct encoded e;
-    if (lade_chat_encode(tok, family, m, n, true, &e.ids, &e.n, &e.stable, err))
+    struct lade_chat_repeats repeats;
+    if (lade_chat_encode(tok, family, m, n, true, &e.ids, &e.n, &repeats, err))
         fail_msg("%s", err);
+    e.stable = repeats.stable;
+    e.base = repeats.base;
     return e;
 }
 
@@ -367,6 +370,26 @@ static void test_calls_come_back(void **state)
     }
 }
 
+/* Tools and the system's text are all that two conversations have to have in common. */
+static void test_base(void **state)
+{
+    (void)state;
+    struct lade_message one[] = {{LADE_TOOLS, TOOLS, NULL, NULL},
+                                 {LADE_SYSTEM, "Be brief.", NULL, NULL},
+                                 {LADE_USER, "Hi", NULL, NULL}},
+                        two[] = {one[0], one[1], {LADE_USER, "\n\nNo", NULL, NULL}};
+    for (int family = LADE_CHAT_INSTRUCT; family <= LADE_CHAT_CODER; family++)
+        for (size_t from = 0; from < 3; from++) {
+            struct encoded a = encode((enum lade_chat_family)family, one + from, 3 - from);
+            struct encoded b = encode((enum lade_chat_family)family, two + from, 3 - from);
+            assert_int_equal(a.base, b.base);
+            assert_true(from == 2 ? !a.base : a.base > 5 && a.base < a.stable);
+            assert_memory_equal(a.ids, b.ids, a.base * sizeof *a.ids);
+            free(a.ids);
+            free(b.ids);
+        }
+}
+
 /* ---- detection ---- */
 
 static void test_detection_of_fixtures(void **state)
@@ -462,6 +485,7 @@ int main(void)
         cmocka_unit_test(test_coder),
         cmocka_unit_test(test_typed_control_tokens_in_tools_are_text),
         cmocka_unit_test(test_calls_come_back),
+        cmocka_unit_test(test_base),
         cmocka_unit_test(test_coder_raw_answer),
         cmocka_unit_test(test_detection_of_fixtures),
         cmocka_unit_test(test_detection_of_templates),

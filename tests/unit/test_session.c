@@ -126,6 +126,12 @@ static void test_a_shared_beginning_is_kept(void **state)
     assert_int_equal(sync_to(s, other, 70, 66), 0);
     assert_int_equal(sync_to(s, prompt, 70, 66), 32);
     assert_as_fresh(s, prompt, 70);
+    /* Where it is expected already the second one is not read whole. */
+    lade_session_reset(s);
+    lade_session_expect(s, 40);
+    assert_int_equal(sync_to(s, prompt, 70, 66), 0);
+    assert_int_equal(sync_to(s, other, 70, 66), 32);
+    assert_as_fresh(s, other, 70);
     lade_session_close(s);
 }
 
