@@ -38,14 +38,15 @@ struct lade_options {
     uint64_t vram_cap[LADE_CARDS]; /* of each GPU (see lade_vram_cap); 0 = what it has free */
     size_t ram_cap;                /* 0 = what the machine has free */
     bool cpu_only;
-    bool exact;         /* fp32 activations and cache everywhere; see kernels.h */
-    bool kv_q8;         /* KV caches of 8 bits with a scale per 32 values; on the CPU, not exact */
-    int threads;        /* 0 = physical cores */
-    int context;        /* tokens; 0 = the model's own, at most what memory allows */
-    const char *isa;    /* "portable", "avx2", ...; NULL = best; for tests and bench */
-    int batch;          /* tokens of a prefill batch; 0 = the plan's choice */
-    bool no_lookahead;  /* never read experts from the drive before they are asked for */
-    const char *plugin; /* path of the GPU plug-in; copied; NULL = no GPU */
+    bool exact;        /* fp32 activations and cache everywhere; see kernels.h */
+    bool kv_q8;        /* KV caches of 8 bits with a scale per 32 values; on the CPU, not exact */
+    int threads;       /* 0 = physical cores */
+    int context;       /* tokens; 0 = the model's own, at most what memory allows */
+    const char *isa;   /* "portable", "avx2", ...; NULL = best; for tests and bench */
+    int batch;         /* tokens of a prefill batch; 0 = the plan's choice */
+    bool no_lookahead; /* never read experts from the drive before they are asked for */
+    bool no_draft; /* an engine's: never evaluate guesses of the next tokens (session/draft.h) */
+    const char *plugin;    /* path of the GPU plug-in; copied; NULL = no GPU */
     const char *cache_dir; /* for measured speeds and statistics; copied; NULL = none are kept */
     /* An engine's: directory that keeps what was read and said when it stops, for the next one to go on
      * with (session/kept.h); copied; NULL = none does. */
@@ -159,6 +160,15 @@ void lade_session_expect(struct lade_session *s, int n);
 
 /* Appends one token. */
 int lade_session_push(struct lade_session *s, int32_t id, char *err);
+
+/* Appends one token, too, and evaluates with it, in one pass, n guesses of those after it: while what is
+ * pushed next is the next guess, it is appended at no cost. The state is that of the timeline either way.
+ * Guesses that there is no room for are left out; most_drafts: how many there may be, 0 with a GPU. */
+int lade_session_push_drafts(struct lade_session *s, int32_t id, const int32_t *drafts, int n,
+                             char *err);
+int lade_session_most_drafts(const struct lade_session *s);
+/* Whether pushing the token would cost nothing. */
+bool lade_session_foreseen(const struct lade_session *s, int32_t id);
 
 /* Logits of the last token: [vocab] floats, valid until the next call on s. */
 const float *lade_session_logits(const struct lade_session *s);
@@ -281,7 +291,7 @@ struct lade_stats {
     struct lade_card_memory cards[LADE_CARDS]; /* of these, each GPU in use */
     int n_cards;
     struct lade_traffic traffic; /* since the start */
-    struct lade_traffic token;   /* of the last decoded token alone */
+    struct lade_traffic token;   /* of the last decoded token that was evaluated alone */
     struct lade_residence in_vram, in_ram;
     uint64_t vram_given, ram_given; /* bytes of the plan's room for experts that others have now */
 };

@@ -148,7 +148,8 @@ int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
                                .in_ram = in_ram};
     if (lade_experts_open(&f->experts, cat, tiers, devices, part, batch, err) ||
         lade_part_alloc(p, (void **)&f->arena, lade_forward_bytes(shape, batch), in_ram, err) ||
-        (!devices->gpu && open_sketches(f, cat, err)) ||
+        (!devices->gpu &&
+         (open_sketches(f, cat, err) || lade_drafts_open(&f->drafts, shape, p, batch, err))) ||
         (in_ram && devices->gpu &&
          lade_part_alloc(p, (void **)&f->near, lade_forward_bytes(shape, 1), false, err))) {
         lade_forward_close(f);
@@ -192,6 +193,7 @@ void lade_forward_close(struct lade_forward *f)
     if (f->sketch_memory)
         lade_part_free(f->part, f->sketch_memory, false);
     free(f->sketches);
+    lade_drafts_close(&f->drafts);
     lade_experts_close(&f->experts);
     *f = (struct lade_forward){0};
 }
@@ -295,17 +297,12 @@ static int run_attention(struct lade_forward *f, int index, struct lade_state *s
     return f->ops->matmul(f->dev, &out, 1, n, err);
 }
 
-static int run_delta(struct lade_forward *f, int index, struct lade_state *st, int n, char *err)
+/* A delta-net on n rows that it is given, with a state of that layer. */
+static int delta_rule(struct lade_forward *f, int index, const struct lade_delta_rows *rows,
+                      const struct lade_layer_state *ls, int n, char *err)
 {
     const struct lade_shape *s = f->shape;
-    const struct lade_layer *layer = &f->weights->layers[index];
-    const struct lade_layer_state *ls = &st->layer[index];
-    const struct lade_delta_weights *w = &layer->delta;
-    struct lade_matmul in[3];
-    const int n_in = mixer_jobs(f, layer, in);
-    soon_one(f, n, &w->out);
-    if (project(f, f->x, layer->in_norm, in, n_in, n, err))
-        return -1;
+    const struct lade_delta_weights *w = &f->weights->layers[index].delta;
     struct lade_deltanet op = {
         .n = n,
         .key_heads = s->key_heads,
@@ -313,9 +310,9 @@ static int run_delta(struct lade_forward *f, int index, struct lade_state *st, i
         .key_dim = s->key_dim,
         .value_dim = s->value_dim,
         .kernel = s->conv_kernel,
-        .qkvz = f->a,
-        .z = n_in == 3 ? f->c : NULL,
-        .ba = f->b,
+        .qkvz = rows->qkvz,
+        .z = w->z.rows > 0 ? rows->z : NULL,
+        .ba = rows->ba,
         .conv = w->conv,
         .decay = w->decay,
         .dt_bias = w->dt_bias,
@@ -325,7 +322,28 @@ static int run_delta(struct lade_forward *f, int index, struct lade_state *st, i
         .state = ls->delta,
         .out = f->mixed,
     };
-    if (f->ops->deltanet(f->dev, &op, err))
+    return f->ops->deltanet(f->dev, &op, err);
+}
+
+/* `drafts`: the state stays as it was, and what it is to be given is kept. */
+static int run_delta(struct lade_forward *f, int index, struct lade_state *st, int n, bool drafts,
+                     char *err)
+{
+    const struct lade_layer *layer = &f->weights->layers[index];
+    const struct lade_delta_weights *w = &layer->delta;
+    struct lade_layer_state ls = st->layer[index];
+    struct lade_delta_rows rows = {f->a, f->b, f->c};
+    if (drafts)
+        rows = lade_drafts_layer(&f->drafts, f->shape, index);
+    struct lade_matmul in[3];
+    const int n_in = mixer_jobs(f, layer, in);
+    in[0].y = rows.qkvz;
+    in[1].y = rows.ba;
+    in[2].y = rows.z;
+    soon_one(f, n, &w->out);
+    if (project(f, f->x, layer->in_norm, in, n_in, n, err) ||
+        (drafts && lade_state_copy_layer(st, f->shape, index, f->drafts.state, &ls, err)) ||
+        delta_rule(f, index, &rows, &ls, n, err))
         return -1;
     soon_router(f, n, index);
     struct lade_matmul out = {f->y, f->mixed, &w->out};
@@ -394,9 +412,9 @@ static int run_experts(struct lade_forward *f, int index, int n, char *err)
     return lade_experts_run(&f->experts, index, &moe, guesses ? &next : NULL, err);
 }
 
-/* ids == NULL: id and position are where the device finds them. */
+/* ids == NULL: id and position are where the device finds them. `drafts`: see run_delta. */
 static int run_layers(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
-                      int pos, char *err)
+                      int pos, bool drafts, char *err)
 {
     const int32_t *told = ids ? NULL : f->told;
     if (f->part->first == 0 &&
@@ -405,11 +423,11 @@ static int run_layers(struct lade_forward *f, struct lade_state *st, const int32
         return -1;
     for (int i = f->part->first; i < f->part->end; i++) {
         if (f->weights->layers[i].full_attention ? run_attention(f, i, st, n, pos, told, err)
-                                                 : run_delta(f, i, st, n, err))
+                                                 : run_delta(f, i, st, n, drafts, err))
             return -1;
         if (run_experts(f, i, n, err))
             return -1;
-        if (n > 1 && f->between)
+        if (n > 1 && !drafts && f->between)
             f->between(f->between_user);
     }
     return 0;
@@ -425,7 +443,7 @@ static int record_step(struct lade_forward *f, struct lade_state *st, char *err)
 {
     if (f->ops->record_begin(f->dev, err))
         return -1;
-    if (!run_layers(f, st, NULL, 1, 0, err))
+    if (!run_layers(f, st, NULL, 1, 0, false, err))
         return f->ops->record_end(f->dev, &f->step, err);
     f->ops->record_end(f->dev, &f->step, NULL); /* fails, too, after what went wrong in it */
     forget_step(f);
@@ -438,7 +456,7 @@ static int run_step(struct lade_forward *f, struct lade_state *st, int32_t id, i
     if (!f->step_of || f->step_of != st) {
         forget_step(f);
         f->step_of = st;
-        return run_layers(f, st, &id, 1, pos, err);
+        return run_layers(f, st, &id, 1, pos, false, err);
     }
     if (f->ops->upload(f->dev, f->told, told, sizeof told, err) ||
         (!f->step && record_step(f, st, err)))
@@ -454,20 +472,52 @@ int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_
     if (!records || lade_experts_moved(&f->experts))
         forget_step(f);
     return records && n == 1 ? run_step(f, st, ids[0], pos, err)
-                             : run_layers(f, st, ids, n, pos, err);
+                             : run_layers(f, st, ids, n, pos, false, err);
 }
 
 int lade_forward_head(struct lade_forward *f, int row, char *err)
 {
     struct lade_matmul head = {f->logits, f->h, &f->weights->head}, first[3];
     soon(f, 1, first, mixer_jobs(f, &f->weights->layers[f->part->first], first));
+    f->asked = f->logits;
     return project(f, f->x + (size_t)row * (size_t)f->shape->hidden, f->weights->final_norm, &head,
                    1, 1, err);
 }
 
+/* ---- drafts ---- */
+
+int lade_forward_drafts(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
+                        int pos, char *err)
+{
+    struct lade_matmul head = {f->drafts.logits, f->h, &f->weights->head};
+    return run_layers(f, st, ids, n, pos, true, err) ||
+                   project(f, f->x, f->weights->final_norm, &head, 1, n, err)
+               ? -1
+               : 0;
+}
+
+void lade_forward_ask(struct lade_forward *f, int row)
+{
+    f->asked = f->drafts.logits + (size_t)row * (size_t)f->shape->vocab;
+}
+
+int lade_forward_settle(struct lade_forward *f, struct lade_state *st, int n, char *err)
+{
+    for (int i = f->part->first; i < f->part->end; i++) {
+        if (f->weights->layers[i].full_attention)
+            continue;
+        const struct lade_delta_rows rows = lade_drafts_layer(&f->drafts, f->shape, i);
+        if (delta_rule(f, i, &rows, &st->layer[i], n, err))
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- logits ---- */
+
 int lade_forward_logits(struct lade_forward *f, float *out, char *err)
 {
-    return f->ops->download(f->dev, out, f->logits, (size_t)f->shape->vocab * sizeof *out, err);
+    return f->ops->download(f->dev, out, f->asked, (size_t)f->shape->vocab * sizeof *out, err);
 }
 
 int lade_forward_top(struct lade_forward *f, int k, float *values, int32_t *ids, char *err)
@@ -475,7 +525,7 @@ int lade_forward_top(struct lade_forward *f, int k, float *values, int32_t *ids,
     const size_t bytes = (size_t)k * sizeof(float);
     struct lade_topk op = {.n = f->shape->vocab,
                            .k = k,
-                           .logits = f->logits,
+                           .logits = f->asked,
                            .values = f->top,
                            .ids = (int32_t *)(f->top + k)};
     float both[2 * LADE_TOPK_MAX]; /* one download */

@@ -10,6 +10,7 @@
 #ifndef LADE_MODEL_FORWARD_H
 #define LADE_MODEL_FORWARD_H
 
+#include "engine/model/drafts.h"
 #include "engine/model/experts.h"
 #include "engine/model/state.h"
 #include "engine/model/weights.h"
@@ -41,6 +42,8 @@ struct lade_forward {
     struct lade_router_sketch *sketches; /* of the part's layers, owned; NULL with a GPU */
     void *sketch_memory;                 /* what they point to */
     float *logits;                       /* [1][vocab] */
+    const float *asked;                  /* [vocab] that logits() and top() bring */
+    struct lade_drafts drafts;           /* without rows where there is a GPU */
     float *top;                          /* [2 * LADE_TOPK_MAX]: k logits, then their k ids */
     int32_t *told;                       /* [2]: id and position of a token that is replayed */
     struct lade_recording *step;         /* one token through the layers, owned; see forward.c */
@@ -73,6 +76,15 @@ void lade_forward_take(struct lade_forward *f, int n);
  * After a failure the recurrent part of the state is undefined. */
 int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
                      int pos, bool settled, char *err);
+
+/* After lade_forward_take, with 2 <= n <= f->drafts.rows: runs n tokens as lade_forward_run does and
+ * computes the logits of all rows, but leaves the recurrent state as it was. */
+int lade_forward_drafts(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
+                        int pos, char *err);
+/* Has lade_forward_logits and _top bring those of a row of these. */
+void lade_forward_ask(struct lade_forward *f, int row);
+/* Brings the recurrent state behind the first n rows of these. After a failure it is undefined. */
+int lade_forward_settle(struct lade_forward *f, struct lade_state *st, int n, char *err);
 
 /* The last part: computes the logits of row `row` of the last batch, on the device. They stay there
  * until the next call of this or of lade_forward_run. */

@@ -123,6 +123,32 @@ int lade_pipeline_run(struct lade_pipeline *p, struct lade_state *st, const int3
     return rc;
 }
 
+int lade_pipeline_draft_rows(const struct lade_pipeline *p)
+{
+    return p->n == 1 ? p->part[0].drafts.rows : 0;
+}
+
+int lade_pipeline_drafts(struct lade_pipeline *p, struct lade_state *st, const int32_t *ids, int n,
+                         char *err)
+{
+    lade_tiers_begin(p->tiers, n, NULL);
+    lade_tiers_drafts(p->tiers, n - 1);
+    lade_forward_take(&p->part[0], n);
+    int rc = lade_forward_drafts(&p->part[0], st, ids, n, st->length, err);
+    lade_tiers_end(p->tiers);
+    return rc;
+}
+
+void lade_pipeline_ask(struct lade_pipeline *p, int row)
+{
+    lade_forward_ask(&p->part[0], row);
+}
+
+int lade_pipeline_settle(struct lade_pipeline *p, struct lade_state *st, int n, char *err)
+{
+    return lade_forward_settle(&p->part[0], st, n, err);
+}
+
 int lade_pipeline_head(struct lade_pipeline *p, int row, char *err)
 {
     return lade_forward_head(&p->part[p->n - 1], row - p->last, err);

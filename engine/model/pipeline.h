@@ -43,6 +43,20 @@ int lade_pipeline_span(const struct lade_pipeline *p);
 int lade_pipeline_run(struct lade_pipeline *p, struct lade_state *st, const int32_t *ids, int n,
                       const atomic_bool *cancel, char *err);
 
+/* ---- a token and guesses of those after it (drafts.h) ---- */
+
+/* Most tokens of such a pass; 0: there are none. */
+int lade_pipeline_draft_rows(const struct lade_pipeline *p);
+/* Evaluates a token, ids[0], and n - 1 drafts after it, and computes the logits of all of them. Of `st` only
+ * caches beyond its length change. */
+int lade_pipeline_drafts(struct lade_pipeline *p, struct lade_state *st, const int32_t *ids, int n,
+                         char *err);
+/* Has lade_pipeline_logits and _top bring those of a row of these. */
+void lade_pipeline_ask(struct lade_pipeline *p, int row);
+/* Brings the recurrent part of `st`, as it was before that pass, behind its first n rows; its length is
+ * the caller's to set. After a failure it is undefined. */
+int lade_pipeline_settle(struct lade_pipeline *p, struct lade_state *st, int n, char *err);
+
 /* Computes the logits of token `row` of the last run, one of its last batch. They stay on the device
  * until the next call of this or of lade_pipeline_run. */
 int lade_pipeline_head(struct lade_pipeline *p, int row, char *err);

@@ -39,9 +39,14 @@ static int count_attention(const struct lade_shape *s)
     return n;
 }
 
+size_t lade_state_layer_bytes(const struct lade_shape *s)
+{
+    return conv_bytes(s) + delta_bytes(s);
+}
+
 size_t lade_state_recurrent_bytes(const struct lade_shape *s)
 {
-    return (size_t)(s->layers - count_attention(s)) * (conv_bytes(s) + delta_bytes(s));
+    return (size_t)(s->layers - count_attention(s)) * lade_state_layer_bytes(s);
 }
 
 size_t lade_state_bytes(const struct lade_shape *s, int capacity, enum lade_type cache_type)
@@ -63,7 +68,7 @@ static void point_layers(struct lade_state *st, const struct lade_shape *s)
                 continue;
             st->layer[l].conv = (float *)next;
             st->layer[l].delta = (float *)(next + conv_bytes(s));
-            next += conv_bytes(s) + delta_bytes(s);
+            next += lade_state_layer_bytes(s);
         }
     }
 }
@@ -76,7 +81,7 @@ static int alloc_recurrent(struct lade_state *st, const struct lade_shape *s, ch
         int layers = 0;
         for (int l = d->part[i].first; l < d->part[i].end; l++)
             layers += !s->full_attention[l];
-        st->part_bytes[i] = (size_t)layers * (conv_bytes(s) + delta_bytes(s));
+        st->part_bytes[i] = (size_t)layers * lade_state_layer_bytes(s);
         st->recurrent[i] = NULL;
     }
     for (int i = 0; i < d->n; i++) {
@@ -182,6 +187,15 @@ int lade_state_restore(struct lade_state *st, const void *host, int length, char
         from += st->part_bytes[i];
     }
     return 0;
+}
+
+int lade_state_copy_layer(const struct lade_state *st, const struct lade_shape *shape, int layer,
+                          void *to, struct lade_layer_state *there, char *err)
+{
+    const struct lade_device_part *p = lade_devices_part(&st->devices, layer);
+    *there = (struct lade_layer_state){
+        .conv = to, .delta = (float *)(void *)((unsigned char *)to + conv_bytes(shape))};
+    return p->ops->copy(p->dev, to, st->layer[layer].conv, lade_state_layer_bytes(shape), err);
 }
 
 /* ---- to other memory ------------------------------------------------------------------------- */
@@ -309,7 +323,7 @@ static int move_recurrent(struct lade_state *st, const struct lade_shape *s,
             const struct memory here = {lade_devices_part(&st->devices, i), false};
             if (!s->full_attention[i]) /* delta lies behind conv */
                 rc = copy(&there, next.layer[i].conv, &here, st->layer[i].conv,
-                          conv_bytes(s) + delta_bytes(s), err);
+                          lade_state_layer_bytes(s), err);
         }
         if (!rc)
             rc = lade_devices_sync(to, err);

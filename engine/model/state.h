@@ -37,6 +37,7 @@ enum lade_type lade_state_cache_type(bool exact, bool kv_q8);
 /* Bytes that a state of `capacity` tokens takes: caches and recurrent part. 0 on overflow. */
 size_t lade_state_bytes(const struct lade_shape *shape, int capacity, enum lade_type cache_type);
 size_t lade_state_recurrent_bytes(const struct lade_shape *shape);
+size_t lade_state_layer_bytes(const struct lade_shape *shape); /* of these, one delta-net's */
 
 /* kv_in_ram: see lade_part_alloc. The devices stay open until it is closed. */
 int lade_state_open(struct lade_state *st, const struct lade_shape *shape,
@@ -57,6 +58,11 @@ int lade_state_move(struct lade_state *st, const struct lade_shape *shape,
  * must be set to that of the save, at most the tokens the caches still hold. */
 int lade_state_save(struct lade_state *st, void *host, char *err);
 int lade_state_restore(struct lade_state *st, const void *host, int length, char *err);
+
+/* Copies the recurrent part of one delta-net to other memory of its device, lade_state_layer_bytes() of
+ * it; *there (conv and delta) is where it then lies. */
+int lade_state_copy_layer(const struct lade_state *st, const struct lade_shape *shape, int layer,
+                          void *to, struct lade_layer_state *there, char *err);
 
 /* The caches as runs: of each attention layer k, then v, of these head after head. Copies the first
  * `length` positions of a run, lade_state_run_bytes() of them, to / from host memory. */

@@ -29,7 +29,7 @@ static double passing_ram(const struct lade_placement *p, const struct lade_plan
 static double fixed_ram(const struct lade_placement *p, const struct lade_plan_model *m)
 {
     double sum = (double)m->process + passing_ram(p, m);
-    sum += p->base == LADE_RAM ? (double)(m->base + m->state + m->sketches) : 0;
+    sum += p->base == LADE_RAM ? (double)(m->base + m->state + m->sketches + m->drafts) : 0;
     sum += p->kv == LADE_RAM ? (double)m->kv_token * p->context : 0;
     sum += p->buffers == LADE_RAM ? (double)m->buffers : 0;
     return sum;

@@ -131,6 +131,7 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
     out->buffers = lade_forward_bytes(s, out->batch);
     out->token_buffers = lade_forward_bytes(s, 1);
     out->sketches = lade_forward_sketches(cat);
+    out->drafts = lade_drafts_bytes(s, out->batch);
     out->row = (uint64_t)s->hidden * sizeof(float);
     if (caps->plugin && !caps->cpu_only)
         out->workspace = workspace(cat, caps, out, out->batch);
@@ -172,6 +173,7 @@ void lade_plan_model_80b(struct lade_plan_model *out)
         .kv_token = 24576,
         .buffers = 64u << 20,
         .token_buffers = 1u << 20,
+        .drafts = 4u * LADE_DRAFT_ROWS * (151936u + 36 * (12288 + 64 + 4096)) + state / 36,
         .row = 2048 * 4,
         .process = PROGRAM + TENSOR * 74391 + SNAPSHOTS * state + 151936u * 4,
         .files = total,

@@ -225,7 +225,7 @@ bool lade_kept_write(struct lade_session *s, const char *path, int64_t of, doubl
 {
     struct kept k;
     char beside[PATH_MAX];
-    if (!s->state.layer || /* lost in a change of strategy */
+    if (lade_session_settle(s, NULL) || !s->state.layer || /* lost in a change of strategy */
         snprintf(beside, sizeof beside, "%s.new", path) >= PATH_MAX)
         return false;
     lade_make_parents(path);

@@ -33,7 +33,9 @@ static uint64_t held_ram(const struct lade_model *m)
     uint64_t recurrent = lade_state_recurrent_bytes(&m->cat->shape);
     uint64_t held = now.ram_held;
     held += m->place.kv == LADE_RAM ? state - recurrent : 0;
-    held += m->place.base == LADE_RAM ? recurrent + lade_forward_sketches(m->cat) : 0;
+    held += m->place.base == LADE_RAM ? recurrent + lade_forward_sketches(m->cat) +
+                                            lade_drafts_bytes(&m->cat->shape, m->batch)
+                                      : 0;
     held += m->place.buffers == LADE_RAM ? lade_forward_bytes(&m->cat->shape, m->batch) : 0;
     return held;
 }

@@ -63,6 +63,7 @@ void lade_session_close(struct lade_session *s)
 
 void lade_session_leave(struct lade_session *s)
 {
+    lade_session_settle(s, NULL);
     if (s->pipeline.n) {
         lade_devices_sync(&s->model->devices, NULL);
         lade_pipeline_close(&s->pipeline);
@@ -91,6 +92,7 @@ static void drop_snapshots(struct lade_session *s, int length)
 
 void lade_session_lose(struct lade_session *s)
 {
+    s->drafted = s->taken = 0;
     lade_session_leave(s);
     drop_snapshots(s, 0);
     if (s->state.layer)
@@ -111,6 +113,7 @@ void lade_session_reset(struct lade_session *s)
 {
     drop_snapshots(s, 0);
     s->has_logits = false;
+    s->drafted = s->taken = 0;
     lade_state_reset(&s->state, NULL);
 }
 
@@ -145,12 +148,31 @@ static int restore(struct lade_session *s, char *err)
     return lade_state_restore(&s->state, best->data, best->length, err);
 }
 
+/* The recurrent state is undefined: the timeline goes back to where a snapshot was taken. */
+static void go_back(struct lade_session *s)
+{
+    if (s->state.recurrent_bytes && restore(s, NULL))
+        lade_session_reset(s);
+}
+
+int lade_session_settle(struct lade_session *s, char *err)
+{
+    const int taken = s->taken;
+    s->drafted = s->taken = 0;
+    if (!taken || !lade_pipeline_settle(&s->pipeline, &s->state, taken, err))
+        return 0;
+    s->has_logits = false;
+    go_back(s);
+    return -1;
+}
+
 /* Brings the state back to at most `keep` tokens. */
 static int rewind_to(struct lade_session *s, int keep, char *err)
 {
     if (keep == s->state.length)
         return 0;
     s->has_logits = false;
+    s->drafted = s->taken = 0;
     drop_snapshots(s, keep);
     if (s->state.recurrent_bytes)
         return restore(s, err);
@@ -170,21 +192,21 @@ static int check_ids(const struct lade_session *s, const int32_t *ids, int n, ch
     return 0;
 }
 
-/* Evaluates some tokens. After a failure (a drive that is gone, a cancel while experts were read)
- * the recurrent state is undefined: the timeline goes back to where a snapshot was taken. */
+/* Evaluates some tokens. May fail (a drive that is gone, a cancel while experts were read). */
 static int evaluate(struct lade_session *s, const int32_t *ids, int n, const atomic_bool *cancel,
                     char *err)
 {
     if (!s->pipeline.n || !s->state.layer)
         return lade_fail(err, "%s: its memory was lost in a change of strategy; start again",
                          s->model->cat->path);
+    if (lade_session_settle(s, err))
+        return -1;
     memcpy(s->ids + s->state.length, ids, (size_t)n * sizeof *ids);
     s->has_logits = false;
     if (!lade_pipeline_run(&s->pipeline, &s->state, ids, n, cancel, err))
         return 0;
     lade_devices_sync(&s->model->devices, NULL); /* what was queued before the failure */
-    if (s->state.recurrent_bytes && restore(s, NULL))
-        lade_session_reset(s);
+    go_back(s);
     return -1;
 }
 
@@ -268,8 +290,50 @@ int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int sta
     return fetch(s, err);
 }
 
+int lade_session_most_drafts(const struct lade_session *s)
+{
+    const int rows = lade_pipeline_draft_rows(&s->pipeline);
+    return rows ? rows - 1 : 0;
+}
+
+bool lade_session_foreseen(const struct lade_session *s, int32_t id)
+{
+    return s->taken < s->drafted && s->ids[s->state.length] == id;
+}
+
+/* The timeline goes on by one row of a pass over drafts, which has the logits, too. */
+static int take_row(struct lade_session *s, char *err)
+{
+    lade_pipeline_ask(&s->pipeline, s->taken++);
+    s->state.length++;
+    s->has_logits = true;
+    s->fetched = -1;
+    return fetch(s, err);
+}
+
+int lade_session_push_drafts(struct lade_session *s, int32_t id, const int32_t *drafts, int n,
+                             char *err)
+{
+    int32_t ids[LADE_DRAFT_ROWS] = {id};
+    if (n < 1 || n > lade_session_most_drafts(s) || s->state.length + n >= s->model->context)
+        return lade_session_push(s, id, err);
+    memcpy(ids + 1, drafts, (size_t)n * sizeof *drafts);
+    if (check_ids(s, ids, n + 1, err) || lade_session_settle(s, err))
+        return -1;
+    s->has_logits = false;
+    if (lade_pipeline_drafts(&s->pipeline, &s->state, ids, n + 1, err))
+        return -1;
+    memcpy(s->ids + s->state.length, ids, (size_t)(n + 1) * sizeof *ids);
+    s->drafted = n + 1;
+    return take_row(s, err);
+}
+
 int lade_session_push(struct lade_session *s, int32_t id, char *err)
 {
+    if (lade_session_foreseen(s, id)) {
+        lade_tiers_accept(s->model->tiers);
+        return take_row(s, err);
+    }
     if (s->state.length >= s->model->context)
         return lade_fail(err,
                          "context: all %d tokens are used; start a new conversation or raise "

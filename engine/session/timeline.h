@@ -18,10 +18,13 @@ struct lade_session {
     struct lade_model *model;
     struct lade_state state;
     struct lade_pipeline pipeline;
-    int32_t *ids;             /* [context] the timeline */
-    float *logits;            /* [vocab], or the `wanted` largest; of the last token */
-    int32_t *top_ids;         /* [LADE_TOPK_MAX] of these */
-    bool has_logits;          /* the device has those of the last token */
+    int32_t *ids;     /* [context] the timeline */
+    float *logits;    /* [vocab], or the `wanted` largest; of the last token */
+    int32_t *top_ids; /* [LADE_TOPK_MAX] of these */
+    bool has_logits;  /* the device has those of the last token */
+    int drafted;      /* rows of the last pass, if that was one over drafts; else 0 */
+    int taken; /* of these, on the timeline; the recurrent state knows none of them yet. The others
+                    follow the timeline in `ids` */
     lade_between_fn *between; /* see lade_session_between */
     void *between_user;
     int wanted, fetched; /* how many are wanted, and were fetched; 0 = all; fetched -1 = none */
@@ -30,5 +33,9 @@ struct lade_session {
     int fork; /* tokens that several conversations began with: that snapshot stays; 0 = none did */
     uint64_t key; /* of what is kept (kept.c); 0 = nobody asked yet */
 };
+
+/* Brings the recurrent state behind the timeline's last token: before anything else uses it. On failure the
+ * timeline is back at a snapshot. */
+int lade_session_settle(struct lade_session *s, char *err);
 
 #endif

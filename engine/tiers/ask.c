@@ -42,6 +42,7 @@ void lade_tiers_begin(struct lade_tiers *t, int tokens, const atomic_bool *cance
 {
     pthread_mutex_lock(&t->lock);
     t->ask.tokens = tokens;
+    t->ask.drafts = 0;
     t->ask.cancel = cancel;
     t->ask.wait_s = 0;
     t->ask.began = lade_now();
@@ -51,13 +52,25 @@ void lade_tiers_begin(struct lade_tiers *t, int tokens, const atomic_bool *cance
     pthread_mutex_unlock(&t->lock);
 }
 
+void lade_tiers_drafts(struct lade_tiers *t, int drafts)
+{
+    t->ask.drafts = drafts;
+}
+
+void lade_tiers_accept(struct lade_tiers *t)
+{
+    pthread_mutex_lock(&t->lock);
+    t->traffic.tokens++;
+    pthread_mutex_unlock(&t->lock);
+}
+
 void lade_tiers_end(struct lade_tiers *t)
 {
     /* The load needs the slots that copies have read, and nobody may come to give them up for it. */
     for (struct lade_vram *v = lade_vram_passing(t); v && !lade_vram_reap(t, v, true, NULL);)
         v = lade_vram_passing(t);
     pthread_mutex_lock(&t->lock);
-    t->traffic.tokens += (uint64_t)t->ask.tokens;
+    t->traffic.tokens += (uint64_t)(t->ask.tokens - t->ask.drafts);
     t->traffic.wait_s += t->ask.wait_s;
     t->traffic.compute_s += lade_now() - t->ask.began - t->ask.wait_s;
     lade_look_end(t);

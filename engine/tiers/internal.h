@@ -136,6 +136,7 @@ struct lade_ask {
     uint16_t *uses;                 /* [shape.experts] zero between asks */
     struct lade_carry_expert *rest; /* [shape.experts] of a prompt: what is not in VRAM; owned */
     int tokens;                     /* of this forward pass; 0 outside */
+    int drafts;                     /* of these, see lade_tiers_drafts */
     const atomic_bool *cancel;
     double began, wait_s; /* of this forward pass */
     bool failed;

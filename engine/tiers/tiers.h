@@ -121,6 +121,10 @@ void lade_tiers_settled_visits(struct lade_tiers *t, int visits);
 /* `tokens` are about to be evaluated, layer by layer. `cancel` may be NULL; when it becomes true
  * lade_tiers_wave fails. */
 void lade_tiers_begin(struct lade_tiers *t, int tokens, const atomic_bool *cancel);
+/* After it: of these tokens so many are drafts, which count as none. */
+void lade_tiers_drafts(struct lade_tiers *t, int drafts);
+/* A draft of an earlier pass turned out to be a token. */
+void lade_tiers_accept(struct lade_tiers *t);
 void lade_tiers_end(struct lade_tiers *t);
 
 /* Asks for the experts that n routes of a layer name (repeats are allowed). */

@@ -89,6 +89,12 @@ static void decode(bool exact)
     for (int i = 0; i < TOKENS; i++)
         if (lade_session_push(s, 100 + 3 * i, err))
             fail_msg("%s", err);
+    for (int i = 0; i < TOKENS; i++) {
+        const int32_t drafts[] = {7, 9 + i, 11, 13, 15};
+        if (lade_session_push_drafts(s, 5, drafts, 1 + i % 5, err) ||
+            lade_session_push(s, drafts[0], err))
+            fail_msg("%s", err);
+    }
     const long after = atomic_load(&allocations);
     lade_session_close(s);
     lade_model_close(m);
