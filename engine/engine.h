@@ -257,7 +257,8 @@ enum lade_event_kind {
 struct lade_result {
     enum lade_stop stop;
     int prompt_tokens, kept_tokens, tokens; /* prompt in all, of these reused, generated */
-    double ttft_s;                          /* ask to first token */
+    int drafted, accepted; /* guesses of tokens that were evaluated, and that were right and said */
+    double ttft_s;         /* ask to first token */
     double prefill_s, decode_s;
     double prefill_tps, decode_tps; /* tokens per second; 0 if nothing was measured */
 };

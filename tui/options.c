@@ -477,6 +477,7 @@ void options_engine(const struct options *o, const char *model, bool exact_defau
         .isa = o->isa,
         .batch = o->batch,
         .no_lookahead = o->no_lookahead,
+        .no_draft = o->no_draft,
         .plugin = plugin_path(o),
         .cache_dir = cache_path(),
     };

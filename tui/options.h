@@ -55,7 +55,7 @@ struct options {
     const char *strategy; /* NULL = auto */
     struct options_cards gpu_memory; /* 0 = what the machine has */
     double cpu_memory;               /* GiB, 0 = what the machine has */
-    bool cpu, no_lookahead;
+    bool cpu, no_lookahead, no_draft;
     int context, threads, batch; /* 0 = default */
     bool kv_q8;
     const char *isa;    /* NULL = best */

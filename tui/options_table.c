@@ -187,6 +187,8 @@ const struct option_row options_rows[] = {
      "keys and values of a conversation in 8 bits instead of 16; CPU only", 0, 0, 0, 0},
     {"no-lookahead", 0, OPTION_FLAG, LOADS | HERE, FIELD(no_lookahead), NULL,
      "read experts only when they are needed", 0, 0, 0, 0},
+    {"no-draft", 0, OPTION_FLAG, ASKS | HERE, FIELD(no_draft), NULL,
+     "evaluate no guesses of the next tokens", 0, 0, 0, 0},
     {"threads", 0, OPTION_INT, PLANS | HERE, FIELD(threads), "N", "default: the physical cores", 0,
      1024, 0, 0},
     {"batch", 0, OPTION_INT, PLANS | HERE, FIELD(batch), "N", "tokens of a prompt computed at once",

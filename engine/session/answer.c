@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "engine/session/kept.h"
+#include "engine/session/lookup.h"
 #include "engine/session/sampler.h"
 #include "engine/session/tell.h"
 
@@ -20,7 +21,9 @@ struct answer {
     struct lade_detok detok;
     struct lade_tell tell;
     double prefill_from;
-    int kept; /* tokens of the last reading that the session had already */
+    int kept;                  /* tokens of the last reading that the session had already */
+    struct lade_lookup lookup; /* open where there may be drafts */
+    int guess, sure;           /* where in ids one of the next token stands, 0 = there is none */
     const struct lade_strategy *strategy; /* that it began with, everything being home; or NULL */
 };
 
@@ -187,6 +190,79 @@ static int read_all(struct answer *a, char *err)
     return 0;
 }
 
+/* Drafts are for the CPU with all experts in memory: else each would ask for more of them. Exact
+ * arithmetic goes token by token, as the last bits of a product depend on how many rows it has. */
+static int open_drafts(struct answer *a, char *err)
+{
+    const struct lade_options *opt = &a->e->opt;
+    return opt->no_draft || opt->exact || !lade_session_most_drafts(a->e->session)
+               ? 0
+               : lade_lookup_open(&a->lookup, err);
+}
+
+static bool all_in_memory(const struct answer *a)
+{
+    const struct lade_shape *s = &a->e->model->cat->shape;
+    struct lade_tiers_stats now;
+    lade_tiers_stats(a->e->model->tiers, &now);
+    return now.in_ram.experts >= (uint64_t)s->layers * (uint64_t)s->experts;
+}
+
+/* What the last token says of the guess that there was, and where the next one is. */
+static void look_up(struct answer *a)
+{
+    const int n = (int)a->n_ids;
+    if (!a->lookup.next)
+        return;
+    if (a->guess)
+        lade_draft_heard(&a->e->draft, a->sure, a->ids[a->guess] == a->ids[n - 1]);
+    lade_lookup_see(&a->lookup, a->ids, n);
+    a->guess = lade_lookup_find(&a->lookup, a->ids, &a->sure);
+}
+
+/* How many guesses should be evaluated with the last token. */
+static int count_drafts(const struct answer *a)
+{
+    const int n = (int)a->n_ids, limit = a->r->max_tokens;
+    int most = lade_session_most_drafts(a->e->session);
+    if (!a->guess || !all_in_memory(a))
+        return 0;
+    if (limit > 0 && most > limit - a->tell.result.tokens - 1)
+        most = limit - a->tell.result.tokens - 1;
+    if (most > a->e->model->context - n)
+        most = a->e->model->context - n;
+    return lade_draft_worth(&a->e->draft, a->sure, most);
+}
+
+/* What follows the guess follows it again: where it comes to the end of the timeline, in a circle. */
+static void fill_drafts(const struct answer *a, int32_t *drafts, int n)
+{
+    const int end = (int)a->n_ids;
+    for (int i = 0; i < n; i++)
+        drafts[i] = a->guess + i < end ? a->ids[a->guess + i] : drafts[a->guess + i - end];
+}
+
+/* The timeline goes on by the last of ids. */
+static int append(struct answer *a, char *err)
+{
+    struct lade_session *s = a->e->session;
+    const int32_t id = a->ids[a->n_ids - 1];
+    look_up(a);
+    if (lade_session_foreseen(s, id)) {
+        a->tell.result.accepted++;
+        return lade_session_push(s, id, err);
+    }
+    int32_t drafts[LADE_DRAFT_MOST];
+    const int n = count_drafts(a);
+    fill_drafts(a, drafts, n);
+    const double began = lade_now();
+    if (n ? lade_session_push_drafts(s, id, drafts, n, err) : lade_session_push(s, id, err))
+        return -1;
+    lade_draft_took(&a->e->draft, n, lade_now() - began);
+    a->tell.result.drafted += n;
+    return 0;
+}
+
 static int decode(struct answer *a, char *err)
 {
     struct lade_session *s = a->e->session;
@@ -226,7 +302,7 @@ static int decode(struct answer *a, char *err)
             return 0;
         }
         a->ids[a->n_ids++] = id;
-        if (lade_session_push(s, id, err) && (!lade_model_lost(a->e->model) || read_all(a, err)))
+        if (append(a, err) && (!lade_model_lost(a->e->model) || read_all(a, err)))
             return -1;
     }
 }
@@ -235,7 +311,7 @@ static int generate(struct answer *a, char *err)
 {
     struct lade_engine *e = a->e;
     find_stops(a);
-    if (make_prompt(a, err) ||
+    if (make_prompt(a, err) || open_drafts(a, err) ||
         lade_sampler_open(&a->sampler, &a->r->sampling, e->model->cat->shape.vocab, err))
         return -1;
     lade_session_want(e->session, lade_sampler_wants(&a->sampler));
@@ -259,15 +335,15 @@ static const struct lade_strategy *settled(struct lade_engine *e)
     return home && plan->n && plan->chosen >= 0 ? plan->rows[plan->chosen].strategy : NULL;
 }
 
-/* Tells later plans how fast this was: what is long enough to tell anything, and of no more context than
- * plans count with. */
+/* Tells later plans how fast this was: what is long enough to tell anything, of no more context than
+ * plans count with, and of no tokens that came at no cost. */
 static void note(const struct answer *a)
 {
     enum { LEAST_TOKENS = 32, LEAST_PROMPT = 256, MOST_CONTEXT = 8192 };
     const struct lade_result *r = &a->tell.result;
     const int read = r->prompt_tokens - r->kept_tokens;
     struct lade_tokens_per_s measured = {
-        .decode = r->tokens >= LEAST_TOKENS ? r->decode_tps : 0,
+        .decode = r->tokens >= LEAST_TOKENS && !r->accepted ? r->decode_tps : 0,
         .prefill = read >= LEAST_PROMPT ? r->prefill_tps : 0,
     };
     if (a->strategy && a->strategy == settled(a->e) && r->stop != LADE_STOP_ERROR &&
@@ -294,5 +370,6 @@ void lade_worker_answer(struct lade_engine *e, const struct lade_request *r)
     lade_tell_end(&a.tell, failure, lade_session_length(e->session));
     note(&a);
     lade_sampler_close(&a.sampler);
+    lade_lookup_close(&a.lookup);
     free(a.ids);
 }

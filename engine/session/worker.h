@@ -8,6 +8,7 @@
 
 #include "engine/clock.h"
 #include "engine/engine.h"
+#include "engine/session/draft.h"
 #include "engine/session/events.h"
 #include "engine/session/model.h"
 
@@ -46,6 +47,7 @@ struct lade_engine {
     struct lade_model *model;
     struct lade_session *session;
     struct lade_watch *watch;
+    struct lade_draft draft;    /* what drafts of earlier answers have taught */
     struct lade_remote *remote; /* owned: instead of the three above (engine/remote/remote.c) */
     bool broken;                /* there is no model any more: the thread ends */
     bool recalled;              /* the timeline of an earlier run was looked at */

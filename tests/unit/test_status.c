@@ -433,6 +433,8 @@ static void test_stats(void **state)
                             .prompt_tokens = 90,
                             .kept_tokens = 60,
                             .tokens = 12,
+                            .drafted = 9,
+                            .accepted = 7,
                             .ttft_s = 0.42,
                             .decode_tps = 12.3,
                             .decode_s = 1};
@@ -448,6 +450,7 @@ static void test_stats(void **state)
     has(out, "1.20 GB/s on average");
     has(out, "12 tokens, ended by the model");
     has(out, "after 420 ms");
+    has(out, "7 of 9 guessed tokens were right");
     has(out, "Prefill        " UNITS_UNKNOWN " tokens/s");
     has(out, "Weights        " UNITS_UNKNOWN);
     has(out, "found 75% in RAM, 25% read from the drive");

@@ -203,13 +203,15 @@ static json_t *to_json(const struct run *r)
     lade_engine_stats(r->engine, &stats);
     lade_engine_plan(r->engine, &plan);
     return json_pack(
-        "{s:o, s:o, s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:s, s:o, s:s, s:b, s:o, "
+        "{s:o, s:o, s:s, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:s, s:o, s:s, "
+        "s:b, s:o, "
         "s:o, s:o, s:o, s:o}",
         "text", output_string(r->answer.data ? r->answer.data : ""), "reasoning",
         output_string(r->reasoning.data ? r->reasoning.data : ""), "stop", stops[d->stop],
         "prompt_tokens", d->prompt_tokens, "kept_tokens", d->kept_tokens, "tokens", d->tokens,
-        "load_s", stats.load_s, "ttft_s", d->ttft_s, "prefill_tps", d->prefill_tps, "decode_tps",
-        d->decode_tps, "rss_peak_bytes", (json_int_t)stats.rss_peak, "vram_peak_bytes",
+        "drafted_tokens", d->drafted, "accepted_tokens", d->accepted, "load_s", stats.load_s,
+        "ttft_s", d->ttft_s, "prefill_tps", d->prefill_tps, "decode_tps", d->decode_tps,
+        "rss_peak_bytes", (json_int_t)stats.rss_peak, "vram_peak_bytes",
         (json_int_t)stats.vram_peak, "strategy", r->info.strategy, "model",
         output_string(r->info.name), "device", r->info.device, "loaded", !stats.loading, "experts",
         output_traffic(&stats.traffic), "last_token", output_traffic(&stats.token), "predicted",

@@ -38,13 +38,14 @@ static json_t *usage(const struct lade_result *r)
                      "prompt_tokens_details", "cached_tokens", r->kept_tokens);
 }
 
-/* The fields of llama-server: milliseconds, tokens per second. */
+/* The fields of llama-server: milliseconds, tokens per second, drafts. */
 static json_t *timings(const struct lade_result *r)
 {
-    return json_pack("{s:i, s:f, s:f, s:i, s:f, s:f}", "prompt_n",
+    return json_pack("{s:i, s:f, s:f, s:i, s:f, s:f, s:i, s:i}", "prompt_n",
                      r->prompt_tokens - r->kept_tokens, "prompt_ms", r->prefill_s * 1e3,
                      "prompt_per_second", r->prefill_tps, "predicted_n", r->tokens, "predicted_ms",
-                     r->decode_s * 1e3, "predicted_per_second", r->decode_tps);
+                     r->decode_s * 1e3, "predicted_per_second", r->decode_tps, "draft_n",
+                     r->drafted, "draft_n_accepted", r->accepted);
 }
 
 char *reply_error(const struct serve_error *e)

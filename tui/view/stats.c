@@ -136,6 +136,9 @@ static void answer(struct text *t, const struct lade_result *r)
         units_seconds(b, positive(r->prefill_s)));
     row(t, "Decode", "%s tokens/s, %s", units_speed(a, positive(r->decode_tps)),
         units_seconds(b, positive(r->decode_s)));
+    if (r->drafted)
+        row(t, "Drafts", "%d of %d guessed token%s right", r->accepted, r->drafted,
+            r->drafted == 1 ? " was" : "s were");
 }
 
 /* Where the experts of all tokens so far were. */
