@@ -57,6 +57,9 @@ struct cpu_int16 {
                  int last, struct cpu_int16_next next);
     /* One token of a pack: its records, `step` bytes from one to the next. */
     void (*quantize_packed)(void *x, size_t step, const float *from, int k, enum cpu_order order);
+    /* Whether gemm() goes through a tile once for n tokens, of which there are several, and unpacks nothing to
+     * memory: then it is the faster one. */
+    bool (*direct)(const struct lade_matrix *w, int n);
     /* n <= CPU_MANY tokens, in packs in the matrix's order. */
     void (*gemm)(float *y, size_t ldy, const struct lade_matrix *w,
                  const struct lade_matrix_layout *l, const void *x, int n, int first, int last,

@@ -75,7 +75,7 @@ struct kind_ops {
                                                products};
 KIND(Q4, products_plain, STREAM_TABLE(Q4))
 KIND(Q4_ZEROS, products_mins)
-KIND(Q8, products_plain)
+KIND(Q8, products_plain, STREAM_TABLE(Q8))
 KIND(Q8_ZEROS, products_mins)
 KIND(Q4_1, products_mins)
 KIND(Q5_0, products_plain)
@@ -288,5 +288,14 @@ static void int16_gemm(float *y, size_t ldy, const struct lade_matrix *m,
             rows_directly(&c, t);
 }
 
-static const struct cpu_int16 int16 = {GEMM_TOKENS, quantize, int16_gemv, quantize_packed,
-                                       int16_gemm};
+static bool int16_direct(const struct lade_matrix *m, int n)
+{
+    return n >= 2 && n <= kind_ops(m)->most_direct;
+}
+
+static const struct cpu_int16 int16 = {.pack = GEMM_TOKENS,
+                                       .quantize = quantize,
+                                       .gemv = int16_gemv,
+                                       .quantize_packed = quantize_packed,
+                                       .direct = int16_direct,
+                                       .gemm = int16_gemm};

@@ -269,7 +269,7 @@ SPECIALIZED void direct_tile(float *out, const enum kind kind, const struct lade
             const uint32_t *w = next_block(&h, kind, &s, spare);
             UNROLL(8)
             for (int g = 0; g < span; g++) {
-                fetch_ahead(kind, &s, g);
+                fetch_ahead(kind, &s, g, M == 1);
                 direct_times(sum, kind, w, &h, s.zeros, x + (b + g) * M, g, M);
             }
             next_scales(kind, &s, in);

@@ -97,7 +97,7 @@ ALWAYS_INLINE void six_group(vf *sum, struct six *s, vf d, const struct record *
         if (n == 31)
             six_at(s, then, then_half);
         if (n * lines / 32 != (n + 1) * lines / 32)
-            __asm__ volatile("prefetcht0 " OF_MEMORY(line)
+            __asm__ volatile("prefetcht1 " OF_MEMORY(line)
                              :
                              : [line] MEMORY(ahead[n * lines / 32 * 64]));
         UNROLL(16)

@@ -135,7 +135,7 @@ ALWAYS_INLINE void stream_groups(vf *sum, vf *begin, const enum kind kind, const
     }
     UNROLL(4)
     for (int g = 0; g < turn; g++) {
-        fetch_ahead(kind, from, g);
+        fetch_ahead(kind, from, g, false);
         stream_group(acc, &products, kind, of, h, x, g, g, M);
     }
     stream_sums(sum, begin, acc, products, kind, h, x, 0, turn, M);
@@ -226,6 +226,7 @@ ALWAYS_INLINE void stream_tile(float *out, const enum kind kind, const struct la
     STREAM(name, tile_times, 11)                                                                   \
     STREAM(name, tile_times, 12)
 STREAMS(Q4, stream_tile)
+STREAMS(Q8, stream_tile)
 STREAMS(Q4_K, stream_tile)
 /* Of three tokens and more. */
 #define STREAM_TABLE(name)                                                                         \

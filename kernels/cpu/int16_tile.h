@@ -75,13 +75,19 @@ ALWAYS_INLINE const uint32_t *next_block(struct head *h, const enum kind kind, s
     return w;
 }
 
-/* Asks for group g's share of the block that lies ahead. The barrier keeps the compiler from asking
- * for a whole block at once, which is more than a core can have under way. */
-ALWAYS_INLINE void fetch_ahead(const enum kind kind, const struct source *s, const int g)
+/* Asks for group g's share of the block that lies ahead, for the first cache or the second. A core waits for
+ * few lines of the first at once, and the inputs of several tokens, which the first does not hold, must not
+ * stand behind weights that come from memory. The barrier keeps the compiler from asking for a whole block at
+ * once, which is more than a core can have under way. */
+ALWAYS_INLINE void fetch_ahead(const enum kind kind, const struct source *s, const int g,
+                               const bool first)
 {
     const int span = kind_span(kind), words = kind_words(kind);
     for (int i = g * words / span; i < (g + 1) * words / span; i++)
-        __builtin_prefetch(s->ahead + i * LADE_TILE * 4);
+        if (first)
+            __builtin_prefetch(s->ahead + i * LADE_TILE * 4, 0, 3);
+        else
+            __builtin_prefetch(s->ahead + i * LADE_TILE * 4, 0, 2);
     if (span > 1)
         __asm__ volatile("" ::: "memory");
 }
@@ -162,7 +168,7 @@ SPECIALIZED void gemv_tile(float *out, const enum kind kind, const struct lade_m
             const uint32_t *w = next_block(&h, kind, &s, spare);
             UNROLL(8)
             for (int g = 0; g < span; g++) {
-                fetch_ahead(kind, &s, g);
+                fetch_ahead(kind, &s, g, true);
                 group_times(sum, kind, w, &h, s.zeros, x, b + g, g);
             }
             next_scales(kind, &s, in);

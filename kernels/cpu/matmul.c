@@ -1,9 +1,11 @@
 /* Matrix products, each in the form that suits it:
  *
- * GEMV    a few tokens: each weight is read once from memory and used for all in registers
+ * GEMV    a few tokens: each weight is read once from memory and used for all in registers, or, for
+ *         twice as many, once more from the cache
  * PACKED  many tokens: panels of the matrix become floats in the cache and go through a
  *         register-blocked product, with the inputs packed once beforehand
- * INT16   devices that need not be exact: inputs are rounded to 16 bits once, products are integer
+ * INT16   devices that need not be exact: inputs are rounded to 16 bits once, products are integer;
+ *         ROWS of a few tokens go through a tile one after the other, PACKS all at once
  */
 #include "kernels/cpu/cpu.h"
 
@@ -17,16 +19,16 @@ enum {
     INT16_TILES = 32,
 };
 
-enum form { GEMV, PACKED, INT16 };
+enum form { GEMV, PACKED, INT16_ROWS, INT16_PACKS };
 
 /* Inputs in the form a kernel wants; jobs that read the same ones share them. */
 struct input {
     enum form form;
-    enum cpu_order order; /* INT16 */
+    enum cpu_order order; /* INT16_* */
     const float *x;
     int cols, first_unit;
-    char *data; /* PACKED: packed floats; INT16: quantized rows, or packs of each unit's tokens */
-    const void **rows; /* INT16, few tokens: each one's row in data */
+    char *data; /* PACKED: packed floats; INT16_*: quantized rows, or packs of each unit's tokens */
+    const void **rows; /* INT16_ROWS: each one's row in data */
 };
 
 struct job {
@@ -43,7 +45,7 @@ struct run {
     struct input input[MAX_JOBS];
     int n_jobs, n_inputs, n, units;
     bool few;     /* tokens */
-    int together; /* INT16, many: tokens of one unit */
+    int together; /* INT16_PACKS: tokens of one unit */
     float *panel; /* [threads][panel_size] */
     size_t panel_size;
 };
@@ -57,7 +59,7 @@ static void quantize_token(const struct run *r, const struct input *in, int t)
 {
     const struct cpu_int16 *int16 = r->isa->int16;
     const float *x = in->x + (size_t)t * (size_t)in->cols;
-    if (r->few) {
+    if (in->form == INT16_ROWS) {
         in->rows[t] = in->data + (size_t)t * cpu_int16_bytes(in->cols);
         int16->quantize((void *)in->rows[t], x, in->cols, in->order);
         return;
@@ -107,11 +109,13 @@ static void product(const struct run *r, const struct job *j, int at, int units,
     int last = cpu_min(first + units * j->tiles, row_tiles(w));
     float *y = j->m.y + (size_t)t * rows + (size_t)first * LADE_TILE;
     if (j->form == GEMV)
-        r->isa->gemv(y, rows, w, &j->l, j->m.x, cols, n, first, last);
-    else if (j->form == INT16 && r->few)
+        for (int i = 0; i < n; i += CPU_DIRECT_N)
+            r->isa->gemv(y + (size_t)i * rows, rows, w, &j->l, j->m.x + (size_t)i * cols, cols,
+                         cpu_min(CPU_DIRECT_N, n - i), first, last);
+    else if (j->form == INT16_ROWS)
         r->isa->int16->gemv(y, rows, w, &j->l, in->rows + t, n, first, last,
                             (struct cpu_int16_next){0});
-    else if (j->form == INT16)
+    else if (j->form == INT16_PACKS)
         r->isa->int16->gemm(y, rows, w, &j->l, in->data + (size_t)t * cpu_pack_bytes(w->cols), n,
                             first, last, (struct cpu_int16_next){0});
     else
@@ -147,12 +151,20 @@ static int input_of(struct run *r, const struct job *j)
     for (; i < r->n_inputs; i++) {
         const struct input *in = &r->input[i];
         if (in->x == j->m.x && in->cols == j->m.w->cols && in->form == j->form &&
-            (j->form != INT16 || in->order == order))
+            (j->form == PACKED || in->order == order))
             return i;
     }
     r->input[r->n_inputs++] =
         (struct input){.form = j->form, .order = order, .x = j->m.x, .cols = j->m.w->cols};
     return i;
+}
+
+static enum form form_of(const struct lade_device *dev, const struct run *r,
+                         const struct lade_matrix *w)
+{
+    if (cpu_fast(dev, w))
+        return !r->few || r->isa->int16->direct(w, r->n) ? INT16_PACKS : INT16_ROWS;
+    return r->n <= 2 * CPU_DIRECT_N ? GEMV : PACKED;
 }
 
 /* Decides each job's form and the size of its units. */
@@ -166,11 +178,11 @@ static int plan(struct lade_device *dev, struct run *r, const struct lade_matmul
         int tiles = row_tiles(j->m.w);
         size_t tile_bytes = j->l.bytes / (size_t)tiles + 1;
         int some = tile_bytes >= GEMV_BYTES / 2 ? 2 : (int)(GEMV_BYTES / tile_bytes) / 2 * 2;
-        j->form = cpu_fast(dev, j->m.w) ? INT16 : r->few ? GEMV : PACKED;
+        j->form = form_of(dev, r, j->m.w);
         j->input = j->form == GEMV ? 0 : input_of(r, j);
         j->tokens = r->n;
         j->tiles = some;
-        if (j->form == INT16 && !r->few) {
+        if (j->form == INT16_PACKS && !r->few) {
             j->tiles = INT16_TILES;
             j->tokens = r->together;
         } else if (j->form == PACKED) {
@@ -195,12 +207,12 @@ static int prepare_inputs(struct lade_device *dev, struct run *r, char *err)
     for (int i = 0; i < r->n_inputs; i++) {
         struct input *in = &r->input[i];
         size_t n = (size_t)r->n, packed = n + (size_t)r->isa->nr; /* whole blocks */
-        bool int16 = in->form == INT16;
+        bool int16 = in->form != PACKED, rows = in->form == INT16_ROWS;
         int step = int16 ? QUANTIZE_ROWS : PACK_ROWS;
-        size_t row = r->few ? cpu_int16_bytes(in->cols) : cpu_pack_bytes(in->cols);
+        size_t row = rows ? cpu_int16_bytes(in->cols) : cpu_pack_bytes(in->cols);
         cpu_carve_add(&c, (void **)&in->data, int16 ? n : packed * sizeof(float),
                       int16 ? row : (size_t)in->cols);
-        cpu_carve_add(&c, (void **)&in->rows, int16 && r->few ? n : 0, sizeof(*in->rows));
+        cpu_carve_add(&c, (void **)&in->rows, rows ? n : 0, sizeof(*in->rows));
         in->first_unit = units;
         units += (r->n - 1) / step + 1;
     }

@@ -308,7 +308,7 @@ static void call_experts(struct lade_device *dev, void *ctx, int round)
 
 static void bench_experts(struct kind in, struct kind out, struct kind shared_kind)
 {
-    static const int tokens[] = {1, 2, 4, 16, 64, 512};
+    static const int tokens[] = {1, 2, 4, 6, 16, 64, 512};
     char name[32];
     snprintf(name, sizeof(name), "moe %s", in.name);
     if (filter && !strstr(name, filter))
@@ -479,16 +479,16 @@ int main(int argc, char **argv)
         open_or_exit(&device[1], ab, threads, exact);
     measure_memory(threads);
 
-    static const int few[] = {1, 2, 4, 8, 12}, many[] = {32, 512};
-    bench_product(int8, 12288, 2048, 6, few, 5);
+    static const int few[] = {1, 2, 3, 4, 6, 8, 12}, many[] = {32, 512};
+    bench_product(int8, 12288, 2048, 6, few, 7);
     bench_product(int8, 12288, 2048, 1, many, 2);
-    bench_product(int4, 12288, 2048, 8, few, 5);
+    bench_product(int4, 12288, 2048, 8, few, 7);
     bench_product(int4, 12288, 2048, 1, many, 2);
-    bench_product(q8_0, 12288, 2048, 6, few, 5);
+    bench_product(q8_0, 12288, 2048, 6, few, 7);
     bench_product(q8_0, 12288, 2048, 1, many, 2);
-    bench_product(q4_k, 12288, 2048, 8, few, 5);
+    bench_product(q4_k, 12288, 2048, 8, few, 7);
     bench_product(q4_k, 12288, 2048, 1, many, 2);
-    bench_product(q6_k, 12288, 2048, 8, few, 5);
+    bench_product(q6_k, 12288, 2048, 8, few, 7);
     bench_product(q6_k, 12288, 2048, 1, many, 2);
     bench_product(int8, 512, 1024, 0, few, 1);
     bench_product(int4, 512, 1024, 0, few, 1);
@@ -497,7 +497,7 @@ int main(int argc, char **argv)
     bench_product(bf16, 64, 2048, 8, many, 2);
     bench_product(f32, 512, 2048, 8, few, 1);
     bench_product(f32, 512, 2048, 8, many, 2);
-    bench_product(bf16, 151936, 2048, 1, few, 2);
+    bench_product(bf16, 151936, 2048, 1, few, 6);
     bench_product(bf16, 12288, 2048, 1, many, 2);
     bench_experts(int4, int4, int8);
     bench_experts(q4_0, q4_0, q8_0);
