@@ -144,6 +144,13 @@ void input_feed(const char *bytes, size_t n)
     in.n = n;
     while (in.n)
         rl_callback_read_char();
+    /* Enter after a numeric argument: readline would hand the line over with the next key, and end badly where
+     * that begins a search. */
+    if (rl_done) {
+        in.bytes = "\t"; /* does nothing */
+        in.n = 1;
+        rl_callback_read_char();
+    }
     if (in.later) {
         char *text = in.later;
         in.later = NULL;

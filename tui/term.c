@@ -109,16 +109,16 @@ void term_stop(void)
 static void leave(void)
 {
     modes(false);
+    guard_signals(false); /* before Ctrl-C is a signal */
     endwin();
     tcsetattr(STDIN_FILENO, TCSADRAIN, &term.saved);
-    guard_signals(false);
 }
 
 static void come_back(void)
 {
-    guard_signals(true);
     refresh();
     curses_modes();
+    guard_signals(true); /* when it is a key again */
     modes(true);
     term_resize();
 }
@@ -135,8 +135,6 @@ void term_suspend(void)
 void term_lend(void)
 {
     leave();
-    signal(SIGINT, SIG_IGN);
-    signal(SIGQUIT, SIG_IGN);
 }
 
 void term_take_back(void)

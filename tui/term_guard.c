@@ -124,7 +124,9 @@ void guard_signals(bool on)
             struct sigaction act = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
             sigaction(told[i], &act, NULL);
         } else {
-            sigaction(told[i], &guard.was_told[i], NULL);
+            const bool typed = told[i] == SIGINT || told[i] == SIGQUIT;
+            const struct sigaction none = {.sa_handler = SIG_IGN};
+            sigaction(told[i], typed ? &none : &guard.was_told[i], NULL);
         }
     }
     if (!on)

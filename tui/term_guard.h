@@ -14,7 +14,8 @@ void guard_stderr_back(void);
 void guard_start(const struct termios *saved, const char *off);
 void guard_stop(void);
 
-/* Only the handlers of the job-control and window signals, for suspending. */
+/* Only the handlers of the job-control and window signals, for suspending. Off, those that a terminal sends by
+ * keys do nothing: curses would end the program by its own. */
 void guard_signals(bool on);
 
 int guard_fd(void);
