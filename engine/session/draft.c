@@ -1,9 +1,14 @@
 #include "engine/session/draft.h"
 
-/* How fast things are forgotten: of guesses and passes, the weight of the newest; of what passes with
- * drafts cost, how far a single token brings it back to what is typical, so that one that was slow once is
- * tried again some day. */
-static const double GUESS = 1.0 / 16, PASS = 1.0 / 8, FORGET = 1.0 / 512;
+/* How fast things are forgotten: of guesses, tokens and passes, the weight of the newest; of what passes
+ * cost, how far a single token brings it back to the usual, so that what was slow once is tried again some
+ * day. */
+static const double GUESS = 1.0 / 16, PLAIN = 1.0 / 8, PASS = 1.0 / 4, FORGET = 1.0 / 512;
+
+/* What a draft adds to a pass, in single tokens: passes of up to 8 rows are lines (tests/bench/LEDGER.md), so
+ * one number that each of them teaches tells all. The usual, before any was timed, and the most that is
+ * believed: it never pays, and what takes longer waited for something else. */
+static const double USUAL = 0.45, DEAREST = 2;
 
 /* Single tokens before a pass is measured by them. */
 enum { KNOWN = 4 };
@@ -11,12 +16,6 @@ enum { KNOWN = 4 };
 /* What a pass must be better by than single tokens: the state is brought behind it afterwards, and what
  * the last few guesses were like is no more than likely of the next ones. */
 static const double MARGIN = 1.1;
-
-/* Of a pass in single tokens, where nothing is known. */
-static double typical(int drafts)
-{
-    return 1 + 0.45 * drafts;
-}
 
 static int clamp(int sure)
 {
@@ -33,14 +32,13 @@ void lade_draft_heard(struct lade_draft *d, int sure, bool right)
 void lade_draft_took(struct lade_draft *d, int drafts, double seconds)
 {
     if (drafts == 0) {
-        d->plains += d->plains < 1 / PASS;
+        d->plains += d->plains < 1 / PLAIN;
         d->plain += (seconds - d->plain) / d->plains;
-        for (int i = 1; i <= LADE_DRAFT_MOST; i++)
-            if (d->ratio[i] > 0)
-                d->ratio[i] += FORGET * (typical(i) - d->ratio[i]);
-    } else if (drafts <= LADE_DRAFT_MOST && d->plain > 0) {
-        const double now = seconds / d->plain;
-        d->ratio[drafts] += d->ratio[drafts] > 0 ? PASS * (now - d->ratio[drafts]) : now;
+        d->far -= FORGET * d->far;
+    } else if (d->plain > 0) {
+        double adds = (seconds / d->plain - 1) / drafts;
+        adds = adds < 0 ? 0 : adds > DEAREST ? DEAREST : adds;
+        d->far += PASS * (adds - USUAL - d->far);
     }
 }
 
@@ -48,13 +46,14 @@ int lade_draft_worth(const struct lade_draft *d, int sure, int most)
 {
     double likely = 1, tokens = 1, best = MARGIN;
     int worth = 0;
+    const int limit = d->most ? d->most : LADE_DRAFT_MOST;
     if (d->plains < KNOWN)
         return 0;
-    for (int n = 1; n <= most && n <= LADE_DRAFT_MOST; n++) {
+    for (int n = 1; n <= most && n <= limit; n++) {
         const int i = clamp(sure + n - 1);
         likely *= (d->right[i] + 1) / (d->heard[i] + 2);
         tokens += likely;
-        const double gain = tokens / (d->ratio[n] > 0 ? d->ratio[n] : typical(n));
+        const double gain = tokens / (1 + n * (USUAL + d->far));
         if (gain > best) {
             best = gain;
             worth = n;

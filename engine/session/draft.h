@@ -18,8 +18,9 @@ enum { LADE_DRAFT_MOST = 7, LADE_DRAFT_SURE = 15 };
 struct lade_draft {
     double right[LADE_DRAFT_SURE + 1], heard[LADE_DRAFT_SURE + 1]; /* recent guesses that sure */
     double plain;                                                  /* seconds of a single token */
-    int plains;                        /* of them that were timed, while they are few */
-    double ratio[LADE_DRAFT_MOST + 1]; /* [drafts]: a pass in single tokens; 0 = never timed */
+    int plains; /* of them that were timed, while they are few */
+    double far; /* what a draft adds to a pass, in single tokens, less the usual; see draft.c */
+    int most;   /* for tests: of a pass; 0 = LADE_DRAFT_MOST */
 };
 
 /* All zero it knows nothing. The same one serves many answers. */

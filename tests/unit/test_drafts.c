@@ -294,18 +294,16 @@ static void test_rounded(void **state)
 
 /* ---- answers ---- */
 
-/* One answer. The engine believes that single tokens take ages, and only passes with n drafts next to nothing:
- * so there are as many, whatever the clock says. */
+/* One answer. The engine believes that single tokens take ages, and that drafts cost nothing, or where there
+ * shall be none, ages of ages: so there are n, whatever the clock says. */
 static void answer(struct lade_engine *e, struct seen *s, const struct lade_sampling *sampling,
                    int max_tokens, int n)
 {
-    struct lade_draft ages = {.plain = 1e9, .plains = 8};
+    struct lade_draft ages = {.plain = 1e9, .plains = 8, .far = n ? -0.45 : 1e9, .most = n};
     const struct lade_message m = {
         .role = LADE_USER, .content = "one two three one two three one two three one two three"};
     const int failed = s->failed;
     s->text[0] = '\0';
-    for (int i = 1; i <= LADE_DRAFT_MOST; i++)
-        ages.ratio[i] = i == n ? 1e-6 : 1e9;
     e->draft = ages; /* idle: the lock of the next call hands it over */
     assert_true(lade_engine_ask(e, &m, 1, sampling, max_tokens, true, err) > 0);
     wait_for(e, s, &s->done);
