@@ -21,7 +21,7 @@ test_chat_40x10() { chat 10 40; }
 # A question while most of the model is still on its way: the board is a line above the answer.
 load() { # ROWS COLS NAME
     fresh
-    start load "$2" "$1" && see 'Ask now' && see '60%' && keys 'Why do ships float?' Enter &&
+    start load "$2" "$1" && see 'Ask now' && see '26.0 of 43.2 GB' && keys 'Why do ships float?' Enter &&
         see 'the same depth' && keys '/anatomy' Enter && see 'experts in VRAM 1848/3072' &&
         see '44%' && golden "load-${3:-$2x$1}" "$1" "$2"
 }
