@@ -104,11 +104,12 @@ struct lade_matmul {
 /* Gated grouped-query attention with its norms and rotary embedding (q_norm and k_norm are the
  * full factors: 1 + w is already applied). Appends n positions to the cache, then attends. */
 struct lade_attention {
-    int n, pos;            /* tokens in this batch; position of the first */
+    int n, pos; /* tokens in this batch; position of the first */
+    int skip;   /* the first of them, of which only keys and values are wanted: up to n */
     const int32_t *pos_at; /* NULL, or where the position is read when the op runs; `pos` is
                                     then the largest that may stand there */
     int heads, kv_heads, head_dim, rotary_dim;
-    const float *q;               /* [n][heads][2 * head_dim]: query, then gate */
+    const float *q;               /* [n - skip][heads][2 * head_dim]: query, then gate */
     const float *k, *v;           /* [n][kv_heads][head_dim] */
     const float *q_norm, *k_norm; /* [head_dim] */
     float eps;
@@ -117,7 +118,7 @@ struct lade_attention {
     enum lade_type cache_type; /* LADE_F16 or LADE_F32; on the CPU LADE_Q8, too */
     void *k_cache, *v_cache;   /* [kv_heads][capacity] rows of lade_cache_row() bytes */
     int capacity;              /* positions */
-    float *out; /* [n][heads * head_dim] = softmax(qk/sqrt(head_dim)) v * sigmoid(gate) */
+    float *out; /* [n - skip][heads * head_dim] = softmax(qk/sqrt(head_dim)) v * sigmoid(gate) */
 };
 
 /* Gated DeltaNet from projections to the gated norm: causal convolution + SiLU, L2 norms, delta

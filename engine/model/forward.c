@@ -255,21 +255,41 @@ static int project(struct lade_forward *f, const float *x, const float *norm,
     return f->ops->project(f->dev, &op, err);
 }
 
-/* `told`: NULL, or where the device finds the position. */
-static int run_attention(struct lade_forward *f, int index, struct lade_state *st, int n, int pos,
-                         const int32_t *told, char *err)
+/* Row `row` of those of the residual stream, or of another buffer of the same width. */
+static float *row_of(const struct lade_forward *f, float *rows, int row)
+{
+    return rows + (size_t)row * (size_t)f->shape->hidden;
+}
+
+/* What attention is given: queries without those of `skip` tokens, keys and values of all. */
+static int project_attention(struct lade_forward *f, int index, int n, int skip, char *err)
+{
+    const struct lade_layer *layer = &f->weights->layers[index];
+    struct lade_matmul in[3];
+    const int n_in = mixer_jobs(f, layer, in);
+    if (!skip)
+        return project(f, f->x, layer->in_norm, in, n_in, n, err);
+    return project(f, f->x, layer->in_norm, in + 1, n_in - 1, n, err) ||
+                   (skip < n &&
+                    project(f, row_of(f, f->x, skip), layer->in_norm, in, 1, n - skip, err))
+               ? -1
+               : 0;
+}
+
+/* `told`: NULL, or where the device finds the position. `skip`: see run_layers, as in the next two. */
+static int run_attention(struct lade_forward *f, int index, struct lade_state *st, int n, int skip,
+                         int pos, const int32_t *told, char *err)
 {
     const struct lade_shape *s = f->shape;
     const struct lade_layer *layer = &f->weights->layers[index];
     const struct lade_layer_state *ls = &st->layer[index];
     const struct lade_attention_weights *w = &layer->attention;
-    struct lade_matmul in[3];
-    const int n_in = mixer_jobs(f, layer, in);
     soon_one(f, n, &w->o);
-    if (project(f, f->x, layer->in_norm, in, n_in, n, err))
+    if (project_attention(f, index, n, skip, err))
         return -1;
     struct lade_attention op = {
         .n = n,
+        .skip = skip,
         .pos = told ? st->capacity - n : pos,
         .pos_at = told ? told + 1 : NULL,
         .heads = s->heads,
@@ -293,8 +313,8 @@ static int run_attention(struct lade_forward *f, int index, struct lade_state *s
     if (f->ops->attention(f->dev, &op, err))
         return -1;
     soon_router(f, n, index);
-    struct lade_matmul out = {f->y, f->mixed, &w->o};
-    return f->ops->matmul(f->dev, &out, 1, n, err);
+    struct lade_matmul out = {row_of(f, f->y, skip), f->mixed, &w->o};
+    return skip < n ? f->ops->matmul(f->dev, &out, 1, n - skip, err) : 0;
 }
 
 /* A delta-net on n rows that it is given, with a state of that layer. */
@@ -326,9 +346,10 @@ static int delta_rule(struct lade_forward *f, int index, const struct lade_delta
 }
 
 /* `drafts`: the state stays as it was, and what it is to be given is kept. */
-static int run_delta(struct lade_forward *f, int index, struct lade_state *st, int n, bool drafts,
-                     char *err)
+static int run_delta(struct lade_forward *f, int index, struct lade_state *st, int n, int skip,
+                     bool drafts, char *err)
 {
+    const struct lade_shape *s = f->shape;
     const struct lade_layer *layer = &f->weights->layers[index];
     const struct lade_delta_weights *w = &layer->delta;
     struct lade_layer_state ls = st->layer[index];
@@ -346,18 +367,19 @@ static int run_delta(struct lade_forward *f, int index, struct lade_state *st, i
         delta_rule(f, index, &rows, &ls, n, err))
         return -1;
     soon_router(f, n, index);
-    struct lade_matmul out = {f->y, f->mixed, &w->out};
-    return f->ops->matmul(f->dev, &out, 1, n, err);
+    const float *mixed = f->mixed + (size_t)skip * (size_t)(s->value_heads * s->value_dim);
+    struct lade_matmul out = {row_of(f, f->y, skip), mixed, &w->out};
+    return skip < n ? f->ops->matmul(f->dev, &out, 1, n - skip, err) : 0;
 }
 
-/* From x to the routes of layer `index`; n, h, add and where the routes go are the caller's. */
-static struct lade_router router_of(const struct lade_forward *f, int index)
+/* From rows x to the routes of layer `index`; n, h, add and where the routes go are the caller's. */
+static struct lade_router router_of(const struct lade_forward *f, int index, float *x)
 {
     const struct lade_shape *s = f->shape;
     const struct lade_layer *layer = &f->weights->layers[index];
     return (struct lade_router){
         .dim = s->hidden,
-        .x = f->x,
+        .x = x,
         .norm = layer->post_norm,
         .eps = s->norm_eps,
         .w = &layer->router,
@@ -371,7 +393,7 @@ static struct lade_router router_of(const struct lade_forward *f, int index)
  * added: y is free once it has been added, the logits once the routes are chosen. */
 static struct lade_router guess_of(const struct lade_forward *f, int index)
 {
-    struct lade_router guess = router_of(f, index);
+    struct lade_router guess = router_of(f, index, f->x);
     guess.n = 1;
     guess.h = f->y;
     guess.route.ids = f->guess_ids;
@@ -380,18 +402,19 @@ static struct lade_router guess_of(const struct lade_forward *f, int index)
 }
 
 /* Adds the mixer's output to x, then the experts'. */
-static int run_experts(struct lade_forward *f, int index, int n, char *err)
+static int run_experts(struct lade_forward *f, int index, int n, int skip, char *err)
 {
     const struct lade_shape *s = f->shape;
     const struct lade_layer *layer = &f->weights->layers[index];
-    struct lade_router router = router_of(f, index);
-    router.n = n;
-    router.add = f->y;
+    float *x = row_of(f, f->x, skip);
+    struct lade_router router = router_of(f, index, x);
+    router.n = n - skip;
+    router.add = row_of(f, f->y, skip);
     router.h = f->h;
     router.route.ids = f->route_ids;
     router.route.weights = f->route_weights;
     struct lade_moe moe = {
-        .n = n,
+        .n = n - skip,
         .dim = s->hidden,
         .k = s->experts_used,
         .n_experts = s->experts,
@@ -400,7 +423,7 @@ static int run_experts(struct lade_forward *f, int index, int n, char *err)
         .weights = f->route_weights,
         .shared = s->shared_ff ? &layer->shared : NULL,
         .shared_gate = layer->shared_gate,
-        .y = f->x,
+        .y = x,
     };
     if (moe.shared)
         soon(f, n, (struct lade_matmul[]){{.w = &layer->shared.gate}, {.w = &layer->shared.up}}, 2);
@@ -412,9 +435,10 @@ static int run_experts(struct lade_forward *f, int index, int n, char *err)
     return lade_experts_run(&f->experts, index, &moe, guesses ? &next : NULL, err);
 }
 
-/* ids == NULL: id and position are where the device finds them. `drafts`: see run_delta. */
+/* ids == NULL: id and position are where the device finds them. `drafts`: see run_delta. The last layer is
+ * left as soon as the state has what it is given: of the first n - outputs tokens nobody asks for more. */
 static int run_layers(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
-                      int pos, bool drafts, char *err)
+                      int outputs, int pos, bool drafts, char *err)
 {
     const int32_t *told = ids ? NULL : f->told;
     if (f->part->first == 0 &&
@@ -422,10 +446,11 @@ static int run_layers(struct lade_forward *f, struct lade_state *st, const int32
              : f->ops->embed_at(f->dev, f->x, &f->weights->embed, told, n, err)))
         return -1;
     for (int i = f->part->first; i < f->part->end; i++) {
-        if (f->weights->layers[i].full_attention ? run_attention(f, i, st, n, pos, told, err)
-                                                 : run_delta(f, i, st, n, drafts, err))
+        const int skip = i + 1 == f->shape->layers ? n - outputs : 0;
+        if (f->weights->layers[i].full_attention ? run_attention(f, i, st, n, skip, pos, told, err)
+                                                 : run_delta(f, i, st, n, skip, drafts, err))
             return -1;
-        if (run_experts(f, i, n, err))
+        if (skip < n && run_experts(f, i, n, skip, err))
             return -1;
         if (n > 1 && !drafts && f->between)
             f->between(f->between_user);
@@ -443,7 +468,7 @@ static int record_step(struct lade_forward *f, struct lade_state *st, char *err)
 {
     if (f->ops->record_begin(f->dev, err))
         return -1;
-    if (!run_layers(f, st, NULL, 1, 0, false, err))
+    if (!run_layers(f, st, NULL, 1, 1, 0, false, err))
         return f->ops->record_end(f->dev, &f->step, err);
     f->ops->record_end(f->dev, &f->step, NULL); /* fails, too, after what went wrong in it */
     forget_step(f);
@@ -456,7 +481,7 @@ static int run_step(struct lade_forward *f, struct lade_state *st, int32_t id, i
     if (!f->step_of || f->step_of != st) {
         forget_step(f);
         f->step_of = st;
-        return run_layers(f, st, &id, 1, pos, false, err);
+        return run_layers(f, st, &id, 1, 1, pos, false, err);
     }
     if (f->ops->upload(f->dev, f->told, told, sizeof told, err) ||
         (!f->step && record_step(f, st, err)))
@@ -466,13 +491,13 @@ static int run_step(struct lade_forward *f, struct lade_state *st, int32_t id, i
 }
 
 int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
-                     int pos, bool settled, char *err)
+                     int outputs, int pos, bool settled, char *err)
 {
     bool records = settled && f->ops->record_begin;
     if (!records || lade_experts_moved(&f->experts))
         forget_step(f);
-    return records && n == 1 ? run_step(f, st, ids[0], pos, err)
-                             : run_layers(f, st, ids, n, pos, false, err);
+    return records && n == 1 && outputs ? run_step(f, st, ids[0], pos, err)
+                                        : run_layers(f, st, ids, n, outputs, pos, false, err);
 }
 
 int lade_forward_head(struct lade_forward *f, int row, char *err)
@@ -480,8 +505,7 @@ int lade_forward_head(struct lade_forward *f, int row, char *err)
     struct lade_matmul head = {f->logits, f->h, &f->weights->head}, first[3];
     soon(f, 1, first, mixer_jobs(f, &f->weights->layers[f->part->first], first));
     f->asked = f->logits;
-    return project(f, f->x + (size_t)row * (size_t)f->shape->hidden, f->weights->final_norm, &head,
-                   1, 1, err);
+    return project(f, row_of(f, f->x, row), f->weights->final_norm, &head, 1, 1, err);
 }
 
 /* ---- drafts ---- */
@@ -490,7 +514,7 @@ int lade_forward_drafts(struct lade_forward *f, struct lade_state *st, const int
                         int pos, char *err)
 {
     struct lade_matmul head = {f->drafts.logits, f->h, &f->weights->head};
-    return run_layers(f, st, ids, n, pos, true, err) ||
+    return run_layers(f, st, ids, n, n, pos, true, err) ||
                    project(f, f->x, f->weights->final_norm, &head, 1, n, err)
                ? -1
                : 0;

@@ -72,10 +72,12 @@ void lade_forward_take(struct lade_forward *f, int n);
 
 /* After lade_forward_take: runs n <= batch tokens, the first of them at position `pos`, through the
  * part's layers, between lade_tiers_begin and _end. The first part embeds the ids; the others find
- * the rows of the part before them in f->x. `settled`: whether all experts are in VRAM to stay.
- * After a failure the recurrent part of the state is undefined. */
+ * the rows of the part before them in f->x. Of the last `outputs` tokens, 0 to n, there may be logits
+ * (lade_forward_head): of the others the model's last layer computes what the state keeps and no
+ * more, which of a model of 8 layers is an eighth of a prompt. `settled`: whether all experts are in
+ * VRAM to stay. After a failure the recurrent part of the state is undefined. */
 int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
-                     int pos, bool settled, char *err);
+                     int outputs, int pos, bool settled, char *err);
 
 /* After lade_forward_take, with 2 <= n <= f->drafts.rows: runs n tokens as lade_forward_run does and
  * computes the logits of all rows, but leaves the recurrent state as it was. */
@@ -86,7 +88,7 @@ void lade_forward_ask(struct lade_forward *f, int row);
 /* Brings the recurrent state behind the first n rows of these. After a failure it is undefined. */
 int lade_forward_settle(struct lade_forward *f, struct lade_state *st, int n, char *err);
 
-/* The last part: computes the logits of row `row` of the last batch, on the device. They stay there
+/* The last part: computes the logits of row `row` of the last batch, one of its outputs, on the device. They stay there
  * until the next call of this or of lade_forward_run. */
 int lade_forward_head(struct lade_forward *f, int row, char *err);
 /* Brings them to host memory: all, [vocab], or the k largest (at most LADE_TOPK_MAX), largest first. */

@@ -4,6 +4,16 @@
  * part wait for each other at its ends. */
 enum { SPAN = 8 };
 
+static int min_int(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+static int max_int(int a, int b)
+{
+    return a > b ? a : b;
+}
+
 static size_t row_bytes(const struct lade_pipeline *p, int n)
 {
     return (size_t)n * (size_t)p->part[0].shape->hidden * sizeof(float);
@@ -62,7 +72,7 @@ int lade_pipeline_span(const struct lade_pipeline *p)
 
 /* Queues a part's work on a batch. */
 static int run_part(struct lade_pipeline *p, int i, struct lade_state *st, const int32_t *ids,
-                    int n, int pos, bool settled, char *err)
+                    int n, int outputs, int pos, bool settled, char *err)
 {
     struct lade_forward *f = &p->part[i];
     lade_fence before;
@@ -73,7 +83,7 @@ static int run_part(struct lade_pipeline *p, int i, struct lade_state *st, const
                                    err) ||
               f->ops->wait(f->dev, p->taken[i], err)))
         return -1;
-    return lade_forward_run(f, st, ids, n, pos, settled, err);
+    return lade_forward_run(f, st, ids, n, outputs, pos, settled, err);
 }
 
 /* Brings a part's rows to where the next one takes them, when they are there. */
@@ -92,20 +102,21 @@ static int hand_on(struct lade_pipeline *p, int i, int n, char *err)
 /* In step s part i has batch s - i. The last part is told first, so that it takes its rows before the
  * part before it brings the next ones. */
 static int run_steps(struct lade_pipeline *p, struct lade_state *st, const int32_t *ids, int n,
-                     bool settled, char *err)
+                     int outputs, bool settled, char *err)
 {
     int batches = (n + p->batch - 1) / p->batch;
     for (int step = 0; step < batches + p->n - 1; step++) {
         for (int i = p->n - 1; i >= 0; i--) {
             int from = (step - i) * p->batch, left = n - from;
+            int rows = min_int(left, p->batch), unasked = n - outputs - from;
             if (step >= i && left > 0 &&
-                run_part(p, i, st, ids + from, left < p->batch ? left : p->batch, st->length + from,
-                         settled, err))
+                run_part(p, i, st, ids + from, rows, rows - min_int(rows, max_int(unasked, 0)),
+                         st->length + from, settled, err))
                 return -1;
         }
         for (int i = 0; i + 1 < p->n; i++) {
             int left = n - (step - i) * p->batch;
-            if (step >= i && left > 0 && hand_on(p, i, left < p->batch ? left : p->batch, err))
+            if (step >= i && left > 0 && hand_on(p, i, min_int(left, p->batch), err))
                 return -1;
         }
     }
@@ -113,10 +124,10 @@ static int run_steps(struct lade_pipeline *p, struct lade_state *st, const int32
 }
 
 int lade_pipeline_run(struct lade_pipeline *p, struct lade_state *st, const int32_t *ids, int n,
-                      const atomic_bool *cancel, char *err)
+                      int outputs, const atomic_bool *cancel, char *err)
 {
     lade_tiers_begin(p->tiers, n, cancel);
-    int rc = run_steps(p, st, ids, n, lade_tiers_settled(p->tiers), err);
+    int rc = run_steps(p, st, ids, n, outputs, lade_tiers_settled(p->tiers), err);
     lade_tiers_end(p->tiers);
     p->last = (n - 1) / p->batch * p->batch;
     st->length += rc ? 0 : n;

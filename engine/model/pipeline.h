@@ -38,10 +38,11 @@ void lade_pipeline_between(struct lade_pipeline *p, lade_between_fn *between, vo
 int lade_pipeline_span(const struct lade_pipeline *p);
 
 /* Evaluates n tokens after the st->length already in `st`, and advances it. Each id must be below
- * vocab and length + n within capacity (the session checks). `cancel` (may be NULL) is read while
- * experts are waited for. After a failure the recurrent part of the state is undefined. */
+ * vocab and length + n within capacity (the session checks). `outputs`, 0 to n: of how many of the
+ * last tokens logits may be asked for. `cancel` (may be NULL) is read while experts are waited for.
+ * After a failure the recurrent part of the state is undefined. */
 int lade_pipeline_run(struct lade_pipeline *p, struct lade_state *st, const int32_t *ids, int n,
-                      const atomic_bool *cancel, char *err);
+                      int outputs, const atomic_bool *cancel, char *err);
 
 /* ---- a token and guesses of those after it (drafts.h) ---- */
 
@@ -57,7 +58,7 @@ void lade_pipeline_ask(struct lade_pipeline *p, int row);
  * the caller's to set. After a failure it is undefined. */
 int lade_pipeline_settle(struct lade_pipeline *p, struct lade_state *st, int n, char *err);
 
-/* Computes the logits of token `row` of the last run, one of its last batch. They stay on the device
+/* Computes the logits of token `row` of the last run, one of its outputs and of its last batch. They stay on the device
  * until the next call of this or of lade_pipeline_run. */
 int lade_pipeline_head(struct lade_pipeline *p, int row, char *err);
 /* Brings them to host memory: all, [vocab], or the k largest (at most LADE_TOPK_MAX), largest first. */

@@ -40,12 +40,13 @@ struct lade_plan_model {
     uint64_t buffers;       /* activations of a prefill batch */
     uint64_t token_buffers; /* of one token: in VRAM even where the others are in RAM */
     uint64_t sketches;      /* beside a base in RAM: routers in 16 bits, read in place of 32 */
-    uint64_t drafts;    /* beside a base in RAM: what passes over drafts leave (model/drafts.h) */
-    uint64_t row;       /* what a layer's experts are given for a token, and what they give */
-    uint64_t workspace; /* VRAM that the GPU's kernels need */
-    uint64_t process;   /* RAM of this program beside all that: tables, tokenizer, snapshots */
-    uint64_t files;     /* bytes of the checkpoint that are read to load it */
-    double base_flops, experts_flops; /* multiplications and additions of one token */
+    uint64_t drafts;      /* beside a base in RAM: what passes over drafts leave (model/drafts.h) */
+    uint64_t row;         /* what a layer's experts are given for a token, and what they give */
+    uint64_t workspace;   /* VRAM that the GPU's kernels need */
+    uint64_t process;     /* RAM of this program beside all that: tables, tokenizer, snapshots */
+    uint64_t files;       /* bytes of the checkpoint that are read to load it */
+    double base_flops;    /* multiplications and additions of one token of a prompt (sizes.c) */
+    double experts_flops; /* of any token, in all layers */
     int layers, n_experts, max_context, batch;
     /* The same for a large batch, which reads experts for more tokens at once: for cards that have the
      * room. 0 where nobody may choose, or there is no card. */

@@ -175,14 +175,16 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
     token /= lade_answers_factor(pc->answers.decode[strategy]);
     row->decode_tps = 1 / token;
 
-    /* A prompt visits each expert that it needs once, whatever the tier. */
-    double visit = all * visited(m, PROMPT);
+    /* A prompt visits each expert that it needs once, whatever the tier. In the last layer only its last
+     * token needs any. */
+    const double layers = m->layers ? 1 - 1.0 / m->layers : 1;
+    double visit = all * layers * visited(m, PROMPT);
     double compute = PROMPT * m->base_flops / (gpu ? pc->gpu_gflops : pc->base_gflops) / 1e9;
     if (p->carry.cpu_token > 0)
-        compute += shared_seconds(p, m, in_vram);
+        compute += layers * shared_seconds(p, m, in_vram);
     else
-        compute +=
-            PROMPT * m->experts_flops / (gpu_rest ? pc->gpu_gflops : pc->experts_gflops) / 1e9;
+        compute += layers * PROMPT * m->experts_flops /
+                   (gpu_rest ? pc->gpu_gflops : pc->experts_gflops) / 1e9;
     double moved = moving(visit * on_drive, reading);
     if (gpu_rest)
         moved += moving(visit * in_ram, carried_gbps(p, m, pc));

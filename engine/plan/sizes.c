@@ -110,6 +110,28 @@ static void spread_state(struct lade_plan_model *out, const struct lade_shape *s
     }
 }
 
+/* Whether all tokens of a prompt are multiplied with a tensor that is no expert's: not with the embedding;
+ * with the head the last one alone; in the last layer with what the state is made of (model/forward.h). */
+static bool in_prompt(const struct lade_catalog *cat, const struct lade_tensor *t)
+{
+    const bool last = cat->pieces[t->piece].layer == cat->shape.layers - 1;
+    switch (t->role) {
+    case LADE_EMBED:
+    case LADE_HEAD:
+        return false;
+    case LADE_ATTN_Q:
+    case LADE_ATTN_O:
+    case LADE_DELTA_OUT:
+    case LADE_ROUTER:
+    case LADE_SHARED_FF_GATE:
+    case LADE_SHARED_FF_UP:
+    case LADE_SHARED_FF_DOWN:
+        return !last;
+    default:
+        return true;
+    }
+}
+
 void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *cat,
                         const struct lade_plan_caps *caps)
 {
@@ -145,12 +167,10 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
     for (int i = 0; i < cat->n_tensors; i++) {
         const struct lade_tensor *t = &cat->tensors[i];
         double weights = (double)t->packed.rows * t->packed.cols;
-        bool expert = cat->pieces[t->piece].kind == LADE_PIECE_EXPERT;
-        if (expert)
-            weights *= (double)s->experts_used / s->experts;
-        else if (t->role == LADE_EMBED)
-            weights = 0;
-        *(expert ? &out->experts_flops : &out->base_flops) += 2 * weights;
+        if (cat->pieces[t->piece].kind == LADE_PIECE_EXPERT)
+            out->experts_flops += 2 * weights * s->experts_used / s->experts;
+        else if (in_prompt(cat, t))
+            out->base_flops += 2 * weights;
     }
     ask_habits(out, cat, caps->cache_dir);
 }
@@ -159,7 +179,8 @@ void lade_plan_model_80b(struct lade_plan_model *out)
 {
     /* Intel's INT4-mixed Instruct: 43,243,415,040 bytes, of which 48 x 512 experts of
      * 3 x 2048 x 512 weights at 4 bits with a scale (2 bytes) and packed zeros (0.5 byte) per 128;
-     * embedding and head 151,936 x 2048 bf16; 3,563,764,480 weights used per token. */
+     * embedding and head 151,936 x 2048 bf16; 3,563,764,480 weights used per token, of which a prompt's
+     * tokens do without the head and, in the last layer, queries, output, router and shared expert. */
     const uint64_t expert = 3145728 / 2 + 3145728 / 128 * 5 / 2;
     const uint64_t experts = 48 * 512 * expert, total = 43243415040u;
     const uint64_t state = 36u * (32 * 128 * 128 + 3 * 8192) * 4;
@@ -177,7 +198,8 @@ void lade_plan_model_80b(struct lade_plan_model *out)
         .row = 2048 * 4,
         .process = PROGRAM + TENSOR * 74391 + SNAPSHOTS * state + 151936u * 4,
         .files = total,
-        .base_flops = 2.0 * (3563764480.0 - 480 * 3145728.0),
+        .base_flops = 2.0 * (3563764480.0 - 480 * 3145728.0 - 151936 * 2048.0 -
+                             2048.0 * (8192 + 4096 + 512 + 3 * 512 + 1)),
         .experts_flops = 2.0 * 480 * 3145728.0,
         .layers = 48,
         .n_experts = 48 * 512,

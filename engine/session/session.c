@@ -192,9 +192,10 @@ static int check_ids(const struct lade_session *s, const int32_t *ids, int n, ch
     return 0;
 }
 
-/* Evaluates some tokens. May fail (a drive that is gone, a cancel while experts were read). */
-static int evaluate(struct lade_session *s, const int32_t *ids, int n, const atomic_bool *cancel,
-                    char *err)
+/* Evaluates some tokens; `outputs` as in pipeline.h. May fail (a drive that is gone, a cancel while
+ * experts were read). */
+static int evaluate(struct lade_session *s, const int32_t *ids, int n, int outputs,
+                    const atomic_bool *cancel, char *err)
 {
     if (!s->pipeline.n || !s->state.layer)
         return lade_fail(err, "%s: its memory was lost in a change of strategy; start again",
@@ -203,7 +204,7 @@ static int evaluate(struct lade_session *s, const int32_t *ids, int n, const ato
         return -1;
     memcpy(s->ids + s->state.length, ids, (size_t)n * sizeof *ids);
     s->has_logits = false;
-    if (!lade_pipeline_run(&s->pipeline, &s->state, ids, n, cancel, err))
+    if (!lade_pipeline_run(&s->pipeline, &s->state, ids, n, outputs, cancel, err))
         return 0;
     lade_devices_sync(&s->model->devices, NULL); /* what was queued before the failure */
     go_back(s);
@@ -276,7 +277,7 @@ int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int sta
         int end = done < stable && stable < n ? stable : n;
         int span = s->pipeline.n ? lade_pipeline_span(&s->pipeline) : 1;
         int count = end - done < span ? end - done : span;
-        if (evaluate(s, ids + done, count, cancel, err))
+        if (evaluate(s, ids + done, count, done + count == n, cancel, err))
             return -1;
         if (s->state.length <= fork && s->state.length + span > fork)
             s->fork = s->state.length;
@@ -339,8 +340,8 @@ int lade_session_push(struct lade_session *s, int32_t id, char *err)
                          "context: all %d tokens are used; start a new conversation or raise "
                          "--context",
                          s->model->context);
-    return check_ids(s, &id, 1, err) || evaluate(s, &id, 1, NULL, err) || finish_batch(s, 0, err) ||
-                   fetch(s, err)
+    return check_ids(s, &id, 1, err) || evaluate(s, &id, 1, 1, NULL, err) ||
+                   finish_batch(s, 0, err) || fetch(s, err)
                ? -1
                : 0;
 }
@@ -379,7 +380,7 @@ int lade_session_all_logits(struct lade_session *s, const int32_t *ids, int n, f
         return -1;
     for (int done = 0; done < n;) {
         int count = n - done < s->model->batch ? n - done : s->model->batch;
-        if (evaluate(s, ids + done, count, NULL, err))
+        if (evaluate(s, ids + done, count, count, NULL, err))
             return -1;
         for (int i = 0; i < count; i++)
             if (lade_pipeline_head(&s->pipeline, i, err) ||

@@ -18,7 +18,7 @@ struct run {
     const struct lade_attention *a;
     const struct cpu_isa *isa;
     int group;   /* query heads of one key head */
-    float *q;    /* [kv_heads][n * group][head_dim], normalised and scaled */
+    float *q;    /* [kv_heads][(n - skip) * group][head_dim], normalised and scaled */
     float *work; /* [threads][work_size] */
     size_t work_size;
     int parts;              /* decode: stretches of positions */
@@ -68,9 +68,10 @@ static void prepare_unit(void *ctx, int unit, int thread)
     cache_store(r, a->v_cache, at, a->v + kv);
 
     float scale = 1.0f / sqrtf((float)d);
-    for (int h = 0; h < r->group; h++) {
-        size_t head = (size_t)t * (size_t)a->heads + (size_t)(g * r->group + h);
-        size_t row = ((size_t)g * (size_t)a->n + (size_t)t) * (size_t)r->group + (size_t)h;
+    size_t asked = (size_t)(a->n - a->skip), own = (size_t)(t - a->skip);
+    for (int h = 0; t >= a->skip && h < r->group; h++) {
+        size_t head = own * (size_t)a->heads + (size_t)(g * r->group + h);
+        size_t row = ((size_t)g * asked + own) * (size_t)r->group + (size_t)h;
         float *q = r->q + row * (size_t)d;
         r->isa->rmsnorm(q, a->q + head * 2 * (size_t)d, a->q_norm, d, a->eps);
         rope(a, q, cs);
@@ -188,6 +189,9 @@ static int check(const struct lade_attention *a, char *err)
                          "attention: positions %d to %d do not fit in a cache of %d; start a "
                          "new conversation or use a larger context",
                          a->pos, a->pos + a->n - 1, a->capacity);
+    if (a->skip < 0 || a->skip > a->n)
+        return lade_fail(err, "attention: %d of %d tokens without queries; take fewer", a->skip,
+                         a->n);
     if (a->kv_heads < 1 || a->heads % a->kv_heads || a->head_dim < 1 || a->rotary_dim % 2 ||
         a->rotary_dim > a->head_dim)
         return lade_fail(err,
@@ -210,7 +214,8 @@ int cpu_attention(struct lade_device *dev, const struct lade_attention *op, char
     if (!a->n)
         return 0;
     struct run r = {.a = a, .isa = dev->isa, .group = a->heads / a->kv_heads};
-    bool in_parts = a->n < PART_TOKENS;
+    const int asked = a->n - a->skip;
+    bool in_parts = asked < PART_TOKENS;
     size_t d = (size_t)a->head_dim, work = (size_t)a->rotary_dim + d;
     if (in_parts) {
         r.parts = (a->pos + a->n - 1) / PART_KEYS + 1;
@@ -223,8 +228,8 @@ int cpu_attention(struct lade_device *dev, const struct lade_attention *op, char
     }
     r.work_size = (work + CPU_MAX_NR) / 16 * 16;
     struct cpu_carve c = {0};
-    size_t outs = (size_t)a->n * (size_t)a->heads * (size_t)r.parts;
-    cpu_carve_add(&c, (void **)&r.q, (size_t)a->n * (size_t)a->heads, d * sizeof(float));
+    size_t outs = (size_t)asked * (size_t)a->heads * (size_t)r.parts;
+    cpu_carve_add(&c, (void **)&r.q, (size_t)asked * (size_t)a->heads, d * sizeof(float));
     cpu_carve_add(&c, (void **)&r.work, (size_t)dev->threads, r.work_size * sizeof(float));
     cpu_carve_add(&c, (void **)&r.max, outs, sizeof(float));
     cpu_carve_add(&c, (void **)&r.sum, outs, sizeof(float));
@@ -233,6 +238,8 @@ int cpu_attention(struct lade_device *dev, const struct lade_attention *op, char
         return -1;
     cpu_pool_run(dev->pool, a->n * a->kv_heads, prepare_unit, &r);
     cpu_soon_now(dev);
+    now.n = asked; /* from here on there are only those with queries */
+    now.pos += a->skip;
     if (in_parts) {
         cpu_pool_run(dev->pool, a->n * a->kv_heads * r.parts, part_unit, &r);
         cpu_pool_run(dev->pool, a->n * a->heads, join_unit, &r);

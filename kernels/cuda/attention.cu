@@ -48,8 +48,8 @@ __global__ static void __launch_bounds__(PREPARE_WARPS *GPU_WARP)
     __shared__ float rows[PREPARE_WARPS][ATTEND_DIM];
     const int lane = (int)threadIdx.x % GPU_WARP, warp = (int)threadIdx.x / GPU_WARP;
     const int t = (int)blockIdx.x, r = (int)blockIdx.y * PREPARE_WARPS + warp;
-    const int first = attention_pos(a), pos = first + t;
-    if (r >= a.heads + 2 * a.kv_heads || first < 0)
+    const int asked = t - a.skip, first = attention_pos(a), pos = first + asked;
+    if (r >= a.heads + 2 * a.kv_heads || first < 0 || (r < a.heads && asked < 0))
         return;
     if (r >= a.heads + a.kv_heads) {
         const int g = r - a.heads - a.kv_heads;
@@ -60,7 +60,8 @@ __global__ static void __launch_bounds__(PREPARE_WARPS *GPU_WARP)
     }
     const bool query = r < a.heads;
     const int g = r - a.heads;
-    const float *x = query ? a.q + ((size_t)t * (size_t)a.heads + (size_t)r) * 2 * (size_t)a.dim
+    const size_t head = (size_t)asked * (size_t)a.heads + (size_t)r; /* of a query */
+    const float *x = query ? a.q + head * 2 * (size_t)a.dim
                            : a.k + ((size_t)t * (size_t)a.kv_heads + (size_t)g) * (size_t)a.dim;
     const float *norm = query ? a.q_norm : a.k_norm;
     float *row = rows[warp], sum = 0;
@@ -76,8 +77,7 @@ __global__ static void __launch_bounds__(PREPARE_WARPS *GPU_WARP)
     for (int i = lane; i < a.dim; i += GPU_WARP) {
         float y = rotated(a, row, pos, i);
         if (query)
-            a.queries[((size_t)t * (size_t)a.heads + (size_t)r) * (size_t)a.dim + (size_t)i] =
-                y * shrink;
+            a.queries[head * (size_t)a.dim + (size_t)i] = y * shrink;
         else
             cache_put(a, a.k_cache, g, pos, i, y);
     }
@@ -319,6 +319,9 @@ static int check(const struct lade_attention *a, char *err)
                          "attention: positions %d to %d do not fit in a cache of %d; start a new "
                          "conversation or use a larger context",
                          a->pos, a->pos + a->n - 1, a->capacity);
+    if (a->skip < 0 || a->skip > a->n)
+        return lade_fail(err, "attention: %d of %d tokens without queries; take fewer", a->skip,
+                         a->n);
     if (a->kv_heads < 1 || a->heads % a->kv_heads || a->head_dim < 1 || a->head_dim > ATTEND_DIM ||
         a->rotary_dim % 2 || a->rotary_dim > a->head_dim)
         return lade_fail(err,
@@ -380,7 +383,8 @@ int gpu_attention(struct lade_device *dev, const struct lade_attention *op, char
     if (!op->n)
         return 0;
     struct gpu_attention a = {};
-    a.n = op->n;
+    a.n = op->n - op->skip;
+    a.skip = op->skip;
     a.pos = op->pos;
     a.pos_at = op->pos_at;
     a.heads = op->heads;
@@ -402,15 +406,18 @@ int gpu_attention(struct lade_device *dev, const struct lade_attention *op, char
     a.v_cache = op->v_cache;
     a.out = op->out;
     const bool on_tensor_cores = gpu_flash_takes(dev, &a);
-    a.parts =
-        on_tensor_cores ? 0 : count_parts(dev->sms, a.n, a.kv_heads, a.group, op->pos + op->n);
+    a.parts = on_tensor_cores || !a.n
+                  ? 0
+                  : count_parts(dev->sms, a.n, a.kv_heads, a.group, op->pos + op->n);
     struct gpu_carve c = {};
     carve_attention(&c, &a, (size_t)a.n * (size_t)a.parts);
     if (gpu_carve_commit(dev, &c, err))
         return -1;
-    dim3 rows((unsigned)a.n, (unsigned)gpu_up(a.heads + 2 * a.kv_heads, PREPARE_WARPS));
+    dim3 rows((unsigned)op->n, (unsigned)gpu_up(a.heads + 2 * a.kv_heads, PREPARE_WARPS));
     cudaError_t code =
         LADE_LAUNCH_EARLY(attention_prepare, rows, PREPARE_WARPS * GPU_WARP, 0, dev, a);
+    if (!a.n)
+        return gpu_check(dev, "attention", code, err);
     if (code == cudaSuccess && on_tensor_cores)
         return gpu_flash(dev, &a, err);
     if (code == cudaSuccess)

@@ -13,7 +13,8 @@ enum { ATTEND_DIM = 256, FLASH_FEW = 16 }; /* most dimensions of a head; least t
 
 /* struct lade_attention with work space. */
 struct gpu_attention {
-    int n, pos;
+    int n, skip,
+        pos; /* tokens with queries, those before them without, position of the first of all */
     const int32_t *pos_at;
     int heads, kv_heads, group, dim, rotary, capacity;
     const float *q, *k, *v, *q_norm, *k_norm, *inv_freq;
@@ -30,11 +31,11 @@ struct gpu_attention {
 bool gpu_flash_takes(const struct lade_device *dev, const struct gpu_attention *a);
 int gpu_flash(struct lade_device *dev, const struct gpu_attention *a, char *err);
 
-/* The position of the first token; a value that does not fit the cache is taken as -1. */
+/* The position of the first token with a query; -1: there is no room in the cache for all tokens. */
 __device__ static inline int attention_pos(const struct gpu_attention &a)
 {
     int pos = a.pos_at ? *a.pos_at : a.pos;
-    return pos >= 0 && pos <= a.capacity - a.n ? pos : -1;
+    return pos >= 0 && pos <= a.capacity - a.skip - a.n ? pos + a.skip : -1;
 }
 
 #endif

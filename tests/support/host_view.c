@@ -253,11 +253,12 @@ static int view_attention(struct lade_device *dev, const struct lade_attention *
 {
     struct lade_device *v = begin(dev, err);
     struct lade_attention d = *a;
-    size_t n = (size_t)a->n, dim = (size_t)a->head_dim, kv = n * (size_t)a->kv_heads * dim;
+    size_t asked = (size_t)(a->n - a->skip), dim = (size_t)a->head_dim;
+    size_t kv = (size_t)a->n * (size_t)a->kv_heads * dim;
     size_t cache = (size_t)a->kv_heads * (size_t)a->capacity * dim *
                    (size_t)lade_types[a->cache_type].bits / 8;
     d.pos_at = in(v, a->pos_at, sizeof *a->pos_at);
-    d.q = in_floats(v, a->q, n * (size_t)a->heads * 2 * dim);
+    d.q = in_floats(v, a->q, asked * (size_t)a->heads * 2 * dim);
     d.k = in_floats(v, a->k, kv);
     d.v = in_floats(v, a->v, kv);
     d.q_norm = in_floats(v, a->q_norm, dim);
@@ -265,7 +266,7 @@ static int view_attention(struct lade_device *dev, const struct lade_attention *
     d.inv_freq = in_floats(v, a->inv_freq, (size_t)a->rotary_dim / 2);
     d.k_cache = out(v, a->k_cache, cache);
     d.v_cache = out(v, a->v_cache, cache);
-    d.out = out_floats(v, a->out, n * (size_t)a->heads * dim);
+    d.out = out_floats(v, a->out, asked * (size_t)a->heads * dim);
     return end(v, v->failed || ops->attention(v->inner, &d, err));
 }
 

@@ -129,9 +129,10 @@ static void check_values(const struct inputs *in, const void *v_cache, int capac
                         in->v + (size_t)(t * s.kv_heads + g) * (size_t)s.head_dim, s.head_dim);
 }
 
-/* Runs all tokens in pieces of the given sizes, repeated. */
+/* Runs all tokens in pieces of the given sizes, repeated; of `skip` in a hundred of the tokens of every other
+ * piece nothing but keys and values is wanted. */
 static void run(struct lade_device *dev, const struct inputs *in, enum lade_type cache,
-                const int *pieces, int n_pieces, double limit)
+                const int *pieces, int n_pieces, int skip, double limit)
 {
     const struct shape s = in->s;
     char err[LADE_ERR];
@@ -145,15 +146,18 @@ static void run(struct lade_device *dev, const struct inputs *in, enum lade_type
     for (int t = 0, i = 0; t < s.tokens; i++) {
         int n = pieces[i % n_pieces];
         n = n < s.tokens - t ? n : s.tokens - t;
+        const int asked = i % 2 ? n : n - n * skip / 100;
+        const size_t first = (size_t)(t + n - asked) * (size_t)s.heads * d;
         int32_t where = t;
         struct lade_attention a = {.n = n,
-                                   .pos = i % 2 ? s.tokens - n : t,
-                                   .pos_at = i % 2 ? &where : NULL,
+                                   .skip = n - asked,
+                                   .pos = i % 3 ? s.tokens - n : t,
+                                   .pos_at = i % 3 ? &where : NULL,
                                    .heads = s.heads,
                                    .kv_heads = s.kv_heads,
                                    .head_dim = s.head_dim,
                                    .rotary_dim = s.rotary_dim,
-                                   .q = in->q + (size_t)t * (size_t)s.heads * 2 * d,
+                                   .q = in->q + first * 2,
                                    .k = in->k + (size_t)t * (size_t)s.kv_heads * d,
                                    .v = in->v + (size_t)t * (size_t)s.kv_heads * d,
                                    .q_norm = in->q_norm,
@@ -165,13 +169,17 @@ static void run(struct lade_device *dev, const struct inputs *in, enum lade_type
                                    .k_cache = k_cache,
                                    .v_cache = v_cache,
                                    .capacity = capacity,
-                                   .out = out + (size_t)t * (size_t)s.heads * d};
+                                   .out = out + first};
         assert_int_equal(ops->attention(dev, &a, err), 0);
+        for (size_t j = (size_t)t * (size_t)s.heads * d; j < first; j++) { /* not written to */
+            assert_true(isnan(out[j]));
+            out[j] = (float)in->want[j];
+        }
         t += n;
     }
     char what[100];
-    snprintf(what, sizeof(what), "%d tokens, %d/%d heads of %d, %s, pieces of %d", s.tokens,
-             s.heads, s.kv_heads, s.head_dim, lade_types[cache].name, pieces[0]);
+    snprintf(what, sizeof(what), "%d tokens, %d/%d heads of %d, %s, pieces of %d, %d%% skipped",
+             s.tokens, s.heads, s.kv_heads, s.head_dim, lade_types[cache].name, pieces[0], skip);
     assert_near(what, out, in->want, (size_t)s.tokens * (size_t)s.heads * d, limit);
     if (cache == LADE_Q8)
         check_values(in, v_cache, capacity);
@@ -187,9 +195,12 @@ static void run_pieces(struct lade_device *dev, const struct inputs *in, enum la
                        double limit)
 {
     static const int whole[] = {1 << 20}, single[] = {1}, odd[] = {7, 1, 13, 3, 31};
-    run(dev, in, cache, whole, 1, limit);
-    run(dev, in, cache, single, 1, limit);
-    run(dev, in, cache, odd, 5, limit);
+    run(dev, in, cache, whole, 1, 0, limit);
+    run(dev, in, cache, single, 1, 0, limit);
+    run(dev, in, cache, odd, 5, 0, limit);
+    run(dev, in, cache, whole, 1, 60, limit);
+    run(dev, in, cache, odd, 5, 60, limit);
+    run(dev, in, cache, odd, 5, 100, limit);
 }
 
 /* What all numbers of threads must give is computed once. */
@@ -240,8 +251,8 @@ static void large_scores(void **state)
         in.k_norm[i] *= 3000;
     reference(&in);
     static const int whole[] = {90}, single[] = {1};
-    run(dev, &in, LADE_F32, single, 1, 1e-3);
-    run(dev, &in, LADE_F32, whole, 1, 1e-3);
+    run(dev, &in, LADE_F32, single, 1, 0, 1e-3);
+    run(dev, &in, LADE_F32, whole, 1, 0, 1e-3);
     free_inputs(&in);
     close_device(dev);
 }

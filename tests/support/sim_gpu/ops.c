@@ -290,14 +290,15 @@ int sim_attention(struct lade_device *dev, const struct lade_attention *op, char
         return -1;
     struct lade_attention *a = &c->attention;
     *a = *op;
-    bool good = a->n >= 0 && a->pos >= 0 && a->pos <= a->capacity - a->n &&
-                (a->cache_type == LADE_F16 || a->cache_type == LADE_F32);
+    bool good = a->n >= 0 && a->pos >= 0 && a->pos <= a->capacity - a->n && a->skip >= 0 &&
+                a->skip <= a->n && (a->cache_type == LADE_F16 || a->cache_type == LADE_F32);
     if (!good)
         lade_set_error(err,
                        "attention: positions %d to %d do not fit in a cache of %d; start a "
                        "new conversation or use a larger context",
                        a->pos, a->pos + a->n - 1, a->capacity);
-    size_t n = (size_t)a->n, d = (size_t)a->head_dim, q = n * (size_t)a->heads * d;
+    size_t n = (size_t)a->n, d = (size_t)a->head_dim;
+    size_t q = (size_t)(a->n - a->skip) * (size_t)a->heads * d;
     size_t kv = n * (size_t)a->kv_heads * d, value = a->cache_type == LADE_F16 ? 2 : 4;
     size_t cache = (size_t)a->kv_heads * (size_t)a->capacity * d * value;
     size_t seen = (size_t)a->kv_heads * (size_t)(a->pos + a->n) * d * value;
