@@ -13,8 +13,8 @@ enum { ATTEND_DIM = 256, FLASH_FEW = 16 }; /* most dimensions of a head; least t
 
 /* struct lade_attention with work space. */
 struct gpu_attention {
-    int n, skip,
-        pos; /* tokens with queries, those before them without, position of the first of all */
+    int n, skip; /* tokens with queries, and those before them without */
+    int pos;     /* of the first of all */
     const int32_t *pos_at;
     int heads, kv_heads, group, dim, rotary, capacity;
     const float *q, *k, *v, *q_norm, *k_norm, *inv_freq;
