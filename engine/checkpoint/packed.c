@@ -12,6 +12,7 @@
 
 #include "engine/checkpoint/build.h"
 #include "engine/checkpoint/file.h"
+#include "engine/text.h"
 
 #define MAX_INDEX   ((size_t)256 << 20)
 #define HASHED_HEAD ((size_t)1 << 20)
@@ -51,45 +52,35 @@ void lade_packed_free(struct lade_packed *p)
 /* ---- the body: one description for both directions ------------------------------------------- */
 
 struct tape {
-    unsigned char *data;
-    size_t n, room; /* reading: all there is */
-    size_t at;
-    bool writing, failed;
+    struct lade_text written; /* owned */
+    const char *data; /* borrowed: to read instead, n bytes, of which `at` are read; NULL = write */
+    size_t n, at;
+    bool failed;
 };
 
 static void raw(struct tape *t, void *value, size_t size)
 {
     if (t->failed)
         return;
-    if (!t->writing) {
-        t->failed = size > t->n - t->at;
-        if (!t->failed)
-            memcpy(value, t->data + t->at, size);
-        t->at += t->failed ? 0 : size;
+    if (!t->data) {
+        t->failed = !lade_text_add(&t->written, value, size);
         return;
     }
-    if (t->n + size > t->room) {
-        size_t room = (t->n + size) * 2 + 4096;
-        unsigned char *grown = realloc(t->data, room);
-        t->failed = !grown;
-        if (!grown)
-            return;
-        t->data = grown;
-        t->room = room;
-    }
-    memcpy(t->data + t->n, value, size);
-    t->n += size;
+    t->failed = size > t->n - t->at;
+    if (!t->failed)
+        memcpy(value, t->data + t->at, size);
+    t->at += t->failed ? 0 : size;
 }
 
 static void text(struct tape *t, char **value)
 {
-    uint32_t n = t->writing && *value ? (uint32_t)strlen(*value) : 0;
+    uint32_t n = !t->data && *value ? (uint32_t)strlen(*value) : 0;
     raw(t, &n, sizeof n);
-    if (t->failed || n > MAX_TEXT || (!t->writing && n > t->n - t->at)) {
+    if (t->failed || n > MAX_TEXT || (t->data && n > t->n - t->at)) {
         t->failed = true;
         return;
     }
-    if (!t->writing && !(*value = calloc(1, (size_t)n + 1))) {
+    if (t->data && !(*value = calloc(1, (size_t)n + 1))) {
         t->failed = true;
         return;
     }
@@ -101,7 +92,7 @@ static void list(struct tape *t, int *n, void **items, size_t size, size_t least
 {
     uint32_t count = (uint32_t)*n;
     raw(t, &count, sizeof count);
-    if (t->failed || t->writing)
+    if (t->failed || !t->data)
         return;
     t->failed = count > (t->n - t->at) / least || count > INT32_MAX;
     if (t->failed)
@@ -170,18 +161,18 @@ static void body(struct tape *t, struct lade_packed *p)
     }
     list(t, &p->n_checks, (void **)&p->checks, sizeof *p->checks, sizeof *p->checks);
     raw(t, p->checks, (size_t)p->n_checks * sizeof *p->checks);
-    t->failed |= !t->writing && t->at != t->n;
+    t->failed |= t->data && t->at != t->n;
 }
 
 uint64_t lade_packed_signature(struct lade_packed *p)
 {
-    struct tape t = {.writing = true};
+    struct tape t = {0};
     int n_checks = p->n_checks;
     p->n_checks = 0; /* which are not known before the end */
     body(&t, p);
     p->n_checks = n_checks;
-    uint64_t signature = t.failed ? 0 : lade_packed_check(t.data, t.n) | 1;
-    free(t.data);
+    uint64_t signature = t.failed ? 0 : lade_packed_check(t.written.at, t.written.n) | 1;
+    free(t.written.at);
     return signature;
 }
 
@@ -201,8 +192,8 @@ static int write_all(int fd, const void *data, size_t n)
 static int save(const char *path, const struct head *head, const struct tape *t, char *err)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    bool ok = fd >= 0 && !write_all(fd, head, sizeof *head) && !write_all(fd, t->data, t->n) &&
-              !fsync(fd);
+    bool ok = fd >= 0 && !write_all(fd, head, sizeof *head) &&
+              !write_all(fd, t->written.at, t->written.n) && !fsync(fd);
     int code = errno;
     if (fd >= 0)
         close(fd);
@@ -213,7 +204,7 @@ static int save(const char *path, const struct head *head, const struct tape *t,
 
 int lade_packed_write(struct lade_packed *p, const char *dir, char *err)
 {
-    struct tape t = {.writing = true};
+    struct tape t = {0};
     char *path = lade_path_join(dir, LADE_PACKED_INDEX);
     char *part = lade_path_join(dir, LADE_PACKED_INDEX ".new");
     int rc = -1;
@@ -223,15 +214,15 @@ int lade_packed_write(struct lade_packed *p, const char *dir, char *err)
     } else {
         struct head head = {.version = LADE_PACKED_VERSION,
                             .one = ONE,
-                            .bytes = t.n,
-                            .check = lade_packed_check(t.data, t.n)};
+                            .bytes = t.written.n,
+                            .check = lade_packed_check(t.written.at, t.written.n)};
         memcpy(head.magic, "LADEPACK", sizeof head.magic);
         rc = save(part, &head, &t, err);
         if (!rc && rename(part, path))
             rc = lade_fail(err, "%s: cannot be renamed: %s; check the directory", part,
                            strerror(errno));
     }
-    free(t.data);
+    free(t.written.at);
     free(path);
     free(part);
     return rc;
@@ -303,7 +294,7 @@ int lade_packed_read(struct lade_packed *p, const char *dir, char *err)
     if (!rc && n < sizeof head)
         rc = lade_fail(err, "%s: is damaged; run lade pack again", path);
     if (!rc) {
-        struct tape t = {.data = (unsigned char *)data + sizeof head, .n = n - sizeof head};
+        struct tape t = {.data = data + sizeof head, .n = n - sizeof head};
         memcpy(&head, data, sizeof head);
         rc = check_head(&head, data + sizeof head, t.n, path, err);
         if (!rc)

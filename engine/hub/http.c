@@ -8,6 +8,7 @@
 
 #include "engine/checkpoint/scan.h"
 #include "engine/curl.h"
+#include "engine/text.h"
 
 enum { LONGEST_PAUSE = 30, LONGEST_RETRY_AFTER = 600, MOST_REDIRECTS = 8 };
 
@@ -108,27 +109,14 @@ CURL *lade_http_handle(const struct lade_http *h, const char *url)
 
 struct answer {
     const struct lade_http *http;
-    char *text, *next;
-    size_t len, limit;
-    bool too_long;
+    struct lade_text text;
+    char *next;
 };
 
 static size_t take_text(char *data, size_t size, size_t n, void *user)
 {
     struct answer *a = user;
-    size_t len = size * n;
-    if (len > a->limit - a->len) {
-        a->too_long = true;
-        return 0;
-    }
-    char *grown = realloc(a->text, a->len + len + 1);
-    if (!grown)
-        return 0;
-    memcpy(grown + a->len, data, len);
-    a->text = grown;
-    a->len += len;
-    grown[a->len] = '\0';
-    return len;
+    return lade_text_add(&a->text, data, size * n) ? size * n : 0;
 }
 
 /* Link: <ADDRESS>; rel="next" */
@@ -156,10 +144,10 @@ static int watch_cancel(void *user, curl_off_t a, curl_off_t b, curl_off_t c, cu
 
 static void drop(struct answer *a)
 {
-    free(a->text);
+    free(a->text.at);
     free(a->next);
-    a->text = a->next = NULL;
-    a->len = 0;
+    a->text = (struct lade_text){.most = a->text.most};
+    a->next = NULL;
 }
 
 /* False where it was cancelled. */
@@ -198,12 +186,13 @@ static int attempt(struct answer *a, const char *url, const char *what, int numb
     curl_easy_cleanup(easy);
     if (!rc && status == 200)
         return 0;
+    const bool too_long = a->text.too_long;
     drop(a);
     if (lade_http_cancelled(h))
         return lade_fail(err, "%s: cancelled; ask again to go on", h->repo);
-    if (a->too_long)
+    if (too_long)
         return lade_fail(err, "%s: %s is longer than %zu bytes; is this a model?", h->repo, what,
-                         a->limit);
+                         a->text.most);
     if (number < h->attempts && pause >= 0 && lade_http_transient(rc, status)) {
         char reason[128], note[512];
         lade_http_reason(reason, sizeof reason, rc, status);
@@ -220,19 +209,19 @@ static int attempt(struct answer *a, const char *url, const char *what, int numb
 int lade_http_text(const struct lade_http *h, const char *url, const char *what, size_t limit,
                    char **text, size_t *len, char **next, char *err)
 {
-    struct answer a = {.http = h, .limit = limit};
+    struct answer a = {.http = h, .text.most = limit};
     bool again = true;
     int rc = -1;
     for (int i = 1; rc && again; i++)
         rc = attempt(&a, url, what, i, &again, err);
-    if (!rc && !a.text && !(a.text = calloc(1, 1)))
+    if (!rc && !lade_text_puts(&a.text, "")) /* of an answer without bytes */
         rc = lade_fail(err, "%s: no memory; free some", what);
     if (rc) {
         drop(&a);
         return -1;
     }
-    *text = a.text;
-    *len = a.len;
+    *text = a.text.at;
+    *len = a.text.n;
     if (next)
         *next = a.next;
     else

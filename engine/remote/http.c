@@ -77,16 +77,9 @@ static size_t take_bytes(char *data, size_t size, size_t n, void *user)
         c->stopped = !c->take(c->user, data, len);
         return c->stopped ? 0 : len;
     }
-    size_t kept = len < LADE_REMOTE_TEXT - c->n ? len : LADE_REMOTE_TEXT - c->n;
-    char *grown = realloc(c->text, c->n + kept + 1);
-    if (!grown)
-        return 0;
-    memcpy(grown + c->n, data, kept);
-    c->text = grown;
-    c->n += kept;
-    grown[c->n] = '\0';
+    size_t room = LADE_REMOTE_TEXT - c->text.n, kept = len < room ? len : room;
     t->full = kept < len;
-    return kept;
+    return lade_text_add(&c->text, data, kept) ? kept : 0;
 }
 
 static CURLcode set_up(struct transfer *t, const struct lade_remote_http *h, const char *url)
@@ -154,9 +147,8 @@ void lade_remote_call(struct lade_remote_http *h, struct lade_remote_call *c)
 
 void lade_remote_end(struct lade_remote_call *c)
 {
-    free(c->text);
-    c->text = NULL;
-    c->n = 0;
+    free(c->text.at);
+    c->text = (struct lade_text){0};
 }
 
 /* ---- why it failed ---------------------------------------------------------------------------- */
@@ -203,7 +195,7 @@ int lade_remote_failure(const struct lade_remote_http *h, const struct lade_remo
     if (c->status >= 300 && c->status < 400)
         return lade_fail(err, "%.100s: sends on to %.200s; give that address with -m", host,
                          *c->redirect ? c->redirect : "another address");
-    lade_reply_failure(c->text ? c->text : "", c->n, said, sizeof said);
+    lade_reply_failure(c->text.at ? c->text.at : "", c->text.n, said, sizeof said);
     if (c->status == 401 || c->status == 403)
         return lade_fail(err, "%.100s: %s (%ld)%s%s; give %s with --key-file", host,
                          h->has_key ? "does not take the key" : "wants a key", c->status,

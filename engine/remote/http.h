@@ -9,6 +9,7 @@
 #include <stddef.h>
 
 #include "engine/remote/address.h"
+#include "engine/text.h"
 
 struct lade_remote_http {
     CURLM *multi; /* keeps the connection between requests */
@@ -37,10 +38,9 @@ struct lade_remote_call {
     /* What came. */
     long status; /* 0 = nothing */
     CURLcode rc;
-    bool cancelled, stopped; /* stopped: take() wanted no more */
-    bool streams;            /* the answer is a stream of events */
-    char *text;              /* malloc'ed with a zero byte, NULL = none; cut where it is too long */
-    size_t n;
+    bool cancelled, stopped;        /* stopped: take() wanted no more */
+    bool streams;                   /* the answer is a stream of events */
+    struct lade_text text;          /* cut where it is too long */
     char redirect[LADE_REMOTE_URL]; /* where a status of 300 to 399 points to */
 };
 

@@ -53,7 +53,7 @@ static int get(struct lade_engine *e, const char *base, const char *path,
         lade_remote_call(h, c);
         if (c->rc || c->status != 503)
             break;
-        double share = lade_reply_progress(c->text ? c->text : "", c->n);
+        double share = lade_reply_progress(c->text.at ? c->text.at : "", c->text.n);
         lade_remote_end(c);
         if (share != told)
             tell_waiting(e, "is still loading its model", share);
@@ -120,7 +120,7 @@ static int find_model(struct lade_engine *e, char *err)
     struct lade_reply_model *m = calloc(MOST, sizeof *m);
     int n = -1, rc = 0;
     if (m && !c.rc && c.status == 200)
-        n = lade_reply_models(m, MOST, c.text ? c.text : "", c.n);
+        n = lade_reply_models(m, MOST, c.text.at ? c.text.at : "", c.text.n);
     if (n >= 0)
         rc = choose(s, m, n < MOST ? n : MOST, err);
     else if (!c.rc && c.status == 404 && *s->http.address.name)
@@ -288,7 +288,7 @@ static bool is_too_long(const struct lade_remote_call *c)
 {
     static const char *const words[] = {"context length", "context size", "context_length"};
     char said[512];
-    lade_reply_failure(c->text ? c->text : "", c->n, said, sizeof said);
+    lade_reply_failure(c->text.at ? c->text.at : "", c->text.n, said, sizeof said);
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (c->status == 400 && strstr(said, words[i]))
             return true;

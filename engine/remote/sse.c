@@ -3,18 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Appends to a text that has room for LADE_SSE_MOST bytes and a zero byte, or none yet: the room is
- * address space, of which memory is what was written. */
-static enum lade_sse_end append(char **text, size_t *have, const char *bytes, size_t n)
+static enum lade_sse_end append(struct lade_text *t, const char *bytes, size_t n)
 {
-    if (n > LADE_SSE_MOST - *have)
-        return LADE_SSE_TOO_LONG;
-    if (!*text && !(*text = malloc(LADE_SSE_MOST + 1)))
-        return LADE_SSE_NO_MEMORY;
-    memcpy(*text + *have, bytes, n);
-    *have += n;
-    (*text)[*have] = '\0';
-    return LADE_SSE_MORE;
+    t->most = LADE_SSE_MOST;
+    if (lade_text_add(t, bytes, n))
+        return LADE_SSE_MORE;
+    return t->too_long ? LADE_SSE_TOO_LONG : LADE_SSE_NO_MEMORY;
 }
 
 /* The value of a line that has this field; NULL where it has another. */
@@ -30,9 +24,9 @@ static const char *value_of(const char *line, size_t n, const char *field)
 /* A line is whole. "error" is no field of the standard: llama-server's, for what "data" is elsewhere. */
 static enum lade_sse_end take_line(struct lade_sse *s, lade_sse_fn *take, void *user)
 {
-    const char *line = s->line ? s->line : "";
-    size_t n = s->n_line;
-    s->n_line = 0;
+    const char *line = s->line.at ? s->line.at : "";
+    size_t n = s->line.n;
+    s->line.n = 0;
     if (!s->begun && n >= 3 && !memcmp(line, "\xEF\xBB\xBF", 3)) {
         line += 3;
         n -= 3;
@@ -40,19 +34,19 @@ static enum lade_sse_end take_line(struct lade_sse *s, lade_sse_fn *take, void *
     s->begun = true;
     if (n == 0) {
         bool any = s->has_data;
-        size_t len = s->n_data;
+        size_t len = s->data.n;
         s->has_data = false;
-        s->n_data = 0;
-        return !any || take(user, s->data, len) ? LADE_SSE_MORE : LADE_SSE_STOPPED;
+        s->data.n = 0;
+        return !any || take(user, s->data.at, len) ? LADE_SSE_MORE : LADE_SSE_STOPPED;
     }
     const char *value = value_of(line, n, "data");
     if (!value && !(value = value_of(line, n, "error")))
         return LADE_SSE_MORE;
     enum lade_sse_end rc = LADE_SSE_MORE;
     if (s->has_data)
-        rc = append(&s->data, &s->n_data, "\n", 1);
+        rc = append(&s->data, "\n", 1);
     s->has_data = true;
-    return rc ? rc : append(&s->data, &s->n_data, value, (size_t)(line + n - value));
+    return rc ? rc : append(&s->data, value, (size_t)(line + n - value));
 }
 
 enum lade_sse_end lade_sse_feed(struct lade_sse *s, const char *bytes, size_t n, lade_sse_fn *take,
@@ -67,7 +61,7 @@ enum lade_sse_end lade_sse_feed(struct lade_sse *s, const char *bytes, size_t n,
         const char *stop = bytes;
         while (stop < end && *stop != '\n' && *stop != '\r')
             stop++;
-        rc = append(&s->line, &s->n_line, bytes, (size_t)(stop - bytes));
+        rc = append(&s->line, bytes, (size_t)(stop - bytes));
         bytes = stop;
         if (!rc && stop < end) {
             s->cr = *stop == '\r';
@@ -80,7 +74,7 @@ enum lade_sse_end lade_sse_feed(struct lade_sse *s, const char *bytes, size_t n,
 
 void lade_sse_close(struct lade_sse *s)
 {
-    free(s->line);
-    free(s->data);
+    free(s->line.at);
+    free(s->data.at);
     *s = (struct lade_sse){0};
 }

@@ -6,14 +6,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "engine/text.h"
+
 enum { LADE_SSE_MOST = 1 << 20 }; /* bytes of a line, and of the data of an event */
 
 struct lade_sse {
-    char *line, *data; /* owned; what came of this line; the event's lines before it */
-    size_t n_line, n_data;
-    bool has_data; /* of an event */
-    bool cr;       /* the last byte was a CR: a LF now belongs to it */
-    bool begun;    /* a line was read: a byte order mark can no more come */
+    struct lade_text line, data; /* owned; what came of this line; the event's lines before it */
+    bool has_data;               /* of an event */
+    bool cr;                     /* the last byte was a CR: a LF now belongs to it */
+    bool begun;                  /* a line was read: a byte order mark can no more come */
 };
 
 /* The data of one event (n bytes, then a zero byte). False: no more is wanted. */

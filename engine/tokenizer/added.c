@@ -44,7 +44,7 @@ static int claim_id(struct lade_loader *l, const struct lade_added_token *t, con
             return -1;
     }
     struct lade_piece_text *p = &tok->pieces[t->id];
-    if (p->added || p->len != len || memcmp(tok->text + p->at, text, len) != 0)
+    if (p->added || p->len != len || memcmp(tok->text.at + p->at, text, len) != 0)
         return lade_fail(l->err,
                          "%s: added token '%s' has id %d, which another token has; " LADE_AGAIN,
                          l->file, shown, t->id);

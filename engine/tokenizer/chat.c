@@ -88,19 +88,19 @@ static void open_turn(struct chat *c, enum lade_chat_role role, const char *name
     c->page.role = role;
     c->last_turn = c->page.n_marks;
     lade_page_control(&c->page, "<|im_start|>");
-    lade_page_text(&c->page, name);
+    lade_text_puts(&c->page.text, name);
 }
 
 static void close_turn(struct lade_page *p)
 {
     lade_page_control(p, "<|im_end|>");
-    lade_page_text(p, "\n");
+    lade_text_puts(&p->text, "\n");
 }
 
 static void add_turn(struct chat *c, enum lade_chat_role role, const char *text)
 {
     open_turn(c, role, role == LADE_USER ? "user\n" : "system\n");
-    lade_page_text(&c->page, text);
+    lade_text_puts(&c->page.text, text);
     close_turn(&c->page);
 }
 
@@ -119,17 +119,17 @@ static void add_assistant(struct chat *c, enum lade_chat_family family,
             c->passing = c->last_turn;
         c->has_passing = true;
         lade_page_control(p, "<think>");
-        lade_page_text(p, "\n");
-        lade_page_bytes(p, s.reasoning, s.reasoning_len);
-        lade_page_text(p, "\n");
+        lade_text_puts(&p->text, "\n");
+        lade_text_add(&p->text, s.reasoning, s.reasoning_len);
+        lade_text_puts(&p->text, "\n");
         lade_page_control(p, "</think>");
-        lade_page_text(p, "\n\n");
+        lade_text_puts(&p->text, "\n\n");
         s.answer += strspn(s.answer, "\n");
     }
     if (m->calls)
         lade_tools_call(p, family, s.answer, said, m->calls);
     else
-        lade_page_text(p, s.answer);
+        lade_text_puts(&p->text, s.answer);
     close_turn(p);
 }
 
@@ -140,11 +140,11 @@ static void add_tool(struct chat *c, const char *content, bool first, bool last)
     p->role = LADE_TOOL;
     if (first)
         open_turn(c, LADE_TOOL, "user");
-    lade_page_text(p, "\n");
+    lade_text_puts(&p->text, "\n");
     lade_page_control(p, "<tool_response>");
-    lade_page_text(p, "\n");
-    lade_page_text(p, content);
-    lade_page_text(p, "\n");
+    lade_text_puts(&p->text, "\n");
+    lade_text_puts(&p->text, content);
+    lade_text_puts(&p->text, "\n");
     lade_page_control(p, "</tool_response>");
     if (last)
         close_turn(p);
@@ -163,7 +163,7 @@ static void render(struct chat *c, enum lade_chat_family family,
                    const struct lade_message *messages, size_t n, bool generate)
 {
     size_t question = last_question(messages, n), first = 0;
-    lade_page_text(&c->page, ""); /* an empty conversation is an empty text */
+    lade_text_puts(&c->page.text, ""); /* an empty conversation is an empty text */
     if (n && messages[0].role == LADE_TOOLS) {
         const bool system = n > 1 && messages[1].role == LADE_SYSTEM;
         add_tools(c, family, messages[0].content, system ? messages[1].content : NULL);
@@ -194,7 +194,7 @@ static void render(struct chat *c, enum lade_chat_family family,
     open_turn(c, LADE_ASSISTANT, "assistant\n");
     if (family == LADE_CHAT_THINKING) {
         lade_page_control(&c->page, "<think>");
-        lade_page_text(&c->page, "\n");
+        lade_text_puts(&c->page.text, "\n");
     }
 }
 
@@ -204,9 +204,9 @@ char *lade_chat_render(enum lade_chat_family family, const struct lade_message *
     struct chat c = {0};
     render(&c, family, messages, n, generate);
     free(c.page.marks);
-    if (!c.page.failed)
-        return c.page.text;
-    free(c.page.text);
+    if (!c.page.text.failed)
+        return c.page.text.at;
+    free(c.page.text.at);
     lade_set_error(err, "prompt: out of memory; start a new conversation");
     return NULL;
 }
@@ -242,7 +242,7 @@ static int append_control(const struct lade_tokenizer *tok, const struct lade_pa
                           const struct lade_mark *m, int32_t **ids, size_t *n, char *err)
 {
     char name[32];
-    snprintf(name, sizeof name, "%.*s", (int)m->len, p->text + m->at);
+    snprintf(name, sizeof name, "%.*s", (int)m->len, p->text.at + m->at);
     int32_t id = lade_tokenizer_added(tok, name);
     return id >= 0 ? append(ids, n, &id, 1, err)
                    : append_text(tok, name, m->len, LADE_USER, ids, n, err);
@@ -254,7 +254,7 @@ static int encode_page(const struct lade_tokenizer *tok, const struct chat *c, i
     const struct lade_page *p = &c->page;
     for (size_t i = 0; i < p->n_marks; i++) {
         const struct lade_mark *m = &p->marks[i];
-        size_t from = m->at + m->len, to = i + 1 < p->n_marks ? p->marks[i + 1].at : p->len;
+        size_t from = m->at + m->len, to = i + 1 < p->n_marks ? p->marks[i + 1].at : p->text.n;
         if (append_control(tok, p, m, ids, n, err))
             return -1;
         /* Up to the control token that opens a turn: the newline after its name may merge with
@@ -263,7 +263,7 @@ static int encode_page(const struct lade_tokenizer *tok, const struct chat *c, i
             repeats->stable = *n;
         if (c->base && i == c->base)
             repeats->base = *n;
-        if (append_text(tok, p->text + from, to - from, m->role, ids, n, err))
+        if (append_text(tok, p->text.at + from, to - from, m->role, ids, n, err))
             return -1;
     }
     return 0;
@@ -280,9 +280,10 @@ int lade_chat_encode(const struct lade_tokenizer *tok, enum lade_chat_family fam
     repeats = repeats ? repeats : &unused;
     *repeats = (struct lade_chat_repeats){0};
     render(&c, family, messages, n, generate);
-    int failed = c.page.failed ? lade_fail(err, "prompt: out of memory; start a new conversation")
-                               : encode_page(tok, &c, ids, n_ids, repeats, err);
-    free(c.page.text);
+    int failed = c.page.text.failed
+                     ? lade_fail(err, "prompt: out of memory; start a new conversation")
+                     : encode_page(tok, &c, ids, n_ids, repeats, err);
+    free(c.page.text.at);
     free(c.page.marks);
     if (failed) {
         free(*ids);

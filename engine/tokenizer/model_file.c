@@ -11,6 +11,7 @@
 #include "engine/checkpoint/file.h"
 #include "engine/checkpoint/gguf.h"
 #include "engine/checkpoint/scan.h"
+#include "engine/text.h"
 
 /* What a token of tokenizer.ggml.token_type is. */
 enum { NORMAL = 1, CONTROL = 3, USER_DEFINED = 4, UNUSED = 5 };
@@ -26,56 +27,23 @@ static const char qwen2[] =
     "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":false,"
     "\"use_regex\":false}]},\"decoder\":{\"type\":\"ByteLevel\"},";
 
-/* A growing text; sticky: after a failure nothing is added. */
-struct page {
-    char *text;
-    size_t len, room, limit;
-    bool failed;
-};
-
-static void add_bytes(struct page *p, const char *bytes, size_t len)
-{
-    if (p->failed || len > p->limit - p->len) {
-        p->failed = true;
-        return;
-    }
-    if (p->len + len >= p->room) {
-        size_t room = (p->len + len) * 2 + 4096;
-        char *text = realloc(p->text, room);
-        if (!text) {
-            p->failed = true;
-            return;
-        }
-        p->text = text;
-        p->room = room;
-    }
-    memcpy(p->text + p->len, bytes, len);
-    p->len += len;
-    p->text[p->len] = 0;
-}
-
-static void add(struct page *p, const char *text)
-{
-    add_bytes(p, text, strlen(text));
-}
-
 /* A JSON string. */
-static void add_string(struct page *p, const struct lade_gguf_text *t)
+static void add_string(struct lade_text *to, const struct lade_gguf_text *t)
 {
     char escape[8];
     size_t start = 0;
-    add(p, "\"");
+    lade_text_puts(to, "\"");
     for (size_t i = 0; i < t->len; i++) {
         unsigned char c = (unsigned char)t->at[i];
         if (c >= 0x20 && c != '"' && c != '\\')
             continue;
-        add_bytes(p, t->at + start, i - start);
+        lade_text_add(to, t->at + start, i - start);
         snprintf(escape, sizeof escape, "\\u%04x", c);
-        add(p, escape);
+        lade_text_puts(to, escape);
         start = i + 1;
     }
-    add_bytes(p, t->at + start, t->len - start);
-    add(p, "\"");
+    lade_text_add(to, t->at + start, t->len - start);
+    lade_text_puts(to, "\"");
 }
 
 /* An array of strings of the metadata, or NULL with err filled. */
@@ -105,7 +73,7 @@ static int check_kind(const struct lade_gguf *g, char *err)
 }
 
 /* The tokens of the types from..to: as vocabulary, or as added tokens. */
-static void add_tokens(struct page *p, const struct lade_gguf_entry *tokens,
+static void add_tokens(struct lade_text *to, const struct lade_gguf_entry *tokens,
                        const struct lade_gguf_entry *types, bool added)
 {
     struct lade_gguf_text rest = tokens->value, token;
@@ -116,24 +84,24 @@ static void add_tokens(struct page *p, const struct lade_gguf_entry *tokens,
         bool is_added = type == CONTROL || type == USER_DEFINED;
         if (type == UNUSED || is_added != added)
             continue;
-        add(p, comma);
+        lade_text_puts(to, comma);
         comma = ",";
         if (added) {
             snprintf(number, sizeof number,
                      "{\"id\":%llu,\"special\":%s,\"content\":", (unsigned long long)id,
                      type == CONTROL ? "true" : "false");
-            add(p, number);
-            add_string(p, &token);
-            add(p, ",\"normalized\":false}");
+            lade_text_puts(to, number);
+            add_string(to, &token);
+            lade_text_puts(to, ",\"normalized\":false}");
         } else {
-            add_string(p, &token);
+            add_string(to, &token);
             snprintf(number, sizeof number, ":%llu", (unsigned long long)id);
-            add(p, number);
+            lade_text_puts(to, number);
         }
     }
 }
 
-static int write_tokenizer(struct page *p, const struct lade_gguf *g, char *err)
+static int write_tokenizer(struct lade_text *to, const struct lade_gguf *g, char *err)
 {
     const struct lade_gguf_entry *tokens = strings(g, "tokenizer.ggml.tokens", err);
     const struct lade_gguf_entry *merges = tokens ? strings(g, "tokenizer.ggml.merges", err) : NULL;
@@ -146,30 +114,30 @@ static int write_tokenizer(struct page *p, const struct lade_gguf *g, char *err)
                          "%s: key 'tokenizer.ggml.token_type' does not fit its tokens; "
                          "download the file again",
                          g->file);
-    add(p, qwen2);
-    add(p, "\"added_tokens\":[");
-    add_tokens(p, tokens, types, true);
-    add(p, "],\"model\":{\"type\":\"BPE\",\"vocab\":{");
-    add_tokens(p, tokens, types, false);
-    add(p, "},\"merges\":[");
+    lade_text_puts(to, qwen2);
+    lade_text_puts(to, "\"added_tokens\":[");
+    add_tokens(to, tokens, types, true);
+    lade_text_puts(to, "],\"model\":{\"type\":\"BPE\",\"vocab\":{");
+    add_tokens(to, tokens, types, false);
+    lade_text_puts(to, "},\"merges\":[");
     struct lade_gguf_text rest = merges->value, merge;
     for (const char *comma = ""; lade_gguf_next_string(&rest, &merge); comma = ",") {
-        add(p, comma);
-        add_string(p, &merge);
+        lade_text_puts(to, comma);
+        add_string(to, &merge);
     }
-    add(p, "]}}");
+    lade_text_puts(to, "]}}");
     return 0;
 }
 
 /* 0, or -1 with errno ENOENT where the metadata has no such thing. */
-static int write_file(struct page *p, const struct lade_gguf *g, const char *file, char *err)
+static int write_file(struct lade_text *to, const struct lade_gguf *g, const char *file, char *err)
 {
     struct lade_gguf_text t;
     if (!strcmp(file, "tokenizer.json"))
-        return write_tokenizer(p, g, err);
+        return write_tokenizer(to, g, err);
     if (!strcmp(file, "chat_template.jinja") &&
         lade_gguf_string(lade_gguf_find(g, "tokenizer.chat_template"), &t)) {
-        add_bytes(p, t.at, t.len);
+        lade_text_add(to, t.at, t.len);
         return 0;
     }
     lade_fail(err, "%s: its metadata has no %s; get another file of the model", g->file, file);
@@ -181,7 +149,7 @@ static int from_gguf(const char *path, const char *file, size_t limit, char **te
                      char *err)
 {
     struct lade_gguf g;
-    struct page p = {.limit = limit};
+    struct lade_text made = {.most = limit};
     char **parts;
     int n;
     if (lade_gguf_parts(path, &parts, &n, err))
@@ -189,8 +157,8 @@ static int from_gguf(const char *path, const char *file, size_t limit, char **te
     int rc = lade_gguf_open(&g, parts[0], 0, err), saved;
     errno = rc ? EIO : 0;
     if (!rc) {
-        rc = write_file(&p, &g, file, err);
-        if (!rc && (p.failed || !p.text))
+        rc = write_file(&made, &g, file, err);
+        if (!rc && (made.failed || !made.at))
             rc = lade_fail(err, "%s: its %s has more than %zu bytes or none; get another file",
                            g.file, file, limit);
     }
@@ -200,9 +168,9 @@ static int from_gguf(const char *path, const char *file, size_t limit, char **te
         free(parts[--n]);
     free(parts);
     if (rc)
-        free(p.text);
-    *text = rc ? NULL : p.text;
-    *len = p.len;
+        free(made.at);
+    *text = rc ? NULL : made.at;
+    *len = made.n;
     errno = saved;
     return rc;
 }

@@ -4,10 +4,10 @@
  * ids would follow. To the library they are inert: nothing moves over them or joins them. So the
  * text is cut there, and what lies between is normalised on its own. */
 #include <stdlib.h>
-#include <string.h>
 
 #include <utf8proc.h>
 
+#include "engine/text.h"
 #include "engine/tokenizer/unicode.h"
 #include "engine/tokenizer/vocab.h"
 
@@ -62,47 +62,30 @@ static char *compose(const char *text, size_t len, size_t *out_len, const char *
     return (char *)composed;
 }
 
-/* Appends to a growing text. */
-static bool append(char **out, size_t *used, size_t *cap, const char *text, size_t len)
-{
-    if (len == 0)
-        return true;
-    if (*used + len > *cap) {
-        char *grown = realloc(*out, 2 * (*used + len));
-        if (!grown)
-            return false;
-        *out = grown;
-        *cap = 2 * (*used + len);
-    }
-    memcpy(*out + *used, text, len);
-    *used += len;
-    return true;
-}
-
 char *lade_nfc(const char *text, size_t len, size_t *out_len, const char **why)
 {
-    size_t width, cut = find_inert(text, len, &width), used = 0, cap = 0;
+    size_t width, cut = find_inert(text, len, &width);
     if (!width)
         return compose(text, len, out_len, why);
-    char *out = NULL;
+    struct lade_text out = {0};
     for (size_t at = 0; at < len; at += cut + width) {
         if (at)
             cut = find_inert(text + at, len - at, &width);
         size_t n = 0;
         char *part = cut ? compose(text + at, cut, &n, why) : NULL;
         if (cut && !part) {
-            free(out);
+            free(out.at);
             return NULL;
         }
-        bool fits = (!cut || append(&out, &used, &cap, part, n)) &&
-                    append(&out, &used, &cap, text + at + cut, width);
+        lade_text_add(&out, part, n);
+        lade_text_add(&out, text + at + cut, width);
         free(part);
-        if (!fits) {
+        if (out.failed) {
             *why = "out of memory";
-            free(out);
+            free(out.at);
             return NULL;
         }
     }
-    *out_len = used;
-    return out;
+    *out_len = out.n;
+    return out.at;
 }

@@ -3,6 +3,7 @@
 #ifndef LADE_TOKENIZER_PAGE_H
 #define LADE_TOKENIZER_PAGE_H
 
+#include "engine/text.h"
 #include "engine/tokenizer/chat.h"
 
 /* A control token; the text up to the next one belongs to `role`. */
@@ -11,18 +12,15 @@ struct lade_mark {
     enum lade_chat_role role;
 };
 
-/* Sticky on running out of memory. The owner frees text and marks. */
+/* The owner frees text.at and marks. */
 struct lade_page {
-    char *text;
-    size_t len, cap;
+    struct lade_text text; /* failed: for want of memory, for a mark also */
     struct lade_mark *marks;
     size_t n_marks, cap_marks;
     enum lade_chat_role role; /* of the turn being written */
-    bool failed;
 };
 
-void lade_page_bytes(struct lade_page *p, const char *text, size_t len);
-void lade_page_text(struct lade_page *p, const char *text);
+/* Text goes into p->text; this adds a control token and its mark. */
 void lade_page_control(struct lade_page *p, const char *token);
 
 #endif

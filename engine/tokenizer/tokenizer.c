@@ -38,7 +38,7 @@ void lade_tokenizer_close(struct lade_tokenizer *tok)
     free(tok->added);
     free(tok->merges);
     free(tok->pieces);
-    free(tok->text);
+    free(tok->text.at);
     pcre2_code_free(tok->split);
     free(tok);
 }
@@ -55,7 +55,7 @@ const char *lade_tokenizer_piece(const struct lade_tokenizer *tok, int32_t id, s
         return "";
     }
     *len = tok->pieces[id].len;
-    return tok->text + tok->pieces[id].at;
+    return tok->text.at + tok->pieces[id].at;
 }
 
 int32_t lade_tokenizer_added(const struct lade_tokenizer *tok, const char *text)

@@ -15,10 +15,10 @@ static void add_instructions(struct lade_page *p, const char *text)
         const char *open = strstr(text, call_open), *close = strstr(text, call_close);
         const char *at = open && (!close || open < close) ? open : close;
         if (!at) {
-            lade_page_text(p, text);
+            lade_text_puts(&p->text, text);
             return;
         }
-        lade_page_bytes(p, text, (size_t)(at - text));
+        lade_text_add(&p->text, text, (size_t)(at - text));
         lade_page_control(p, at == open ? call_open : call_close);
         text = at + strlen(at == open ? call_open : call_close);
     }
@@ -28,16 +28,16 @@ static void add_instructions(struct lade_page *p, const char *text)
 static void add_owned(struct lade_page *p, char *text)
 {
     if (text)
-        lade_page_text(p, text);
+        lade_text_puts(&p->text, text);
     else
-        p->failed = true;
+        p->text.failed = true;
     free(text);
 }
 
 static bool add_json_string(struct lade_page *p, const json_t *value)
 {
     if (json_is_string(value))
-        lade_page_text(p, json_string_value(value));
+        lade_text_puts(&p->text, json_string_value(value));
     return json_is_string(value);
 }
 
@@ -69,7 +69,7 @@ static bool add_trimmed(struct lade_page *p, const char *s)
             len -= back, back = 1;
         else
             back++;
-    lade_page_bytes(p, s, len);
+    lade_text_add(&p->text, s, len);
     return len > 0;
 }
 
@@ -78,7 +78,7 @@ static void add_element(struct lade_page *p, const char *name, const char *value
 {
     const char *const parts[] = {"\n<", name, ">", value, "</", name, ">"};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        lade_page_text(p, parts[i]);
+        lade_text_puts(&p->text, parts[i]);
 }
 
 /* ---- what is offered ------------------------------------------------------------------------- */
@@ -92,7 +92,7 @@ static void offer_json(struct lade_page *p, const json_t *tools)
                         "<tools></tools> XML tags:\n<tools>");
     json_array_foreach(tools, i, tool)
     {
-        lade_page_text(p, "\n");
+        lade_text_puts(&p->text, "\n");
         add_owned(p, lade_pyjson(tool));
     }
     add_instructions(p, "\n</tools>\n\nFor each function call, return a json object with function "
@@ -117,7 +117,7 @@ static void add_other_keys(struct lade_page *p, json_t *of, const char *const *h
         if (text)
             add_element(p, key, text);
         else if (!*h)
-            p->failed = true;
+            p->text.failed = true;
         free(text);
     }
 }
@@ -128,12 +128,12 @@ static void add_description(struct lade_page *p, const json_t *of)
     char *text = value ? lade_pystr(value) : NULL;
     if (!value)
         return;
-    lade_page_text(p, "\n<description>");
+    lade_text_puts(&p->text, "\n<description>");
     if (text)
         add_trimmed(p, text);
     else
-        p->failed = true;
-    lade_page_text(p, "</description>");
+        p->text.failed = true;
+    lade_text_puts(&p->text, "</description>");
     free(text);
 }
 
@@ -141,16 +141,16 @@ static void add_parameter(struct lade_page *p, const char *name, json_t *schema)
 {
     static const char *const handled[] = {"name", "type", "description", NULL};
     const json_t *type = json_object_get(schema, "type");
-    lade_page_text(p, "\n<parameter>");
+    lade_text_puts(&p->text, "\n<parameter>");
     add_element(p, "name", name);
     if (type) {
-        lade_page_text(p, "\n<type>");
+        lade_text_puts(&p->text, "\n<type>");
         add_owned(p, lade_pystr(type));
-        lade_page_text(p, "</type>");
+        lade_text_puts(&p->text, "</type>");
     }
     add_description(p, schema);
     add_other_keys(p, schema, handled);
-    lade_page_text(p, "\n</parameter>");
+    lade_text_puts(&p->text, "\n</parameter>");
 }
 
 static void add_function(struct lade_page *p, json_t *function)
@@ -159,26 +159,27 @@ static void add_function(struct lade_page *p, json_t *function)
                              *const of_parameters[] = {"type", "properties", NULL};
     json_t *parameters = json_object_get(function, "parameters"), *schema;
     const char *name;
-    lade_page_text(p, "\n<function>\n<name>");
+    lade_text_puts(&p->text, "\n<function>\n<name>");
     add_json_string(p, json_object_get(function, "name"));
-    lade_page_text(p, "</name>");
+    lade_text_puts(&p->text, "</name>");
     add_description(p, function);
-    lade_page_text(p, "\n<parameters>");
+    lade_text_puts(&p->text, "\n<parameters>");
     json_object_foreach(json_object_get(parameters, "properties"), name, schema)
     {
         add_parameter(p, name, schema);
     }
     add_other_keys(p, parameters, of_parameters);
-    lade_page_text(p, "\n</parameters>");
+    lade_text_puts(&p->text, "\n</parameters>");
     add_other_keys(p, function, of_function);
-    lade_page_text(p, "\n</function>");
+    lade_text_puts(&p->text, "\n</function>");
 }
 
 static void offer_tags(struct lade_page *p, const json_t *tools)
 {
     size_t i;
     json_t *tool;
-    lade_page_text(p, "\n\n# Tools\n\nYou have access to the following functions:\n\n<tools>");
+    lade_text_puts(&p->text,
+                   "\n\n# Tools\n\nYou have access to the following functions:\n\n<tools>");
     json_array_foreach(tools, i, tool)
     {
         add_function(p, json_object_get(tool, "function"));
@@ -202,18 +203,19 @@ void lade_tools_offer(struct lade_page *p, enum lade_chat_family family, const c
 {
     json_t *list = json_loads(tools, 0, NULL);
     if (family == LADE_CHAT_CODER) {
-        lade_page_text(p, system ? system
-                                 : "You are Qwen, a helpful AI assistant that can interact with a "
-                                   "computer to solve tasks.");
+        lade_text_puts(&p->text,
+                       system ? system
+                              : "You are Qwen, a helpful AI assistant that can interact with a "
+                                "computer to solve tasks.");
         offer_tags(p, list);
     } else {
         if (system) {
-            lade_page_text(p, system);
-            lade_page_text(p, "\n\n");
+            lade_text_puts(&p->text, system);
+            lade_text_puts(&p->text, "\n\n");
         }
         offer_json(p, list);
     }
-    p->failed |= !list;
+    p->text.failed |= !list;
     json_decref(list);
 }
 
@@ -221,30 +223,30 @@ void lade_tools_offer(struct lade_page *p, enum lade_chat_family family, const c
 
 static void call_json(struct lade_page *p, const json_t *call)
 {
-    lade_page_text(p, "\n{\"name\": \"");
+    lade_text_puts(&p->text, "\n{\"name\": \"");
     add_json_string(p, json_object_get(call, "name"));
-    lade_page_text(p, "\", \"arguments\": ");
+    lade_text_puts(&p->text, "\", \"arguments\": ");
     add_owned(p, lade_pyjson(json_object_get(call, "arguments")));
-    lade_page_text(p, "}\n");
+    lade_text_puts(&p->text, "}\n");
 }
 
 static void call_tags(struct lade_page *p, const json_t *call)
 {
     const char *key;
     json_t *value;
-    lade_page_text(p, "\n<function=");
+    lade_text_puts(&p->text, "\n<function=");
     add_json_string(p, json_object_get(call, "name"));
-    lade_page_text(p, ">\n");
+    lade_text_puts(&p->text, ">\n");
     json_object_foreach(json_object_get(call, "arguments"), key, value)
     {
-        lade_page_text(p, "<parameter=");
-        lade_page_text(p, key);
-        lade_page_text(p, ">\n");
+        lade_text_puts(&p->text, "<parameter=");
+        lade_text_puts(&p->text, key);
+        lade_text_puts(&p->text, ">\n");
         if (!add_json_string(p, value))
             add_owned(p, lade_pyjson(value));
-        lade_page_text(p, "\n</parameter>\n");
+        lade_text_puts(&p->text, "\n</parameter>\n");
     }
-    lade_page_text(p, "</function>\n");
+    lade_text_puts(&p->text, "</function>\n");
 }
 
 void lade_tools_call(struct lade_page *p, enum lade_chat_family family, const char *text,
@@ -254,13 +256,13 @@ void lade_tools_call(struct lade_page *p, enum lade_chat_family family, const ch
     json_t *list = json_loads(calls, 0, NULL), *call;
     size_t i;
     if (!coder)
-        lade_page_text(p, text);
+        lade_text_puts(&p->text, text);
     else if (add_trimmed(p, text))
-        lade_page_text(p, "\n\n");
+        lade_text_puts(&p->text, "\n\n");
     json_array_foreach(list, i, call)
     {
         if (i || (separate && !coder))
-            lade_page_text(p, "\n");
+            lade_text_puts(&p->text, "\n");
         lade_page_control(p, call_open);
         if (coder)
             call_tags(p, call);
@@ -268,6 +270,6 @@ void lade_tools_call(struct lade_page *p, enum lade_chat_family family, const ch
             call_json(p, call);
         lade_page_control(p, call_close);
     }
-    p->failed |= !list;
+    p->text.failed |= !list;
     json_decref(list);
 }

@@ -53,20 +53,6 @@ static int no_memory(struct lade_loader *l)
     return lade_fail(l->err, "%s: out of memory; close other programs", l->file);
 }
 
-static int reserve_text(struct lade_loader *l, size_t more)
-{
-    struct lade_tokenizer *tok = l->tok;
-    if (tok->text_len + more <= tok->text_cap)
-        return 0;
-    size_t cap = 2 * (tok->text_len + more) + 4096;
-    char *grown = cap <= UINT32_MAX ? realloc(tok->text, cap) : NULL;
-    if (!grown)
-        return no_memory(l);
-    tok->text = grown;
-    tok->text_cap = cap;
-    return 0;
-}
-
 static int reserve_id(struct lade_loader *l, int32_t id)
 {
     struct lade_tokenizer *tok = l->tok;
@@ -89,11 +75,13 @@ static int reserve_id(struct lade_loader *l, int32_t id)
 int lade_load_piece(struct lade_loader *l, int32_t id, const char *text, size_t len)
 {
     struct lade_tokenizer *tok = l->tok;
-    if (reserve_id(l, id) || reserve_text(l, len))
+    const size_t at = tok->text.n;
+    tok->text.most = UINT32_MAX; /* places in it are of that size */
+    if (reserve_id(l, id))
         return -1;
-    memcpy(tok->text + tok->text_len, text, len);
-    tok->pieces[id] = (struct lade_piece_text){.at = (uint32_t)tok->text_len, .len = (uint32_t)len};
-    tok->text_len += len;
+    if (!lade_text_add(&tok->text, text, len))
+        return no_memory(l);
+    tok->pieces[id] = (struct lade_piece_text){.at = (uint32_t)at, .len = (uint32_t)len};
     return 0;
 }
 
@@ -112,7 +100,7 @@ static uint32_t *find_slot(const struct lade_loader *l, const char *s, size_t le
         if (!l->slots[i])
             return &l->slots[i];
         const struct lade_piece_text *p = &l->tok->pieces[l->slots[i] - 1];
-        if (p->len == len && !memcmp(l->tok->text + p->at, s, len))
+        if (p->len == len && !memcmp(l->tok->text.at + p->at, s, len))
             return &l->slots[i];
     }
 }
@@ -137,7 +125,7 @@ static int reserve_slot(struct lade_loader *l)
         if (!old[i])
             continue;
         const struct lade_piece_text *p = &l->tok->pieces[old[i] - 1];
-        *find_slot(l, l->tok->text + p->at, p->len) = old[i];
+        *find_slot(l, l->tok->text.at + p->at, p->len) = old[i];
     }
     free(old);
     return 0;
@@ -369,7 +357,7 @@ int lade_load_finish(struct lade_loader *l)
                              "%s: model.vocab['%s'] has a character that no byte stands "
                              "for; " LADE_OWN,
                              l->file,
-                             lade_printable(shown, sizeof shown, tok->text + p->at, p->len));
+                             lade_printable(shown, sizeof shown, tok->text.at + p->at, p->len));
     }
     return 0;
 }

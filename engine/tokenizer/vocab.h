@@ -7,6 +7,7 @@
 #include <pcre2.h>
 
 #include "engine/checkpoint/scan.h"
+#include "engine/text.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/error.h"
 
@@ -42,8 +43,7 @@ struct lade_merge {
 };
 
 struct lade_tokenizer {
-    char *text; /* bytes of all pieces */
-    size_t text_len, text_cap;
+    struct lade_text text;          /* bytes of all pieces */
     struct lade_piece_text *pieces; /* [pieces_cap], the first `size` in use */
     int size, pieces_cap;
     struct lade_added_token *added; /* longest first */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/text.h"
 #include "tui/cmd/cmd.h"
 #include "tui/cmd/interrupt.h"
 #include "tui/cmd/progress.h"
@@ -16,12 +17,6 @@
 #include "tui/model_path.h"
 #include "tui/output.h"
 #include "tui/report.h"
-
-/* Text that grows. */
-struct text {
-    char *data;
-    size_t len, size;
-};
 
 struct run {
     const struct options *o;
@@ -32,27 +27,11 @@ struct run {
     struct progress progress;
     bool open_thinking; /* <think> is printed and not closed */
     char last;          /* byte printed */
-    struct text answer, reasoning;
+    struct lade_text answer, reasoning;
     struct lade_result result;
     char *failure; /* malloc'ed, as the next */
     char *notice;  /* what a lost GPU was told with */
 };
-
-static int append(struct text *t, const char *data)
-{
-    size_t n = strlen(data);
-    if (t->len + n + 1 > t->size) {
-        size_t size = (t->len + n + 1) * 2;
-        char *grown = realloc(t->data, size);
-        if (!grown)
-            return -1;
-        t->data = grown;
-        t->size = size;
-    }
-    memcpy(t->data + t->len, data, n + 1);
-    t->len += n;
-    return 0;
-}
 
 /* ---- events ---------------------------------------------------------------------------------- */
 
@@ -100,7 +79,7 @@ static void print_piece(struct run *r, const struct lade_event *ev)
 static int take_text(struct run *r, const struct lade_event *ev, char *err)
 {
     progress_clear(&r->progress);
-    if (append(ev->reasoning ? &r->reasoning : &r->answer, ev->text))
+    if (!lade_text_puts(ev->reasoning ? &r->reasoning : &r->answer, ev->text))
         return lade_fail(err, "the answer: out of memory; close other programs");
     if (!r->o->json)
         print_piece(r, ev);
@@ -206,8 +185,8 @@ static json_t *to_json(const struct run *r)
         "{s:o, s:o, s:s, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:I, s:s, s:o, s:s, "
         "s:b, s:o, "
         "s:o, s:o, s:o, s:o}",
-        "text", output_string(r->answer.data ? r->answer.data : ""), "reasoning",
-        output_string(r->reasoning.data ? r->reasoning.data : ""), "stop", stops[d->stop],
+        "text", output_string(r->answer.at ? r->answer.at : ""), "reasoning",
+        output_string(r->reasoning.at ? r->reasoning.at : ""), "stop", stops[d->stop],
         "prompt_tokens", d->prompt_tokens, "kept_tokens", d->kept_tokens, "tokens", d->tokens,
         "drafted_tokens", d->drafted, "accepted_tokens", d->accepted, "load_s", stats.load_s,
         "ttft_s", d->ttft_s, "prefill_tps", d->prefill_tps, "decode_tps", d->decode_tps,
@@ -235,7 +214,7 @@ static int finish(struct run *r, char *err)
         print(r, "\n</think>\n");
     if (r->last != '\n')
         putchar('\n');
-    if (!r->answer.len && r->reasoning.len && r->result.stop == LADE_STOP_LENGTH)
+    if (!r->answer.n && r->reasoning.n && r->result.stop == LADE_STOP_LENGTH)
         report_note("the answer: all tokens went into reasoning; raise -n, or give --no-think");
     return 0;
 }
@@ -267,8 +246,8 @@ int cmd_run(const struct options *given)
         rc = finish(&r, err);
     lade_engine_stop(r.engine);
     free(r.prompt);
-    free(r.answer.data);
-    free(r.reasoning.data);
+    free(r.answer.at);
+    free(r.reasoning.at);
     free(r.failure);
     free(r.notice);
     if (rc)
