@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { CTRL_C = 3 };
+
 static const char paste_begin[] = "\033[200~", paste_end[] = "\033[201~";
 
 /* Sequences of xterm and its kin, of the Linux console, rxvt and the kitty protocol. */
@@ -46,6 +48,7 @@ void keys_feed(struct keys *k, const char *bytes, size_t n, double now)
     }
     buf_add(&k->in, bytes, n);
     k->came = now;
+    k->last = n;
 }
 
 /* Length of the escape sequence at s[0..n); 0 while it is unfinished. */
@@ -89,9 +92,23 @@ static bool take(struct keys *k, struct keys_event *ev, enum keys_kind kind, siz
     return true;
 }
 
-/* Moves what was pasted so far from `in` to `paste`, with line ends made "\n". */
-static bool take_paste(struct keys *k, struct keys_event *ev)
+/* Seconds until the last byte, if it is a Ctrl-C, ends the paste; negative = never. */
+static double paste_wait(const struct keys *k, double now)
 {
+    if (k->last != 1 || k->in.n == k->taken || k->in.at[k->in.n - 1] != CTRL_C)
+        return -1;
+    double left = k->came + KEYS_PASTE_WAIT - now;
+    return left > 0 ? left : 0;
+}
+
+/* Moves what was pasted so far from `in` to `paste`, with line ends made "\n". */
+static bool take_paste(struct keys *k, struct keys_event *ev, double now)
+{
+    if (paste_wait(k, now) == 0) {
+        k->taken = k->in.n - 1;
+        k->pasting = false;
+        return take(k, ev, KEYS_CTRL_C, 1);
+    }
     const char *s = k->in.at + k->taken;
     size_t n = k->in.n - k->taken;
     const char *end = n ? memmem(s, n, paste_end, strlen(paste_end)) : NULL;
@@ -124,9 +141,9 @@ static bool control(struct keys *k, struct keys_event *ev, unsigned char c)
     static const struct {
         unsigned char c;
         enum keys_kind kind;
-    } table[] = {{'\r', KEYS_ENTER}, {'\n', KEYS_NEWLINE}, {'\t', KEYS_TAB},
-                 {3, KEYS_CTRL_C},   {4, KEYS_CTRL_D},     {7, KEYS_CTRL_G},
-                 {12, KEYS_CTRL_L},  {20, KEYS_CTRL_T},    {26, KEYS_CTRL_Z}};
+    } table[] = {{'\r', KEYS_ENTER},    {'\n', KEYS_NEWLINE}, {'\t', KEYS_TAB},
+                 {CTRL_C, KEYS_CTRL_C}, {4, KEYS_CTRL_D},     {7, KEYS_CTRL_G},
+                 {12, KEYS_CTRL_L},     {20, KEYS_CTRL_T},    {26, KEYS_CTRL_Z}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (table[i].c == c)
             return take(k, ev, table[i].kind, 1);
@@ -136,7 +153,7 @@ static bool control(struct keys *k, struct keys_event *ev, unsigned char c)
 bool keys_next(struct keys *k, struct keys_event *ev, double now)
 {
     if (k->pasting)
-        return take_paste(k, ev);
+        return take_paste(k, ev, now);
     const char *s = buf_text(&k->in) + k->taken;
     size_t n = k->in.n - k->taken;
     if (!n)
@@ -161,7 +178,7 @@ bool keys_next(struct keys *k, struct keys_event *ev, double now)
         k->taken += len;
         k->pasting = true;
         buf_cut(&k->paste, 0);
-        return take_paste(k, ev);
+        return take_paste(k, ev, now);
     }
     /* Alt and a character of several bytes. */
     if (len == 2 && (unsigned char)s[1] >= 0xc0)
@@ -172,7 +189,9 @@ bool keys_next(struct keys *k, struct keys_event *ev, double now)
 
 double keys_wait(const struct keys *k, double now)
 {
-    if (k->pasting || k->in.n == k->taken)
+    if (k->pasting)
+        return paste_wait(k, now);
+    if (k->in.n == k->taken)
         return -1;
     double left = k->came + KEYS_ESC_WAIT - now;
     return left > 0 ? left : 0;

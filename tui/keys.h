@@ -28,13 +28,19 @@ enum keys_kind {
 /* Seconds after which a lone ESC byte is the Esc key and not the begin of a sequence. */
 #define KEYS_ESC_WAIT 0.05
 
+/* A paste may contain a Ctrl-C, and what follows it must stay text. Typed is one that comes by itself and
+ * is followed by nothing for so many seconds: it ends a paste whose end mark got lost, of which nothing
+ * is handed on. */
+#define KEYS_PASTE_WAIT 0.3
+
 /* Zero-initialised is ready. */
 struct keys {
     struct buf in;
     size_t taken;
     bool pasting;
     struct buf paste;
-    double came; /* when the last bytes came */
+    double came; /* when the last bytes came, */
+    size_t last; /* how many they were */
 };
 
 struct keys_event {

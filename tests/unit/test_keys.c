@@ -145,6 +145,40 @@ static void cut_paste(void **state)
     }
 }
 
+/* A paste whose end never comes does not keep the keyboard; a Ctrl-C in a paste stays in it. */
+static void unfinished_paste(void **state)
+{
+    (void)state;
+    feed("\033[200~one\rtwo", 1);
+    assert_nothing(1);
+    assert_true(keys_wait(&k, 1) < 0);
+    feed("\003", 2);
+    assert_nothing(2);
+    assert_true(keys_wait(&k, 2) > 0 && keys_wait(&k, 2) <= 2 * KEYS_PASTE_WAIT);
+    assert_key(KEYS_CTRL_C, 2 + 2 * KEYS_PASTE_WAIT);
+    assert_nothing(3);
+    feed("x\r\033[200~y\033[201~", 4);
+    assert_bytes(KEYS_BYTES, "x");
+    assert_key(KEYS_ENTER, 4);
+    assert_bytes(KEYS_PASTE, "y");
+    static const struct {
+        const char *before, *mark, *after;
+        double at; /* when `after` comes */
+    } pasted[] = {
+        {"\033[200~a", "\003", "\rb\033[201~", 5},     /* more follows at once */
+        {"\033[200~a", "\003\003", "\rb\033[201~", 9}, /* not by itself: a pause of the line */
+        {"\033[200~", "a\003", "\rb\033[201~", 9},
+    };
+    for (size_t i = 0; i < sizeof pasted / sizeof *pasted; i++) {
+        feed(pasted[i].before, 5);
+        assert_nothing(5);
+        feed(pasted[i].mark, 5);
+        assert_nothing(pasted[i].at);
+        feed(pasted[i].after, pasted[i].at);
+        assert_bytes(KEYS_PASTE, "a\nb");
+    }
+}
+
 static void garbage(void **state)
 {
     (void)state;
@@ -171,6 +205,7 @@ int main(void)
         cmocka_unit_test_teardown(mouse, clean),
         cmocka_unit_test_teardown(paste, clean),
         cmocka_unit_test_teardown(cut_paste, clean),
+        cmocka_unit_test_teardown(unfinished_paste, clean),
         cmocka_unit_test_teardown(garbage, clean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
