@@ -317,22 +317,24 @@ static int run_attention(struct lade_forward *f, int index, struct lade_state *s
     return skip < n ? f->ops->matmul(f->dev, &out, 1, n - skip, err) : 0;
 }
 
-/* A delta-net on n rows that it is given, with a state of that layer. */
+/* A delta-net on rows `first` to `end` of those that it is given, with a state of that layer. */
 static int delta_rule(struct lade_forward *f, int index, const struct lade_delta_rows *rows,
-                      const struct lade_layer_state *ls, int n, char *err)
+                      const struct lade_layer_state *ls, int first, int end, char *err)
 {
     const struct lade_shape *s = f->shape;
     const struct lade_delta_weights *w = &f->weights->layers[index].delta;
+    const size_t at = (size_t)first, heads = (size_t)s->value_heads;
+    const size_t values = heads * (size_t)s->value_dim, qkvz = (size_t)w->qkvz.rows;
     struct lade_deltanet op = {
-        .n = n,
+        .n = end - first,
         .key_heads = s->key_heads,
         .value_heads = s->value_heads,
         .key_dim = s->key_dim,
         .value_dim = s->value_dim,
         .kernel = s->conv_kernel,
-        .qkvz = rows->qkvz,
-        .z = w->z.rows > 0 ? rows->z : NULL,
-        .ba = rows->ba,
+        .qkvz = rows->qkvz + at * qkvz,
+        .z = w->z.rows > 0 ? rows->z + at * values : NULL,
+        .ba = rows->ba + at * 2 * heads,
         .conv = w->conv,
         .decay = w->decay,
         .dt_bias = w->dt_bias,
@@ -340,14 +342,14 @@ static int delta_rule(struct lade_forward *f, int index, const struct lade_delta
         .eps = s->norm_eps,
         .conv_state = ls->conv,
         .state = ls->delta,
-        .out = f->mixed,
+        .out = f->mixed + at * values,
     };
-    return f->ops->deltanet(f->dev, &op, err);
+    return first < end ? f->ops->deltanet(f->dev, &op, err) : 0;
 }
 
 /* `drafts`: the state stays as it was, and what it is to be given is kept. */
-static int run_delta(struct lade_forward *f, int index, struct lade_state *st, int n, int skip,
-                     bool drafts, char *err)
+static int run_delta(struct lade_forward *f, int index, struct lade_state *st,
+                     const struct lade_tokens *t, int skip, bool drafts, char *err)
 {
     const struct lade_shape *s = f->shape;
     const struct lade_layer *layer = &f->weights->layers[index];
@@ -355,16 +357,20 @@ static int run_delta(struct lade_forward *f, int index, struct lade_state *st, i
     struct lade_layer_state ls = st->layer[index];
     struct lade_delta_rows rows = {f->a, f->b, f->c};
     if (drafts)
-        rows = lade_drafts_layer(&f->drafts, f->shape, index);
+        rows = lade_drafts_layer(&f->drafts, s, index);
     struct lade_matmul in[3];
-    const int n_in = mixer_jobs(f, layer, in);
+    const int n = t->n, n_in = mixer_jobs(f, layer, in);
     in[0].y = rows.qkvz;
     in[1].y = rows.ba;
     in[2].y = rows.z;
     soon_one(f, n, &w->out);
     if (project(f, f->x, layer->in_norm, in, n_in, n, err) ||
-        (drafts && lade_state_copy_layer(st, f->shape, index, f->drafts.state, &ls, err)) ||
-        delta_rule(f, index, &rows, &ls, n, err))
+        (drafts && lade_state_copy_layer(st, s, index, f->drafts.state, &ls, err)) ||
+        delta_rule(f, index, &rows, &ls, 0, t->split, err))
+        return -1;
+    if (t->split && *t->whole && lade_state_save_layer(st, s, index, t->copy, NULL))
+        *t->whole = false;
+    if (delta_rule(f, index, &rows, &ls, t->split, n, err))
         return -1;
     soon_router(f, n, index);
     const float *mixed = f->mixed + (size_t)skip * (size_t)(s->value_heads * s->value_dim);
@@ -436,19 +442,20 @@ static int run_experts(struct lade_forward *f, int index, int n, int skip, char 
 }
 
 /* ids == NULL: id and position are where the device finds them. `drafts`: see run_delta. The last layer is
- * left as soon as the state has what it is given: of the first n - outputs tokens nobody asks for more. */
-static int run_layers(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
-                      int outputs, int pos, bool drafts, char *err)
+ * left as soon as the state has what it is given: of tokens that are no outputs nobody asks for more. */
+static int run_layers(struct lade_forward *f, struct lade_state *st, const struct lade_tokens *t,
+                      int pos, bool drafts, char *err)
 {
-    const int32_t *told = ids ? NULL : f->told;
+    const int32_t *told = t->ids ? NULL : f->told;
+    const int n = t->n;
     if (f->part->first == 0 &&
-        (ids ? f->ops->embed(f->dev, f->x, &f->weights->embed, ids, n, err)
-             : f->ops->embed_at(f->dev, f->x, &f->weights->embed, told, n, err)))
+        (t->ids ? f->ops->embed(f->dev, f->x, &f->weights->embed, t->ids, n, err)
+                : f->ops->embed_at(f->dev, f->x, &f->weights->embed, told, n, err)))
         return -1;
     for (int i = f->part->first; i < f->part->end; i++) {
-        const int skip = i + 1 == f->shape->layers ? n - outputs : 0;
+        const int skip = i + 1 == f->shape->layers ? n - t->outputs : 0;
         if (f->weights->layers[i].full_attention ? run_attention(f, i, st, n, skip, pos, told, err)
-                                                 : run_delta(f, i, st, n, skip, drafts, err))
+                                                 : run_delta(f, i, st, t, skip, drafts, err))
             return -1;
         if (skip < n && run_experts(f, i, n, skip, err))
             return -1;
@@ -466,22 +473,24 @@ static int run_layers(struct lade_forward *f, struct lade_state *st, const int32
 
 static int record_step(struct lade_forward *f, struct lade_state *st, char *err)
 {
+    const struct lade_tokens one = {.n = 1, .outputs = 1};
     if (f->ops->record_begin(f->dev, err))
         return -1;
-    if (!run_layers(f, st, NULL, 1, 1, 0, false, err))
+    if (!run_layers(f, st, &one, 0, false, err))
         return f->ops->record_end(f->dev, &f->step, err);
     f->ops->record_end(f->dev, &f->step, NULL); /* fails, too, after what went wrong in it */
     forget_step(f);
     return -1;
 }
 
-static int run_step(struct lade_forward *f, struct lade_state *st, int32_t id, int pos, char *err)
+static int run_step(struct lade_forward *f, struct lade_state *st, const struct lade_tokens *one,
+                    int pos, char *err)
 {
-    int32_t told[2] = {id, pos};
+    int32_t told[2] = {one->ids[0], pos};
     if (!f->step_of || f->step_of != st) {
         forget_step(f);
         f->step_of = st;
-        return run_layers(f, st, &id, 1, 1, pos, false, err);
+        return run_layers(f, st, one, pos, false, err);
     }
     if (f->ops->upload(f->dev, f->told, told, sizeof told, err) ||
         (!f->step && record_step(f, st, err)))
@@ -490,14 +499,15 @@ static int run_step(struct lade_forward *f, struct lade_state *st, int32_t id, i
     return f->ops->replay(f->dev, f->step, err);
 }
 
-int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
-                     int outputs, int pos, bool settled, char *err)
+int lade_forward_run(struct lade_forward *f, struct lade_state *st,
+                     const struct lade_tokens *tokens, int pos, bool settled, char *err)
 {
     bool records = settled && f->ops->record_begin;
     if (!records || lade_experts_moved(&f->experts))
         forget_step(f);
-    return records && n == 1 && outputs ? run_step(f, st, ids[0], pos, err)
-                                        : run_layers(f, st, ids, n, outputs, pos, false, err);
+    return records && tokens->n == 1 && tokens->outputs && !tokens->split
+               ? run_step(f, st, tokens, pos, err)
+               : run_layers(f, st, tokens, pos, false, err);
 }
 
 int lade_forward_head(struct lade_forward *f, int row, char *err)
@@ -513,8 +523,9 @@ int lade_forward_head(struct lade_forward *f, int row, char *err)
 int lade_forward_drafts(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
                         int pos, char *err)
 {
+    const struct lade_tokens all = {.ids = ids, .n = n, .outputs = n};
     struct lade_matmul head = {f->drafts.logits, f->h, &f->weights->head};
-    return run_layers(f, st, ids, n, n, pos, true, err) ||
+    return run_layers(f, st, &all, pos, true, err) ||
                    project(f, f->x, f->weights->final_norm, &head, 1, n, err)
                ? -1
                : 0;
@@ -531,7 +542,7 @@ int lade_forward_settle(struct lade_forward *f, struct lade_state *st, int n, ch
         if (f->weights->layers[i].full_attention)
             continue;
         const struct lade_delta_rows rows = lade_drafts_layer(&f->drafts, f->shape, i);
-        if (delta_rule(f, i, &rows, &st->layer[i], n, err))
+        if (delta_rule(f, i, &rows, &st->layer[i], 0, n, err))
             return -1;
     }
     return 0;

@@ -70,14 +70,27 @@ void lade_forward_close(struct lade_forward *f);
 /* Has x and the other buffers be those of n tokens. */
 void lade_forward_take(struct lade_forward *f, int n);
 
-/* After lade_forward_take: runs n <= batch tokens, the first of them at position `pos`, through the
+/* Tokens that are evaluated one after the other. */
+struct lade_tokens {
+    const int32_t *ids; /* each below vocab */
+    int n;
+    /* Of the last `outputs`, 0 to n, there may be logits (lade_forward_head): of the others the model's last
+     * layer computes what the state keeps and no more, which of a model of 8 layers is an eighth of a
+     * prompt. */
+    int outputs;
+    /* 0, or after how many of them, up to n, the recurrent state is copied, to `copy`: host memory as for
+     * lade_state_save(). Where that fails *whole, true before, becomes false, and no more than that. */
+    int split;
+    void *copy;
+    bool *whole;
+};
+
+/* After lade_forward_take: runs up to `batch` tokens, the first of them at position `pos`, through the
  * part's layers, between lade_tiers_begin and _end. The first part embeds the ids; the others find
- * the rows of the part before them in f->x. Of the last `outputs` tokens, 0 to n, there may be logits
- * (lade_forward_head): of the others the model's last layer computes what the state keeps and no
- * more, which of a model of 8 layers is an eighth of a prompt. `settled`: whether all experts are in
- * VRAM to stay. After a failure the recurrent part of the state is undefined. */
-int lade_forward_run(struct lade_forward *f, struct lade_state *st, const int32_t *ids, int n,
-                     int outputs, int pos, bool settled, char *err);
+ * the rows of the part before them in f->x. `settled`: whether all experts are in VRAM to stay.
+ * After a failure the recurrent part of the state is undefined. */
+int lade_forward_run(struct lade_forward *f, struct lade_state *st,
+                     const struct lade_tokens *tokens, int pos, bool settled, char *err);
 
 /* After lade_forward_take, with 2 <= n <= f->drafts.rows: runs n tokens as lade_forward_run does and
  * computes the logits of all rows, but leaves the recurrent state as it was. */

@@ -71,19 +71,19 @@ int lade_pipeline_span(const struct lade_pipeline *p)
 }
 
 /* Queues a part's work on a batch. */
-static int run_part(struct lade_pipeline *p, int i, struct lade_state *st, const int32_t *ids,
-                    int n, int outputs, int pos, bool settled, char *err)
+static int run_part(struct lade_pipeline *p, int i, struct lade_state *st,
+                    const struct lade_tokens *batch, int pos, bool settled, char *err)
 {
     struct lade_forward *f = &p->part[i];
     lade_fence before;
-    lade_forward_take(f, n);
+    lade_forward_take(f, batch->n);
     /* The rows go to where the batch before may still be in use. */
     if (i && (f->ops->mark(f->dev, &before, err) ||
-              f->ops->upload_async(f->dev, f->x, p->rows[i], row_bytes(p, n), before, &p->taken[i],
-                                   err) ||
+              f->ops->upload_async(f->dev, f->x, p->rows[i], row_bytes(p, batch->n), before,
+                                   &p->taken[i], err) ||
               f->ops->wait(f->dev, p->taken[i], err)))
         return -1;
-    return lade_forward_run(f, st, ids, n, outputs, pos, settled, err);
+    return lade_forward_run(f, st, batch, pos, settled, err);
 }
 
 /* Brings a part's rows to where the next one takes them, when they are there. */
@@ -99,19 +99,34 @@ static int hand_on(struct lade_pipeline *p, int i, int n, char *err)
                : 0;
 }
 
+/* Those of `all` from `from` on that are one batch. */
+static struct lade_tokens batch_of(const struct lade_pipeline *p, const struct lade_tokens *all,
+                                   int from)
+{
+    const int n = min_int(all->n - from, p->batch);
+    const int asked_from = max_int(all->n - all->outputs - from, 0); /* in it, if not beyond */
+    const bool splits = from < all->split && all->split <= from + n;
+    return (struct lade_tokens){.ids = all->ids + from,
+                                .n = n,
+                                .outputs = n - min_int(n, asked_from),
+                                .split = splits ? all->split - from : 0,
+                                .copy = all->copy,
+                                .whole = all->whole};
+}
+
 /* In step s part i has batch s - i. The last part is told first, so that it takes its rows before the
  * part before it brings the next ones. */
-static int run_steps(struct lade_pipeline *p, struct lade_state *st, const int32_t *ids, int n,
-                     int outputs, bool settled, char *err)
+static int run_steps(struct lade_pipeline *p, struct lade_state *st,
+                     const struct lade_tokens *tokens, bool settled, char *err)
 {
-    int batches = (n + p->batch - 1) / p->batch;
+    const int n = tokens->n, batches = (n + p->batch - 1) / p->batch;
     for (int step = 0; step < batches + p->n - 1; step++) {
         for (int i = p->n - 1; i >= 0; i--) {
-            int from = (step - i) * p->batch, left = n - from;
-            int rows = min_int(left, p->batch), unasked = n - outputs - from;
-            if (step >= i && left > 0 &&
-                run_part(p, i, st, ids + from, rows, rows - min_int(rows, max_int(unasked, 0)),
-                         st->length + from, settled, err))
+            const int from = (step - i) * p->batch;
+            if (step < i || from >= n)
+                continue;
+            const struct lade_tokens batch = batch_of(p, tokens, from);
+            if (run_part(p, i, st, &batch, st->length + from, settled, err))
                 return -1;
         }
         for (int i = 0; i + 1 < p->n; i++) {
@@ -123,14 +138,14 @@ static int run_steps(struct lade_pipeline *p, struct lade_state *st, const int32
     return 0;
 }
 
-int lade_pipeline_run(struct lade_pipeline *p, struct lade_state *st, const int32_t *ids, int n,
-                      int outputs, const atomic_bool *cancel, char *err)
+int lade_pipeline_run(struct lade_pipeline *p, struct lade_state *st,
+                      const struct lade_tokens *tokens, const atomic_bool *cancel, char *err)
 {
-    lade_tiers_begin(p->tiers, n, cancel);
-    int rc = run_steps(p, st, ids, n, outputs, lade_tiers_settled(p->tiers), err);
+    lade_tiers_begin(p->tiers, tokens->n, cancel);
+    int rc = run_steps(p, st, tokens, lade_tiers_settled(p->tiers), err);
     lade_tiers_end(p->tiers);
-    p->last = (n - 1) / p->batch * p->batch;
-    st->length += rc ? 0 : n;
+    p->last = (tokens->n - 1) / p->batch * p->batch;
+    st->length += rc ? 0 : tokens->n;
     return rc;
 }
 

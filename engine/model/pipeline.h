@@ -37,12 +37,11 @@ void lade_pipeline_between(struct lade_pipeline *p, lade_between_fn *between, vo
  * the same time. */
 int lade_pipeline_span(const struct lade_pipeline *p);
 
-/* Evaluates n tokens after the st->length already in `st`, and advances it. Each id must be below
- * vocab and length + n within capacity (the session checks). `outputs`, 0 to n: of how many of the
- * last tokens logits may be asked for. `cancel` (may be NULL) is read while experts are waited for.
- * After a failure the recurrent part of the state is undefined. */
-int lade_pipeline_run(struct lade_pipeline *p, struct lade_state *st, const int32_t *ids, int n,
-                      int outputs, const atomic_bool *cancel, char *err);
+/* Evaluates tokens after the st->length already in `st`, and advances it. Each id must be below
+ * vocab and length + n within capacity (the session checks). `cancel` (may be NULL) is read while
+ * experts are waited for. After a failure the recurrent part of the state is undefined. */
+int lade_pipeline_run(struct lade_pipeline *p, struct lade_state *st,
+                      const struct lade_tokens *tokens, const atomic_bool *cancel, char *err);
 
 /* ---- a token and guesses of those after it (drafts.h) ---- */
 

@@ -189,6 +189,17 @@ int lade_state_restore(struct lade_state *st, const void *host, int length, char
     return 0;
 }
 
+int lade_state_save_layer(const struct lade_state *st, const struct lade_shape *shape, int layer,
+                          void *host, char *err)
+{
+    const struct lade_device_part *p = lade_devices_part(&st->devices, layer);
+    const size_t bytes = lade_state_layer_bytes(shape);
+    unsigned char *to = host;
+    for (int i = 0; i < layer; i++) /* parts have layers in order */
+        to += shape->full_attention[i] ? 0 : bytes;
+    return p->ops->download(p->dev, to, st->layer[layer].conv, bytes, err);
+}
+
 int lade_state_copy_layer(const struct lade_state *st, const struct lade_shape *shape, int layer,
                           void *to, struct lade_layer_state *there, char *err)
 {

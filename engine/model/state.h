@@ -59,6 +59,10 @@ int lade_state_move(struct lade_state *st, const struct lade_shape *shape,
 int lade_state_save(struct lade_state *st, void *host, char *err);
 int lade_state_restore(struct lade_state *st, const void *host, int length, char *err);
 
+/* The same of one delta-net: to its place in that memory. */
+int lade_state_save_layer(const struct lade_state *st, const struct lade_shape *shape, int layer,
+                          void *host, char *err);
+
 /* Copies the recurrent part of one delta-net to other memory of its device, lade_state_layer_bytes() of
  * it; *there (conv and delta) is where it then lies. */
 int lade_state_copy_layer(const struct lade_state *st, const struct lade_shape *shape, int layer,

@@ -117,22 +117,29 @@ void lade_session_reset(struct lade_session *s)
     lade_state_reset(&s->state, NULL);
 }
 
-/* Copies the state after the current token, in the place of the oldest but where timelines fork. Running
- * out of memory only costs a later re-read of the prompt, so it is not an error. */
-static void take_snapshot(struct lade_session *s)
+/* Where a copy of the state after `length` tokens goes, in the place of the oldest but where timelines fork.
+ * NULL: there is one, or no memory, which only costs a later re-read of the prompt, so it is not an error. */
+static struct lade_snapshot *snapshot_for(struct lade_session *s, int length)
 {
     struct lade_snapshot *slot = NULL;
     for (int i = 0; i < LADE_SNAPSHOTS; i++) {
         struct lade_snapshot *one = &s->snapshots[i];
-        if (one->length == s->state.length)
-            return;
+        if (one->length == length)
+            return NULL;
         if (!(one->length && one->length == s->fork) && (!slot || one->length < slot->length))
             slot = one;
     }
     if (!slot->data)
         slot->data = malloc(s->state.recurrent_bytes ? s->state.recurrent_bytes : 1);
     slot->length = 0;
-    if (slot->data && !lade_state_save(&s->state, slot->data, NULL))
+    return slot->data ? slot : NULL;
+}
+
+/* Copies the state after the current token. */
+static void take_snapshot(struct lade_session *s)
+{
+    struct lade_snapshot *slot = snapshot_for(s, s->state.length);
+    if (slot && !lade_state_save(&s->state, slot->data, NULL))
         slot->length = s->state.length;
 }
 
@@ -192,23 +199,40 @@ static int check_ids(const struct lade_session *s, const int32_t *ids, int n, ch
     return 0;
 }
 
-/* Evaluates some tokens; `outputs` as in pipeline.h. May fail (a drive that is gone, a cancel while
- * experts were read). */
-static int evaluate(struct lade_session *s, const int32_t *ids, int n, int outputs,
-                    const atomic_bool *cancel, char *err)
+/* Evaluates some tokens. May fail (a drive that is gone, a cancel while experts were read). */
+static int evaluate(struct lade_session *s, const struct lade_tokens *t, const atomic_bool *cancel,
+                    char *err)
 {
     if (!s->pipeline.n || !s->state.layer)
         return lade_fail(err, "%s: its memory was lost in a change of strategy; start again",
                          s->model->cat->path);
     if (lade_session_settle(s, err))
         return -1;
-    memcpy(s->ids + s->state.length, ids, (size_t)n * sizeof *ids);
+    memcpy(s->ids + s->state.length, t->ids, (size_t)t->n * sizeof *t->ids);
     s->has_logits = false;
-    if (!lade_pipeline_run(&s->pipeline, &s->state, ids, n, outputs, cancel, err))
+    if (!lade_pipeline_run(&s->pipeline, &s->state, t, cancel, err))
         return 0;
     lade_devices_sync(&s->model->devices, NULL); /* what was queued before the failure */
     go_back(s);
     return -1;
+}
+
+/* The same, and takes a snapshot after the first `split` of them (0: none) on the way: a pass of its own for the
+ * few that follow would read the weights twice. */
+static int evaluate_split(struct lade_session *s, struct lade_tokens t, int split,
+                          const atomic_bool *cancel, char *err)
+{
+    const int length = s->state.length + split;
+    struct lade_snapshot *slot = split ? snapshot_for(s, length) : NULL;
+    t.split = slot ? split : 0;
+    t.copy = slot ? slot->data : NULL;
+    bool whole = true;
+    t.whole = &whole;
+    if (evaluate(s, &t, cancel, err))
+        return -1;
+    if (slot && whole)
+        slot->length = length;
+    return 0;
 }
 
 /* Computes the logits of a token of the last run. */
@@ -274,10 +298,11 @@ int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int sta
             return lade_fail(err, "prompt: cancelled after %d of %d tokens; ask again",
                              s->state.length, n);
         int done = s->state.length;
-        int end = done < stable && stable < n ? stable : n;
         int span = s->pipeline.n ? lade_pipeline_span(&s->pipeline) : 1;
-        int count = end - done < span ? end - done : span;
-        if (evaluate(s, ids + done, count, done + count == n, cancel, err))
+        int count = n - done < span ? n - done : span;
+        const struct lade_tokens t = {.ids = ids + done, .n = count, .outputs = done + count == n};
+        const bool splits = done < stable && stable < done + count;
+        if (evaluate_split(s, t, splits ? stable - done : 0, cancel, err))
             return -1;
         if (s->state.length <= fork && s->state.length + span > fork)
             s->fork = s->state.length;
@@ -340,8 +365,9 @@ int lade_session_push(struct lade_session *s, int32_t id, char *err)
                          "context: all %d tokens are used; start a new conversation or raise "
                          "--context",
                          s->model->context);
-    return check_ids(s, &id, 1, err) || evaluate(s, &id, 1, 1, NULL, err) ||
-                   finish_batch(s, 0, err) || fetch(s, err)
+    const struct lade_tokens one = {.ids = &id, .n = 1, .outputs = 1};
+    return check_ids(s, &id, 1, err) || evaluate(s, &one, NULL, err) || finish_batch(s, 0, err) ||
+                   fetch(s, err)
                ? -1
                : 0;
 }
@@ -380,7 +406,8 @@ int lade_session_all_logits(struct lade_session *s, const int32_t *ids, int n, f
         return -1;
     for (int done = 0; done < n;) {
         int count = n - done < s->model->batch ? n - done : s->model->batch;
-        if (evaluate(s, ids + done, count, count, NULL, err))
+        const struct lade_tokens t = {.ids = ids + done, .n = count, .outputs = count};
+        if (evaluate(s, &t, NULL, err))
             return -1;
         for (int i = 0; i < count; i++)
             if (lade_pipeline_head(&s->pipeline, i, err) ||

@@ -103,6 +103,36 @@ static void test_many_snapshots(void **state)
     lade_session_close(s);
 }
 
+static void count(void *user)
+{
+    ++*(int *)user;
+}
+
+/* Wherever in a batch of 16 the snapshot is, there is one pass for a batch and no more, and both ways on from the
+ * snapshot are as if nothing had been read before. */
+static void test_a_snapshot_within_a_pass(void **state)
+{
+    (void)state;
+    const int layers = lade_model_catalog(model)->shape.layers, cases[] = {1, 7, 15, 16, 17, 29};
+    int32_t other[N];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct lade_session *s = open_session(model);
+        const int stable = cases[i];
+        int between = 0;
+        memcpy(other, prompt, sizeof other);
+        other[stable] = (prompt[stable] + 1) % vocab;
+        lade_session_between(s, count, &between);
+        sync_to(s, prompt, 30, stable);
+        assert_int_equal(between, 2 * layers);
+        assert_as_fresh(s, prompt, 30);
+        assert_int_equal(sync_to(s, other, 40, 0), stable);
+        assert_as_fresh(s, other, 40);
+        assert_int_equal(sync_to(s, prompt, stable + 1, 0), stable);
+        assert_as_fresh(s, prompt, stable + 1);
+        lade_session_close(s);
+    }
+}
+
 /* Conversations that begin alike: the second one is read from the start, the third from the last whole
  * batch that they share, however long the others became. */
 static void test_a_shared_beginning_is_kept(void **state)
@@ -248,6 +278,7 @@ int main(void)
         cmocka_unit_test(test_pushed_tokens_are_kept),
         cmocka_unit_test(test_snapshot_serves_a_fork),
         cmocka_unit_test(test_many_snapshots),
+        cmocka_unit_test(test_a_snapshot_within_a_pass),
         cmocka_unit_test(test_a_shared_beginning_is_kept),
         cmocka_unit_test(test_cancel_keeps_what_was_read),
         cmocka_unit_test(test_largest_logits),
