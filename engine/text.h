@@ -9,9 +9,8 @@
 /* Zero-initialised is empty, or with `most` set. Sticky: where a piece passes `most` or memory, nothing
  * of it is added and nothing after it, so that whoever writes many pieces looks once, at the end. */
 struct lade_text {
-    char *
-        at; /* malloc'ed, the owner's to free; a zero byte after it. NULL: nothing was ever added */
-    size_t n;              /* bytes; the owner may lessen it, for a new text in the same memory */
+    char *at; /* malloc'ed, the owner's to free; ends with a zero byte. NULL: nothing was added */
+    size_t n; /* bytes; the owner may lessen it, for a new text in the same memory */
     size_t room;           /* bytes allocated */
     size_t most;           /* bytes that it may have; 0 = as many as memory holds */
     bool failed, too_long; /* the latter: by `most`, not for want of memory */
