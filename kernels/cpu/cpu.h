@@ -21,15 +21,17 @@ enum {
     CPU_MAX_PW = 32,
 };
 
-/* One chunk of one value head; all arrays row-major and read only except state, v and out.
- * Work space is delta_chunk_floats() floats. */
+/* One chunk of the value heads of one key head; all arrays row-major and read only except state and
+ * out. Work space is cpu_delta_chunk_floats() floats. */
 struct cpu_delta_chunk {
-    int n, key_dim, value_dim; /* n <= CPU_CHUNK */
-    const float *q, *k;        /* [n][key_dim], normalised, q already scaled */
-    const float *v;            /* [n][value_dim] */
-    const float *g, *beta;     /* [n]: log decay (<= 0), step size */
-    float *state;              /* [key_dim][value_dim] */
-    float *out;                /* [n][value_dim] */
+    int n, heads, key_dim, value_dim; /* 1 <= n <= CPU_CHUNK */
+    const float *q, *k; /* [n][key_dim], normalised, q already scaled; behind k's last row
+                              CPU_MAX_NR more may be read */
+    const float *v;     /* [n][ldv], of which [heads][value_dim] count */
+    size_t ldv;
+    const float *g, *beta; /* [heads][CPU_CHUNK]: log decay (<= 0), step size; 0 from token n on */
+    float *state;          /* [heads][key_dim][value_dim] */
+    float *out;            /* [n][heads][value_dim] */
     float *work;
 };
 
@@ -90,7 +92,7 @@ struct cpu_isa {
     /* out[c] = silu(sum_j taps[j][c] * w[j * ldw + c]) */
     void (*conv_silu)(float *out, const float *const *taps, const float *w, int ldw, int kernel,
                       int n);
-    /* One token of the delta rule; q, k, v as in struct cpu_delta_chunk. */
+    /* One token of the delta rule and one value head; q, k, v as in struct cpu_delta_chunk. */
     void (*delta_step)(float *state, float *out, const float *q, const float *k, const float *v,
                        float decay, float beta, int key_dim, int value_dim);
     void (*delta_chunk)(const struct cpu_delta_chunk *c);
@@ -110,7 +112,7 @@ extern const struct cpu_isa cpu_isa_portable, cpu_isa_neon, cpu_isa_avx2, cpu_is
  * filled where the name is unknown or the machine lacks it. */
 const struct cpu_isa *cpu_isa_find(const char *name, char *err);
 
-size_t cpu_delta_chunk_floats(int key_dim, int value_dim);
+size_t cpu_delta_chunk_floats(int key_dim);
 size_t cpu_attend_block_floats(int rows, int head_dim);
 
 enum { CPU_SOON = 3 };

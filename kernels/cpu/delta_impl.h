@@ -7,7 +7,9 @@
  * In chunks (gated DeltaNet, arXiv 2412.06464): with G_i the running sum of g, D_ij = e^(G_i-G_j)
  * for i >= j, A_ij = beta_i (k_i.k_j) D_ij for j < i, the vectors d of a chunk solve
  *     (I + A) N = beta (V - e^G K S)
- * and then O = e^G Q S + (QK' * D) N and S = e^(G_C) S + (e^(G_C - G) K)' N. */
+ * and then O = e^G Q S + (QK' * D) N and S = e^(G_C) S + K' (e^(G_C - G) N). Value heads that share
+ * a key head share KK' and QK'. No column of S needs another one: PW of them go through all of
+ * this before the next ones, and stay in the first cache. */
 #include "kernels/cpu/simd.h"
 
 /* The columns [0, V * VL) of the state. */
@@ -62,169 +64,244 @@ static void delta_step(float *state, float *out, const float *q, const float *k,
     }
 }
 
-/* Row length of matrices with a column per token: a multiple of every NR and PW above the chunk,
- * because micro() reads whole blocks. */
-enum { CHUNK_LD = 48 };
-_Static_assert(CHUNK_LD >= (CPU_CHUNK + NR - 1) / NR * NR, "blocks of NR stay in a row");
+/* A row for each token j, of them a column i: blocks of columns that are read begin at a multiple of NR
+ * and are as long as one of micro()'s. */
+_Static_assert(CPU_CHUNK % (NR / 3) == 0, "no block of columns ends behind a row");
 _Static_assert(CPU_CHUNK % PW == 0, "blocks of PW stay in a row");
 
 struct chunk_work {
-    int kp, vp;     /* padded key_dim and value_dim */
-    float *kt, *qt; /* [key_dim][CHUNK_LD] */
-    float *kd;      /* [CPU_CHUNK][kp]: e^(G_C - G_i) k_i */
-    float *a, *p;   /* [CPU_CHUNK][CHUNK_LD]: A; (QK' * D)' */
-    float *n, *o;   /* [CPU_CHUNK][vp] */
-    float *state;   /* [key_dim][vp], or the caller's own where vp == value_dim */
-    float gsum[CHUNK_LD], eg[CHUNK_LD]; /* G and e^G; G of the last token repeats in the padding */
+    float *kt, *qt; /* [key_dim][CPU_CHUNK], 0 from token n on */
+    float *kk, *qk; /* [CPU_CHUNK][CPU_CHUNK]: k_i.k_j and q_i.k_j where i >= j */
+    float *a, *p;   /* the same of one value head: -A_ij; (QK')_ij D_ij, 0 where i < j */
+    float *eg;      /* [CPU_CHUNK]: e^G */
+    float *to_end;  /* [CPU_CHUNK]: e^(G_C - G) */
+    float *n;       /* [CPU_CHUNK][PW] of N */
+    float *v, *out; /* [CPU_CHUNK][PW] and */
+    float *state;   /* [key_dim][PW]: columns at the end that are fewer than PW */
 };
 
-static void chunk_setup(struct chunk_work *w, const struct cpu_delta_chunk *c)
-{
-    w->kp = (c->key_dim + 47) / 48 * 48;
-    w->vp = (c->value_dim + CPU_MAX_PW - 1) / CPU_MAX_PW * CPU_MAX_PW;
-    float *at = c->work;
-    size_t columns = (size_t)c->key_dim * CHUNK_LD, square = (size_t)CPU_CHUNK * CHUNK_LD;
-    w->kt = at;
-    w->qt = w->kt + columns;
-    w->kd = w->qt + columns;
-    w->a = w->kd + (size_t)CPU_CHUNK * (size_t)w->kp;
-    w->p = w->a + square;
-    w->n = w->p + square;
-    w->o = w->n + (size_t)CPU_CHUNK * (size_t)w->vp;
-    w->state = w->o + (size_t)CPU_CHUNK * (size_t)w->vp;
+/* PW columns of a value head. */
+struct chunk_columns {
+    float *state;
+    const float *v;
+    float *out;
+    size_t lds, ldv, ldo; /* from row to row */
+};
 
-    float sum = 0;
-    for (int i = 0; i < CHUNK_LD; i++) {
-        sum += i < c->n ? c->g[i] : 0;
-        w->gsum[i] = sum;
-    }
-    for (int i = 0; i < CHUNK_LD; i += VL)
-        vf_store(w->eg + i, vf_exp(vf_load(w->gsum + i)));
-    for (int i = 0; i < CHUNK_LD; i++)
-        for (int d = 0; d < c->key_dim; d++) {
-            size_t from = (size_t)i * (size_t)c->key_dim + (size_t)d;
-            w->kt[(size_t)d * CHUNK_LD + (size_t)i] = i < c->n ? c->k[from] : 0;
-            w->qt[(size_t)d * CHUNK_LD + (size_t)i] = i < c->n ? c->q[from] : 0;
-        }
-    for (int i = 0; i < c->n; i++) {
-        float *row = w->kd + (size_t)i * (size_t)w->kp;
-        float e = expf(w->gsum[c->n - 1] - w->gsum[i]);
-        for (int d = 0; d < w->kp; d++)
-            row[d] = d < c->key_dim ? c->k[(size_t)i * (size_t)c->key_dim + (size_t)d] * e : 0;
-    }
-    if (w->vp == c->value_dim) {
-        w->state = c->state;
-        return;
-    }
-    for (int d = 0; d < c->key_dim; d++) {
-        float *row = w->state + (size_t)d * (size_t)w->vp;
-        memset(row, 0, (size_t)w->vp * sizeof(float));
-        memcpy(row, c->state + (size_t)d * (size_t)c->value_dim,
-               (size_t)c->value_dim * sizeof(float));
-    }
+static struct chunk_work chunk_setup(const struct cpu_delta_chunk *c)
+{
+    const size_t columns = (size_t)c->key_dim * CPU_CHUNK, square = CPU_CHUNK * CPU_CHUNK;
+    struct chunk_work w = {.kt = c->work};
+    w.qt = w.kt + columns;
+    w.kk = w.qt + columns;
+    w.qk = w.kk + square;
+    w.a = w.qk + square;
+    w.p = w.a + square;
+    w.n = w.p + square;
+    w.v = w.n + CPU_CHUNK * PW;
+    w.out = w.v + CPU_CHUNK * PW;
+    w.eg = w.out + CPU_CHUNK * PW;
+    w.to_end = w.eg + CPU_CHUNK;
+    w.state = w.to_end + CPU_CHUNK;
+    return w;
 }
 
-/* a[i][j] for j < i, and p[j][i] for i >= j. The exponent is masked before exp: above the
- * diagonal it is positive and may overflow. */
-static void chunk_products(struct chunk_work *w, const struct cpu_delta_chunk *c)
+/* to[d][i] = from[i][d], 0 from row n on. */
+static void chunk_transpose(float *to, const float *from, int n, int dim)
 {
-    float out[NR * PW], gap[PW], decay[PW];
-    for (int b = 0; b < c->n; b += NR) {
-        int rows = cpu_min(NR, c->n - b);
-        for (int col = 0; col < c->n; col += PW) {
-            if (col < b + rows) {
-                micro(out, w->kt + col, CHUNK_LD, w->kt + b, CHUNK_LD, c->key_dim, rows);
-                for (int t = 0; t < rows; t++) {
-                    int i = b + t;
-                    for (int r = 0; r < PW; r++)
-                        gap[r] = col + r < i ? w->gsum[i] - w->gsum[col + r] : -INFINITY;
-                    for (int r = 0; r < PW; r += VL) {
-                        vf e = vf_exp(vf_load(gap + r)) * c->beta[i];
-                        vf_store(w->a + i * CHUNK_LD + col + r, e * vf_load(out + t * PW + r));
-                    }
-                }
+    for (int i0 = 0; i0 < CPU_CHUNK; i0 += VL)
+        for (int d0 = 0; d0 < dim; d0 += VL) {
+            const int some = cpu_min(VL, dim - d0);
+            vf r[VL];
+            for (int i = 0; i < VL; i++) {
+                const float *row = from + (size_t)(i0 + i) * (size_t)dim + d0;
+                r[i] = i0 + i >= n ? vf_set1(0)
+                       : some < VL ? vf_load_part(row, some)
+                                   : vf_load(row);
             }
-            micro(out, w->qt + col, CHUNK_LD, w->kt + b, CHUNK_LD, c->key_dim, rows);
-            for (int t = 0; t < rows; t++) {
-                int j = b + t;
-                for (int r = 0; r < PW; r++)
-                    gap[r] = col + r >= j ? w->gsum[col + r] - w->gsum[j] : -INFINITY;
-                for (int r = 0; r < PW; r += VL)
-                    vf_store(decay + r, vf_exp(vf_load(gap + r)));
-                for (int r = 0; r < PW; r++)
-                    w->p[j * CHUNK_LD + col + r] = out[t * PW + r] * decay[r];
-            }
+            vf_transpose(r);
+            for (int d = 0; d < some; d++)
+                vf_store(to + (size_t)(d0 + d) * CPU_CHUNK + i0, r[d]);
         }
-        for (int t = 0; t < rows; t++) /* micro() may read the padding of p */
-            for (int i = (c->n + PW - 1) / PW * PW; i < CHUNK_LD; i++)
-                w->p[(b + t) * CHUNK_LD + i] = 0;
-    }
 }
 
-/* n = (I + A)^-1 beta (V - e^G K S) and o = e^G Q S */
-static void chunk_solve(struct chunk_work *w, const struct cpu_delta_chunk *c)
+/* What the value heads share. */
+static void chunk_keys(const struct chunk_work *w, const struct cpu_delta_chunk *c)
 {
+    chunk_transpose(w->kt, c->k, c->n, c->key_dim);
+    chunk_transpose(w->qt, c->q, c->n, c->key_dim);
     float out[NR * PW];
     for (int b = 0; b < c->n; b += NR) {
-        int rows = cpu_min(NR, c->n - b);
-        for (int col = 0; col < w->vp; col += PW) {
-            micro(out, w->state + col, (size_t)w->vp, w->kt + b, CHUNK_LD, c->key_dim, rows);
-            for (int t = 0; t < rows; t++) {
-                int i = b + t, valid = cpu_min(PW, c->value_dim - col);
-                const float *v = c->v + (size_t)i * (size_t)c->value_dim + col;
-                float *n = w->n + i * w->vp + col;
-                for (int r = 0; r < PW; r++)
-                    n[r] = r < valid ? c->beta[i] * (v[r] - w->eg[i] * out[t * PW + r]) : 0;
-            }
-            micro(out, w->state + col, (size_t)w->vp, w->qt + b, CHUNK_LD, c->key_dim, rows);
+        const int rows = cpu_min(NR, c->n - b);
+        for (int col = b / PW * PW; col < CPU_CHUNK; col += PW) {
+            micro(out, w->kt + col, CPU_CHUNK, w->kt + b, CPU_CHUNK, c->key_dim, rows);
             for (int t = 0; t < rows; t++)
-                for (int r = 0; r < PW; r++)
-                    w->o[(b + t) * w->vp + col + r] = w->eg[b + t] * out[t * PW + r];
+                memcpy(w->kk + (b + t) * CPU_CHUNK + col, out + t * PW, PW * sizeof(float));
+            micro(out, w->qt + col, CPU_CHUNK, w->kt + b, CPU_CHUNK, c->key_dim, rows);
+            for (int t = 0; t < rows; t++)
+                memcpy(w->qk + (b + t) * CPU_CHUNK + col, out + t * PW, PW * sizeof(float));
         }
     }
-    for (int i = 1; i < c->n; i++)
-        for (int j = 0; j < i; j++)
-            axpy(w->n + i * w->vp, -w->a[i * CHUNK_LD + j], w->n + j * w->vp, w->vp);
 }
 
-static void chunk_finish(struct chunk_work *w, const struct cpu_delta_chunk *c)
+/* a, p, eg and to_end of one value head. D's rows from the last one up, each the one below times
+ * e^g with a 1 before it: nothing is added up that loses places, and no exponent is positive. */
+static void chunk_decays(const struct chunk_work *w, const struct cpu_delta_chunk *c,
+                         const float *g, const float *beta)
 {
-    float out[NR * PW];
-    for (int b = 0; b < c->n; b += NR) {
-        int rows = cpu_min(NR, c->n - b);
-        for (int col = 0; col < w->vp; col += PW) {
-            int valid = cpu_min(PW, c->value_dim - col);
-            micro(out, w->n + col, (size_t)w->vp, w->p + b, CHUNK_LD, b + rows, rows);
-            for (int t = 0; t < rows; t++)
-                for (int r = 0; r < valid; r++)
-                    c->out[(size_t)(b + t) * (size_t)c->value_dim + (size_t)(col + r)] =
-                        w->o[(b + t) * w->vp + col + r] + out[t * PW + r];
+    enum { VECS = CPU_CHUNK / VL };
+    float e[CPU_CHUNK], lane[CPU_CHUNK], rest = 1;
+    vf row[VECS] = {0};
+    for (int i = 0; i < CPU_CHUNK; i++)
+        lane[i] = (float)i;
+    for (int i = 0; i < CPU_CHUNK; i += VL)
+        vf_store(e + i, vf_exp(vf_load(g + i)));
+    for (int j = c->n - 1; j >= 0; j--) {
+        w->to_end[j] = rest;
+        rest *= e[j];
+        UNROLL(8)
+        for (int v = 0; v < VECS; v++) {
+            const int at = j * CPU_CHUNK + v * VL;
+            row[v] = vf_select(vf_load(lane + v * VL) == (float)j, vf_set1(1), row[v]);
+            vf_store(w->p + at, row[v] * vf_load(w->qk + at));
+            vf_store(w->a + at, row[v] * vf_load(w->kk + at) * -vf_load(beta + v * VL));
+            row[v] *= e[j];
         }
     }
-    float decay = w->eg[c->n - 1];
-    for (int b = 0; b < c->key_dim; b += NR) {
-        int rows = cpu_min(NR, c->key_dim - b);
-        for (int col = 0; col < w->vp; col += PW) {
-            micro(out, w->n + col, (size_t)w->vp, w->kd + b, (size_t)w->kp, c->n, rows);
-            for (int t = 0; t < rows; t++) {
-                float *s = w->state + (size_t)(b + t) * (size_t)w->vp + col;
-                for (int r = 0; r < PW; r += VL)
-                    vf_store(s + r,
-                             vf_fma(vf_load(s + r), vf_set1(decay), vf_load(out + t * PW + r)));
-            }
+    for (int v = 0; v < VECS; v++)
+        vf_store(w->eg + v * VL, row[v]);
+}
+
+/* Rows [b, b + rows) of N, after those before them. */
+SPECIALIZED void solve_rows(const struct chunk_work *w, const struct cpu_delta_chunk *c,
+                            const struct chunk_columns *s, const float *beta, int b, int rows,
+                            const int M)
+{
+    vf acc[NR * PANEL_VECS] = {0};
+    micro_add(acc, s->state, s->lds, w->kt + b, CPU_CHUNK, c->key_dim, M);
+    UNROLL(16)
+    for (int t = 0; t < M; t++) {
+        const float *v = s->v + (size_t)(t < rows ? b + t : b) * s->ldv;
+        const vf step = vf_set1(beta[b + t]), old = vf_set1(-w->eg[b + t]);
+        UNROLL(4)
+        for (int i = 0; i < PANEL_VECS; i++) {
+            vf *n = &acc[t * PANEL_VECS + i];
+            *n = step * vf_fma(old, *n, vf_load(v + i * VL));
         }
     }
-    if (w->state != c->state)
-        for (int d = 0; d < c->key_dim; d++)
-            memcpy(c->state + (size_t)d * (size_t)c->value_dim,
-                   w->state + (size_t)d * (size_t)w->vp, (size_t)c->value_dim * sizeof(float));
+    micro_add(acc, w->n, PW, w->a + b, CPU_CHUNK, b, M);
+    UNROLL(16)
+    for (int j = 0; j < M; j++) {
+        UNROLL(16)
+        for (int t = 0; t < M; t++) {
+            if (t <= j)
+                continue;
+            const vf a = vf_set1(w->a[(b + j) * CPU_CHUNK + b + t]);
+            UNROLL(4)
+            for (int i = 0; i < PANEL_VECS; i++)
+                acc[t * PANEL_VECS + i] =
+                    vf_fma(acc[j * PANEL_VECS + i], a, acc[t * PANEL_VECS + i]);
+        }
+    }
+    UNROLL(16)
+    for (int t = 0; t < M; t++)
+        for (int i = 0; i < PANEL_VECS; i++)
+            vf_store(w->n + (b + t) * PW + i * VL, acc[t * PANEL_VECS + i]);
+}
+
+/* Rows [b, b + rows) of O. */
+SPECIALIZED void out_rows(const struct chunk_work *w, const struct cpu_delta_chunk *c,
+                          const struct chunk_columns *s, int b, int rows, const int M)
+{
+    vf acc[NR * PANEL_VECS] = {0};
+    micro_add(acc, s->state, s->lds, w->qt + b, CPU_CHUNK, c->key_dim, M);
+    UNROLL(16)
+    for (int t = 0; t < M; t++)
+        for (int i = 0; i < PANEL_VECS; i++)
+            acc[t * PANEL_VECS + i] *= w->eg[b + t];
+    micro_add(acc, w->n, PW, w->p + b, CPU_CHUNK, b + rows, M);
+    UNROLL(16)
+    for (int t = 0; t < M; t++)
+        for (int i = 0; i < PANEL_VECS && t < rows; i++)
+            vf_store(s->out + (size_t)(b + t) * s->ldo + i * VL, acc[t * PANEL_VECS + i]);
+}
+
+/* Rows [b, b + rows) of S, from n times to_end. */
+SPECIALIZED void state_rows(const struct chunk_work *w, const struct cpu_delta_chunk *c,
+                            const struct chunk_columns *s, int b, int rows, const int M)
+{
+    const float decay = w->eg[c->n - 1];
+    vf acc[NR * PANEL_VECS];
+    UNROLL(16)
+    for (int t = 0; t < M; t++) {
+        const float *row = s->state + (size_t)(t < rows ? b + t : b) * s->lds;
+        UNROLL(4)
+        for (int i = 0; i < PANEL_VECS; i++)
+            acc[t * PANEL_VECS + i] = vf_load(row + i * VL) * decay;
+    }
+    micro_add(acc, w->n, PW, c->k + b, (size_t)c->key_dim, c->n, M);
+    UNROLL(16)
+    for (int t = 0; t < M; t++)
+        for (int i = 0; i < PANEL_VECS && t < rows; i++)
+            vf_store(s->state + (size_t)(b + t) * s->lds + i * VL, acc[t * PANEL_VECS + i]);
+}
+
+/* Calls f with blocks of NR rows, the last of one, two or three thirds. */
+#define BY_ROWS(f, count, ...)                                                                     \
+    for (int b = 0, rows; b < (count); b += NR) {                                                  \
+        rows = cpu_min(NR, (count)-b);                                                             \
+        if (rows <= NR / 3)                                                                        \
+            f(__VA_ARGS__, b, rows, NR / 3);                                                       \
+        else if (rows <= 2 * NR / 3)                                                               \
+            f(__VA_ARGS__, b, rows, 2 * NR / 3);                                                   \
+        else                                                                                       \
+            f(__VA_ARGS__, b, rows, NR);                                                           \
+    }
+
+static void chunk_block(const struct chunk_work *w, const struct cpu_delta_chunk *c,
+                        const struct chunk_columns *s, const float *beta)
+{
+    BY_ROWS(solve_rows, c->n, w, c, s, beta)
+    BY_ROWS(out_rows, c->n, w, c, s)
+    for (int j = 0; j < c->n; j++)
+        for (int i = 0; i < PW; i += VL)
+            vf_store(w->n + j * PW + i, vf_load(w->n + j * PW + i) * w->to_end[j]);
+    BY_ROWS(state_rows, c->key_dim, w, c, s)
+}
+#undef BY_ROWS
+
+static void copy_columns(float *to, size_t ldt, const float *from, size_t ldf, int rows, int n)
+{
+    for (int i = 0; i < rows; i++)
+        memcpy(to + (size_t)i * ldt, from + (size_t)i * ldf, (size_t)n * sizeof(float));
 }
 
 static void delta_chunk(const struct cpu_delta_chunk *c)
 {
-    struct chunk_work w;
-    chunk_setup(&w, c);
-    chunk_products(&w, c);
-    chunk_solve(&w, c);
-    chunk_finish(&w, c);
+    const struct chunk_work w = chunk_setup(c);
+    const size_t values = (size_t)c->value_dim, state = (size_t)c->key_dim * values;
+    chunk_keys(&w, c);
+    for (int h = 0; h < c->heads; h++) {
+        const float *beta = c->beta + h * CPU_CHUNK;
+        chunk_decays(&w, c, c->g + h * CPU_CHUNK, beta);
+        for (int col = 0; col < c->value_dim; col += PW) {
+            const size_t at = (size_t)h * values + (size_t)col;
+            struct chunk_columns s = {
+                c->state + (size_t)h * state + col, c->v + at, c->out + at, values, c->ldv,
+                (size_t)c->heads * values};
+            const int some = c->value_dim - col;
+            if (some >= PW) {
+                chunk_block(&w, c, &s, beta);
+                continue;
+            }
+            const struct chunk_columns part = {w.state, w.v, w.out, PW, PW, PW};
+            memset(w.v, 0, CPU_CHUNK * PW * sizeof(float));
+            memset(w.state, 0, (size_t)c->key_dim * PW * sizeof(float));
+            copy_columns(w.v, PW, s.v, s.ldv, c->n, some);
+            copy_columns(w.state, PW, s.state, s.lds, c->key_dim, some);
+            chunk_block(&w, c, &part, beta);
+            copy_columns(s.out, s.ldo, w.out, PW, c->n, some);
+            copy_columns(s.state, s.lds, w.state, PW, c->key_dim, some);
+        }
+    }
 }

@@ -31,8 +31,8 @@ struct unit {
     float *weights;  /* [kernel][width] */
     float *conv;     /* [CPU_CHUNK][width]: q | k | v after the convolution */
     float *q, *k;    /* [CPU_CHUNK][key_dim] */
-    float *v, *o;    /* [CPU_CHUNK][value_dim], of one value head */
-    float *g, *beta; /* [CPU_CHUNK] */
+    float *o;        /* [CPU_CHUNK][share][value_dim] */
+    float *g, *beta; /* [share][CPU_CHUNK], 0 behind the last token */
     float *chunk;    /* work space of delta_chunk */
 };
 
@@ -50,10 +50,10 @@ static size_t row_floats(const struct lade_deltanet *d)
 static size_t unit_floats(const struct run *r)
 {
     const struct lade_deltanet *d = r->d;
-    size_t key = (size_t)d->key_dim, value = (size_t)d->value_dim;
-    size_t per_token = (size_t)r->width + 2 * key + 2 * value + 2;
+    size_t share = (size_t)r->share, values = share * (size_t)d->value_dim;
+    size_t per_token = (size_t)r->width + 2 * (size_t)d->key_dim + values + 2 * share;
     size_t n = (size_t)d->kernel * (size_t)r->width + CPU_CHUNK * per_token +
-               cpu_delta_chunk_floats(d->key_dim, d->value_dim);
+               cpu_delta_chunk_floats(d->key_dim);
     return (n + 15) / 16 * 16;
 }
 
@@ -72,11 +72,10 @@ static struct unit unit_setup(const struct run *r, int head, int thread)
     u.conv = u.weights + (size_t)d->kernel * (size_t)r->width;
     u.q = u.conv + (size_t)CPU_CHUNK * (size_t)r->width;
     u.k = u.q + (size_t)CPU_CHUNK * (size_t)d->key_dim;
-    u.v = u.k + (size_t)CPU_CHUNK * (size_t)d->key_dim;
-    u.o = u.v + (size_t)CPU_CHUNK * (size_t)d->value_dim;
-    u.g = u.o + (size_t)CPU_CHUNK * (size_t)d->value_dim;
-    u.beta = u.g + CPU_CHUNK;
-    u.chunk = u.beta + CPU_CHUNK;
+    u.o = u.k + (size_t)CPU_CHUNK * (size_t)d->key_dim;
+    u.g = u.o + (size_t)CPU_CHUNK * (size_t)values;
+    u.beta = u.g + CPU_CHUNK * r->share;
+    u.chunk = u.beta + CPU_CHUNK * r->share;
     for (int p = 0; p < 3; p++) {
         const float *w = d->conv + (size_t)u.part[p].from * (size_t)d->kernel;
         for (int c = 0; c < u.part[p].n; c++)
@@ -131,45 +130,74 @@ static float softplus(float x)
     return x > 20 ? x : log1pf(expf(x));
 }
 
-static void unit_value_head(const struct unit *u, int s, int t0, int n, bool chunked)
+static void unit_gates(const struct unit *u, int t0, int n)
+{
+    const struct lade_deltanet *d = u->r->d;
+    const size_t heads = (size_t)d->value_heads;
+    for (int s = 0; s < u->r->share; s++) {
+        const int h = u->head * u->r->share + s;
+        float *g = u->g + s * CPU_CHUNK, *beta = u->beta + s * CPU_CHUNK;
+        memset(g, 0, CPU_CHUNK * sizeof(*g));
+        memset(beta, 0, CPU_CHUNK * sizeof(*beta));
+        for (int t = 0; t < n; t++) {
+            const float *ba = d->ba + (size_t)(t0 + t) * 2 * heads + h;
+            g[t] = d->decay[h] * softplus(ba[heads] + d->dt_bias[h]);
+            beta[t] = 1.0f / (1.0f + expf(-ba[0]));
+        }
+    }
+}
+
+static void unit_rule(const struct unit *u, int n)
 {
     const struct lade_deltanet *d = u->r->d;
     const struct cpu_isa *isa = u->r->isa;
-    int h = u->head * u->r->share + s;
-    float *state = d->state + (size_t)h * (size_t)d->key_dim * (size_t)d->value_dim;
-    for (int t = 0; t < n; t++) {
-        const float *ba = d->ba + (size_t)(t0 + t) * 2 * (size_t)d->value_heads;
-        u->beta[t] = 1.0f / (1.0f + expf(-ba[h]));
-        u->g[t] = d->decay[h] * softplus(ba[d->value_heads + h] + d->dt_bias[h]);
-        memcpy(u->v + t * d->value_dim,
-               u->conv + t * u->r->width + 2 * d->key_dim + s * d->value_dim,
-               (size_t)d->value_dim * sizeof(float));
-    }
-    if (chunked)
+    const int share = u->r->share, width = u->r->width;
+    const size_t value = (size_t)d->value_dim, head = (size_t)d->key_dim * value;
+    const float *v = u->conv + 2 * d->key_dim;
+    float *state = d->state + (size_t)(u->head * share) * head;
+    if (n > STEP_TOKENS) {
         isa->delta_chunk(&(struct cpu_delta_chunk){.n = n,
+                                                   .heads = share,
                                                    .key_dim = d->key_dim,
                                                    .value_dim = d->value_dim,
                                                    .q = u->q,
                                                    .k = u->k,
-                                                   .v = u->v,
+                                                   .v = v,
+                                                   .ldv = (size_t)width,
                                                    .g = u->g,
                                                    .beta = u->beta,
                                                    .state = state,
                                                    .out = u->o,
                                                    .work = u->chunk});
-    else
+        return;
+    }
+    for (int s = 0; s < share; s++)
         for (int t = 0; t < n; t++)
-            isa->delta_step(state, u->o + t * d->value_dim, u->q + t * d->key_dim,
-                            u->k + t * d->key_dim, u->v + t * d->value_dim, expf(u->g[t]),
-                            u->beta[t], d->key_dim, d->value_dim);
-    const size_t values = (size_t)d->value_heads * (size_t)d->value_dim;
+            isa->delta_step(state + (size_t)s * head, u->o + (size_t)(t * share + s) * value,
+                            u->q + t * d->key_dim, u->k + t * d->key_dim,
+                            v + t * width + s * d->value_dim, expf(u->g[s * CPU_CHUNK + t]),
+                            u->beta[s * CPU_CHUNK + t], d->key_dim, d->value_dim);
+}
+
+/* z of the unit's value heads. */
+static const float *gates(const struct unit *u, int t)
+{
+    const struct lade_deltanet *d = u->r->d;
+    const size_t values = (size_t)u->r->share * (size_t)d->value_dim, at = (size_t)u->head * values;
+    if (d->z)
+        return d->z + (size_t)t * (size_t)d->key_heads * values + at;
+    return d->qkvz + (size_t)t * row_floats(d) + qkv_channels(d) + at;
+}
+
+static void unit_norm(const struct unit *u, int t0, int n)
+{
+    const struct lade_deltanet *d = u->r->d;
+    const size_t value = (size_t)d->value_dim, values = (size_t)u->r->share * value;
     for (int t = 0; t < n; t++) {
-        const size_t token = (size_t)t0 + (size_t)t;
-        const float *z =
-            d->z ? d->z + token * values : d->qkvz + token * row_floats(d) + qkv_channels(d);
-        size_t at = (size_t)h * (size_t)d->value_dim;
-        float *out = d->out + token * values;
-        isa->gated_norm(out + at, u->o + t * d->value_dim, z + at, d->norm, d->value_dim, d->eps);
+        const float *z = gates(u, t0 + t), *o = u->o + (size_t)t * values;
+        float *out = d->out + ((size_t)(t0 + t) * (size_t)d->key_heads + (size_t)u->head) * values;
+        for (size_t at = 0; at < values; at += value)
+            u->r->isa->gated_norm(out + at, o + at, z + at, d->norm, d->value_dim, d->eps);
     }
 }
 
@@ -195,18 +223,18 @@ static void head_unit(void *ctx, int head, int thread)
         int n = cpu_min(CPU_CHUNK, r->d->n - t);
         unit_conv(&u, t, n);
         unit_keys(&u, n);
-        for (int s = 0; s < r->share; s++)
-            unit_value_head(&u, s, t, n, n > STEP_TOKENS);
+        unit_gates(&u, t, n);
+        unit_rule(&u, n);
+        unit_norm(&u, t, n);
         t += n;
     }
     unit_save(&u);
 }
 
-size_t cpu_delta_chunk_floats(int key_dim, int value_dim)
+size_t cpu_delta_chunk_floats(int key_dim)
 {
-    size_t key = (size_t)key_dim + 48, value = (size_t)value_dim + CPU_MAX_PW;
-    return 2 * key * 48 + CPU_CHUNK * key + 2 * (size_t)CPU_CHUNK * 48 + 2 * CPU_CHUNK * value +
-           key * value;
+    return (2 * (size_t)key_dim + 4 * CPU_CHUNK + 3 * CPU_MAX_PW + 2) * CPU_CHUNK +
+           (size_t)key_dim * CPU_MAX_PW;
 }
 
 int cpu_deltanet(struct lade_device *dev, const struct lade_deltanet *d, char *err)

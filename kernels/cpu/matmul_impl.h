@@ -320,11 +320,10 @@ static void pack(float *xp, const float *x, size_t ldx, const int32_t *rows, int
     }
 }
 
-/* out[t][r] = sum over i < k of x[i * ldx + t] * panel[i * ldp + r], for M tokens, PW rows. */
-SPECIALIZED void micro_fixed(float *out, const float *panel, size_t ldp, const float *x, size_t ldx,
+/* acc[t][r] += sum over i < k of x[i * ldx + t] * panel[i * ldp + r], for M tokens, PW rows. */
+ALWAYS_INLINE void micro_add(vf *acc, const float *panel, size_t ldp, const float *x, size_t ldx,
                              int k, const int M)
 {
-    vf acc[NR * PANEL_VECS] = {0};
     for (int i = 0; i < k; i++) {
         vf p[PANEL_VECS];
         UNROLL(4)
@@ -340,6 +339,14 @@ SPECIALIZED void micro_fixed(float *out, const float *panel, size_t ldp, const f
         panel += ldp;
         x += ldx;
     }
+}
+
+/* out[t][r] = that sum. */
+SPECIALIZED void micro_fixed(float *out, const float *panel, size_t ldp, const float *x, size_t ldx,
+                             int k, const int M)
+{
+    vf acc[NR * PANEL_VECS] = {0};
+    micro_add(acc, panel, ldp, x, ldx, k, M);
     UNROLL(16)
     for (int t = 0; t < M; t++)
         for (int v = 0; v < PANEL_VECS; v++)

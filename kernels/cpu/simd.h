@@ -232,13 +232,50 @@ ALWAYS_INLINE float f_load_type(enum lade_type type, const void *base, size_t i)
     return type == LADE_F16 ? cpu_half(h) : cpu_bf16(h);
 }
 
+/* The lanes of a and b in turn, of their first and of their second halves. */
+#if defined(SIMD_AVX512)
+#define ZIP_FIRST(a, b)                                                                            \
+    __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define ZIP_SECOND(a, b)                                                                           \
+    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#elif defined(SIMD_AVX2)
+#define ZIP_FIRST(a, b)  __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define ZIP_SECOND(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#else
+#define ZIP_FIRST(a, b)  __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define ZIP_SECOND(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#endif
+
+/* r[i][j] to r[j][i]: each step turns the bits of row and lane, read as one number, by one place. */
+ALWAYS_INLINE void vf_transpose(vf r[VL])
+{
+    UNROLL(4)
+    for (int step = 1; step < VL; step *= 2) {
+        vf s[VL];
+        UNROLL(8)
+        for (int i = 0; i < VL / 2; i++) {
+            s[2 * i] = ZIP_FIRST(r[i], r[i + VL / 2]);
+            s[2 * i + 1] = ZIP_SECOND(r[i], r[i + VL / 2]);
+        }
+        UNROLL(16)
+        for (int i = 0; i < VL; i++)
+            r[i] = s[i];
+    }
+}
+
 /* e^x within 2 ulp; 0 below -104, infinity above 88.8; not-a-number stays. x is split into
  * n ln 2 + r with |r| <= ln 2 / 2; e^r is the polynomial of the Cephes library; 2^n is applied
- * in two halves, because n runs from -150 to 128 and each factor must be a normal number. */
+ * in two halves where no instruction does it, because n runs from -150 to 128 and each factor must be
+ * a normal number. */
 ALWAYS_INLINE vf vf_exp(vf x)
 {
+#if defined(SIMD_AVX512) /* the second operand where one is no number */
+    x = (vf)_mm512_max_ps(_mm512_set1_ps(-104.0f), (__m512)x);
+    x = (vf)_mm512_min_ps(_mm512_set1_ps(88.8f), (__m512)x);
+#else
     x = vf_select(x < -104.0f, vf_set1(-104.0f), x);
     x = vf_select(x > 88.8f, vf_set1(88.8f), x);
+#endif
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
     vf t = vf_fma(x, vf_set1(1.44269504088896341f), vf_set1(magic));
     vf n = t - magic;
@@ -251,9 +288,13 @@ ALWAYS_INLINE vf vf_exp(vf x)
     p = vf_fma(p, r, vf_set1(1.6666665459e-1f));
     p = vf_fma(p, r, vf_set1(5.0000001201e-1f));
     p = vf_fma(p, r * r, r + 1.0f);
+#if defined(SIMD_AVX512)
+    return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
     vi k = (vi)t - (vi)vf_set1(magic);
     vi lo = k >> 1, hi = k - lo;
     return p * (vf)((lo + 127) << 23) * (vf)((hi + 127) << 23);
+#endif
 }
 
 ALWAYS_INLINE vf vf_sigmoid(vf x)
