@@ -154,8 +154,8 @@ int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int sta
                       lade_prefill_fn *progress, void *user, const atomic_bool *cancel, int *kept,
                       char *err);
 
-/* Others are expected to begin with the first n tokens of what is synced from now on: of as many whole
- * batches of them a snapshot stays, too. */
+/* Others are expected to begin with the first n tokens of what is synced from now on: a snapshot of them
+ * stays. 0 = none are. */
 void lade_session_expect(struct lade_session *s, int n);
 
 /* Appends one token. */

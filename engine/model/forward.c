@@ -347,6 +347,22 @@ static int delta_rule(struct lade_forward *f, int index, const struct lade_delta
     return first < end ? f->ops->deltanet(f->dev, &op, err) : 0;
 }
 
+/* A delta-net on all rows, and what is copied of its state on the way. */
+static int run_rule(struct lade_forward *f, int index, const struct lade_state *st,
+                    const struct lade_tokens *t, const struct lade_delta_rows *rows,
+                    const struct lade_layer_state *ls, char *err)
+{
+    int at = 0;
+    for (int i = 0; i < t->n_copies; i++) {
+        struct lade_state_copy *c = &t->copies[i];
+        if (delta_rule(f, index, rows, ls, at, c->after - t->first, err))
+            return -1;
+        at = c->after - t->first;
+        c->failed = c->failed || lade_state_save_layer(st, f->shape, index, c->to, NULL);
+    }
+    return delta_rule(f, index, rows, ls, at, t->n, err);
+}
+
 /* `drafts`: the state stays as it was, and what it is to be given is kept. */
 static int run_delta(struct lade_forward *f, int index, struct lade_state *st,
                      const struct lade_tokens *t, int skip, bool drafts, char *err)
@@ -366,11 +382,7 @@ static int run_delta(struct lade_forward *f, int index, struct lade_state *st,
     soon_one(f, n, &w->out);
     if (project(f, f->x, layer->in_norm, in, n_in, n, err) ||
         (drafts && lade_state_copy_layer(st, s, index, f->drafts.state, &ls, err)) ||
-        delta_rule(f, index, &rows, &ls, 0, t->split, err))
-        return -1;
-    if (t->split && *t->whole && lade_state_save_layer(st, s, index, t->copy, NULL))
-        *t->whole = false;
-    if (delta_rule(f, index, &rows, &ls, t->split, n, err))
+        run_rule(f, index, st, t, &rows, &ls, err))
         return -1;
     soon_router(f, n, index);
     const float *mixed = f->mixed + (size_t)skip * (size_t)(s->value_heads * s->value_dim);
@@ -505,7 +517,7 @@ int lade_forward_run(struct lade_forward *f, struct lade_state *st,
     bool records = settled && f->ops->record_begin;
     if (!records || lade_experts_moved(&f->experts))
         forget_step(f);
-    return records && tokens->n == 1 && tokens->outputs && !tokens->split
+    return records && tokens->n == 1 && tokens->outputs && !tokens->n_copies
                ? run_step(f, st, tokens, pos, err)
                : run_layers(f, st, tokens, pos, false, err);
 }

@@ -70,19 +70,23 @@ void lade_forward_close(struct lade_forward *f);
 /* Has x and the other buffers be those of n tokens. */
 void lade_forward_take(struct lade_forward *f, int n);
 
-/* Tokens that are evaluated one after the other. */
+/* A copy of the recurrent state on the way. */
+struct lade_state_copy {
+    int after;   /* so many tokens of a run */
+    void *to;    /* host memory as for lade_state_save() */
+    bool failed; /* false before; it fails for itself, not for the run */
+};
+
+/* Tokens that are evaluated one after the other: a run, or a batch of one. */
 struct lade_tokens {
     const int32_t *ids; /* each below vocab */
-    int n;
+    int n, first;       /* tokens; those of the run before them */
     /* Of the last `outputs`, 0 to n, there may be logits (lade_forward_head): of the others the model's last
      * layer computes what the state keeps and no more, which of a model of 8 layers is an eighth of a
      * prompt. */
     int outputs;
-    /* 0, or after how many of them, up to n, the recurrent state is copied, to `copy`: host memory as for
-     * lade_state_save(). Where that fails *whole, true before, becomes false, and no more than that. */
-    int split;
-    void *copy;
-    bool *whole;
+    struct lade_state_copy *copies; /* borrowed, those within them, in order of the tokens */
+    int n_copies;
 };
 
 /* After lade_forward_take: runs up to `batch` tokens, the first of them at position `pos`, through the

@@ -104,14 +104,17 @@ static struct lade_tokens batch_of(const struct lade_pipeline *p, const struct l
                                    int from)
 {
     const int n = min_int(all->n - from, p->batch);
-    const int asked_from = max_int(all->n - all->outputs - from, 0); /* in it, if not beyond */
-    const bool splits = from < all->split && all->split <= from + n;
-    return (struct lade_tokens){.ids = all->ids + from,
+    const int unasked = max_int(all->n - all->outputs - from, 0); /* it may have fewer */
+    struct lade_tokens batch = {.ids = all->ids + from,
                                 .n = n,
-                                .outputs = n - min_int(n, asked_from),
-                                .split = splits ? all->split - from : 0,
-                                .copy = all->copy,
-                                .whole = all->whole};
+                                .first = from,
+                                .outputs = n - min_int(n, unasked),
+                                .copies = all->copies};
+    for (int i = 0; i < all->n_copies; i++) {
+        batch.copies += all->copies[i].after <= from;
+        batch.n_copies += all->copies[i].after > from && all->copies[i].after <= from + n;
+    }
+    return batch;
 }
 
 /* In step s part i has batch s - i. The last part is told first, so that it takes its rows before the

@@ -117,16 +117,24 @@ void lade_session_reset(struct lade_session *s)
     lade_state_reset(&s->state, NULL);
 }
 
-/* Where a copy of the state after `length` tokens goes, in the place of the oldest but where timelines fork.
- * NULL: there is one, or no memory, which only costs a later re-read of the prompt, so it is not an error. */
-static struct lade_snapshot *snapshot_for(struct lade_session *s, int length)
+/* Whether timelines part at this snapshot, so that it stays. */
+static bool stays(const struct lade_session *s, const struct lade_snapshot *one)
+{
+    return one->length && (one->length == s->fork || one->length == s->expected);
+}
+
+/* Where a copy of the state after `length` tokens goes, in the place of the oldest but those that stay and
+ * `other` (may be NULL). NULL: there is one, or no memory, which only costs a later re-read of the prompt, so it is
+ * not an error. */
+static struct lade_snapshot *snapshot_for(struct lade_session *s, int length,
+                                          const struct lade_snapshot *other)
 {
     struct lade_snapshot *slot = NULL;
     for (int i = 0; i < LADE_SNAPSHOTS; i++) {
         struct lade_snapshot *one = &s->snapshots[i];
         if (one->length == length)
             return NULL;
-        if (!(one->length && one->length == s->fork) && (!slot || one->length < slot->length))
+        if (one != other && !stays(s, one) && (!slot || one->length < slot->length))
             slot = one;
     }
     if (!slot->data)
@@ -138,7 +146,7 @@ static struct lade_snapshot *snapshot_for(struct lade_session *s, int length)
 /* Copies the state after the current token. */
 static void take_snapshot(struct lade_session *s)
 {
-    struct lade_snapshot *slot = snapshot_for(s, s->state.length);
+    struct lade_snapshot *slot = snapshot_for(s, s->state.length, NULL);
     if (slot && !lade_state_save(&s->state, slot->data, NULL))
         slot->length = s->state.length;
 }
@@ -217,21 +225,28 @@ static int evaluate(struct lade_session *s, const struct lade_tokens *t, const a
     return -1;
 }
 
-/* The same, and takes a snapshot after the first `split` of them (0: none) on the way: a pass of its own for the
- * few that follow would read the weights twice. */
-static int evaluate_split(struct lade_session *s, struct lade_tokens t, int split,
-                          const atomic_bool *cancel, char *err)
+/* The same, and takes snapshots at two lengths of the timeline, if they lie within: a pass of its own for the few
+ * tokens that follow would read the weights twice. */
+static int evaluate_to_keep(struct lade_session *s, struct lade_tokens t, int early, int late,
+                            const atomic_bool *cancel, char *err)
 {
-    const int length = s->state.length + split;
-    struct lade_snapshot *slot = split ? snapshot_for(s, length) : NULL;
-    t.split = slot ? split : 0;
-    t.copy = slot ? slot->data : NULL;
-    bool whole = true;
-    t.whole = &whole;
+    const int from = s->state.length, at[] = {early, late};
+    struct lade_snapshot *slots[2];
+    struct lade_state_copy copies[2];
+    t.copies = copies;
+    for (int i = 0; i < 2; i++) {
+        if (at[i] <= from || at[i] >= from + t.n || (i && late <= early))
+            continue;
+        struct lade_snapshot *slot = snapshot_for(s, at[i], t.n_copies ? slots[0] : NULL);
+        if (!slot)
+            continue;
+        slots[t.n_copies] = slot;
+        copies[t.n_copies++] = (struct lade_state_copy){.after = at[i] - from, .to = slot->data};
+    }
     if (evaluate(s, &t, cancel, err))
         return -1;
-    if (slot && whole)
-        slot->length = length;
+    for (int i = 0; i < t.n_copies; i++)
+        slots[i]->length = copies[i].failed ? 0 : from + copies[i].after;
     return 0;
 }
 
@@ -288,9 +303,9 @@ int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int sta
     if (rewind_to(s, common, err))
         return -1;
     int start = s->state.length;
-    /* What is read again up to here a third conversation will begin with, too, like tools and the
-     * instructions of a program: there is a snapshot of as many whole batches of it. */
-    const int fork = common > start && common > s->expected ? common : s->expected;
+    /* What is read again up to here a third conversation may begin with, too: there is a snapshot of as many whole
+     * batches of it. */
+    const int fork = common > start && common > s->expected ? common : 0;
     if (kept)
         *kept = start;
     while (s->state.length < n) {
@@ -301,12 +316,12 @@ int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int sta
         int span = s->pipeline.n ? lade_pipeline_span(&s->pipeline) : 1;
         int count = n - done < span ? n - done : span;
         const struct lade_tokens t = {.ids = ids + done, .n = count, .outputs = done + count == n};
-        const bool splits = done < stable && stable < done + count;
-        if (evaluate_split(s, t, splits ? stable - done : 0, cancel, err))
+        if (evaluate_to_keep(s, t, s->expected, stable, cancel, err))
             return -1;
         if (s->state.length <= fork && s->state.length + span > fork)
             s->fork = s->state.length;
-        if (s->state.length == stable || s->state.length == s->fork)
+        if (s->state.length == stable || s->state.length == s->expected ||
+            s->state.length == s->fork)
             take_snapshot(s);
         if (progress)
             progress(user, s->state.length - start, n - start);

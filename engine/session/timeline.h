@@ -29,8 +29,8 @@ struct lade_session {
     void *between_user;
     int wanted, fetched; /* how many are wanted, and were fetched; 0 = all; fetched -1 = none */
     struct lade_snapshot snapshots[LADE_SNAPSHOTS];
-    int expected; /* tokens that others are expected to begin with */
-    int fork; /* tokens that several conversations began with: that snapshot stays; 0 = none did */
+    int expected; /* tokens that others are expected to begin with: that snapshot stays; 0 = none are */
+    int fork;     /* more, that several conversations began with: this one, too; 0 = none did */
     uint64_t key; /* of what is kept (kept.c); 0 = nobody asked yet */
 };
 

@@ -160,8 +160,21 @@ static void test_a_shared_beginning_is_kept(void **state)
     lade_session_reset(s);
     lade_session_expect(s, 40);
     assert_int_equal(sync_to(s, prompt, 70, 66), 0);
-    assert_int_equal(sync_to(s, other, 70, 66), 32);
+    assert_int_equal(sync_to(s, other, 70, 66), 40);
     assert_as_fresh(s, other, 70);
+    /* It outlives what the conversation goes on with, and is there where all is one pass. */
+    for (int turn = 1; turn <= 6; turn++)
+        sync_to(s, other, 70 + turn * 8, 67 + turn * 8);
+    assert_int_equal(sync_to(s, prompt, 55, 53), 40);
+    assert_as_fresh(s, prompt, 55);
+    lade_session_reset(s);
+    lade_session_expect(s, 5);
+    assert_int_equal(sync_to(s, prompt, 15, 11), 0);
+    other[11] = (prompt[11] + 1) % vocab;
+    assert_int_equal(sync_to(s, other, 16, 14), 11);
+    other[5] = (prompt[5] + 1) % vocab;
+    assert_int_equal(sync_to(s, other, 16, 14), 5);
+    assert_as_fresh(s, other, 16);
     lade_session_close(s);
 }
 
