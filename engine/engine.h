@@ -45,7 +45,8 @@ struct lade_options {
     const char *isa;   /* "portable", "avx2", ...; NULL = best; for tests and bench */
     int batch;         /* tokens of a prefill batch; 0 = the plan's choice */
     bool no_lookahead; /* never read experts from the drive before they are asked for */
-    bool no_draft; /* an engine's: never evaluate guesses of the next tokens (session/draft.h) */
+    bool no_draft; /* never evaluate guesses of the next tokens (model/drafts.h); an engine that is
+                          exact does not either */
     const char *plugin;    /* path of the GPU plug-in; copied; NULL = no GPU */
     const char *cache_dir; /* for measured speeds and statistics; copied; NULL = none are kept */
     /* An engine's: directory that keeps what was read and said when it stops, for the next one to go on
@@ -163,7 +164,8 @@ int lade_session_push(struct lade_session *s, int32_t id, char *err);
 
 /* Appends one token, too, and evaluates with it, in one pass, n guesses of those after it: while what is
  * pushed next is the next guess, it is appended at no cost. The state is that of the timeline either way.
- * Guesses that there is no room for are left out; most_drafts: how many there may be, 0 with a GPU. */
+ * Guesses that there is no room for are left out; most_drafts: how many there may be, 0 with a GPU
+ * or no_draft. */
 int lade_session_push_drafts(struct lade_session *s, int32_t id, const int32_t *drafts, int n,
                              char *err);
 int lade_session_most_drafts(const struct lade_session *s);

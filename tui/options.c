@@ -454,6 +454,7 @@ void options_caps(const struct options *o, struct lade_plan_caps *out)
         .batch = o->batch,
         .exact = o->precision == PRECISION_EXACT,
         .kv_q8 = o->kv_q8,
+        .no_draft = o->no_draft || o->precision == PRECISION_EXACT,
         .threads = o->threads,
         .isa = o->isa,
         .plugin = plugin_path(o),

@@ -134,7 +134,7 @@ void lade_forward_take(struct lade_forward *f, int n)
 int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
                       const struct lade_weights *weights, struct lade_tiers *tiers,
                       const struct lade_devices *devices, int part, int batch, bool in_ram,
-                      char *err)
+                      bool drafts, char *err)
 {
     const struct lade_shape *shape = &cat->shape;
     const struct lade_device_part *p = &devices->part[part];
@@ -148,8 +148,8 @@ int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
                                .in_ram = in_ram};
     if (lade_experts_open(&f->experts, cat, tiers, devices, part, batch, err) ||
         lade_part_alloc(p, (void **)&f->arena, lade_forward_bytes(shape, batch), in_ram, err) ||
-        (!devices->gpu &&
-         (open_sketches(f, cat, err) || lade_drafts_open(&f->drafts, shape, p, batch, err))) ||
+        (!devices->gpu && (open_sketches(f, cat, err) ||
+                           (drafts && lade_drafts_open(&f->drafts, shape, p, batch, err)))) ||
         (in_ram && devices->gpu &&
          lade_part_alloc(p, (void **)&f->near, lade_forward_bytes(shape, 1), false, err))) {
         lade_forward_close(f);

@@ -43,7 +43,7 @@ struct lade_forward {
     void *sketch_memory;                 /* what they point to */
     float *logits;                       /* [1][vocab] */
     const float *asked;                  /* [vocab] that logits() and top() bring */
-    struct lade_drafts drafts;           /* without rows where there is a GPU */
+    struct lade_drafts drafts;           /* without rows where there are none */
     float *top;                          /* [2 * LADE_TOPK_MAX]: k logits, then their k ids */
     int32_t *told;                       /* [2]: id and position of a token that is replayed */
     struct lade_recording *step;         /* one token through the layers, owned; see forward.c */
@@ -60,11 +60,12 @@ size_t lade_forward_bytes(const struct lade_shape *shape, int batch);
 /* Bytes of the sketches that the CPU keeps of routers; 0 where all have 16 bits. */
 size_t lade_forward_sketches(const struct lade_catalog *cat);
 
-/* For a part of the devices. All arguments but err are borrowed. in_ram: see lade_part_alloc. */
+/* For a part of the devices. All arguments but err are borrowed. in_ram: see lade_part_alloc. drafts: whether
+ * there is memory for passes over drafts, where there is no GPU. */
 int lade_forward_open(struct lade_forward *f, const struct lade_catalog *cat,
                       const struct lade_weights *weights, struct lade_tiers *tiers,
                       const struct lade_devices *devices, int part, int batch, bool in_ram,
-                      char *err);
+                      bool drafts, char *err);
 void lade_forward_close(struct lade_forward *f);
 
 /* Has x and the other buffers be those of n tokens. */

@@ -21,11 +21,13 @@ static size_t row_bytes(const struct lade_pipeline *p, int n)
 
 int lade_pipeline_open(struct lade_pipeline *p, const struct lade_catalog *cat,
                        const struct lade_weights *weights, struct lade_tiers *tiers,
-                       const struct lade_devices *devices, int batch, bool in_ram, char *err)
+                       const struct lade_devices *devices, int batch, bool in_ram, bool drafts,
+                       char *err)
 {
     *p = (struct lade_pipeline){.devices = devices, .tiers = tiers, .batch = batch};
     for (int i = 0; i < devices->n; i++) {
-        if (lade_forward_open(&p->part[i], cat, weights, tiers, devices, i, batch, in_ram, err)) {
+        if (lade_forward_open(&p->part[i], cat, weights, tiers, devices, i, batch, in_ram, drafts,
+                              err)) {
             lade_devices_sync(devices, NULL); /* what was queued to those before */
             lade_pipeline_close(p);
             return -1;

@@ -24,10 +24,12 @@ struct lade_pipeline {
     int last;                     /* tokens of the last run before its last batch */
 };
 
-/* All arguments but err are borrowed. in_ram: see lade_part_alloc. */
+/* All arguments but err are borrowed. in_ram: see lade_part_alloc. drafts: whether there are passes over
+ * drafts, where the devices allow any. */
 int lade_pipeline_open(struct lade_pipeline *p, const struct lade_catalog *cat,
                        const struct lade_weights *weights, struct lade_tiers *tiers,
-                       const struct lade_devices *devices, int batch, bool in_ram, char *err);
+                       const struct lade_devices *devices, int batch, bool in_ram, bool drafts,
+                       char *err);
 void lade_pipeline_close(struct lade_pipeline *p);
 
 /* Has every part call it between two layers of a batch, see lade_forward. */

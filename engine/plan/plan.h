@@ -187,6 +187,7 @@ struct lade_plan_caps {
     int context, batch;       /* tokens */
     bool exact;               /* caches of 32 bits a value, others have 16 */
     bool kv_q8;               /* or 8 bits and a scale per 32 values: on the CPU alone */
+    bool no_draft;            /* there are no passes over drafts */
     int threads;              /* 0 = physical cores */
     const char *isa;          /* NULL = the best */
     const char *plugin;       /* path of the GPU plug-in; NULL = no GPU */
@@ -203,8 +204,8 @@ static inline uint64_t lade_vram_cap(const uint64_t caps[LADE_CARDS], int gpu)
     return caps[i];
 }
 
-/* Sizes of an open catalog, for the batch and the exactness of the caps and the GPU's kernels, and
- * what the caps' cache_dir knows of its routing. */
+/* Sizes of an open catalog, for the batch, the exactness and the drafts of the caps and the GPU's kernels,
+ * and what the caps' cache_dir knows of its routing. */
 void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *cat,
                         const struct lade_plan_caps *caps);
 

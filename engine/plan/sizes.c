@@ -153,7 +153,7 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
     out->buffers = lade_forward_bytes(s, out->batch);
     out->token_buffers = lade_forward_bytes(s, 1);
     out->sketches = lade_forward_sketches(cat);
-    out->drafts = lade_drafts_bytes(s, out->batch);
+    out->drafts = caps->no_draft ? 0 : lade_drafts_bytes(s, out->batch);
     out->row = (uint64_t)s->hidden * sizeof(float);
     if (caps->plugin && !caps->cpu_only)
         out->workspace = workspace(cat, caps, out, out->batch);

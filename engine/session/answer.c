@@ -190,16 +190,12 @@ static int read_all(struct answer *a, char *err)
     return 0;
 }
 
-/* Drafts are for the CPU with all experts in memory: else each would ask for more of them. Exact
- * arithmetic goes token by token, as the last bits of a product depend on how many rows it has. */
 static int open_drafts(struct answer *a, char *err)
 {
-    const struct lade_options *opt = &a->e->opt;
-    return opt->no_draft || opt->exact || !lade_session_most_drafts(a->e->session)
-               ? 0
-               : lade_lookup_open(&a->lookup, err);
+    return lade_session_most_drafts(a->e->session) ? lade_lookup_open(&a->lookup, err) : 0;
 }
 
+/* Drafts are for the CPU with all experts in memory: else each would ask for more of them. */
 static bool all_in_memory(const struct answer *a)
 {
     const struct lade_shape *s = &a->e->model->cat->shape;

@@ -150,6 +150,7 @@ static bool copy_text(const char **to, const char *from)
 static int copy_options(struct lade_options *to, const struct lade_options *from)
 {
     *to = *from;
+    to->no_draft |= to->exact; /* the last bits of a product depend on how many rows it has */
     bool copied = copy_text(&to->model, from->model);
     copied &= copy_text(&to->strategy, from->strategy);
     copied &= copy_text(&to->isa, from->isa);

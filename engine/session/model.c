@@ -33,9 +33,8 @@ static uint64_t held_ram(const struct lade_model *m)
     uint64_t recurrent = lade_state_recurrent_bytes(&m->cat->shape);
     uint64_t held = now.ram_held;
     held += m->place.kv == LADE_RAM ? state - recurrent : 0;
-    held += m->place.base == LADE_RAM ? recurrent + lade_forward_sketches(m->cat) +
-                                            lade_drafts_bytes(&m->cat->shape, m->batch)
-                                      : 0;
+    held +=
+        m->place.base == LADE_RAM ? recurrent + lade_forward_sketches(m->cat) + m->sizes.drafts : 0;
     held += m->place.buffers == LADE_RAM ? lade_forward_bytes(&m->cat->shape, m->batch) : 0;
     return held;
 }
@@ -54,6 +53,7 @@ static struct lade_plan_caps caps_of(const struct lade_model *m, const struct la
         .batch = m->batch ? m->batch : opt->batch, /* buffers stay what they are */
         .exact = opt->exact,
         .kv_q8 = opt->kv_q8,
+        .no_draft = opt->no_draft,
         .threads = opt->threads,
         .isa = opt->isa,
         .plugin = opt->plugin,
@@ -193,6 +193,7 @@ static void take_sizes(struct lade_model *m, const struct lade_options *opt)
         .batch = m->place.batch,
         .exact = opt->exact,
         .kv_q8 = opt->kv_q8,
+        .no_draft = opt->no_draft,
         .cpu_only = opt->cpu_only,
         .plugin = opt->plugin,
     };

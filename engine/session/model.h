@@ -32,7 +32,7 @@ struct lade_model {
     char device[128];
     struct lade_plan plan;          /* none (n = 0) where the options had a placement */
     struct lade_placement place;    /* the plan's */
-    struct lade_plan_model sizes;   /* what a card's reserve is made of */
+    struct lade_plan_model sizes;   /* what a card's reserve is made of, and drafts */
     uint64_t ram_room;              /* what experts have of it now: less where others need memory */
     uint64_t vram_room[LADE_CARDS]; /* the same of each card */
     uint64_t expert_bytes;          /* all of them */

@@ -8,7 +8,7 @@ static int open_pipeline(struct lade_session *s, char *err)
 {
     struct lade_model *m = s->model;
     if (lade_pipeline_open(&s->pipeline, m->cat, &m->weights, m->tiers, &m->devices, m->batch,
-                           m->place.buffers == LADE_RAM, err))
+                           m->place.buffers == LADE_RAM, m->sizes.drafts > 0, err))
         return -1;
     lade_pipeline_between(&s->pipeline, s->between, s->between_user);
     return 0;

@@ -292,6 +292,41 @@ static void test_rounded(void **state)
     lade_model_close(fast);
 }
 
+/* Who does not want drafts has no memory for them, nor does the plan tell of any; moves change neither. */
+static void test_none(void **state)
+{
+    (void)state;
+    uint64_t others[2];
+    for (int without = 0; without < 2; without++) {
+        struct lade_model *m;
+        const struct lade_options opt = {.model = SMALL,
+                                         .exact = true,
+                                         .threads = 2,
+                                         .context = CONTEXT,
+                                         .batch = 16,
+                                         .cpu_only = true,
+                                         .no_draft = without};
+        assert_int_equal(lade_model_open(&m, &opt, NULL, NULL, NULL, err), 0);
+        struct lade_session *s = open_session(m);
+        const int most = without ? 0 : LADE_DRAFT_ROWS - 1;
+        const size_t bytes = without ? 0 : lade_drafts_bytes(&m->cat->shape, 16);
+        const struct lade_plan_row *row = &m->plan.rows[m->plan.chosen];
+        others[without] = row->ram_bytes - m->plan.model.drafts;
+        assert_int_equal(m->plan.model.drafts, bytes);
+        assert_true(others[without] == others[0]);
+        assert_int_equal(lade_session_most_drafts(s), most);
+        const struct lade_placement place = m->place;
+        assert_int_equal(lade_model_move(m, s, &opt, &place, err), 0);
+        assert_int_equal(lade_session_most_drafts(s), most);
+        sync_to(s, prompt, FROM, 0);
+        assert_int_equal(lade_session_push_drafts(s, token(0), prompt + FROM + 1, 3, err), 0);
+        expect(s, 1);
+        assert_int_equal(lade_session_foreseen(s, token(1)), !without);
+        lade_session_close(s);
+        lade_model_close(m);
+    }
+}
+
 /* ---- answers ---- */
 
 /* One answer. The engine believes that single tokens take ages, and that drafts cost nothing, or where there
@@ -361,6 +396,22 @@ static void test_answers_are_the_same(void **state)
     lade_engine_stop(b);
 }
 
+/* Exact arithmetic goes token by token. */
+static void test_exact_answers_have_none(void **state)
+{
+    (void)state;
+    static struct seen s;
+    struct lade_engine *e = start(MODEL);
+    struct lade_plan plan;
+    wait_for(e, &s, &s.ready);
+    answer(e, &s, &greedy, 40, LADE_DRAFT_ROWS - 1);
+    assert_int_equal(s.result.tokens, 40);
+    assert_int_equal(s.result.drafted, 0);
+    assert_true(lade_engine_plan(e, &plan));
+    assert_int_equal(plan.model.drafts, 0);
+    lade_engine_stop(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -371,7 +422,9 @@ int main(void)
         cmocka_unit_test(test_largest_logits),
         cmocka_unit_test(test_tokens_are_counted),
         cmocka_unit_test(test_rounded),
+        cmocka_unit_test(test_none),
         cmocka_unit_test(test_answers_are_the_same),
+        cmocka_unit_test(test_exact_answers_have_none),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -308,6 +308,15 @@ static void test_engine(void **state)
     assert_int_equal(parse(&o, "run --fast"), 0);
     options_engine(&o, "dir", true, &e);
     assert_false(e.exact);
+    struct lade_plan_caps c;
+    options_caps(&o, &c);
+    assert_false(c.no_draft || c.exact);
+    assert_int_equal(parse(&o, "run --exact"), 0);
+    options_caps(&o, &c);
+    assert_true(c.no_draft && c.exact);
+    assert_int_equal(parse(&o, "run --no-draft"), 0);
+    options_caps(&o, &c);
+    assert_true(c.no_draft && !c.exact);
 
     struct lade_sampling s = {.temperature = 0.7F,
                               .top_k = 20,

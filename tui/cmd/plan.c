@@ -34,13 +34,16 @@ static uint64_t capped(uint64_t bytes, uint64_t cap)
     return cap && cap < bytes ? cap : bytes;
 }
 
-static int open_model(struct subject *s, const struct options *o, char *err)
+static int open_model(struct subject *s, const struct options *o, const struct lade_plan_caps *caps,
+                      char *err)
 {
     char path[PATH_MAX];
     if (!o->model) {
         lade_plan_model_80b(&s->model);
-        s->model.kv_on_cpu = o->kv_q8;
-        if (o->kv_q8) /* heads of 256 values */
+        if (caps->no_draft)
+            s->model.drafts = 0;
+        s->model.kv_on_cpu = caps->kv_q8;
+        if (caps->kv_q8) /* heads of 256 values */
             s->model.kv_token =
                 s->model.kv_token / lade_cache_row(LADE_F16, 256) * lade_cache_row(LADE_Q8, 256);
         snprintf(s->name, sizeof s->name, "Qwen3-Next-80B-A3B INT4-mixed");
@@ -85,7 +88,7 @@ static int describe(struct subject *s, const struct options *o, int storage, cha
 {
     struct lade_plan_caps caps;
     options_caps(o, &caps);
-    if (open_model(s, o, err))
+    if (open_model(s, o, &caps, err))
         return -1;
     describe_machine(s, o, storage, &caps);
     if (s->cat)
