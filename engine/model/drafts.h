@@ -13,8 +13,9 @@
 
 #include "engine/checkpoint/shape.h"
 #include "engine/model/devices.h"
+#include "engine/tiers/tiers.h"
 
-enum { LADE_DRAFT_ROWS = 8 }; /* of a pass at most: the token and its drafts */
+enum { LADE_DRAFT_ROWS = 1 + LADE_TIERS_DRAFTS }; /* of a pass at most: the token and its drafts */
 
 /* What a delta-net is given: see struct lade_deltanet. */
 struct lade_delta_rows {

@@ -146,7 +146,7 @@ static int run_steps(struct lade_pipeline *p, struct lade_state *st,
 int lade_pipeline_run(struct lade_pipeline *p, struct lade_state *st,
                       const struct lade_tokens *tokens, const atomic_bool *cancel, char *err)
 {
-    lade_tiers_begin(p->tiers, tokens->n, cancel);
+    lade_tiers_begin(p->tiers, tokens->n, 0, cancel);
     int rc = run_steps(p, st, tokens, lade_tiers_settled(p->tiers), err);
     lade_tiers_end(p->tiers);
     p->last = (tokens->n - 1) / p->batch * p->batch;
@@ -162,8 +162,7 @@ int lade_pipeline_draft_rows(const struct lade_pipeline *p)
 int lade_pipeline_drafts(struct lade_pipeline *p, struct lade_state *st, const int32_t *ids, int n,
                          char *err)
 {
-    lade_tiers_begin(p->tiers, n, NULL);
-    lade_tiers_drafts(p->tiers, n - 1);
+    lade_tiers_begin(p->tiers, n, n - 1, NULL);
     lade_forward_take(&p->part[0], n);
     int rc = lade_forward_drafts(&p->part[0], st, ids, n, st->length, err);
     lade_tiers_end(p->tiers);

@@ -15,6 +15,12 @@
  * the conversation uses. */
 enum { PROMPT = 4 };
 
+/* Where in `drafted` a layer's routes of a draft are. */
+static size_t drafted_row(const struct lade_tiers *t, int layer, int draft)
+{
+    return ((size_t)layer * LADE_TIERS_DRAFTS + (size_t)draft) * (size_t)t->cat->shape.experts_used;
+}
+
 int lade_ask_open(struct lade_tiers *t, char *err)
 {
     size_t n = (size_t)t->cat->shape.experts;
@@ -24,7 +30,8 @@ int lade_ask_open(struct lade_tiers *t, char *err)
     a->data = malloc(n * sizeof *a->data);
     a->uses = calloc(n, sizeof *a->uses);
     a->rest = malloc(n * sizeof *a->rest);
-    return a->wants && a->ids && a->data && a->uses && a->rest
+    a->drafted = malloc(drafted_row(t, t->cat->shape.layers, 0) * sizeof *a->drafted);
+    return a->wants && a->ids && a->data && a->uses && a->rest && a->drafted
                ? 0
                : lade_fail(err, "%s: out of memory; close other programs", t->cat->path);
 }
@@ -36,31 +43,21 @@ void lade_ask_close(struct lade_tiers *t)
     free(t->ask.data);
     free(t->ask.uses);
     free(t->ask.rest);
+    free(t->ask.drafted);
 }
 
-void lade_tiers_begin(struct lade_tiers *t, int tokens, const atomic_bool *cancel)
+void lade_tiers_begin(struct lade_tiers *t, int tokens, int drafts, const atomic_bool *cancel)
 {
     pthread_mutex_lock(&t->lock);
     t->ask.tokens = tokens;
-    t->ask.drafts = 0;
+    t->ask.drafts = drafts;
+    t->ask.accepted = 0;
     t->ask.cancel = cancel;
     t->ask.wait_s = 0;
     t->ask.began = lade_now();
     t->before = t->traffic;
-    lade_heat_tick(&t->heat, tokens);
+    lade_heat_tick(&t->heat, tokens - drafts);
     lade_look_begin(t);
-    pthread_mutex_unlock(&t->lock);
-}
-
-void lade_tiers_drafts(struct lade_tiers *t, int drafts)
-{
-    t->ask.drafts = drafts;
-}
-
-void lade_tiers_accept(struct lade_tiers *t)
-{
-    pthread_mutex_lock(&t->lock);
-    t->traffic.tokens++;
     pthread_mutex_unlock(&t->lock);
 }
 
@@ -165,6 +162,46 @@ static void note_age(struct lade_tiers *t, int e)
     t->asked_at[e] = t->decoded;
 }
 
+/* So many tokens more, whose uses follow. */
+static void note_tokens(struct lade_tiers *t, int tokens)
+{
+    lade_heat_tick(&t->habit, tokens);
+    t->habit_tokens += tokens;
+    t->decoded += tokens <= PROMPT ? (uint64_t)tokens : 0;
+}
+
+/* Of `tokens` so many have used an expert, whose slots are pinned. */
+static void note_uses(struct lade_tiers *t, int e, int tokens, int uses)
+{
+    lade_heat_use(&t->heat, e, uses);
+    lade_heat_use(&t->habit, e, uses);
+    if (tokens <= PROMPT)
+        note_age(t, e);
+}
+
+void lade_tiers_accept(struct lade_tiers *t)
+{
+    const struct lade_shape *s = &t->cat->shape;
+    struct lade_ask *a = &t->ask;
+    pthread_mutex_lock(&t->lock);
+    t->traffic.tokens++;
+    lade_heat_tick(&t->heat, 1);
+    note_tokens(t, 1);
+    for (int layer = 0; layer < s->layers; layer++) {
+        const int32_t *ids = a->drafted + drafted_row(t, layer, a->accepted);
+        for (int i = 0; i < s->experts_used; i++) {
+            const int e = layer * s->experts + ids[i], slot = t->ram.slot_of[e];
+            if (slot >= 0)
+                lade_cache_pin(&t->ram, slot);
+            note_uses(t, e, 1, 1);
+            if (slot >= 0)
+                lade_cache_unpin(&t->ram, slot);
+        }
+    }
+    a->accepted++;
+    pthread_mutex_unlock(&t->lock);
+}
+
 /* The links that experts of the layer may cross: cards[i] has the i-th one. The others' cards help where
  * their slots hold what passes through, and activations are in VRAM. */
 static void list_links(const struct lade_tiers *t, struct lade_carry_layer *layer,
@@ -221,30 +258,28 @@ static void choose_carried(struct lade_tiers *t, int n_tokens)
 void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n)
 {
     struct lade_ask *a = &t->ask;
-    int experts = t->cat->shape.experts;
+    int experts = t->cat->shape.experts, tokens = a->tokens - a->drafts;
+    const int sure = n - a->drafts * t->cat->shape.experts_used; /* routes: of no drafts */
     pthread_mutex_lock(&t->lock);
     a->n = a->next = a->wave_first = a->next_demand = 0;
     a->failed = a->begun = false;
     a->vram = t->n_vram ? lade_vram_of(t, layer * experts) : NULL;
-    if (layer == 0) {
-        lade_heat_tick(&t->habit, a->tokens);
-        t->habit_tokens += a->tokens;
-        t->decoded += a->tokens <= PROMPT ? (uint64_t)a->tokens : 0;
-    }
+    if (layer == 0)
+        note_tokens(t, tokens);
     for (int i = 0; i < n; i++)
         a->uses[ids[i]]++;
-    for (int i = 0; i < experts; i++) {
-        if (!a->uses[i])
-            continue;
-        int e = layer * experts + i;
-        want(t, e);
-        lade_heat_use(&t->heat, e, a->uses[i]);
-        lade_heat_use(&t->habit, e, a->uses[i]);
-        if (a->tokens <= PROMPT)
-            note_age(t, e);
-    }
+    for (int i = 0; i < experts; i++)
+        if (a->uses[i])
+            want(t, layer * experts + i);
     if (a->tokens > PROMPT)
         choose_carried(t, n / t->cat->shape.experts_used);
+    for (int i = sure; i < n; i++)
+        a->uses[ids[i]]--;
+    for (int i = 0; i < a->n; i++)
+        if (a->uses[a->wants[i].expert % experts])
+            note_uses(t, a->wants[i].expert, tokens, a->uses[a->wants[i].expert % experts]);
+    if (sure < n)
+        memcpy(a->drafted + drafted_row(t, layer, 0), ids + sure, (size_t)(n - sure) * sizeof *ids);
     memset(a->uses, 0, (size_t)experts * sizeof *a->uses);
     qsort(a->wants, (size_t)a->n, sizeof *a->wants, by_place);
     /* All at once, so that who makes room does not depend on how soon the movers come to it. A prompt

@@ -136,7 +136,8 @@ struct lade_ask {
     uint16_t *uses;                 /* [shape.experts] zero between asks */
     struct lade_carry_expert *rest; /* [shape.experts] of a prompt: what is not in VRAM; owned */
     int tokens;                     /* of this forward pass; 0 outside */
-    int drafts;                     /* of these, see lade_tiers_drafts */
+    int drafts, accepted;           /* of these, and of those: see lade_tiers_begin */
+    int32_t *drafted; /* [layers][LADE_TIERS_DRAFTS][experts_used] their routes; owned */
     const atomic_bool *cancel;
     double began, wait_s; /* of this forward pass */
     bool failed;

@@ -118,12 +118,12 @@ bool lade_tiers_settled(struct lade_tiers *t);
 const void *lade_tiers_settled_at(struct lade_tiers *t, int layer, int expert);
 void lade_tiers_settled_visits(struct lade_tiers *t, int visits);
 
-/* `tokens` are about to be evaluated, layer by layer. `cancel` may be NULL; when it becomes true
- * lade_tiers_wave fails. */
-void lade_tiers_begin(struct lade_tiers *t, int tokens, const atomic_bool *cancel);
-/* After it: of these tokens so many are drafts, which count as none. */
-void lade_tiers_drafts(struct lade_tiers *t, int drafts);
-/* A draft of an earlier pass turned out to be a token. */
+enum { LADE_TIERS_DRAFTS = 7 }; /* of a pass at most */
+
+/* `tokens` are about to be evaluated, layer by layer, the last `drafts` of them guesses: these count as none,
+ * nor what they use as used. `cancel` may be NULL; when it becomes true lade_tiers_wave fails. */
+void lade_tiers_begin(struct lade_tiers *t, int tokens, int drafts, const atomic_bool *cancel);
+/* The next draft of the last pass turned out to be a token. */
 void lade_tiers_accept(struct lade_tiers *t);
 void lade_tiers_end(struct lade_tiers *t);
 

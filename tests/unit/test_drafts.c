@@ -6,6 +6,7 @@
 #include "engine/session/kept.h"
 #include "engine/session/timeline.h"
 #include "engine/session/worker.h"
+#include "engine/tiers/internal.h"
 #include "tests/unit/session_common.h"
 
 #define SMALL "tests/fixtures/tiny-bf16"
@@ -257,6 +258,37 @@ static void test_tokens_are_counted(void **state)
     lade_session_close(s);
 }
 
+/* What drafts use that were wrong is no use of an expert: heat, habits and ages are those of tokens one by
+ * one. */
+static void test_uses_are_counted(void **state)
+{
+    (void)state;
+    struct lade_model *m[2];
+    for (int passes = 0; passes < 2; passes++) {
+        m[passes] = open_model(SMALL, true);
+        struct lade_session *s = open_session(m[passes]);
+        sync_to(s, prompt, FROM, 0);
+        for (int at = 0, right = 0; at + right < TOKENS - 1;
+             at += 1 + right, right = (right + 5) % 6) {
+            if (passes)
+                push_pass(s, at, right + 1 + at % 2, right);
+            for (int i = 0; i <= right && !passes; i++)
+                assert_int_equal(lade_session_push(s, token(at + i), err), 0);
+        }
+        lade_session_close(s);
+    }
+    const struct lade_tiers *one = m[0]->tiers, *several = m[1]->tiers;
+    const size_t n = (size_t)one->kinds.n_experts;
+    assert_true(one->decoded > TOKENS / 2 && one->decoded == several->decoded);
+    assert_true(one->heat.now == several->heat.now && one->habit.now == several->habit.now);
+    assert_memory_equal(one->heat.score, several->heat.score, n * sizeof(double));
+    assert_memory_equal(one->habit.score, several->habit.score,
+                        (size_t)one->habit.n * sizeof(double));
+    assert_memory_equal(one->asked_at, several->asked_at, n * sizeof *one->asked_at);
+    lade_model_close(m[0]);
+    lade_model_close(m[1]);
+}
+
 /* With inputs of products rounded to 16 bits, passes over drafts are no further from exact arithmetic than
  * tokens that come one by one. */
 static void test_rounded(void **state)
@@ -421,6 +453,7 @@ int main(void)
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_largest_logits),
         cmocka_unit_test(test_tokens_are_counted),
+        cmocka_unit_test(test_uses_are_counted),
         cmocka_unit_test(test_rounded),
         cmocka_unit_test(test_none),
         cmocka_unit_test(test_answers_are_the_same),

@@ -197,7 +197,7 @@ static void test_demand_first(void **state)
     absent(t, 1, first, 4);
     absent(t, 2, second, 4);
     assert_int_equal(t->look.n, LANDINGS);
-    lade_tiers_begin(t, 1, NULL);
+    lade_tiers_begin(t, 1, 0, NULL);
     assert_true(lade_tiers_looks(t));
     shut();
     lade_tiers_ask(t, 1, first, 4);
@@ -237,7 +237,7 @@ static void test_right(void **state)
     struct lade_tiers *t = m->tiers;
     int32_t ids[2];
     absent(t, 1, ids, 2);
-    lade_tiers_begin(t, 1, NULL);
+    lade_tiers_begin(t, 1, 0, NULL);
     lade_tiers_guess(t, 1, ids, 2);
     settle(t);
     shut();
@@ -276,7 +276,7 @@ static void test_wrong(void **state)
     struct lade_tiers_stats before, after;
     memcpy(slots, t->ram.slot_of, experts * sizeof *slots); /* nothing is on its way */
     lade_tiers_stats(t, &before);
-    lade_tiers_begin(t, 1, NULL);
+    lade_tiers_begin(t, 1, 0, NULL);
     for (int layer = 1; layer < 8; layer++) {
         int32_t ids[4];
         guessed += absent(t, layer, ids, 4);
@@ -309,7 +309,7 @@ static void test_read_fails(void **state)
     struct lade_wave wave;
     int32_t id;
     absent(t, 1, &id, 1);
-    lade_tiers_begin(t, 1, NULL);
+    lade_tiers_begin(t, 1, 0, NULL);
     support_drive_gone(true);
     lade_tiers_guess(t, 1, &id, 1);
     settle(t);
@@ -346,7 +346,7 @@ static void test_late_error(void **state)
     int32_t id;
     absent(t, 1, &id, 1);
     shut();
-    lade_tiers_begin(t, 1, &cancel);
+    lade_tiers_begin(t, 1, 0, &cancel);
     lade_tiers_ask(t, 1, &id, 1);
     wait_held();
     assert_int_equal(lade_tiers_wave(t, &wave, err), 1);
@@ -355,7 +355,7 @@ static void test_late_error(void **state)
     lade_tiers_done(t);
     lade_tiers_end(t);
 
-    lade_tiers_begin(t, 1, NULL);
+    lade_tiers_begin(t, 1, 0, NULL);
     lade_tiers_ask(t, 1, &id, 1);
     support_drive_fails(1);
     support_gate_open();
@@ -379,29 +379,29 @@ static void test_silent(void **state)
     (void)state;
     struct lade_model *m = open_model(MODEL, 4, &support_gated_io, true, false);
     struct lade_tiers *t = m->tiers;
-    lade_tiers_begin(t, 2, NULL);
+    lade_tiers_begin(t, 2, 0, NULL);
     assert_false(lade_tiers_looks(t));
     lade_tiers_end(t);
     shut();
     assert_int_equal(lade_tiers_resize(t, t->kinds.all / 2, NULL, err),
                      0); /* loads what has room now */
-    lade_tiers_begin(t, 1, NULL);
+    lade_tiers_begin(t, 1, 0, NULL);
     assert_false(lade_tiers_looks(t));
     lade_tiers_end(t);
     support_gate_open();
     assert_int_equal(lade_tiers_wait(t, true, err), 0);
-    lade_tiers_begin(t, 1, NULL);
+    lade_tiers_begin(t, 1, 0, NULL);
     assert_true(lade_tiers_looks(t));
     lade_tiers_end(t);
     assert_int_equal(lade_tiers_resize(t, UINT64_MAX, NULL, err), 0);
     assert_int_equal(lade_tiers_wait(t, true, err), 0);
-    lade_tiers_begin(t, 1, NULL);
+    lade_tiers_begin(t, 1, 0, NULL);
     assert_false(lade_tiers_looks(t));
     lade_tiers_end(t);
     lade_model_close(m);
 
     m = open_model(MODEL, 4, NULL, false, false);
-    lade_tiers_begin(m->tiers, 1, NULL);
+    lade_tiers_begin(m->tiers, 1, 0, NULL);
     assert_false(lade_tiers_looks(m->tiers));
     lade_tiers_end(m->tiers);
     assert_false(traffic_of(m->tiers).ahead_on);
@@ -411,7 +411,7 @@ static void test_silent(void **state)
 /* A token of which ASKING layers ask for two absent experts each; guesses are right or wrong. */
 static void token(struct lade_tiers *t, bool right)
 {
-    lade_tiers_begin(t, 1, NULL);
+    lade_tiers_begin(t, 1, 0, NULL);
     bool looks = lade_tiers_looks(t);
     for (int layer = 1; layer <= ASKING; layer++) {
         int32_t ids[4];
@@ -462,7 +462,7 @@ static void test_switches(void **state)
  * the drive has time for. */
 static void guess_some(struct lade_tiers *t, int token)
 {
-    lade_tiers_begin(t, 1, NULL);
+    lade_tiers_begin(t, 1, 0, NULL);
     for (int layer = 0; layer < t->cat->shape.layers && lade_tiers_looks(t); layer++) {
         int32_t id = (token + 3 * layer) % t->cat->shape.experts;
         lade_tiers_guess(t, layer, &id, 1);

@@ -237,7 +237,7 @@ static void test_load_ends_last(void **state)
     uint64_t one = m->cat->pieces[lade_catalog_expert(m->cat, 1, id)].source_bytes;
     asked_for = lade_catalog_expert(m->cat, 1, id);
     support_gate_shut(reads_it);
-    lade_tiers_begin(m->tiers, 1, NULL); /* before the movers start: they serve it first */
+    lade_tiers_begin(m->tiers, 1, 0, NULL); /* before the movers start: they serve it first */
     lade_tiers_ask(m->tiers, 1, &id, 1);
     assert_int_equal(lade_model_load(m, tell, &told, NULL, err), 0);
     lade_tiers_end(m->tiers);
