@@ -117,6 +117,8 @@ static inline void wait_for(struct lade_engine *e, struct seen *s, const int *co
         note(s, &ev);
         if (ev.kind == LADE_EV_FAILED && !ev.request && counter != &s->failed)
             fail_msg("no model: %s", s->error);
+        if (ev.kind == LADE_EV_FAILED && ev.request && counter == &s->done)
+            fail_msg("no answer: %s", s->error);
         lade_event_clear(&ev);
     }
 }
