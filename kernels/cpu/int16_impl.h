@@ -1,7 +1,7 @@
 /* int16_impl.h - products with inputs of 16 bits; included once by each isa_*.c that has dot4().
  * int16_rows.h rounds inputs, int16_codes.h knows the types, int16_tile.h multiplies one token,
- * int16_stream.h and int16_six.h some, int16_product.h many; here each type gets its functions and a
- * call is cut into them. */
+ * int16_direct.h, int16_stream.h and int16_six.h some, int16_product.h many; here each type gets its
+ * functions and a call is cut into them. */
 #include "kernels/cpu/int16.h"
 #include "kernels/cpu/int16_codes.h"
 #include "kernels/cpu/int16_rows.h"
@@ -9,6 +9,8 @@
 #include "kernels/cpu/int16_tile.h"
 
 #include "kernels/cpu/int16_product.h"
+
+#include "kernels/cpu/int16_direct.h"
 
 #include "kernels/cpu/int16_stream.h"
 

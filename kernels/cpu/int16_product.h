@@ -211,78 +211,9 @@ ALWAYS_INLINE void split_folded(vu out[PER_QUAD], const enum kind kind, const st
 }
 #endif
 
-/* ---- one or two tokens ----------------------------------------------------------------------- */
-
-/* Most tokens of a product of any type without a panel, which pays for itself from the next one on. */
-enum { DIRECT_TOKENS = 2 };
-
-/* sum += group g of a block of weights times block b of M tokens. */
-ALWAYS_INLINE void direct_times(vf *sum, const enum kind kind, const uint32_t *w,
-                                const struct head *h, const uint8_t *zeros, const struct record *x,
-                                const int g, const int M)
-{
-    const int parts = kind_fine(kind) ? 2 : 1, quads = 8 / parts;
-    struct group of[TILE_VECS];
-    EACH_VEC of[v] = group_at(kind, w + v * VL, g);
-    UNROLL(2)
-    for (int part = 0; part < parts; part++)
-        EACH_VEC
-        {
-            struct acc acc[DIRECT_TOKENS];
-            struct scales sc;
-            UNROLL(2)
-            for (int j = 0; j < M; j++)
-                acc[j] = acc_begin((vi){0});
-            UNROLL(8)
-            for (int i = part * quads; i < (part + 1) * quads; i++) {
-                vu c[PER_QUAD];
-                split(c, kind, &of[v], g, i);
-                UNROLL(2)
-                for (int j = 0; j < M; j++)
-                    acc_times_plain(&acc[j], c, (vi){0} + x[j].q[i][0], (vi){0} + x[j].q[i][1]);
-            }
-            read_scale(&sc, kind, h, zeros, g, part, v);
-            UNROLL(2)
-            for (int j = 0; j < M; j++) {
-                vf *to = &sum[j * TILE_VECS + v];
-                *to = vf_fma(acc_sum(acc[j]), sc.s[part][v], *to);
-                if (kind_mins(kind))
-                    *to = vf_fma(sc.m[part][v], vf_set1(-x[j].sum[parts == 2 ? 1 + part : 0]), *to);
-            }
-        }
-}
-
-/* A tile times a pack of M tokens: out[M][LADE_TILE]. */
-SPECIALIZED void direct_tile(float *out, const enum kind kind, const struct lade_matrix *m,
-                             const struct lade_matrix_layout *l, int tile, const struct stretch *in,
-                             const struct record *x, const int M)
-{
-    const int span = kind_span(kind), blocks = (m->cols - 1) / CPU_BLOCK + 1;
-    struct source s = source_at(kind, m, l, tile, in);
-    vf total[DIRECT_TOKENS * TILE_VECS] = {0};
-    uint32_t spare[8 * LADE_TILE];
-    for (int b = 0; b < blocks;) {
-        const struct record *step = x + (size_t)b * (size_t)M;
-        vf sum[DIRECT_TOKENS * TILE_VECS] = {0};
-        for (int last = cpu_min(b + BLOCKS, blocks); b < last; b += span) {
-            struct head h;
-            const uint32_t *w = next_block(&h, kind, &s, spare);
-            UNROLL(8)
-            for (int g = 0; g < span; g++) {
-                fetch_ahead(kind, &s, g, M == 1);
-                direct_times(sum, kind, w, &h, s.zeros, x + (b + g) * M, g, M);
-            }
-            next_scales(kind, &s, in);
-        }
-        UNROLL(2)
-        for (int j = 0; j < M; j++)
-            EACH_VEC total[j * TILE_VECS + v] =
-                vf_fma(sum[j * TILE_VECS + v], vf_set1(step[j].scale), total[j * TILE_VECS + v]);
-    }
-    UNROLL(8)
-    for (int i = 0; i < M * TILE_VECS; i++)
-        vf_store(out + i * VL, total[i]);
-}
+#if defined(SIMD_AVX512)
+#include "kernels/cpu/int16_steps.h"
+#endif
 
 /* ---- panels ---------------------------------------------------------------------------------- */
 
@@ -412,6 +343,57 @@ ALWAYS_INLINE void fetch_next(const struct product *p, int b)
         __builtin_prefetch(p->ahead[t] + (size_t)line * 64, 0, 3);
 }
 
+ALWAYS_INLINE vu panel_load(const uint32_t *codes, const int M)
+{
+    vu c = vu_load(codes);
+    if (M <= KEEP_TOKENS)
+        KEEP(c);
+    return c;
+}
+
+#if defined(SIMD_AVX512)
+/* acc += quads of part `part` of block b of all panels times those of M tokens. A quad by the identity keeps
+ * the ports of additions busy, a plain one those of multiplications: each of the former goes together with
+ * half of one of the latter, or two halves. */
+ALWAYS_INLINE void quads_times(struct acc *acc, const struct product *p, const struct record *x,
+                               const int quads, int b, const int part, const int M)
+{
+    /* as PLAIN_QUADS has them */
+    static const int pairs[] = {0, 2, 3, 5, 6}, plain[] = {1, 4, 7};
+    const int first = part ? 3 : 0, n = quads == 8 ? 5 : part ? 2 : 3; /* of pairs */
+    const int half0 = part ? 2 : 0, halves = quads == 8 ? 6 : part ? 4 : 2;
+    UNROLL(8)
+    for (int i = 0; i < n; i++) {
+        const int q = pairs[first + i], from = half0 + i * halves / n,
+                  to = half0 + (i + 1) * halves / n;
+        vu c[GEMM_VECS][PER_QUAD], alone[GEMM_VECS][2];
+        UNROLL(2)
+        for (int t = 0; t < GEMM_VECS; t++) {
+            const uint32_t(*codes)[PER_QUAD][LADE_TILE] = p->w[t].codes + (size_t)b * 8;
+            UNROLL(2)
+            for (int k = 0; k < PER_QUAD; k++)
+                c[t][k] = panel_load(codes[q][k], M);
+            UNROLL(2)
+            for (int h = from; h < to; h++)
+                alone[t][h - from] = panel_load(codes[plain[h / 2]][h % 2], M);
+        }
+        UNROLL(16)
+        for (int j = 0; j < M; j++) {
+            struct acc *a = acc + j * GEMM_VECS;
+            const vu even = step_broadcast(&x[j].q[q][0]), odd = step_broadcast(&x[j].q[q][1]);
+            UNROLL(2)
+            for (int t = 0; t < GEMM_VECS; t++)
+                a[t].sum = step_pair(a[t].sum, c[t], even, odd);
+            UNROLL(4)
+            for (int k = 0; k < (to - from) * GEMM_VECS; k++) {
+                const int t = k % GEMM_VECS, h = k / GEMM_VECS;
+                const int32_t *in = &x[j].q[plain[(from + h) / 2]][(from + h) % 2];
+                a[t].sum = step_plain(a[t].sum, alone[t][h], in);
+            }
+        }
+    }
+}
+#else
 /* acc += quads of part `part` of block b of all panels times those of M tokens. */
 ALWAYS_INLINE void quads_times(struct acc *acc, const struct product *p, const struct record *x,
                                const int quads, int b, const int part, const int M)
@@ -424,9 +406,7 @@ ALWAYS_INLINE void quads_times(struct acc *acc, const struct product *p, const s
         for (int t = 0; t < GEMM_VECS; t++)
             UNROLL(2)
         for (int k = 0; k < PER_QUAD; k++) {
-            c[t][k] = vu_load(w[t / TILE_VECS].codes[b * 8 + i][k] + t % TILE_VECS * VL);
-            if (M <= KEEP_TOKENS)
-                KEEP(c[t][k]);
+            c[t][k] = panel_load(w[t / TILE_VECS].codes[b * 8 + i][k] + t % TILE_VECS * VL, M);
         }
         UNROLL(16)
         for (int j = 0; j < M; j++) {
@@ -440,6 +420,7 @@ ALWAYS_INLINE void quads_times(struct acc *acc, const struct product *p, const s
         }
     }
 }
+#endif
 
 /* sum += part `part` of blocks [b, b + f.span) of all panels and M tokens, where x has block b; the lines
  * that `ahead` names are fetched. */
@@ -469,6 +450,7 @@ ALWAYS_INLINE void panels_times(float *sum, const struct product *p, const struc
     for (int t = 0; t < GEMM_VECS; t++) {
         const vf s = vf_load(w[t / TILE_VECS].s[at] + t % TILE_VECS * VL);
         vf m[FOLD_SPAN];
+        UNROLL(4)
         for (int k = 0; k < mins; k++)
             m[k] = vf_load(w[t / TILE_VECS].m[at + k] + t % TILE_VECS * VL);
         UNROLL(16)

@@ -5,8 +5,8 @@
  * too few to share that. Here a quad's codes go from memory to registers and are multiplied with all tokens
  * at once, by the identity of int16_product.h, whose sums of codes alone are taken away at the end.
  *
- * That takes a register for each token, and gcc, left alone, loads inputs so early that it spills them:
- * products are statements of assembly, which stay in their order. Only AVX-512 has registers enough. */
+ * That takes a register for each token, and gcc, left alone, loads inputs so early that it spills them: so
+ * the products are steps of int16_steps.h. Only AVX-512 has registers enough. */
 
 typedef void direct_fn(float *out, const struct lade_matrix *m, const struct lade_matrix_layout *l,
                        int tile, const struct stretch *in, const struct record *const x[2]);
@@ -36,39 +36,13 @@ ALWAYS_INLINE int stream_turn(const enum kind kind)
     return cpu_min(kind_span(kind), FOLD_SPAN);
 }
 
-/* An operand in memory, and its name. gcc takes such for uses of all memory and stores what could stay in
- * registers, so it gets the address; nothing writes here what these read. Clang knows no operand like that. */
-#if defined(__clang__)
-#define MEMORY(x)       "m"(x)
-#define OF_MEMORY(name) "%[" #name "]"
-#else
-#define MEMORY(x)       "p"(&(x))
-#define OF_MEMORY(name) "%a[" #name "]"
-#endif
-
 /* acc + a quad of codes times four inputs. */
 ALWAYS_INLINE vi quad_times(vi acc, const vu codes[PER_QUAD], const int32_t q[2], const bool pair)
 {
-    vi a, b;
-    if (pair)
-        __asm__ volatile(
-            "vpbroadcastd " OF_MEMORY(second) ", %[a]\n\t"
-                                              "vpbroadcastd " OF_MEMORY(
-                                                  first) ", %[b]\n\t"
-                                                         "vpaddw %[even], %[a], %[a]\n\t"
-                                                         "vpaddw %[odd], %[b], %[b]\n\t"
-                                                         "vpdpwssd %[b], %[a], %[acc]"
-            : [acc] "+v"(acc), [a] "=&v"(a), [b] "=&v"(b)
-            :
-            [even] "v"(codes[0]), [odd] "v"(codes[1]), [first] MEMORY(q[0]), [second] MEMORY(q[1]));
-    else
-        __asm__ volatile(
-            "vpdpwssd " OF_MEMORY(first) "%{1to16%}, %[even], %[acc]\n\t"
-                                         "vpdpwssd " OF_MEMORY(second) "%{1to16%}, %[odd], %[acc]"
-            : [acc] "+v"(acc)
-            :
-            [even] "v"(codes[0]), [odd] "v"(codes[1]), [first] MEMORY(q[0]), [second] MEMORY(q[1]));
-    return acc;
+    if (!pair)
+        return step_plain(step_plain(acc, codes[0], &q[0]), codes[1], &q[1]);
+    const vu second = step_broadcast(&q[1]), first = step_broadcast(&q[0]);
+    return step_pair(acc, codes, first, second);
 }
 
 /* acc += group g of a block times M tokens' block n, *products += those of codes alone. */
