@@ -46,38 +46,61 @@ static void block_row(float *y, const struct lade_matrix *m, const struct lade_m
     }
 }
 
+struct embed_run {
+    const struct lade_matrix *table;
+    const struct lade_matrix_layout *l;
+    const int32_t *ids;
+    float *y;
+    int n;
+};
+
+enum { EMBED_ROWS = 4 }; /* of one unit */
+
+static void embed_row(float *y, const struct lade_matrix *table, const struct lade_matrix_layout *l,
+                      int row)
+{
+    const size_t cols = (size_t)table->cols, at = (size_t)row * cols;
+    switch (table->type) {
+    case LADE_F32:
+        memcpy(y, (const float *)table->data + at, cols * sizeof(float));
+        break;
+    case LADE_F16:
+        for (size_t k = 0; k < cols; k++)
+            y[k] = cpu_half(((const uint16_t *)table->data)[at + k]);
+        break;
+    case LADE_BF16:
+        for (size_t k = 0; k < cols; k++)
+            y[k] = cpu_bf16(((const uint16_t *)table->data)[at + k]);
+        break;
+    case LADE_BLOCKS:
+        block_row(y, table, l, row);
+        break;
+    default:
+        tiled_row(y, table, l, row);
+    }
+}
+
+static void embed_unit(void *ctx, int unit, int thread)
+{
+    (void)thread;
+    const struct embed_run *r = ctx;
+    const int last = cpu_min(r->n, (unit + 1) * EMBED_ROWS);
+    for (int t = unit * EMBED_ROWS; t < last; t++)
+        embed_row(r->y + (size_t)t * (size_t)r->table->cols, r->table, r->l, r->ids[t]);
+}
+
 int cpu_embed(struct lade_device *dev, float *y, const struct lade_matrix *table,
               const int32_t *ids, int n, char *err)
 {
-    (void)dev;
     struct lade_matrix_layout l;
     if (lade_matrix_layout(table, &l))
         return lade_matrix_bad("embed", table, err);
-    size_t cols = (size_t)table->cols;
-    for (int t = 0; t < n; t++, y += cols) {
+    for (int t = 0; t < n; t++)
         if (ids[t] < 0 || ids[t] >= table->rows)
             return lade_fail(err, "embed: token %d is not below %d; check the tokenizer", ids[t],
                              table->rows);
-        size_t at = (size_t)ids[t] * cols;
-        switch (table->type) {
-        case LADE_F32:
-            memcpy(y, (const float *)table->data + at, cols * sizeof(float));
-            break;
-        case LADE_F16:
-            for (size_t k = 0; k < cols; k++)
-                y[k] = cpu_half(((const uint16_t *)table->data)[at + k]);
-            break;
-        case LADE_BF16:
-            for (size_t k = 0; k < cols; k++)
-                y[k] = cpu_bf16(((const uint16_t *)table->data)[at + k]);
-            break;
-        case LADE_BLOCKS:
-            block_row(y, table, &l, ids[t]);
-            break;
-        default:
-            tiled_row(y, table, &l, ids[t]);
-        }
-    }
+    struct embed_run r = {table, &l, ids, y, n};
+    cpu_pool_run(dev->pool, (n + EMBED_ROWS - 1) / EMBED_ROWS, embed_unit, &r);
     return 0;
 }
 
