@@ -225,7 +225,7 @@ static int evaluate(struct lade_session *s, const struct lade_tokens *t, const a
     return -1;
 }
 
-/* The same, and takes snapshots at two lengths of the timeline, if they lie within: a pass of its own for the few
+/* The same, and takes snapshots at two lengths of the timeline, if it comes to them: a pass of its own for the few
  * tokens that follow would read the weights twice. */
 static int evaluate_to_keep(struct lade_session *s, struct lade_tokens t, int early, int late,
                             const atomic_bool *cancel, char *err)
@@ -235,7 +235,7 @@ static int evaluate_to_keep(struct lade_session *s, struct lade_tokens t, int ea
     struct lade_state_copy copies[2];
     t.copies = copies;
     for (int i = 0; i < 2; i++) {
-        if (at[i] <= from || at[i] >= from + t.n || (i && late <= early))
+        if (at[i] <= from || at[i] > from + t.n || (i && late <= early))
             continue;
         struct lade_snapshot *slot = snapshot_for(s, at[i], t.n_copies ? slots[0] : NULL);
         if (!slot)
@@ -320,8 +320,7 @@ int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int sta
             return -1;
         if (s->state.length <= fork && s->state.length + span > fork)
             s->fork = s->state.length;
-        if (s->state.length == stable || s->state.length == s->expected ||
-            s->state.length == s->fork)
+        if (s->state.length == s->fork)
             take_snapshot(s);
         if (progress)
             progress(user, s->state.length - start, n - start);
