@@ -5,7 +5,8 @@ import os
 def files_of(model):
     if os.path.isfile(model):
         return [model]
-    return sorted(os.path.join(model, f) for f in os.listdir(model) if f.endswith(".safetensors"))
+    weights = (".safetensors", ".gguf", ".lade")
+    return sorted(os.path.join(model, f) for f in os.listdir(model) if f.endswith(weights))
 
 
 def forget(files):
