@@ -184,10 +184,11 @@ struct lade_router {
     float eps;
     float *h;                    /* [n][dim] = x / sqrt(mean(x^2) + eps) * norm */
     const struct lade_matrix *w; /* [route.experts][dim] */
-    float *logits;               /* [n][route.experts] = h * w^T */
-    struct lade_route route;     /* its n and logits are not read */
-    /* NULL; or of an F32 w, for one token on the CPU: same routes, but logits of experts out of the
-     * question are those of `high` */
+    /* [n][route.experts] = h * w^T; of experts out of the question they may be rough, on the CPU with a
+     * sketch or where it need not be exact */
+    float *logits;
+    struct lade_route route; /* its n and logits are not read */
+    /* NULL; or of an F32 w, for one token on the CPU: same routes */
     struct lade_router_sketch *sketch;
 };
 

@@ -67,6 +67,14 @@ struct cpu_isa {
     int nr, pw;        /* tokens and rows of the matrix product's inner block */
 
     float (*dot)(const float *a, const float *b, int n);
+    /* y[i] = x . row rows[i] of w, each of dim floats */
+    void (*dots)(float *y, const float *x, const float *w, const int32_t *rows, int n, int dim);
+    /* x - off and x + off; -infinity where the former is no number, the latter where off is 0. */
+    void (*bounds)(float *least, float *most, const float *x, const float *off, int n);
+    /* Which of x are not below `least`, or no numbers, ascending; returns how many. `ids` has room for n. */
+    int (*not_below)(int32_t *ids, const float *x, float least, int n);
+    /* The same of some number that k or more are not below, and as a rule not many more. */
+    int (*largest)(int32_t *ids, const float *x, int k, int n);
     void (*axpy)(float *y, float a, const float *x, int n); /* y += a * x */
     void (*rmsnorm)(float *y, const float *x, const float *w, int dim, float eps);
     void (*gated_norm)(float *y, const float *x, const float *z, const float *w, int dim,
@@ -179,6 +187,10 @@ static inline bool cpu_fast(const struct lade_device *dev, const struct lade_mat
 {
     return !dev->exact && dev->isa->int16 && cpu_int16_takes(w);
 }
+
+/* x += add (NULL: nothing); y = x / sqrt(mean(x^2) + eps) * w */
+void cpu_norm_row(const struct cpu_isa *isa, float *y, float *x, const float *add, const float *w,
+                  int dim, float eps);
 
 static inline int cpu_min(int a, int b)
 {

@@ -44,6 +44,25 @@ struct cpu_int16_next {
     int tile;
 };
 
+/* Row-major matrices of LADE_F32 times many tokens, weights rounded to 16 bits as inputs are: for those who
+ * know what to do with products that are off by 1e-4 of a vector's length times the other's. */
+struct cpu_int16_floats {
+    int rows; /* of a group */
+    /* Bytes of panels of whole groups, which hold the rounded weights. */
+    size_t (*bytes)(const struct lade_matrix *w);
+    /* Makes a tile's part of the panels. The tiles must be those of whole groups; moved[] and length[] of
+     * each row, and of those the last group has beyond: most that rounding moves its weights, as
+     * the length of a vector, and the most that the rounded row is long. */
+    void (*unpack)(void *panels, float *moved, float *length, const struct lade_matrix *w,
+                   int tile);
+    /* y[t][row] of a group's rows, for n <= CPU_MANY tokens in packs of CPU_ORDER_PLAIN; y has w->rows
+     * columns. */
+    void (*times)(float *y, const struct lade_matrix *w, const void *panels, int group,
+                  const void *packs, int n);
+    /* The same as `moved` of a token of a pack (quantize_packed). */
+    float (*moved)(const void *x, size_t step, int k);
+};
+
 /* The kernels of one instruction set. Only for matrices cpu_int16_takes(). Products are of the rows
  * of tiles [first, last); y begins with the first of these rows. `next` is what the thread will read
  * after this. */
@@ -64,6 +83,7 @@ struct cpu_int16 {
     void (*gemm)(float *y, size_t ldy, const struct lade_matrix *w,
                  const struct lade_matrix_layout *l, const void *x, int n, int first, int last,
                  struct cpu_int16_next next);
+    const struct cpu_int16_floats *floats; /* NULL: not for this instruction set */
 };
 
 static inline size_t cpu_int16_blocks(int k)

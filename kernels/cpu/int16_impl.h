@@ -1,7 +1,7 @@
 /* int16_impl.h - products with inputs of 16 bits; included once by each isa_*.c that has dot4().
  * int16_rows.h rounds inputs, int16_codes.h knows the types, int16_tile.h multiplies one token,
- * int16_direct.h, int16_stream.h and int16_six.h some, int16_product.h many; here each type gets its
- * functions and a call is cut into them. */
+ * int16_direct.h, int16_stream.h and int16_six.h some, int16_product.h many, int16_floats.h weights that are
+ * floats; here each type gets its functions and a call is cut into them. */
 #include "kernels/cpu/int16.h"
 #include "kernels/cpu/int16_codes.h"
 #include "kernels/cpu/int16_rows.h"
@@ -295,9 +295,12 @@ static bool int16_direct(const struct lade_matrix *m, int n)
     return n >= 2 && n <= kind_ops(m)->most_direct;
 }
 
+#include "kernels/cpu/int16_floats.h"
+
 static const struct cpu_int16 int16 = {.pack = GEMM_TOKENS,
                                        .quantize = quantize,
                                        .gemv = int16_gemv,
                                        .quantize_packed = quantize_packed,
                                        .direct = int16_direct,
-                                       .gemm = int16_gemm};
+                                       .gemm = int16_gemm,
+                                       .floats = INT16_FLOATS};

@@ -6,7 +6,8 @@ _Static_assert(LADE_TILE % VL == 0 && PW % LADE_TILE == 0, "panels hold whole ti
 
 #define ISA_TABLE(NAME, TITLE, INT16)                                                              \
     {                                                                                              \
-        .name = NAME, .title = TITLE, .nr = NR, .pw = PW, .dot = dot, .axpy = axpy,                \
+        .name = NAME, .title = TITLE, .nr = NR, .pw = PW, .dot = dot, .dots = dots,                \
+        .bounds = bounds, .not_below = not_below, .largest = largest, .axpy = axpy,                \
         .rmsnorm = rmsnorm, .gated_norm = gated_norm, .swiglu = swiglu,                            \
         .mul_sigmoid = mul_sigmoid, .exp_sum = exp_sum, .gemv = gemv, .pack = pack, .gemm = gemm,  \
         .conv_silu = conv_silu, .delta_step = delta_step, .delta_chunk = delta_chunk,              \

@@ -112,6 +112,14 @@ struct norm_run {
     float eps;
 };
 
+void cpu_norm_row(const struct cpu_isa *isa, float *y, float *x, const float *add, const float *w,
+                  int dim, float eps)
+{
+    if (add)
+        isa->axpy(x, 1.0f, add, dim);
+    isa->rmsnorm(y, x, w, dim, eps);
+}
+
 enum { NORM_ROWS = 8 }; /* of one unit */
 
 static void norm_unit(void *ctx, int unit, int thread)
@@ -121,9 +129,8 @@ static void norm_unit(void *ctx, int unit, int thread)
     int last = cpu_min(r->n, (unit + 1) * NORM_ROWS);
     for (int t = unit * NORM_ROWS; t < last; t++) {
         size_t at = (size_t)t * (size_t)r->dim;
-        if (r->add)
-            r->isa->axpy(r->x + at, 1.0f, r->add + at, r->dim);
-        r->isa->rmsnorm(r->y + at, r->x + at, r->w, r->dim, r->eps);
+        cpu_norm_row(r->isa, r->y + at, r->x + at, r->add ? r->add + at : NULL, r->w, r->dim,
+                     r->eps);
     }
 }
 

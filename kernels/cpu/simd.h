@@ -136,10 +136,38 @@ ALWAYS_INLINE vf vf_select(vi mask, vf yes, vf no)
     return (vf)((mask & (vi)yes) | (~mask & (vi)no));
 }
 
+/* A mask's lanes as bits. */
+ALWAYS_INLINE uint32_t vi_bits(vi mask)
+{
+#if defined(SIMD_AVX512)
+    return _mm512_movepi32_mask((__m512i)mask);
+#elif defined(SIMD_AVX2)
+    return (uint32_t)_mm256_movemask_ps((__m256)mask);
+#else
+    uint32_t bits = 0;
+    for (int i = 0; i < VL; i++)
+        bits |= (uint32_t)(mask[i] & 1) << i;
+    return bits;
+#endif
+}
+
 /* Larger of the two; b where a is not a number. */
 ALWAYS_INLINE vf vf_max(vf a, vf b)
 {
     return vf_select(a > b, a, b);
+}
+
+ALWAYS_INLINE vf vf_sqrt(vf v)
+{
+#if defined(SIMD_AVX512)
+    return (vf)_mm512_sqrt_ps((__m512)v);
+#elif defined(SIMD_AVX2)
+    return (vf)_mm256_sqrt_ps((__m256)v);
+#else
+    for (int i = 0; i < VL; i++)
+        v[i] = sqrtf(v[i]);
+    return v;
+#endif
 }
 
 ALWAYS_INLINE float vf_sum(vf v)

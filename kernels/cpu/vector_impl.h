@@ -18,6 +18,94 @@ static float dot(const float *a, const float *b, int n)
     return vf_sum((s0 + s1) + (s2 + s3));
 }
 
+/* The same sums of products with rows of w, each asked for during the one before. */
+static void dots(float *y, const float *x, const float *w, const int32_t *rows, int n, int dim)
+{
+    for (int r = 0; r < n; r++) {
+        const float *row = w + (size_t)rows[r] * (size_t)dim;
+        const float *next = w + (size_t)rows[cpu_min(r + 1, n - 1)] * (size_t)dim;
+        vf s[4] = {0};
+        int i = 0;
+        for (; i + 4 * VL <= dim; i += 4 * VL) {
+            for (int at = 0; at < 4 * VL; at += LADE_ALIGN / 4)
+                __builtin_prefetch(next + i + at);
+            UNROLL(4)
+            for (int j = 0; j < 4; j++)
+                s[j] = vf_fma(vf_load(row + i + j * VL), vf_load(x + i + j * VL), s[j]);
+        }
+        for (; i + VL <= dim; i += VL)
+            s[0] = vf_fma(vf_load(row + i), vf_load(x + i), s[0]);
+        if (i < dim)
+            s[1] = vf_fma(vf_load_part(row + i, dim - i), vf_load_part(x + i, dim - i), s[1]);
+        y[r] = vf_sum((s[0] + s[1]) + (s[2] + s[3]));
+    }
+}
+
+static void bounds(float *least, float *most, const float *x, const float *off, int n)
+{
+    for (int i = 0; i < n; i += VL) {
+        const int k = cpu_min(VL, n - i);
+        const vf v = k == VL ? vf_load(x + i) : vf_load_part(x + i, k);
+        const vf d = k == VL ? vf_load(off + i) : vf_load_part(off + i, k);
+        const vf none = vf_set1(-INFINITY), low = v - d;
+        const vf l = vf_select(low == low, low, none), m = vf_select(d == 0, none, v + d);
+        if (k == VL) {
+            vf_store(least + i, l);
+            vf_store(most + i, m);
+        } else {
+            vf_store_part(least + i, l, k);
+            vf_store_part(most + i, m, k);
+        }
+    }
+}
+
+static int not_below(int32_t *ids, const float *x, float least, int n)
+{
+    int count = 0, i = 0;
+    for (; i + VL <= n; i += VL)
+        for (uint32_t b = vi_bits(~(vi)(vf_load(x + i) < least)); b; b &= b - 1)
+            ids[count++] = i + __builtin_ctz(b);
+    for (; i < n; i++)
+        if (!(x[i] < least))
+            ids[count++] = i;
+    return count;
+}
+
+static int count_not_below(const float *x, float least, int n)
+{
+    int count = 0, i = 0;
+    for (; i + VL <= n; i += VL)
+        count += __builtin_popcount(vi_bits(~(vi)(vf_load(x + i) < least)));
+    for (; i < n; i++)
+        count += !(x[i] < least);
+    return count;
+}
+
+/* Halves an interval until few enough are found; without luck more are. */
+static int largest(int32_t *ids, const float *x, int k, int n)
+{
+    enum { TRIES = 12 };
+    float found = -INFINITY;
+    if (n >= 2 * VL) {
+        vf most = vf_set1(-INFINITY);
+        for (int i = 0; i + VL <= n; i += VL)
+            most = vf_max(vf_load(x + i), most);
+        const float first = -vf_hmax(-most); /* VL of them are not below it */
+        float above = vf_hmax(most), least = first;
+        for (int i = 0; i < TRIES; i++) {
+            const int count = count_not_below(x, least, n);
+            if (count < k)
+                above = least;
+            else
+                found = least;
+            if (count >= k && count <= k + k / 2)
+                break;
+            least = found == -INFINITY ? least - (above - least) : found + (above - found) / 2;
+        }
+    }
+    return not_below(ids, x, found, n);
+}
+
 static void axpy(float *y, float a, const float *x, int n)
 {
     int i = 0;

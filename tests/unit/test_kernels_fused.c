@@ -342,6 +342,115 @@ static void router_sketch(void **state)
     close_device(dev);
 }
 
+/* Many tokens, on a device that need not be exact. */
+enum { MANY = 140, FEW = 17, MANY_DIM = 515 };
+
+struct routes {
+    float *h, *logits, *weights;
+    int32_t *ids;
+};
+
+static struct routes route_many(struct lade_device *dev, const struct lade_matrix *w,
+                                const float *x, int n)
+{
+    char err[LADE_ERR] = "";
+    const size_t rows = (size_t)n;
+    struct routes r = {poison(rows * MANY_DIM), poison(rows * EXPERTS), poison(rows * CHOSEN),
+                       guard_alloc(rows * CHOSEN * sizeof *r.ids)};
+    float *xs = copy_of(x, rows * MANY_DIM * sizeof *x), *ones = poison(MANY_DIM);
+    for (int i = 0; i < MANY_DIM; i++)
+        ones[i] = 1;
+    struct lade_router op = {.n = n,
+                             .dim = MANY_DIM,
+                             .x = xs,
+                             .norm = ones,
+                             .eps = (float)eps,
+                             .h = r.h,
+                             .w = w,
+                             .logits = r.logits,
+                             .route = {.experts = EXPERTS,
+                                       .k = CHOSEN,
+                                       .renormalize = true,
+                                       .ids = r.ids,
+                                       .weights = r.weights}};
+    assert_int_equal(ops->router(dev, &op, err), 0);
+    guard_free(xs);
+    guard_free(ones);
+    return r;
+}
+
+static void free_routes(struct routes *r)
+{
+    guard_free(r->h);
+    guard_free(r->logits);
+    guard_free(r->weights);
+    guard_free(r->ids);
+}
+
+/* A token's experts are those with the largest logits, and these are as exact as floats are. */
+static void check_chosen(const struct test_matrix *m, const struct routes *r, int t)
+{
+    const float *logits = r->logits + t * EXPERTS, *weights = r->weights + t * CHOSEN;
+    const int32_t *ids = r->ids + t * CHOSEN;
+    double h[MANY_DIM], want[EXPERTS], size[EXPERTS], picked = 0;
+    const double sums = 1e-5; /* what rounding of weights does is ten times that */
+    bool chosen[EXPERTS] = {false};
+    for (int i = 0; i < MANY_DIM; i++)
+        h[i] = r->h[t * MANY_DIM + i];
+    multiply_size(want, size, m, h);
+    for (int j = 0; j < CHOSEN; j++) {
+        assert_in_range(ids[j], 0, EXPERTS - 1);
+        assert_false(chosen[ids[j]]);
+        chosen[ids[j]] = true;
+        assert_true(fabs(logits[ids[j]] - want[ids[j]]) <= sums * size[ids[j]]);
+        assert_true(!j || logits[ids[j]] < logits[ids[j - 1]] ||
+                    (logits[ids[j]] == logits[ids[j - 1]] && ids[j] > ids[j - 1]));
+        picked += exp(logits[ids[j]] - logits[ids[0]]);
+    }
+    const int last = ids[CHOSEN - 1];
+    for (int e = 0; e < EXPERTS; e++)
+        assert_true(chosen[e] || want[e] <= want[last] + sums * (size[e] + size[last]));
+    for (int j = 0; j < CHOSEN; j++) {
+        const double p = exp(logits[ids[j]] - logits[ids[0]]) / picked;
+        assert_true(fabs(weights[j] - p) <= 2e-6 * p);
+    }
+}
+
+/* What a token chooses is right, and does not depend on the tokens beside it. */
+static void check_many(struct lade_device *dev, const struct test_matrix *m, const float *x)
+{
+    struct routes all = route_many(dev, &m->m, x, MANY), some = route_many(dev, &m->m, x, FEW);
+    for (int t = 0; t < MANY; t++)
+        check_chosen(m, &all, t);
+    assert_memory_equal(all.ids, some.ids, FEW * CHOSEN * sizeof *all.ids);
+    assert_memory_equal(all.weights, some.weights, FEW * CHOSEN * sizeof *all.weights);
+    free_routes(&all);
+    free_routes(&some);
+}
+
+static void router_many(void **state)
+{
+    struct lade_device *dev = open_device(*state, 2, false);
+    struct test_matrix m = random_matrix(LADE_F32, EXPERTS, MANY_DIM, 0, false);
+    float *w = (float *)m.m.data, *x = random_floats((size_t)MANY * MANY_DIM, 1);
+    memset(x + 3 * MANY_DIM, 0, MANY_DIM * sizeof *x); /* any expert is as good as another */
+    x[4 * MANY_DIM + 9] = 1e4f;                        /* beside it nothing is left of the others */
+    check_many(dev, &m, x);
+    /* Rows that differ by less than rounding moves them; a pair of equal ones; the largest number where inputs are 0. */
+    for (size_t at = MANY_DIM; at < (size_t)EXPERTS * MANY_DIM; at++)
+        w[at] = w[at % MANY_DIM] * (1 + 1e-5f * (float)rng_int(-9, 9));
+    memcpy(w + 40 * MANY_DIM, w + 7 * MANY_DIM, MANY_DIM * sizeof *w);
+    w[3 * MANY_DIM + 5] = -3.4028235e38f;
+    for (size_t at = 0; at < (size_t)EXPERTS * MANY_DIM; at++)
+        m.w[at] = w[at];
+    for (int t = 0; t < MANY; t++)
+        x[t * MANY_DIM + 5] = 0;
+    check_many(dev, &m, x);
+    guard_free(x);
+    free_matrix(&m);
+    close_device(dev);
+}
+
 static void router_refuses(void **state)
 {
     struct lade_device *dev = open_device(*state, 1, true);
@@ -373,8 +482,8 @@ int main(int argc, char **argv)
 {
     rng_start(argc, argv);
     const struct CMUnitTest tests[] = {
-        EACH_DEVICE(project),    EACH_DEVICE(project_sizes),  EACH_DEVICE(router),
-        EACH_ISA(router_sketch), EACH_DEVICE(router_refuses),
+        EACH_DEVICE(project),    EACH_DEVICE(project_sizes), EACH_DEVICE(router),
+        EACH_ISA(router_sketch), EACH_ISA(router_many),      EACH_DEVICE(router_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
