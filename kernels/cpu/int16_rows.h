@@ -219,8 +219,47 @@ ALWAYS_INLINE vu put_quads(int32_t *q, vi v, const int from)
 #endif
 }
 
-ALWAYS_INLINE void quantize_record(struct record *r, const float *x, vf inverse, float scale,
-                                   const enum cpu_order order)
+typedef int32_t vi4 __attribute__((vector_size(16)));
+typedef uint32_t vu4 __attribute__((vector_size(16)));
+typedef float vf4 __attribute__((vector_size(16)));
+
+/* The sum of each of four vectors. */
+ALWAYS_INLINE vu4 vu_sums(vu a, vu b, vu c, vu d)
+{
+#if defined(SIMD_AVX512)
+    const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32((__m512i)a, (__m512i)b),
+                                        _mm512_unpackhi_epi32((__m512i)a, (__m512i)b));
+    const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32((__m512i)c, (__m512i)d),
+                                        _mm512_unpackhi_epi32((__m512i)c, (__m512i)d));
+    const __m512i all =
+        _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    const __m256i half =
+        _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+    return (vu4)_mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+#else
+    return (vu4){vu_sum(a), vu_sum(b), vu_sum(c), vu_sum(d)};
+#endif
+}
+
+/* What stands behind a record's inputs, from the sums of each half's inputs and products; returns minus[0]. Few
+ * stores: records are not in the cache, and a core holds so many that wait for it. */
+ALWAYS_INLINE uint32_t put_sums(struct record *r, vu4 halves, float scale)
+{
+    const vf4 of = __builtin_convertvector((vi4)halves, vf4);
+    const vu4 both = halves + __builtin_shufflevector(halves, halves, 1, 0, 3, 2);
+    const vf4 of_both = of + __builtin_shufflevector(of, of, 1, 0, 3, 2);
+    const vu4 minus = -__builtin_shufflevector(both, halves, 2, 6, 7, 2);
+    vf4 sum = __builtin_shufflevector(of_both, of, 0, 4, 5, 0);
+    sum[3] = scale;
+    char *to = (char *)r;
+    memcpy(to + offsetof(struct record, minus), &minus, sizeof(minus)); /* one too many */
+    memcpy(to + offsetof(struct record, sum), &sum, sizeof(sum));
+    return minus[0];
+}
+
+/* Returns minus[0]; minus_span is the caller's. */
+ALWAYS_INLINE uint32_t quantize_record(struct record *r, const float *x, vf inverse, float scale,
+                                       const enum cpu_order order)
 {
     vu sum[2] = {0}, product[2] = {0};
     UNROLL(8)
@@ -229,34 +268,28 @@ ALWAYS_INLINE void quantize_record(struct record *r, const float *x, vf inverse,
         sum[i * 2 / CPU_BLOCK] += (vu)v;
         product[i * 2 / CPU_BLOCK] += put_quads(r->q[i / 4], v, i / 4);
     }
-    uint32_t all = 0;
-    for (int i = 0; i < 2; i++) {
-        const uint32_t products = vu_sum(product[i]);
-        all += products;
-        r->minus[1 + i] = (int32_t)-products;
-        r->sum[1 + i] = (float)(int32_t)vu_sum(sum[i]);
-    }
-    r->minus[0] = (int32_t)-all;
-    r->sum[0] = r->sum[1] + r->sum[2];
-    r->scale = scale;
-    r->minus_span = 0;
+    return put_sums(r, vu_sums(sum[0], sum[1], product[0], product[1]), scale);
 }
 
-/* CPU_ROW_STEP inputs: record b goes to at + b * step. */
+/* CPU_ROW_STEP inputs: record b goes to at + b * step. Those of the next inputs are asked for. */
 static void quantize_records(char *at, size_t step, const float *x, enum cpu_order order)
 {
     float scale;
     const vf inverse = step_inverse(x, &scale);
-    struct record *first = NULL;
-    for (int b = 0; b < BLOCKS; b++, at += step, x += CPU_BLOCK) {
-        struct record *r = (struct record *)(void *)at;
-        if (order == CPU_ORDER_Q4)
-            quantize_record(r, x, inverse, scale, CPU_ORDER_Q4);
-        else
-            quantize_record(r, x, inverse, scale, CPU_ORDER_PLAIN);
-        if (b % FOLD_SPAN == 0)
-            first = r;
-        first->minus_span = (int32_t)((uint32_t)first->minus_span + (uint32_t)r->minus[0]);
+    for (int b = 0; b < BLOCKS; b += FOLD_SPAN) {
+        struct record *first = (struct record *)(void *)at;
+        uint32_t minus_span = 0;
+        UNROLL(4)
+        for (int i = 0; i < FOLD_SPAN; i++, at += step, x += CPU_BLOCK) {
+            struct record *r = (struct record *)(void *)at;
+            __builtin_prefetch(at + BLOCKS * step, 1);
+            __builtin_prefetch(at + BLOCKS * step + sizeof(*r) - 1, 1);
+            minus_span += order == CPU_ORDER_Q4
+                              ? quantize_record(r, x, inverse, scale, CPU_ORDER_Q4)
+                              : quantize_record(r, x, inverse, scale, CPU_ORDER_PLAIN);
+            r->minus_span = 0;
+        }
+        first->minus_span = (int32_t)minus_span;
     }
 }
 

@@ -152,9 +152,16 @@ ALWAYS_INLINE uint32_t vi_bits(vi mask)
 }
 
 /* Larger of the two; b where a is not a number. */
+/* a > b ? a : b, where either is no number, too */
 ALWAYS_INLINE vf vf_max(vf a, vf b)
 {
+#if defined(SIMD_AVX512)
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(SIMD_AVX2)
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
     return vf_select(a > b, a, b);
+#endif
 }
 
 ALWAYS_INLINE vf vf_sqrt(vf v)
