@@ -19,37 +19,6 @@ static const char *cpu_describe(const struct lade_device *dev)
     return dev->title;
 }
 
-static void cpu_close(struct lade_device *dev)
-{
-    if (!dev)
-        return;
-    cpu_pool_close(dev->pool);
-    free(dev->scratch);
-    free(dev);
-}
-
-static int cpu_open(struct lade_device **out, const struct lade_device_config *cfg, char *err)
-{
-    *out = NULL;
-    const struct cpu_isa *isa = cpu_isa_find(cfg->isa, err);
-    if (!isa)
-        return -1;
-    struct lade_device *dev = calloc(1, sizeof(*dev));
-    if (!dev)
-        return lade_fail(err, "cpu: out of memory; close other programs");
-    dev->isa = isa;
-    dev->exact = cfg->exact;
-    if (cpu_pool_open(&dev->pool, cfg->threads, err)) {
-        cpu_close(dev);
-        return -1;
-    }
-    dev->threads = cpu_pool_threads(dev->pool);
-    snprintf(dev->title, sizeof(dev->title), "%s, %d thread%s", isa->title, dev->threads,
-             dev->threads == 1 ? "" : "s");
-    *out = dev;
-    return 0;
-}
-
 /* Large blocks come straight from the kernel: zero without being touched, so that pages land on
  * the memory node of the thread that fills them, and in huge pages where the system allows. */
 static void *map_block(size_t bytes)
@@ -80,14 +49,9 @@ static void *heap_block(size_t bytes)
     return base + HEADER;
 }
 
-static int cpu_alloc(struct lade_device *dev, void **addr, size_t bytes, char *err)
+static void *take_block(size_t bytes)
 {
-    (void)dev;
-    *addr = bytes >= HUGE_PAGE ? map_block(bytes) : heap_block(bytes);
-    if (!*addr)
-        return lade_fail(err, "memory: cannot get %.2f GiB; free memory or use a smaller model",
-                         (double)bytes / (1 << 30));
-    return 0;
+    return bytes >= HUGE_PAGE ? map_block(bytes) : heap_block(bytes);
 }
 
 static void cpu_free(struct lade_device *dev, void *addr)
@@ -100,6 +64,47 @@ static void cpu_free(struct lade_device *dev, void *addr)
         munmap(h->map, h->bytes);
     else
         free(h);
+}
+
+static void cpu_close(struct lade_device *dev)
+{
+    if (!dev)
+        return;
+    cpu_pool_close(dev->pool);
+    cpu_free(dev, dev->scratch);
+    free(dev);
+}
+
+static int cpu_open(struct lade_device **out, const struct lade_device_config *cfg, char *err)
+{
+    *out = NULL;
+    const struct cpu_isa *isa = cpu_isa_find(cfg->isa, err);
+    if (!isa)
+        return -1;
+    struct lade_device *dev = calloc(1, sizeof(*dev));
+    if (!dev)
+        return lade_fail(err, "cpu: out of memory; close other programs");
+    dev->isa = isa;
+    dev->exact = cfg->exact;
+    if (cpu_pool_open(&dev->pool, cfg->threads, err)) {
+        cpu_close(dev);
+        return -1;
+    }
+    dev->threads = cpu_pool_threads(dev->pool);
+    snprintf(dev->title, sizeof(dev->title), "%s, %d thread%s", isa->title, dev->threads,
+             dev->threads == 1 ? "" : "s");
+    *out = dev;
+    return 0;
+}
+
+static int cpu_alloc(struct lade_device *dev, void **addr, size_t bytes, char *err)
+{
+    (void)dev;
+    *addr = take_block(bytes);
+    if (!*addr)
+        return lade_fail(err, "memory: cannot get %.2f GiB; free memory or use a smaller model",
+                         (double)bytes / (1 << 30));
+    return 0;
 }
 
 static int cpu_copy(struct lade_device *dev, void *dst, const void *src, size_t bytes, char *err)
@@ -173,13 +178,13 @@ int cpu_carve_commit(struct lade_device *dev, struct cpu_carve *c, char *err)
     if (c->overflow)
         return lade_fail(err, "cpu: the work space of this batch overflows; use smaller batches");
     if (c->bytes > dev->scratch_bytes) {
-        void *larger = aligned_alloc(LADE_ALIGN, c->bytes);
+        void *larger = take_block(c->bytes);
         if (!larger)
             return lade_fail(err, "cpu: no %.1f MiB of work space; use smaller batches",
                              (double)c->bytes / (1 << 20));
         if (c->committed)
             memcpy(larger, dev->scratch, c->committed);
-        free(dev->scratch);
+        cpu_free(dev, dev->scratch);
         dev->scratch = larger;
         dev->scratch_bytes = c->bytes;
     }
