@@ -76,6 +76,8 @@ struct cpu_int16 {
                  int last, struct cpu_int16_next next);
     /* One token of a pack: its records, `step` bytes from one to the next. */
     void (*quantize_packed)(void *x, size_t step, const float *from, int k, enum cpu_order order);
+    /* The packs of n tokens: of rows[i] of x, which has all tokens' records beside each other. */
+    void (*gather)(void *packs, const void *x, const int32_t *rows, int n, int k);
     /* Whether gemm() goes through a tile once for n tokens, of which there are several, and unpacks nothing to
      * memory: then it is the faster one. */
     bool (*direct)(const struct lade_matrix *w, int n);

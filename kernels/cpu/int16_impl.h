@@ -301,6 +301,7 @@ static const struct cpu_int16 int16 = {.pack = GEMM_TOKENS,
                                        .quantize = quantize,
                                        .gemv = int16_gemv,
                                        .quantize_packed = quantize_packed,
+                                       .gather = gather,
                                        .direct = int16_direct,
                                        .gemm = int16_gemm,
                                        .floats = INT16_FLOATS};

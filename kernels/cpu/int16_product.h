@@ -22,14 +22,6 @@ enum { PER_QUAD = 1 }; /* vectors that hold four codes a lane */
 enum { PER_QUAD = 2 };
 #endif
 
-/* A product is of GEMM_TILES tiles with 1 to GEMM_TOKENS tokens. */
-#if defined(SIMD_AVX512)
-enum { GEMM_TILES = 2, GEMM_TOKENS = 6 };
-#elif defined(SIMD_AVX2)
-enum { GEMM_TILES = 1, GEMM_TOKENS = 4 };
-#else
-enum { GEMM_TILES = 1, GEMM_TOKENS = 2 };
-#endif
 enum { GEMM_VECS = GEMM_TILES * TILE_VECS, GEMM_SUMS = GEMM_VECS * GEMM_TOKENS };
 
 typedef int8_t vs8 __attribute__((vector_size(SIMD_SIZE)));

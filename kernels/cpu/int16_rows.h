@@ -176,6 +176,15 @@ static void quantize(void *data, const float *x, int k, enum cpu_order order)
     }
 }
 
+/* A product is of GEMM_TILES tiles with 1 to GEMM_TOKENS tokens. */
+#if defined(SIMD_AVX512)
+enum { GEMM_TILES = 2, GEMM_TOKENS = 6 };
+#elif defined(SIMD_AVX2)
+enum { GEMM_TILES = 1, GEMM_TOKENS = 4 };
+#else
+enum { GEMM_TILES = 1, GEMM_TOKENS = 2 };
+#endif
+
 /* ---- records --------------------------------------------------------------------------------- */
 
 /* Quads of a block that are multiplied as they are, one bit each, and not by Winograd's identity. Where an
@@ -290,6 +299,25 @@ static void quantize_records(char *at, size_t step, const float *x, enum cpu_ord
             r->minus_span = 0;
         }
         first->minus_span = (int32_t)minus_span;
+    }
+}
+
+enum { RECORDS_AHEAD = 3 }; /* of each token, which the third cache has */
+
+static void gather(void *packs, const void *x, const int32_t *rows, int n, int k)
+{
+    const size_t bytes = cpu_pack_bytes(k);
+    const int all = cpu_packs(n, GEMM_TOKENS);
+    char *to = packs;
+    for (int i = 0; i < all; i++) {
+        const int begin = cpu_pack_begin(n, all, i), m = cpu_pack_begin(n, all, i + 1) - begin;
+        for (size_t at = 0; at < bytes; at += CPU_RECORD)
+            for (int j = 0; j < m; j++, to += CPU_RECORD) {
+                const char *from = (const char *)x + (size_t)rows[begin + j] * bytes + at;
+                __builtin_prefetch(from + RECORDS_AHEAD * CPU_RECORD);
+                __builtin_prefetch(from + (RECORDS_AHEAD + 1) * CPU_RECORD - 1);
+                memcpy(to, from, CPU_RECORD);
+            }
     }
 }
 

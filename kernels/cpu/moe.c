@@ -211,21 +211,6 @@ static void hidden_rows(const struct run *r, const struct group *g, int unit, fl
         r->isa->swiglu(gate, gate, up, rows);
 }
 
-/* The inputs of a group's tokens, as packs. */
-static void gather(const struct run *r, const struct group *g, char *packs)
-{
-    const int dim = r->m->dim, most = r->isa->int16->pack;
-    const size_t bytes = cpu_pack_bytes(dim);
-    const char *x = r->x[cpu_int16_order(&g->e->gate)];
-    for (int i = 0; i < g->n; i++) {
-        size_t step;
-        char *to = cpu_pack_token(packs, dim, g->n, most, i, &step);
-        const char *from = x + (size_t)r->token[g->first + i] * bytes;
-        for (size_t at = 0; at < bytes; at += CPU_RECORD, to += step)
-            memcpy(to, from + at, CPU_RECORD);
-    }
-}
-
 /* INT16, many tokens: all hidden values of one group. */
 static void hidden_int16(const struct run *r, const struct group *g, float *work)
 {
@@ -235,7 +220,7 @@ static void hidden_int16(const struct run *r, const struct group *g, float *work
     char *packs = (char *)work;
     float *gate = work + INT16_TOKENS * cpu_pack_bytes(dim) / sizeof(*work);
     float *up = gate + (size_t)g->n * (size_t)ff;
-    gather(r, g, packs);
+    int16->gather(packs, r->x[cpu_int16_order(&e->gate)], r->token + g->first, g->n, dim);
     int16->gemm(gate, (size_t)ff, &e->gate, &g->gate, packs, g->n, 0, tiles(ff),
                 (struct cpu_int16_next){&e->up, &g->up, 0});
     int16->gemm(up, (size_t)ff, &e->up, &g->up, packs, g->n, 0, tiles(ff), gate_of(r, g + 1));
