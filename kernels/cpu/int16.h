@@ -63,6 +63,15 @@ struct cpu_int16_floats {
     float (*moved)(const void *x, size_t step, int k);
 };
 
+/* Where a product with many tokens goes: token i's part of it to y + i * ld, or to y + row[i] * ld; it is stored
+ * there, or added, times weight[i]. */
+struct cpu_int16_rows {
+    float *y;
+    size_t ld;
+    const int32_t *row;  /* or NULL */
+    const float *weight; /* or NULL */
+};
+
 /* The kernels of one instruction set. Only for matrices cpu_int16_takes(). Products are of the rows
  * of tiles [first, last); y begins with the first of these rows. `next` is what the thread will read
  * after this. */
@@ -82,7 +91,7 @@ struct cpu_int16 {
      * memory: then it is the faster one. */
     bool (*direct)(const struct lade_matrix *w, int n);
     /* n <= CPU_MANY tokens, in packs in the matrix's order. */
-    void (*gemm)(float *y, size_t ldy, const struct lade_matrix *w,
+    void (*gemm)(struct cpu_int16_rows to, const struct lade_matrix *w,
                  const struct lade_matrix_layout *l, const void *x, int n, int first, int last,
                  struct cpu_int16_next next);
     const struct cpu_int16_floats *floats; /* NULL: not for this instruction set */

@@ -9,8 +9,8 @@
 #if !defined(SIMD_AVX512)
 #define INT16_FLOATS NULL /* AVX2 is as fast with floats, NEON has no products of words */
 #else
-#define FLOAT_NORM 16500.0f
-#define FLOAT_LEAST 1e-18f /* what squares that are no normal numbers may leave out of a length */
+#define FLOAT_NORM   16500.0f
+#define FLOAT_LEAST  1e-18f /* what squares that are no normal numbers may leave out of a length */
 
 static size_t floats_bytes(const struct lade_matrix *m)
 {
@@ -99,13 +99,15 @@ static void floats_times(float *y, const struct lade_matrix *m, const void *pane
     _Alignas(64) float sums[CPU_MANY * GEMM_TILES * LADE_TILE];
     memset(sums, 0, (size_t)n * GEMM_TILES * LADE_TILE * sizeof(*sums));
     for (int step = 0; step < steps; step++, w += GEMM_TILES) {
-        struct product p = {.w = w, .blocks = cpu_min(BLOCKS, blocks - step * BLOCKS)};
+        struct product p = {.w = w,
+                            .blocks = cpu_min(BLOCKS, blocks - step * BLOCKS),
+                            .step = GEMM_TILES * LADE_TILE};
         for (int i = 0; i < all; i++) {
             const int at = cpu_pack_begin(n, all, i), tokens = cpu_pack_begin(n, all, i + 1) - at;
             const char *x = (const char *)packs + (size_t)at * cpu_pack_bytes(m->cols) +
                             (size_t)(step * BLOCKS * tokens) * CPU_RECORD;
             p.x = (const struct record *)(const void *)x;
-            p.sums = sums + at * GEMM_TILES * LADE_TILE;
+            p.before = p.to = sums + at * GEMM_TILES * LADE_TILE;
             products_full[tokens - 1](&p);
         }
     }

@@ -175,8 +175,7 @@ static void int16_gemv(float *y, size_t ldy, const struct lade_matrix *m,
 
 /* One call of int16_gemm(). */
 struct call {
-    float *y;
-    size_t ldy;
+    struct cpu_int16_rows to;
     const struct lade_matrix *m;
     const struct lade_matrix_layout *l;
     const struct kind_ops *ops;
@@ -185,22 +184,61 @@ struct call {
     struct stretch in;
 };
 
-/* All tokens times the inputs of some panels, those from block b0 on, while `lines` of each tile that
- * comes next are fetched. */
-static void times_panels(const struct call *c, struct product *p, int b0, int lines, int tile,
+/* Where token j's results of a tile go. */
+ALWAYS_INLINE float *row_of(const struct call *c, int j, int tile)
+{
+    const size_t row = (size_t)(c->to.row ? c->to.row[j] : j);
+    return c->to.y + row * c->to.ld + (size_t)(tile - c->first) * LADE_TILE;
+}
+
+/* Puts all tokens' results of a tile, `step` floats apart, where they are to be, as far as the matrix has the
+ * tile's rows. What they are added to is read for all of them first: rows are so far apart that the processor
+ * takes what one load reads for what the store before it wrote, and waits. */
+ALWAYS_INLINE void put_rows(const struct call *c, int tile, float *sums, size_t step)
+{
+    const int rows = cpu_min(LADE_TILE, c->m->rows - tile * LADE_TILE);
+    for (int j = 0; c->to.weight && j < c->n; j++) {
+        const float *before = row_of(c, j, tile), weight = c->to.weight[j];
+        float *sum = sums + (size_t)j * step;
+        if (rows == LADE_TILE)
+            EACH_VEC vf_store(sum + v * VL, vf_fma(vf_set1(weight), vf_load(sum + v * VL),
+                                                   vf_load(before + v * VL)));
+        for (int i = 0; rows < LADE_TILE && i < rows; i++)
+            sum[i] = fmaf(weight, sum[i], before[i]);
+    }
+    for (int j = 0; j < c->n; j++)
+        copy_rows(row_of(c, j, tile), sums + (size_t)j * step, c->m, tile);
+}
+
+/* Whether products of GEMM_TILES tiles can store their results where they are to be. */
+ALWAYS_INLINE bool stores_rows(const struct call *c, int tile)
+{
+    return !c->to.row && !c->to.weight && tile + GEMM_TILES <= c->last &&
+           (tile + GEMM_TILES) * LADE_TILE <= c->m->rows;
+}
+
+enum { SUMS = GEMM_TILES * LADE_TILE }; /* of a token */
+
+/* All tokens times panel n of the inputs, while `lines` of each tile that comes next are fetched. */
+static void times_panels(const struct call *c, struct product *p, int n, int lines, int tile,
                          bool last, float *sums)
 {
+    static const float none[GEMM_TOKENS * SUMS];
     const size_t row = cpu_pack_bytes(c->m->cols);
     const int packs = cpu_packs(c->n, GEMM_TOKENS);
+    const bool stores = last && stores_rows(c, tile);
     p->ahead_lines = (lines - 1) / (packs * p->blocks) + 1;
-    for (int i = 0; i < packs; i++) {
-        const int at = cpu_pack_begin(c->n, packs, i), m = cpu_pack_begin(c->n, packs, i + 1) - at;
-        const char *x = c->packs + (size_t)at * row + (size_t)(b0 * m) * CPU_RECORD;
+    p->step = stores ? c->to.ld : SUMS;
+    for (int i = 0, at = 0, then; i < packs; i++, at = then) {
+        then = cpu_pack_begin(c->n, packs, i + 1);
+        const int m = then - at;
+        const char *x = c->packs + (size_t)at * row + (size_t)(n * BLOCKS * m) * CPU_RECORD;
         p->x = (const struct record *)(const void *)x;
-        p->sums = sums + at * GEMM_TILES * LADE_TILE;
-        for (int j = at; last && j < at + m; j++) /* where the sums will be copied to */
+        p->before = n ? sums + at * SUMS : none;
+        p->to = stores ? row_of(c, at, tile) : sums + at * SUMS;
+        for (int j = at; last && j < then; j++)
             for (int t = 0; t < GEMM_TILES; t++)
-                __builtin_prefetch(c->y + (size_t)j * c->ldy + (tile + t - c->first) * LADE_TILE);
+                __builtin_prefetch(row_of(c, j, tile + t));
         c->ops->products[m - 1](p);
         for (int t = 0; t < GEMM_TILES; t++)
             p->ahead[t] += (size_t)(p->ahead_lines * p->blocks) * 64;
@@ -238,20 +276,17 @@ static void times_tiles(const struct call *c, int t, float *sums)
         for (int i = 0; i < GEMM_TILES; i++)
             p.ahead[i] =
                 words_of(c, t + i + then / steps * GEMM_TILES, (size_t)(then % steps * lines) * 64);
-        times_panels(c, &p, n * BLOCKS, lines, t, n == steps - 1, sums);
+        times_panels(c, &p, n, lines, t, n == steps - 1, sums);
     }
 }
 
 /* Tiles [t, t + GEMM_TILES), as far as there are so many, where tokens are many. */
 static void rows_by_panels(const struct call *c, int t)
 {
-    _Alignas(64) float sums[CPU_MANY * GEMM_TILES * LADE_TILE];
-    memset(sums, 0, (size_t)c->n * GEMM_TILES * LADE_TILE * sizeof(*sums));
+    _Alignas(64) float sums[CPU_MANY * SUMS];
     times_tiles(c, t, sums);
-    for (int i = 0; i < cpu_min(GEMM_TILES, c->last - t); i++)
-        for (int j = 0; j < c->n; j++)
-            copy_rows(c->y + (size_t)j * c->ldy + (size_t)(t - c->first + i) * LADE_TILE,
-                      sums + (j * GEMM_TILES + i) * LADE_TILE, c->m, t + i);
+    for (int i = 0; !stores_rows(c, t) && i < cpu_min(GEMM_TILES, c->last - t); i++)
+        put_rows(c, t + i, sums + i * LADE_TILE, SUMS);
 }
 
 /* Tile t, where they are few. */
@@ -262,18 +297,17 @@ static void rows_directly(const struct call *c, int t)
     const char *second = c->packs + (size_t)first * cpu_pack_bytes(c->m->cols);
     const struct record *x[2] = {(const struct record *)(const void *)c->packs,
                                  (const struct record *)(const void *)second};
-    c->ops->direct[c->n - 1](out, c->m, c->l, t, &c->in, x);
     for (int j = 0; j < c->n; j++)
-        copy_rows(c->y + (size_t)j * c->ldy + (size_t)(t - c->first) * LADE_TILE,
-                  out + j * LADE_TILE, c->m, t);
+        __builtin_prefetch(row_of(c, j, t), 1, 2);
+    c->ops->direct[c->n - 1](out, c->m, c->l, t, &c->in, x);
+    put_rows(c, t, out, LADE_TILE);
 }
 
-static void int16_gemm(float *y, size_t ldy, const struct lade_matrix *m,
+static void int16_gemm(struct cpu_int16_rows to, const struct lade_matrix *m,
                        const struct lade_matrix_layout *l, const void *packs, int n, int first,
                        int last, struct cpu_int16_next next)
 {
-    const struct call c = {.y = y,
-                           .ldy = ldy,
+    const struct call c = {.to = to,
                            .m = m,
                            .l = l,
                            .ops = kind_ops(m),

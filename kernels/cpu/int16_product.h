@@ -316,7 +316,9 @@ struct product {
     const struct panel *w;  /* [GEMM_TILES] */
     const struct record *x; /* [blocks][tokens] */
     int blocks;
-    float *sums; /* [tokens][GEMM_TILES][LADE_TILE], added to */
+    const float *before; /* [tokens][GEMM_TILES][LADE_TILE] */
+    float *to;           /* `before` + the product, one token's `step` floats after the other's */
+    size_t step;
     /* Memory that comes next, fetched meanwhile: so many lines for each block of inputs. */
     const char *ahead[GEMM_TILES];
     int ahead_lines;
@@ -479,7 +481,8 @@ SPECIALIZED void product_of(const struct product *p, const struct form f, const 
         UNROLL(4)
         for (int t = 0; t < GEMM_VECS; t++) {
             const int i = (j * GEMM_VECS + t) * VL;
-            vf_store(p->sums + i, vf_fma(vf_load(sum + i), scale, vf_load(p->sums + i)));
+            const vf y = vf_fma(vf_load(sum + i), scale, vf_load(p->before + i));
+            vf_store(p->to + (size_t)j * p->step + t * VL, y);
         }
     }
 }

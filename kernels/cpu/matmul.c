@@ -116,8 +116,9 @@ static void product(const struct run *r, const struct job *j, int at, int units,
         r->isa->int16->gemv(y, rows, w, &j->l, in->rows + t, n, first, last,
                             (struct cpu_int16_next){0});
     else if (j->form == INT16_PACKS)
-        r->isa->int16->gemm(y, rows, w, &j->l, in->data + (size_t)t * cpu_pack_bytes(w->cols), n,
-                            first, last, (struct cpu_int16_next){0});
+        r->isa->int16->gemm((struct cpu_int16_rows){.y = y, .ld = rows}, w, &j->l,
+                            in->data + (size_t)t * cpu_pack_bytes(w->cols), n, first, last,
+                            (struct cpu_int16_next){0});
     else
         r->isa->gemm(y, rows, w, &j->l, first * LADE_TILE,
                      (const float *)in->data + (size_t)t * cols, n,

@@ -157,9 +157,7 @@ static int add_groups(struct lade_device *dev, struct run *r, int id, char *err)
         r->needs[cpu_int16_order(&e->gate)] = true;
         size_t bytes = r->few ? cpu_int16_bytes(e->gate.rows) : cpu_pack_bytes(e->gate.rows);
         r->h_bytes = bytes > r->h_bytes ? bytes : r->h_bytes;
-        size_t first = cpu_pack_bytes(m->dim) / sizeof(float) + 2 * ff,
-               second = (size_t)r->out_rows;
-        work = r->few ? 0 : INT16_TOKENS * (first > second ? first : second);
+        work = r->few ? 0 : INT16_TOKENS * (cpu_pack_bytes(m->dim) / sizeof(float) + 2 * ff);
     } else if (g.form == GEMV) { /* hidden_rows() and copies of tokens */
         work = CPU_DIRECT_N * (HIDDEN_TILES * LADE_TILE + dim);
     } else { /* hidden_packed() and out_group() */
@@ -221,9 +219,10 @@ static void hidden_int16(const struct run *r, const struct group *g, float *work
     float *gate = work + INT16_TOKENS * cpu_pack_bytes(dim) / sizeof(*work);
     float *up = gate + (size_t)g->n * (size_t)ff;
     int16->gather(packs, r->x[cpu_int16_order(&e->gate)], r->token + g->first, g->n, dim);
-    int16->gemm(gate, (size_t)ff, &e->gate, &g->gate, packs, g->n, 0, tiles(ff),
-                (struct cpu_int16_next){&e->up, &g->up, 0});
-    int16->gemm(up, (size_t)ff, &e->up, &g->up, packs, g->n, 0, tiles(ff), gate_of(r, g + 1));
+    int16->gemm((struct cpu_int16_rows){.y = gate, .ld = (size_t)ff}, &e->gate, &g->gate, packs,
+                g->n, 0, tiles(ff), (struct cpu_int16_next){&e->up, &g->up, 0});
+    int16->gemm((struct cpu_int16_rows){.y = up, .ld = (size_t)ff}, &e->up, &g->up, packs, g->n, 0,
+                tiles(ff), gate_of(r, g + 1));
     for (int i = 0; i < g->n; i++, gate += ff, up += ff) {
         size_t step;
         char *to =
@@ -301,37 +300,36 @@ static struct cpu_int16_next next_down(const struct run *r, const struct group *
     return (struct cpu_int16_next){&next->e->down, &next->down, more ? first : last};
 }
 
-/* Output columns [row0, row0 + rows) of one group's routes: out[route][rows]. */
-static void out_group(const struct run *r, const struct group *g, int row0, int rows, float *out,
-                      float *panel)
+/* Output columns [row0, row0 + rows) of one group's routes, added to y. */
+static void out_group(const struct run *r, const struct group *g, int row0, int rows, float *work)
 {
     const struct lade_matrix *down = &g->e->down;
     const float *h = r->hidden + g->hidden;
-    int first = row0 / LADE_TILE, last = first + tiles(rows);
-    size_t ldy = (size_t)rows;
-    if (g->form == INT16)
-        r->isa->int16->gemm(out, ldy, down, &g->down, r->h + (size_t)g->first * r->h_bytes, g->n,
-                            first, last, next_down(r, g, first, last));
-    else if (g->form == GEMV)
-        r->isa->gemv(out, ldy, down, &g->down, h, (size_t)down->cols, g->n, first, last);
+    const int first = row0 / LADE_TILE, last = first + tiles(rows);
+    const size_t dim = (size_t)r->m->dim, ldy = (size_t)rows;
+    const struct cpu_int16_rows to = {r->m->y + row0, dim, r->token + g->first,
+                                      r->weight + g->first};
+    if (g->form == INT16) {
+        r->isa->int16->gemm(to, down, &g->down, r->h + (size_t)g->first * r->h_bytes, g->n, first,
+                            last, next_down(r, g, first, last));
+        return;
+    }
+    if (g->form == GEMV)
+        r->isa->gemv(work, ldy, down, &g->down, h, (size_t)down->cols, g->n, first, last);
     else
         for (int at = 0; at < rows; at += r->isa->pw)
-            r->isa->gemm(out + at, ldy, down, &g->down, row0 + at, h, g->n, panel);
+            r->isa->gemm(work + at, ldy, down, &g->down, row0 + at, h, g->n,
+                         work + PACKED_TOKENS * r->out_rows);
+    for (int t = 0; t < g->n; t++)
+        r->isa->axpy(to.y + (size_t)to.row[t] * dim, to.weight[t], work + (size_t)t * ldy, rows);
 }
 
 static void out_unit(void *ctx, int unit, int thread)
 {
     const struct run *r = ctx;
-    const struct lade_moe *m = r->m;
-    int row0 = unit * r->out_rows, rows = cpu_min(r->out_rows, m->dim - row0);
-    for (int i = 0; i < r->n_groups; i++) {
-        const struct group *g = &r->group[i];
-        float *out = r->work + (size_t)thread * r->work_size;
-        out_group(r, g, row0, rows, out, out + PACKED_TOKENS * r->out_rows);
-        for (int t = g->first; t < g->first + g->n; t++, out += rows)
-            r->isa->axpy(m->y + (size_t)r->token[t] * (size_t)m->dim + row0, r->weight[t], out,
-                         rows);
-    }
+    const int row0 = unit * r->out_rows, rows = cpu_min(r->out_rows, r->m->dim - row0);
+    for (int i = 0; i < r->n_groups; i++)
+        out_group(r, &r->group[i], row0, rows, r->work + (size_t)thread * r->work_size);
 }
 
 /* Few tokens: some rows of one group's `down`. */
