@@ -75,9 +75,9 @@ struct kind_ops {
                                                sizeof(direct_##name) / sizeof(*direct_##name),     \
                                                unpack_##name,                                      \
                                                products};
-KIND(Q4, products_plain, STREAM_TABLE(Q4))
+KIND(Q4, products_plain, TABLE_TO_12(Q4))
 KIND(Q4_ZEROS, products_mins)
-KIND(Q8, products_plain, STREAM_TABLE(Q8))
+KIND(Q8, products_plain, TABLE_TO_12(Q8))
 KIND(Q8_ZEROS, products_mins)
 KIND(Q4_1, products_mins)
 KIND(Q5_0, products_plain)
@@ -86,9 +86,9 @@ KIND(IQ4_NL, products_plain)
 KIND(MXFP4, products_plain)
 KIND(Q2_K, products_fine_mins)
 KIND(Q3_K, products_Q3_K)
-KIND(Q4_K, products_Q4_K, STREAM_TABLE(Q4_K))
+KIND(Q4_K, products_Q4_K, TABLE_TO_12(Q4_K))
 KIND(Q5_K, products_mins)
-KIND(Q6_K, products_Q6_K, STREAM_TABLE(Q6_K))
+KIND(Q6_K, products_Q6_K, TABLE_TO_7(Q6_K))
 KIND(IQ4_XS, products_plain)
 KIND(IQ1_S, products_plain)
 KIND(IQ1_M, products_fine)

@@ -128,6 +128,10 @@ ALWAYS_INLINE void split(vu out[PER_QUAD], const enum kind kind, const struct gr
         const vs16 x = (vs16)(vu_load(of->w + i / 2 * LADE_TILE) ^ 0x88888888u);
         even = (vs16)(x << (i % 2 ? 8 : 12)) >> 12;
         odd = i % 2 ? x >> 12 : (vs16)(x << 4) >> 12;
+    } else if (kind == KIND_Q4_K) { /* the same */
+        const vus16 x = (vus16)vu_load(of->w + (4 + 8 * (g / 2) + i) * LADE_TILE);
+        even = (vs16)(g % 2 ? x >> 4 & 15 : x & 15);
+        odd = (vs16)(g % 2 ? x >> 12 : x >> 8 & 15);
     } else {
         const vu q = quad(kind, of, g, i);
         const int zero = kind_zero(kind);

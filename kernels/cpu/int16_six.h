@@ -1,9 +1,9 @@
-/* int16_six.h - a tile of Q6_K times up to STREAM_TOKENS tokens without a panel; included by int16_impl.h.
+/* int16_six.h - a tile of Q6_K times up to seven tokens without a panel; included by int16_impl.h.
  *
  * As int16_stream.h, with two differences. Nine operations make a quad's codes of six bits and multiply them
  * with their scales, and the processor does not look as far ahead as the next quad: so the next one's
- * operations stand between this one's products. And integers of more than 32 inputs would not fit 32 bits
- * (kind_full()), so sums of codes are taken away once for each group. */
+ * operations stand between this one's products. And integers of 32 inputs fill 32 bits (kind_full()), so sums
+ * of codes are taken away once for each group. With eight tokens a panel's unpacking is shared by enough. */
 #if defined(SIMD_AVX512)
 
 enum { SIX_STEPS = 8, SIX_LINES = 26 }; /* of a quad's operations; of words of half a block */
@@ -141,10 +141,8 @@ ALWAYS_INLINE void six_tile(float *out, const enum kind kind, const struct lade_
             const char *ahead = s.ahead + half * SIX_LINES * 64;
             const uint32_t *then = half && b + BLOCKS < blocks ? s.words : w;
             UNROLL(4)
-            for (int g = 0; g < 4; g++) {
+            for (int g = 0; g < 4; g++)
                 six_group(sum, &six, d, at, ahead, then, !half, g, M);
-                __asm__ volatile("" : "+m"(sum)); /* sums stay in memory */
-            }
             at[0] += 4 * stream_first(M);
             at[1] += 4 * (M - stream_first(M));
         }
@@ -159,5 +157,5 @@ ALWAYS_INLINE void six_tile(float *out, const enum kind kind, const struct lade_
     }
 }
 
-STREAMS(Q6_K, six_tile)
+STREAMS_TO_7(Q6_K, six_tile)
 #endif

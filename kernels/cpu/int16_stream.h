@@ -3,7 +3,9 @@
  *
  * A panel costs two stores and two loads a quad, and tables of scales; an expert's ten tokens of a prompt are
  * too few to share that. Here a quad's codes go from memory to registers and are multiplied with all tokens
- * at once, by the identity of int16_product.h, whose sums of codes alone are taken away at the end.
+ * at once, by the identity of int16_product.h, whose sums of codes alone are taken away at the end. Scales
+ * are left to the sums of 32 inputs, also where a panel has words for codes times scales: multiplying codes
+ * with them goes to the same ports as the products, and ten tokens' sums cost less.
  *
  * That takes a register for each token, and gcc, left alone, loads inputs so early that it spills them: so
  * the products are steps of int16_steps.h. Only AVX-512 has registers enough. */
@@ -16,6 +18,9 @@ typedef direct_fn *const *direct_table;
 
 /* Two packs: the first M / 2 of M tokens are of one, the others of the next. One, where M fits it. */
 enum { STREAM_TOKENS = 2 * GEMM_TOKENS };
+
+/* Groups whose code stands in one piece: that of a block's eight would fill the first cache. */
+enum { STREAM_GROUPS = 4 };
 
 ALWAYS_INLINE int stream_first(const int M)
 {
@@ -30,12 +35,6 @@ ALWAYS_INLINE const struct record *stream_record(const struct record *const x[2]
     return j < first ? x[0] + n * first + j : x[1] + n * (M - first) + (j - first);
 }
 
-/* Groups of one turn of the loop over a block's: code for all of 256 inputs would fill the first cache. */
-ALWAYS_INLINE int stream_turn(const enum kind kind)
-{
-    return cpu_min(kind_span(kind), FOLD_SPAN);
-}
-
 /* acc + a quad of codes times four inputs. */
 ALWAYS_INLINE vi quad_times(vi acc, const vu codes[PER_QUAD], const int32_t q[2], const bool pair)
 {
@@ -45,77 +44,37 @@ ALWAYS_INLINE vi quad_times(vi acc, const vu codes[PER_QUAD], const int32_t q[2]
     return step_pair(acc, codes, first, second);
 }
 
-/* acc += group g of a block times M tokens' block n, *products += those of codes alone. */
-ALWAYS_INLINE void stream_group(vi *acc, vi *products, const enum kind kind, const struct group *of,
+/* sum += group g of a block times M tokens' block n, *begin += what is taken away. */
+ALWAYS_INLINE void stream_group(vf *sum, vf *begin, const enum kind kind, const struct group *of,
                                 const struct head *h, const struct record *const x[2], const int g,
                                 const int n, const int M)
 {
-    struct fold f;
-    if (kind_folds(kind))
-        f = fold_at(kind, h, g, 0, 0);
+    vi acc[STREAM_TOKENS], products = {0};
+    struct scales sc;
+    UNROLL(16)
+    for (int j = 0; j < M; j++)
+        acc[j] = (vi){0} + stream_record(x, n, j, M)->minus[0];
     UNROLL(8)
     for (int i = 0; i < 8; i++) {
         vu c[PER_QUAD];
-        if (kind_folds(kind))
-            split_folded(c, kind, of, &f, g, i);
-        else
-            split(c, kind, of, g, i);
+        split(c, kind, of, g, i);
         if (paired(i))
-            *products = codes_times(*products, c);
+            products = codes_times(products, c);
         UNROLL(16)
         for (int j = 0; j < M; j++)
             acc[j] = quad_times(acc[j], c, stream_record(x, n, j, M)->q[i], paired(i));
     }
-}
-
-/* sum += products of `span` groups from g on with as many blocks, *begin += what is taken away. */
-ALWAYS_INLINE void stream_sums(vf *sum, vf *begin, const vi *acc, vi products, const enum kind kind,
-                               const struct head *h, const struct record *const x[2], const int g,
-                               const int span, const int M)
-{
-    const int mins = kind_mins(kind) ? span : 0;
-    vf m[FOLD_SPAN];
-    UNROLL(4)
-    for (int k = 0; k < mins; k++) {
-        struct scales sc;
-        read_scale(&sc, kind, h, NULL, g + k, 0, 0);
-        m[k] = -sc.m[0][0];
-    }
-    const vf d = h->d[0];
-    *begin = vf_fma(vf_from_int((vi) - (vu)products), d, *begin);
+    read_scale(&sc, kind, h, NULL, g, 0, 0);
+    *begin = vf_fma(vf_from_int((vi) - (vu)products), sc.s[0][0], *begin);
     UNROLL(16)
     for (int j = 0; j < M; j++) {
-        vf y = vf_fma(vf_from_int(acc[j]), d, sum[j]);
-        UNROLL(4)
-        for (int k = 0; k < mins; k++)
-            y = vf_fma(m[k], vf_set1(stream_record(x, k, j, M)->sum[0]), y);
-        sum[j] = y;
+        sum[j] = vf_fma(vf_from_int(acc[j]), sc.s[0][0], sum[j]);
+        if (kind_mins(kind))
+            sum[j] = vf_fma(-sc.m[0][0], vf_set1(stream_record(x, n, j, M)->sum[0]), sum[j]);
     }
-    if (span > 1) /* sums stay in memory, and the registers to integers */
-        __asm__ volatile("" : : "r"(sum) : "memory");
 }
 
-/* The same of groups [0, stream_turn()) of a block. */
-ALWAYS_INLINE void stream_groups(vf *sum, vf *begin, const enum kind kind, const struct group *of,
-                                 const struct head *h, const struct source *from,
-                                 const struct record *const x[2], const int M)
-{
-    const int turn = stream_turn(kind);
-    vi acc[STREAM_TOKENS], products = {0};
-    UNROLL(16)
-    for (int j = 0; j < M; j++) {
-        const struct record *r = stream_record(x, 0, j, M);
-        acc[j] = (vi){0} + (turn > 1 ? r->minus_span : r->minus[0]);
-    }
-    UNROLL(4)
-    for (int g = 0; g < turn; g++) {
-        fetch_ahead(kind, from, g, false);
-        stream_group(acc, &products, kind, of, h, x, g, g, M);
-    }
-    stream_sums(sum, begin, acc, products, kind, h, x, 0, turn, M);
-}
-
-/* Groups [0, stream_turn()) of a block or of its second half, as if they were a block's first ones. */
+/* The head of a block, or of its second half as if that were a block's first one. */
 ALWAYS_INLINE struct group stream_part(struct head *h, const enum kind kind, const uint32_t *w,
                                        const uint8_t *rest, bool second)
 {
@@ -124,7 +83,7 @@ ALWAYS_INLINE struct group stream_part(struct head *h, const enum kind kind, con
     if (second) {
         h->scale[0][0] = h->scale[1][0];
         h->mins[0][0] = h->mins[1][0];
-        w += FOLD_SPAN * CPU_BLOCK / 8 * LADE_TILE; /* of four bits */
+        w += STREAM_GROUPS * CPU_BLOCK / 8 * LADE_TILE; /* of four bits */
     }
     return (struct group){.w = w};
 }
@@ -134,7 +93,7 @@ ALWAYS_INLINE void stream_blocks(vf *sum, vf *begin, const enum kind kind, struc
                                  const struct stretch *in, const struct record *const x[2], int b,
                                  int last, const int M)
 {
-    const int turn = stream_turn(kind), parts = kind_span(kind) / turn;
+    const int turn = cpu_min(kind_span(kind), STREAM_GROUPS), parts = kind_span(kind) / turn;
     const struct record *at[2] = {x[0], x[1]};
     uint32_t spare[8 * LADE_TILE];
     for (; b < last; b += kind_span(kind)) {
@@ -144,7 +103,11 @@ ALWAYS_INLINE void stream_blocks(vf *sum, vf *begin, const enum kind kind, struc
             const struct group of = stream_part(&h, kind, w, s->rest, part);
             struct source from = *s;
             from.ahead += part * kind_words(kind) / parts * LADE_TILE * (int)sizeof(*w);
-            stream_groups(sum, begin, kind, &of, &h, &from, at, M);
+            UNROLL(4)
+            for (int g = 0; g < turn; g++) {
+                fetch_ahead(kind, &from, g, false);
+                stream_group(sum, begin, kind, &of, &h, at, g, g, M);
+            }
             at[0] = stream_record(at, turn, 0, M);
             at[1] = at[1] + turn * (M - stream_first(M));
         }
@@ -188,26 +151,30 @@ ALWAYS_INLINE void stream_tile(float *out, const enum kind kind, const struct la
     {                                                                                              \
         tile_times(out, KIND_##name, m, l, tile, in, x, M);                                        \
     }
-#define STREAMS(name, tile_times)                                                                  \
+/* Of three tokens and more. */
+#define STREAMS_TO_7(name, tile_times)                                                             \
     STREAM(name, tile_times, 3)                                                                    \
     STREAM(name, tile_times, 4)                                                                    \
     STREAM(name, tile_times, 5)                                                                    \
     STREAM(name, tile_times, 6)                                                                    \
-    STREAM(name, tile_times, 7)                                                                    \
+    STREAM(name, tile_times, 7)
+#define STREAMS_TO_12(name, tile_times)                                                            \
+    STREAMS_TO_7(name, tile_times)                                                                 \
     STREAM(name, tile_times, 8)                                                                    \
     STREAM(name, tile_times, 9)                                                                    \
     STREAM(name, tile_times, 10)                                                                   \
     STREAM(name, tile_times, 11)                                                                   \
     STREAM(name, tile_times, 12)
-STREAMS(Q4, stream_tile)
-STREAMS(Q8, stream_tile)
-STREAMS(Q4_K, stream_tile)
-/* Of three tokens and more. */
-#define STREAM_TABLE(name)                                                                         \
-    stream_##name##_3, stream_##name##_4, stream_##name##_5, stream_##name##_6, stream_##name##_7, \
-        stream_##name##_8, stream_##name##_9, stream_##name##_10, stream_##name##_11,              \
-        stream_##name##_12
+STREAMS_TO_12(Q4, stream_tile)
+STREAMS_TO_12(Q8, stream_tile)
+STREAMS_TO_12(Q4_K, stream_tile)
+#define TABLE_TO_7(name)                                                                           \
+    stream_##name##_3, stream_##name##_4, stream_##name##_5, stream_##name##_6, stream_##name##_7
+#define TABLE_TO_12(name)                                                                          \
+    TABLE_TO_7(name), stream_##name##_8, stream_##name##_9, stream_##name##_10,                    \
+        stream_##name##_11, stream_##name##_12
 #else
 enum { STREAM_TOKENS = DIRECT_TOKENS };
-#define STREAM_TABLE(name)
+#define TABLE_TO_7(name)
+#define TABLE_TO_12(name)
 #endif
