@@ -26,7 +26,7 @@ enum {
     OUT_ROWS = 512,     /* most output columns of one unit of the second run */
     OUT_STEP = 64,      /* they are a multiple of this, which is one of every pw */
     OUT_UNITS = 2,      /* such units of a thread at least, where there are columns enough */
-    QUANTIZE_ROWS = 4,
+    INPUT_ROWS = 4,
 };
 
 enum form { GEMV, PACKED, INT16 };
@@ -100,10 +100,7 @@ static void sort_routes(struct run *r)
         }
         if (!r->count[m->n_experts])
             continue;
-        const float *x = m->x + (size_t)t * (size_t)m->dim;
-        float gate = m->shared_gate ? r->isa->dot(m->shared_gate, x, m->dim) : 0;
-        r->token[r->place[m->n_experts]] = t;
-        r->weight[r->place[m->n_experts]++] = m->shared_gate ? 1.0f / (1.0f + expf(-gate)) : 1.0f;
+        r->token[r->place[m->n_experts]++] = t; /* with the weight that inputs_unit() finds */
     }
 }
 
@@ -372,15 +369,21 @@ static void join_few(void *ctx, int unit, int thread)
                      r->out + (size_t)i * dim + col, cpu_min(JOIN_ROWS, (int)(dim - col)));
 }
 
-static void quantize_inputs(void *ctx, int unit, int thread)
+/* What some tokens need before the first run: weights of the shared expert, rounded inputs. */
+static void inputs_unit(void *ctx, int unit, int thread)
 {
     (void)thread;
     const struct run *r = ctx;
     const struct lade_moe *m = r->m;
     const struct cpu_int16 *int16 = r->isa->int16;
     const size_t bytes = r->few ? cpu_int16_bytes(m->dim) : cpu_pack_bytes(m->dim);
-    for (int t = unit * QUANTIZE_ROWS; t < cpu_min(m->n, (unit + 1) * QUANTIZE_ROWS); t++) {
+    const int shared = r->place[m->n_experts] - r->count[m->n_experts];
+    for (int t = unit * INPUT_ROWS; t < cpu_min(m->n, (unit + 1) * INPUT_ROWS); t++) {
         const float *x = m->x + (size_t)t * (size_t)m->dim;
+        if (r->count[m->n_experts]) /* by all tokens, in order */
+            r->weight[shared + t] =
+                m->shared_gate ? 1.0f / (1.0f + expf(-r->isa->dot(m->shared_gate, x, m->dim)))
+                               : 1.0f;
         for (int o = 0; o < CPU_N_ORDERS; o++) {
             char *to = r->x[o] + (size_t)t * bytes;
             if (r->needs[o] && r->few)
@@ -519,12 +522,10 @@ int cpu_moe(struct lade_device *dev, const struct lade_moe *m, char *err)
     struct run r = {.m = m, .isa = dev->isa, .few = m->n <= CPU_DIRECT_N};
     if (check_ids(m, err) || prepare(dev, &r, err))
         return -1;
-    bool fast = is_fast(&r);
     const int per = (tiles(m->dim) - 1) / OUT_TILES + 1; /* few tokens: units of a group's down */
     if (r.few && r.n_groups)
         soon_hidden(dev, &r);
-    if (fast)
-        cpu_pool_run(dev->pool, (m->n - 1) / QUANTIZE_ROWS + 1, quantize_inputs, &r);
+    cpu_pool_run(dev->pool, (m->n - 1) / INPUT_ROWS + 1, inputs_unit, &r);
     if (r.few && r.n_groups)
         soon_out(dev, &r, per);
     if (r.few)
