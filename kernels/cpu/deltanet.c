@@ -28,12 +28,13 @@ struct unit {
     const struct run *r;
     int head;
     struct stretch part[3];
-    float *weights;  /* [kernel][width] */
-    float *conv;     /* [CPU_CHUNK][width]: q | k | v after the convolution */
-    float *q, *k;    /* [CPU_CHUNK][key_dim] */
-    float *o;        /* [CPU_CHUNK][share][value_dim] */
-    float *g, *beta; /* [share][CPU_CHUNK], 0 behind the last token */
-    float *chunk;    /* work space of delta_chunk */
+    float *weights;     /* [kernel][width] */
+    float *conv;        /* [CPU_CHUNK][width]: q | k | v after the convolution */
+    float *q, *k;       /* [CPU_CHUNK][key_dim] */
+    float *to_q, *to_k; /* [key_dim]: factors of their norms */
+    float *o;           /* [CPU_CHUNK][share][value_dim] */
+    float *g, *beta;    /* [share][CPU_CHUNK], 0 behind the last token */
+    float *chunk;       /* work space of delta_chunk */
 };
 
 static size_t qkv_channels(const struct lade_deltanet *d)
@@ -53,7 +54,7 @@ static size_t unit_floats(const struct run *r)
     size_t share = (size_t)r->share, values = share * (size_t)d->value_dim;
     size_t per_token = (size_t)r->width + 2 * (size_t)d->key_dim + values + 2 * share;
     size_t n = (size_t)d->kernel * (size_t)r->width + CPU_CHUNK * per_token +
-               cpu_delta_chunk_floats(d->key_dim);
+               2 * (size_t)d->key_dim + cpu_delta_chunk_floats(d->key_dim);
     return (n + 15) / 16 * 16;
 }
 
@@ -75,7 +76,13 @@ static struct unit unit_setup(const struct run *r, int head, int thread)
     u.o = u.k + (size_t)CPU_CHUNK * (size_t)d->key_dim;
     u.g = u.o + (size_t)CPU_CHUNK * (size_t)values;
     u.beta = u.g + CPU_CHUNK * r->share;
-    u.chunk = u.beta + CPU_CHUNK * r->share;
+    u.to_q = u.beta + CPU_CHUNK * r->share;
+    u.to_k = u.to_q + d->key_dim;
+    u.chunk = u.to_k + d->key_dim;
+    for (int i = 0; i < d->key_dim; i++) {
+        u.to_q[i] = 1.0f / (float)d->key_dim;
+        u.to_k[i] = 1.0f / sqrtf((float)d->key_dim);
+    }
     for (int p = 0; p < 3; p++) {
         const float *w = d->conv + (size_t)u.part[p].from * (size_t)d->kernel;
         for (int c = 0; c < u.part[p].n; c++)
@@ -107,21 +114,15 @@ static void unit_conv(const struct unit *u, int t0, int n)
     }
 }
 
-/* q / |q| / sqrt(key_dim) and k / |k| */
+/* q / |q| / sqrt(key_dim) and k / |k|: norms whose factors are 1 / key_dim and 1 / sqrt(key_dim) */
 static void unit_keys(const struct unit *u, int n)
 {
-    const struct lade_deltanet *d = u->r->d;
+    const int dim = u->r->d->key_dim;
+    const float eps = 1e-6f / (float)dim;
     for (int t = 0; t < n; t++) {
         const float *in = u->conv + t * u->r->width;
-        float *q = u->q + t * d->key_dim, *k = u->k + t * d->key_dim;
-        float qs =
-            1.0f / sqrtf(u->r->isa->dot(in, in, d->key_dim) + 1e-6f) / sqrtf((float)d->key_dim);
-        for (int i = 0; i < d->key_dim; i++)
-            q[i] = in[i] * qs;
-        in += d->key_dim;
-        float ks = 1.0f / sqrtf(u->r->isa->dot(in, in, d->key_dim) + 1e-6f);
-        for (int i = 0; i < d->key_dim; i++)
-            k[i] = in[i] * ks;
+        u->r->isa->rmsnorm(u->q + t * dim, in, u->to_q, dim, eps);
+        u->r->isa->rmsnorm(u->k + t * dim, in + dim, u->to_k, dim, eps);
     }
 }
 
