@@ -151,8 +151,7 @@ ALWAYS_INLINE uint32_t vi_bits(vi mask)
 #endif
 }
 
-/* Larger of the two; b where a is not a number. */
-/* a > b ? a : b, where either is no number, too */
+/* Larger of the two; b where either is no number. */
 ALWAYS_INLINE vf vf_max(vf a, vf b)
 {
 #if defined(SIMD_AVX512)
