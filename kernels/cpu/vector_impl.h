@@ -48,7 +48,7 @@ static void bounds(float *least, float *most, const float *x, const float *off, 
         const vf v = k == VL ? vf_load(x + i) : vf_load_part(x + i, k);
         const vf d = k == VL ? vf_load(off + i) : vf_load_part(off + i, k);
         const vf none = vf_set1(-INFINITY), low = v - d;
-        const vf l = vf_select(low == low, low, none), m = vf_select(d == 0, none, v + d);
+        const vf l = vf_select(low > none, low, none), m = vf_select(d == 0, none, v + d);
         if (k == VL) {
             vf_store(least + i, l);
             vf_store(most + i, m);
