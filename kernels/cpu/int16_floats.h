@@ -94,27 +94,24 @@ static void floats_times(float *y, const struct lade_matrix *m, const void *pane
                          const void *packs, int n)
 {
     const int steps = (m->cols - 1) / CPU_ROW_STEP + 1, blocks = (m->cols - 1) / CPU_BLOCK + 1;
-    const int first = group * GEMM_TILES, all = cpu_packs(n, GEMM_TOKENS);
+    static const struct kind_ops ops = {.products = products_full};
+    const int first = group * GEMM_TILES;
+    const struct call c = {.to = {.y = y + first * LADE_TILE, .ld = (size_t)m->rows},
+                           .m = m,
+                           .ops = &ops,
+                           .packs = packs,
+                           .n = n,
+                           .first = first,
+                           .last = first + GEMM_TILES};
     const struct panel *w = (const struct panel *)panels + first * steps;
-    _Alignas(64) float sums[CPU_MANY * GEMM_TILES * LADE_TILE];
-    memset(sums, 0, (size_t)n * GEMM_TILES * LADE_TILE * sizeof(*sums));
+    _Alignas(64) float sums[CPU_MANY * SUMS];
     for (int step = 0; step < steps; step++, w += GEMM_TILES) {
-        struct product p = {.w = w,
-                            .blocks = cpu_min(BLOCKS, blocks - step * BLOCKS),
-                            .step = GEMM_TILES * LADE_TILE};
-        for (int i = 0; i < all; i++) {
-            const int at = cpu_pack_begin(n, all, i), tokens = cpu_pack_begin(n, all, i + 1) - at;
-            const char *x = (const char *)packs + (size_t)at * cpu_pack_bytes(m->cols) +
-                            (size_t)(step * BLOCKS * tokens) * CPU_RECORD;
-            p.x = (const struct record *)(const void *)x;
-            p.before = p.to = sums + at * GEMM_TILES * LADE_TILE;
-            products_full[tokens - 1](&p);
-        }
+        struct product p = {.w = w, .blocks = cpu_min(BLOCKS, blocks - step * BLOCKS)};
+        for (int i = 0; i < GEMM_TILES; i++)
+            p.ahead[i] = (const char *)w; /* of which no line is asked for */
+        times_panels(&c, &p, step, 0, first, step == steps - 1, sums);
     }
-    for (int i = 0; i < GEMM_TILES && (first + i) * LADE_TILE < m->rows; i++)
-        for (int j = 0; j < n; j++)
-            copy_rows(y + (size_t)j * (size_t)m->rows + (size_t)(first + i) * LADE_TILE,
-                      sums + (j * GEMM_TILES + i) * LADE_TILE, m, first + i);
+    put_tiles(&c, first, sums);
 }
 
 /* Most that rounding moved the inputs of a token, as the length of a vector. */

@@ -227,7 +227,7 @@ static void times_panels(const struct call *c, struct product *p, int n, int lin
     const size_t row = cpu_pack_bytes(c->m->cols);
     const int packs = cpu_packs(c->n, GEMM_TOKENS);
     const bool stores = last && stores_rows(c, tile);
-    p->ahead_lines = (lines - 1) / (packs * p->blocks) + 1;
+    p->ahead_lines = (lines + packs * p->blocks - 1) / (packs * p->blocks);
     p->step = stores ? c->to.ld : SUMS;
     for (int i = 0, at = 0, then; i < packs; i++, at = then) {
         then = cpu_pack_begin(c->n, packs, i + 1);
@@ -243,6 +243,15 @@ static void times_panels(const struct call *c, struct product *p, int n, int lin
         for (int t = 0; t < GEMM_TILES; t++)
             p->ahead[t] += (size_t)(p->ahead_lines * p->blocks) * 64;
     }
+}
+
+/* Puts the sums of tiles [t, t + GEMM_TILES), as far as there are so many, where they are to be, if they are not
+ * there already. */
+static void put_tiles(const struct call *c, int t, float *sums)
+{
+    const int last = cpu_min(c->last, (c->m->rows - 1) / LADE_TILE + 1);
+    for (int i = 0; !stores_rows(c, t) && i < cpu_min(GEMM_TILES, last - t); i++)
+        put_rows(c, t + i, sums + i * LADE_TILE, SUMS);
 }
 
 /* Panels are unpacked faster than memory answers: what the one so many panels later is made of is
@@ -285,8 +294,7 @@ static void rows_by_panels(const struct call *c, int t)
 {
     _Alignas(64) float sums[CPU_MANY * SUMS];
     times_tiles(c, t, sums);
-    for (int i = 0; !stores_rows(c, t) && i < cpu_min(GEMM_TILES, c->last - t); i++)
-        put_rows(c, t + i, sums + i * LADE_TILE, SUMS);
+    put_tiles(c, t, sums);
 }
 
 /* Tile t, where they are few. */
