@@ -5,22 +5,28 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/plan/probe.h"
-
 struct bandwidth {
     pid_t child;
-    int ask, answer; /* pipes: a byte asks, a double answers */
+    int ask, answer; /* pipes: a byte asks, a struct lade_reads answers */
 };
+
+enum { TIMES = 4 }; /* in one go: threads start and wait for each other once a GiB */
 
 /* The process: one measurement for each byte, until the other end closes. */
 static void serve(int ask, int answer, int threads)
 {
+    struct lade_ram_reader *reader = NULL;
     char byte;
     while (read(ask, &byte, 1) == 1) {
-        double rate = lade_probe_ram(threads);
-        if (write(answer, &rate, sizeof(rate)) != sizeof(rate))
+        struct lade_reads reads = {0};
+        if (!reader)
+            reader = lade_ram_reader_open(threads);
+        if (reader)
+            lade_ram_reader_add(reader, TIMES, &reads);
+        if (write(answer, &reads, sizeof(reads)) != sizeof(reads))
             break;
     }
+    lade_ram_reader_close(reader);
 }
 
 static void start(struct bandwidth *b, const int ask[2], const int answer[2], int threads)
@@ -60,12 +66,13 @@ struct bandwidth *bandwidth_open(int threads)
     return b;
 }
 
-double bandwidth_measure(struct bandwidth *b)
+void bandwidth_add(struct bandwidth *b, struct lade_reads *reads)
 {
-    double rate;
-    if (!b || write(b->ask, "", 1) != 1 || read(b->answer, &rate, sizeof(rate)) != sizeof(rate))
-        return 0;
-    return rate;
+    struct lade_reads more;
+    if (!b || write(b->ask, "", 1) != 1 || read(b->answer, &more, sizeof(more)) != sizeof(more))
+        return;
+    reads->bytes += more.bytes;
+    reads->seconds += more.seconds;
 }
 
 void bandwidth_close(struct bandwidth *b)
