@@ -44,8 +44,8 @@ static const size_t RAM_BYTES = (size_t)256 << 20;
 typedef uint64_t part __attribute__((vector_size(16)));
 enum { LINE = 4, READ_AHEAD = 4096 }; /* parts of a cache line; bytes */
 
-/* Threads take pieces as they come, so that none waits long for another at the end; in parts of
- * equal size memory reads 2 to 9 % slower than kernels, whose threads help each other, find it. */
+/* Threads take pieces as they come, as kernels do, so that none waits long for another at the end:
+ * with parts of equal size the mean of two threads' reads is 2 to 9 % less. */
 enum { PIECES = 64 }; /* a thread's share */
 
 struct reading {

@@ -143,7 +143,7 @@ static int sync_to(struct bench *b, int n, char *err)
 
 /* Decodes by stretches, with reads of memory before each and after the last, which do not count as
  * decode: what is compared are two means of the same moments, while memory changes its speed. The
- * first token of a stretch finds its states out of the caches, so reads cost decode a little. */
+ * first token of a stretch finds its states out of the caches, which it does not show. */
 static int decode(struct bench *b, int at, int k, char *err)
 {
     const int n = b->o->tokens;
