@@ -17,7 +17,7 @@ A peer is any llama-bench with the flags it is best with, for example
     short       prefill of 512 tokens and decode of 64, tokens a second
     decode      decode of 96 tokens with nothing before them
     long        prefill of 4,096 tokens
-    deep        decode of 32 tokens at a depth of 16,384
+    deep        decode of 128 tokens at a depth of 16,384
 
 Every round runs each test once in each program, one right after the other, because what else the
 machine does changes from minute to minute; numbers are medians over the rounds, and a ratio is
@@ -37,7 +37,7 @@ from larger_than_ram import PROMPT, PROMPT_TOKENS, first_output
 from model_files import forget
 
 TESTS = ("load", "cold", "ready", "short", "decode", "long", "deep")
-LONG, DEEP, GENERATED, ALONE = 4096, 16384, 32, 96
+LONG, DEEP, GENERATED, ALONE = 4096, 16384, 128, 96
 BETTER_LOW = {"load s", "cold s", "ready s"}
 
 
