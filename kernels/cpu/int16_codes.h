@@ -214,6 +214,12 @@ ALWAYS_INLINE vu fifth_bits(vu w, const int i)
     return spread1(w, i) << 4;
 }
 
+/* Bits 2i and 2i + 1 of each byte as the fifth and sixth of a code. */
+ALWAYS_INLINE vu upper_two(vu w, const int i)
+{
+    return (i < 2 ? w << (4 - 2 * i) : w >> (2 * i - 4)) & 0x30303030u;
+}
+
 /* Quad i < 8 of group g of a block; of->w points at this vector's lanes of the block's first word. */
 ALWAYS_INLINE vu quad(const enum kind kind, const struct group *of, const int g, const int i)
 {
@@ -254,13 +260,42 @@ ALWAYS_INLINE vu quad(const enum kind kind, const struct group *of, const int g,
         return nibbles(W(12 + 8 * (g / 2) + i), g % 2) | (W(4 + i) >> g & 0x01010101u) << 4;
     case KIND_Q6_K:
         return nibbles(W(16 * (g / 4) + 8 * (g % 2) + i), g % 4 / 2) |
-               (W(32 + 8 * (g / 4) + i) >> 2 * (g % 4) & 0x03030303u) << 4;
+               upper_two(W(32 + 8 * (g / 4) + i), g % 4);
     case KIND_IQ4_XS:
         return look_up(iq4, nibbles(W(2 + 4 * g + i % 4), i / 4));
     default:
         return (vu){0};
     }
 #undef W
+}
+
+/* Groups whose codes lie in the same words and are got at together, a *turn*, where a core that loads one
+ * vector a cycle and multiplies as many would wait for loads. */
+enum { MOST_TURN = 2 };
+
+ALWAYS_INLINE int kind_turn(const enum kind k)
+{
+#if defined(SIMD_AVX512)
+    return k == KIND_Q4_K ? 2 : 1;
+#else
+    (void)k;
+    return 1;
+#endif
+}
+
+/* Quad i of each group of the turn that begins with group g. Of two, the second one's codes stay where they are,
+ * sixteen times as large. */
+ALWAYS_INLINE void turn_quads(vu c[MOST_TURN], const enum kind kind, const struct group *of,
+                              const int g, const int i)
+{
+    if (kind_turn(kind) == 1) {
+        c[0] = quad(kind, of, g, i);
+        return;
+    }
+    vu w = vu_load(of->w + (4 + 8 * (g / 2) + i) * LADE_TILE);
+    KEEP(w);
+    c[0] = w & 0x0f0f0f0fu;
+    c[1] = w & 0xf0f0f0f0u;
 }
 
 /* ---- scales ---------------------------------------------------------------------------------- */

@@ -6,6 +6,10 @@
 #include "kernels/cpu/int16_codes.h"
 #include "kernels/cpu/int16_rows.h"
 
+#if defined(SIMD_AVX512)
+#include "kernels/cpu/int16_steps.h"
+#endif
+
 #include "kernels/cpu/int16_tile.h"
 
 #include "kernels/cpu/int16_product.h"

@@ -207,10 +207,6 @@ ALWAYS_INLINE void split_folded(vu out[PER_QUAD], const enum kind kind, const st
 }
 #endif
 
-#if defined(SIMD_AVX512)
-#include "kernels/cpu/int16_steps.h"
-#endif
-
 /* ---- panels ---------------------------------------------------------------------------------- */
 
 /* What products of codes alone add to part `at`, whose scale is s, is noted down to be taken away, if

@@ -1,8 +1,8 @@
-/* int16_steps.h - products of words by instructions that stay in the order they are written in; included by
- * int16_product.h for AVX-512.
+/* int16_steps.h - products by instructions that stay in the order they are written in, with operands in
+ * memory; included by int16_impl.h for AVX-512.
  *
- * gcc, left alone, moves loads far ahead of products and then spills, and puts products of one kind beside
- * each other. Each step is one statement of assembly or some. */
+ * gcc, left alone, moves loads far ahead of products and then spills, puts products of one kind beside
+ * each other, and gives a broadcast an instruction of its own. Each step is one statement of assembly or some. */
 
 /* An operand in memory, and its name. gcc takes such for uses of all memory and stores what could stay in
  * registers, so it gets the address; nothing writes here what these read. Clang knows no operand like that. */
@@ -19,6 +19,15 @@ ALWAYS_INLINE vu step_broadcast(const int32_t *x)
     vu r;
     __asm__ volatile("vpbroadcastd " OF_MEMORY(x) ", %0" : "=v"(r) : [x] MEMORY(*x));
     return r;
+}
+
+/* acc + codes of one vector times their four inputs, as dot4(). */
+ALWAYS_INLINE vi step_bytes(vi acc, vu codes, const int32_t *x)
+{
+    __asm__ volatile("vpdpbusd " OF_MEMORY(x) "%{1to16%}, %1, %0"
+                     : "+v"(acc)
+                     : "v"(codes), [x] MEMORY(*x));
+    return acc;
 }
 
 /* acc + codes of one vector times their two inputs. */

@@ -25,7 +25,15 @@ struct source {
     int group, until;  /* tiles: inputs of a group, inputs before the next scale */
     size_t rest_step;  /* bytes to the next block's rest */
     const char *ahead; /* what to ask for while the next block is computed */
+    const char *near;  /* one token: the same, for the first cache */
 };
+
+/* Past the end of a stretch comes the beginning of the next one. */
+ALWAYS_INLINE const char *further(const char *from, size_t bytes, const struct stretch *in)
+{
+    const char *to = from + bytes;
+    return from < in->end && to >= in->end && in->next ? in->next + (to - in->end) : to;
+}
 
 ALWAYS_INLINE struct source source_at(const enum kind kind, const struct lade_matrix *m,
                                       const struct lade_matrix_layout *l, int tile,
@@ -36,9 +44,8 @@ ALWAYS_INLINE struct source source_at(const enum kind kind, const struct lade_ma
     const bool tiled = kind <= KIND_Q8_ZEROS;
     const char *words = cpu_int16_words(m, l, tile);
     const size_t rest = tiled ? sizeof(uint16_t) : (size_t)l->rest;
-    const char *ahead = words + words_ahead(kind);
     return (struct source){
-        .ahead = in->next && ahead >= in->end ? in->next + (ahead - in->end) : ahead,
+        .ahead = further(words, words_ahead(kind), in),
         .words = (const uint32_t *)(const void *)words,
         .rest = cpu_int16_rest(m, l, tile),
         .zeros = (const uint8_t *)base + l->zeros + t * groups,
@@ -95,9 +102,9 @@ ALWAYS_INLINE void fetch_ahead(const enum kind kind, const struct source *s, con
 /* Steps to the scales of the next block. */
 ALWAYS_INLINE void next_scales(const enum kind kind, struct source *s, const struct stretch *in)
 {
-    const char *ahead = s->ahead + kind_words(kind) * LADE_TILE * 4;
-    s->ahead =
-        s->ahead < in->end && ahead >= in->end && in->next ? in->next + (ahead - in->end) : ahead;
+    const size_t bytes = (size_t)kind_words(kind) * LADE_TILE * 4;
+    s->ahead = further(s->ahead, bytes, in);
+    s->near = further(s->near, bytes, in);
     if (kind > KIND_Q8_ZEROS) {
         s->rest += s->rest_step;
         return;
@@ -112,43 +119,109 @@ ALWAYS_INLINE void next_scales(const enum kind kind, struct source *s, const str
 
 /* ---- one token ------------------------------------------------------------------------------- */
 
-/* sum += block b of the inputs times group g of a block. */
-ALWAYS_INLINE void group_times(vf *sum, const enum kind kind, const uint32_t *w,
-                               const struct head *h, const uint8_t *zeros, const struct row *x,
-                               int b, const int g)
+/* Lines are asked for one by one, NEAR bytes before they are read, while codes are multiplied: a core waits for
+ * few lines of the first cache at once, and the second one's own reading ahead follows them as long as they
+ * come in order. Of blocks of 6 bits the end is read first and then three parts in turns, and tiles of 4 bits are
+ * through soonest: there the second cache is asked for what comes FAR bytes later. */
+enum { NEAR = 4 << 10, FAR = 48 << 10 };
+
+ALWAYS_INLINE bool kind_far(const enum kind k)
 {
-    const int parts = kind_fine(kind) ? 2 : 1, quads = 8 / parts, zero = kind_zero(kind);
-    struct scales sc;
+    return k == KIND_Q4 || k == KIND_Q4_ZEROS || k == KIND_Q6_K;
+}
+
+/* Asks for part i of `parts` of the blocks that lie ahead; the barrier keeps the compiler from gathering
+ * them. */
+ALWAYS_INLINE void fetch_part(const enum kind kind, const struct source *s, const int i,
+                              const int parts)
+{
+    const int words = kind_words(kind);
+    for (int n = i * words / parts; n < (i + 1) * words / parts; n++) {
+        if (kind_far(kind))
+            __builtin_prefetch(s->ahead + n * LADE_TILE * 4, 0, 2);
+        __builtin_prefetch(s->near + n * LADE_TILE * 4, 0, 3);
+    }
+    __asm__ volatile("" ::: "memory");
+}
+
+/* acc + codes times their inputs. */
+ALWAYS_INLINE vi quad_by(vi acc, vu codes, const int32_t *x, const enum kind kind)
+{
+#if defined(SIMD_AVX512)
+    (void)kind;
+    return step_bytes(acc, codes, x);
+#else
+    acc = dot4(acc, codes, (vi){0} + *x, kind_wide(kind));
+    KEEP(acc); /* gcc else makes all products first, then their sum */
+    return acc;
+#endif
+}
+
+/* What groups add up to, in blocks of 256 before the block's scale and minimum. */
+struct block_sum {
+    vf sum[MOST_TURN]
+          [TILE_VECS]; /* of the groups of a turn; the second one sixteen times as large */
+    vf less[TILE_VECS];
+};
+
+/* Adds blocks [b, b + turn) of the inputs times groups [g, g + turn) of a block. */
+ALWAYS_INLINE void turn_times(struct block_sum *to, const enum kind kind, const uint32_t *w,
+                              const struct head *h, const struct source *s, const struct row *x,
+                              int b, const int g)
+{
+    const int parts = kind_fine(kind) ? 2 : 1, turn = kind_turn(kind), quads = 8 / parts;
+    const int zero = kind_zero(kind);
+    const int32_t *q = x->q + (size_t)b * CPU_BLOCK / 2;
+    const int32_t *minus = parts == 2 ? x->half_minus + 2 * b : x->minus + b;
+    const float *all = parts == 2 ? x->half_sum + 2 * b : x->sum + b;
     struct group of[TILE_VECS];
     EACH_VEC of[v] = group_at(kind, w + v * VL, g);
     UNROLL(2)
     for (int p = 0; p < parts; p++) {
-        vi high[TILE_VECS] = {0}, low[TILE_VECS];
-        EACH_VEC
-        {
-            low[v] = (vi){0};
-            if (zero >= 0)
-                low[v] = ((vi){0} + (parts == 2 ? x->half_minus[2 * b + p] : x->minus[b])) << zero;
-            read_scale(&sc, kind, h, zeros, g, p, v);
-        }
-        UNROLL(8)
-        for (int j = 0; j < quads; j++) {
-            const int i = p * quads + j;
-            const int32_t *q = x->q + (b * 8 + i) * 2;
+        vi high[MOST_TURN][TILE_VECS], low[MOST_TURN][TILE_VECS];
+        UNROLL(2)
+        for (int k = 0; k < turn; k++)
             EACH_VEC
             {
-                vu c = quad(kind, &of[v], g, i);
-                high[v] = dot4(high[v], c, (vi){0} + q[0], kind_wide(kind));
-                low[v] = dot4(low[v], c, (vi){0} + q[1], kind_wide(kind));
+                high[k][v] = (vi){0};
+                low[k][v] = zero < 0 ? (vi){0} : ((vi){0} + minus[k * parts + p]) << zero;
+            }
+        UNROLL(8)
+        for (int i = p * quads; i < (p + 1) * quads; i++) {
+            fetch_part(kind, s, g / turn * 8 + i, kind_span(kind) / turn * 8);
+            EACH_VEC
+            {
+                vu c[MOST_TURN];
+                turn_quads(c, kind, &of[v], g, i);
+                UNROLL(2)
+                for (int k = 0; k < turn; k++) {
+                    high[k][v] = quad_by(high[k][v], c[k], q + 2 * (8 * k + i), kind);
+                    low[k][v] = quad_by(low[k][v], c[k], q + 2 * (8 * k + i) + 1, kind);
+                }
             }
         }
-        EACH_VEC
-        {
-            sum[v] = vf_fma(vf_from_int((high[v] << 7) + low[v]), sc.s[p][v], sum[v]);
-            if (kind_mins(kind))
-                sum[v] = vf_fma(sc.m[p][v],
-                                vf_set1(parts == 2 ? -x->half_sum[2 * b + p] : -x->sum[b]), sum[v]);
-        }
+        UNROLL(2)
+        for (int k = 0; k < turn; k++)
+            EACH_VEC
+            {
+                struct scales sc;
+                vf *sum = &to->sum[k][v];
+                read_scale(&sc, kind, h, s->zeros, g + k, p, v);
+                *sum = vf_fma(vf_from_int((high[k][v] << 7) + low[k][v]), sc.s[p][v], *sum);
+                if (kind_mins(kind))
+                    to->less[v] = vf_fma(sc.m[p][v], vf_set1(all[k * parts + p]), to->less[v]);
+            }
+    }
+}
+
+/* A block's scale and minimum, which its groups then leave out. */
+ALWAYS_INLINE void take_scale(vf *d, vf *min, struct head *h)
+{
+    EACH_VEC
+    {
+        d[v] = h->d[v];
+        min[v] = h->min[v];
+        h->d[v] = h->min[v] = vf_set1(1);
     }
 }
 
@@ -158,22 +231,35 @@ SPECIALIZED void gemv_tile(float *out, const enum kind kind, const struct lade_m
 {
     const int span = kind_span(kind), blocks = (m->cols - 1) / CPU_BLOCK + 1;
     struct source s = source_at(kind, m, l, tile, in);
+    s.ahead = further((const char *)s.words, FAR, in);
+    s.near = further((const char *)s.words, NEAR, in);
     vf total[TILE_VECS] = {0};
     uint32_t spare[8 * LADE_TILE];
     for (int b = 0; b < blocks;) {
         const vf scale = vf_set1(x->scale[b / BLOCKS]);
-        vf sum[TILE_VECS] = {0};
+        struct block_sum sum = {0};
+        vf d[TILE_VECS] = {0}, min[TILE_VECS] = {0};
         for (int last = cpu_min(b + BLOCKS, blocks); b < last; b += span) {
             struct head h;
             const uint32_t *w = next_block(&h, kind, &s, spare);
+            if (span > 1)
+                take_scale(d, min, &h);
             UNROLL(8)
-            for (int g = 0; g < span; g++) {
-                fetch_ahead(kind, &s, g, true);
-                group_times(sum, kind, w, &h, s.zeros, x, b + g, g);
-            }
+            for (int g = 0; g < span; g += kind_turn(kind))
+                turn_times(&sum, kind, w, &h, &s, x, b + g, g);
             next_scales(kind, &s, in);
         }
-        EACH_VEC total[v] = vf_fma(sum[v], scale, total[v]);
+        EACH_VEC
+        {
+            vf of = sum.sum[0][v];
+            if (kind_turn(kind) == 2)
+                of = vf_fma(sum.sum[1][v], vf_set1(1.0f / 16), of);
+            if (span > 1)
+                of *= d[v];
+            if (kind_mins(kind))
+                of = vf_fma(-sum.less[v], span > 1 ? min[v] : vf_set1(1), of);
+            total[v] = vf_fma(of, scale, total[v]);
+        }
     }
     EACH_VEC vf_store(out + v * VL, total[v]);
 }
