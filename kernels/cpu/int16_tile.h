@@ -157,10 +157,10 @@ ALWAYS_INLINE vi quad_by(vi acc, vu codes, const int32_t *x, const enum kind kin
 #endif
 }
 
-/* What groups add up to, in blocks of 256 before the block's scale and minimum. */
+/* What groups add up to, in blocks of 256 before the block's scale and minimum. Of a turn's groups the second
+ * one's sums are sixteen times as large. */
 struct block_sum {
-    vf sum[MOST_TURN]
-          [TILE_VECS]; /* of the groups of a turn; the second one sixteen times as large */
+    vf sum[MOST_TURN][TILE_VECS];
     vf less[TILE_VECS];
 };
 
