@@ -220,6 +220,12 @@ ALWAYS_INLINE vu upper_two(vu w, const int i)
     return (i < 2 ? w << (4 - 2 * i) : w >> (2 * i - 4)) & 0x30303030u;
 }
 
+/* The word of Q4_K that has quad i of group g, and of the group beside it. */
+ALWAYS_INLINE vu q4_k_word(const struct group *of, const int g, const int i)
+{
+    return vu_load(of->w + (4 + 8 * (g / 2) + i) * LADE_TILE);
+}
+
 /* Quad i < 8 of group g of a block; of->w points at this vector's lanes of the block's first word. */
 ALWAYS_INLINE vu quad(const enum kind kind, const struct group *of, const int g, const int i)
 {
@@ -255,7 +261,7 @@ ALWAYS_INLINE vu quad(const enum kind kind, const struct group *of, const int g,
         return (W(8 + 8 * (g / 4) + i) >> 2 * (g % 4) & 0x03030303u) | (W(i) >> g & 0x01010101u)
                                                                            << 2;
     case KIND_Q4_K:
-        return nibbles(W(4 + 8 * (g / 2) + i), g % 2);
+        return nibbles(q4_k_word(of, g, i), g % 2);
     case KIND_Q5_K:
         return nibbles(W(12 + 8 * (g / 2) + i), g % 2) | (W(4 + i) >> g & 0x01010101u) << 4;
     case KIND_Q6_K:
@@ -292,7 +298,7 @@ ALWAYS_INLINE void turn_quads(vu c[MOST_TURN], const enum kind kind, const struc
         c[0] = quad(kind, of, g, i);
         return;
     }
-    vu w = vu_load(of->w + (4 + 8 * (g / 2) + i) * LADE_TILE);
+    vu w = q4_k_word(of, g, i);
     KEEP(w);
     c[0] = w & 0x0f0f0f0fu;
     c[1] = w & 0xf0f0f0f0u;

@@ -25,8 +25,13 @@ struct source {
     int group, until;  /* tiles: inputs of a group, inputs before the next scale */
     size_t rest_step;  /* bytes to the next block's rest */
     const char *ahead; /* what to ask for while the next block is computed */
-    const char *near;  /* one token: the same, for the first cache */
+    const char *far;   /* one token: what to ask the second cache for besides */
 };
+
+ALWAYS_INLINE size_t block_bytes(const enum kind kind)
+{
+    return (size_t)kind_words(kind) * LADE_TILE * sizeof(uint32_t);
+}
 
 /* Past the end of a stretch comes the beginning of the next one. */
 ALWAYS_INLINE const char *further(const char *from, size_t bytes, const struct stretch *in)
@@ -82,6 +87,18 @@ ALWAYS_INLINE const uint32_t *next_block(struct head *h, const enum kind kind, s
     return w;
 }
 
+/* Asks for part i of `parts` of the block at `at`, for the first cache or the second. */
+ALWAYS_INLINE void fetch_part(const enum kind kind, const char *at, const int i, const int parts,
+                              const bool first)
+{
+    const int words = kind_words(kind);
+    for (int n = i * words / parts; n < (i + 1) * words / parts; n++)
+        if (first)
+            __builtin_prefetch(at + n * LADE_TILE * 4, 0, 3);
+        else
+            __builtin_prefetch(at + n * LADE_TILE * 4, 0, 2);
+}
+
 /* Asks for group g's share of the block that lies ahead, for the first cache or the second. A core waits for
  * few lines of the first at once, and the inputs of several tokens, which the first does not hold, must not
  * stand behind weights that come from memory. The barrier keeps the compiler from asking for a whole block at
@@ -89,12 +106,8 @@ ALWAYS_INLINE const uint32_t *next_block(struct head *h, const enum kind kind, s
 ALWAYS_INLINE void fetch_ahead(const enum kind kind, const struct source *s, const int g,
                                const bool first)
 {
-    const int span = kind_span(kind), words = kind_words(kind);
-    for (int i = g * words / span; i < (g + 1) * words / span; i++)
-        if (first)
-            __builtin_prefetch(s->ahead + i * LADE_TILE * 4, 0, 3);
-        else
-            __builtin_prefetch(s->ahead + i * LADE_TILE * 4, 0, 2);
+    const int span = kind_span(kind);
+    fetch_part(kind, s->ahead, g, span, first);
     if (span > 1)
         __asm__ volatile("" ::: "memory");
 }
@@ -102,9 +115,7 @@ ALWAYS_INLINE void fetch_ahead(const enum kind kind, const struct source *s, con
 /* Steps to the scales of the next block. */
 ALWAYS_INLINE void next_scales(const enum kind kind, struct source *s, const struct stretch *in)
 {
-    const size_t bytes = (size_t)kind_words(kind) * LADE_TILE * 4;
-    s->ahead = further(s->ahead, bytes, in);
-    s->near = further(s->near, bytes, in);
+    s->ahead = further(s->ahead, block_bytes(kind), in);
     if (kind > KIND_Q8_ZEROS) {
         s->rest += s->rest_step;
         return;
@@ -128,20 +139,6 @@ enum { NEAR = 4 << 10, FAR = 48 << 10 };
 ALWAYS_INLINE bool kind_far(const enum kind k)
 {
     return k == KIND_Q4 || k == KIND_Q4_ZEROS || k == KIND_Q6_K;
-}
-
-/* Asks for part i of `parts` of the blocks that lie ahead; the barrier keeps the compiler from gathering
- * them. */
-ALWAYS_INLINE void fetch_part(const enum kind kind, const struct source *s, const int i,
-                              const int parts)
-{
-    const int words = kind_words(kind);
-    for (int n = i * words / parts; n < (i + 1) * words / parts; n++) {
-        if (kind_far(kind))
-            __builtin_prefetch(s->ahead + n * LADE_TILE * 4, 0, 2);
-        __builtin_prefetch(s->near + n * LADE_TILE * 4, 0, 3);
-    }
-    __asm__ volatile("" ::: "memory");
 }
 
 /* acc + codes times their inputs. */
@@ -188,7 +185,11 @@ ALWAYS_INLINE void turn_times(struct block_sum *to, const enum kind kind, const 
             }
         UNROLL(8)
         for (int i = p * quads; i < (p + 1) * quads; i++) {
-            fetch_part(kind, s, g / turn * 8 + i, kind_span(kind) / turn * 8);
+            const int part = g / turn * 8 + i, of_block = kind_span(kind) / turn * 8;
+            if (kind_far(kind))
+                fetch_part(kind, s->far, part, of_block, false);
+            fetch_part(kind, s->ahead, part, of_block, true);
+            __asm__ volatile("" ::: "memory"); /* or the compiler gathers them */
             EACH_VEC
             {
                 vu c[MOST_TURN];
@@ -231,14 +232,15 @@ SPECIALIZED void gemv_tile(float *out, const enum kind kind, const struct lade_m
 {
     const int span = kind_span(kind), blocks = (m->cols - 1) / CPU_BLOCK + 1;
     struct source s = source_at(kind, m, l, tile, in);
-    s.ahead = further((const char *)s.words, FAR, in);
-    s.near = further((const char *)s.words, NEAR, in);
+    s.ahead = further((const char *)s.words, NEAR, in);
+    s.far = further((const char *)s.words, FAR, in);
     vf total[TILE_VECS] = {0};
     uint32_t spare[8 * LADE_TILE];
     for (int b = 0; b < blocks;) {
         const vf scale = vf_set1(x->scale[b / BLOCKS]);
         struct block_sum sum = {0};
-        vf d[TILE_VECS] = {0}, min[TILE_VECS] = {0};
+        vf d[TILE_VECS], min[TILE_VECS];
+        EACH_VEC d[v] = min[v] = vf_set1(1);
         for (int last = cpu_min(b + BLOCKS, blocks); b < last; b += span) {
             struct head h;
             const uint32_t *w = next_block(&h, kind, &s, spare);
@@ -248,16 +250,16 @@ SPECIALIZED void gemv_tile(float *out, const enum kind kind, const struct lade_m
             for (int g = 0; g < span; g += kind_turn(kind))
                 turn_times(&sum, kind, w, &h, &s, x, b + g, g);
             next_scales(kind, &s, in);
+            s.far = further(s.far, block_bytes(kind), in);
         }
         EACH_VEC
         {
             vf of = sum.sum[0][v];
             if (kind_turn(kind) == 2)
                 of = vf_fma(sum.sum[1][v], vf_set1(1.0f / 16), of);
-            if (span > 1)
-                of *= d[v];
+            of *= d[v];
             if (kind_mins(kind))
-                of = vf_fma(-sum.less[v], span > 1 ? min[v] : vf_set1(1), of);
+                of = vf_fma(-sum.less[v], min[v], of);
             total[v] = vf_fma(of, scale, total[v]);
         }
     }
