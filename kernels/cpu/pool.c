@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "kernels/kernels.h"
 
@@ -21,9 +22,11 @@
 #define cpu_relax() ((void)0)
 #endif
 
-/* A token is hundreds of runs a few microseconds apart: workers wait this long awake (about
- * 50 us), then sleep, so that an idle program costs nothing. */
-enum { SPINS = 1500, MAX_THREADS = 1024 };
+/* A token is hundreds of runs a few microseconds apart: who waits spins for about 50 us, then lets others
+ * have the core, and sleeps after a few milliseconds, so that an idle program costs nothing. Tokens are less
+ * apart than that: waking up takes longer than a run, and where cores are lent by a host, one that has
+ * halted may come back beside the one that woke it, where both share one link to memory. */
+enum { SPINS = 1500, AWAKE_US = 5000, MAX_THREADS = 1024 };
 
 /* state = generation << 17 | workers inside << 1 | open. A worker that comes late finds the run
  * closed and does not hold it up: the caller never waits for a thread that has not begun. */
@@ -167,6 +170,34 @@ static void wait_a_little(struct cpu_pool *p, int thread)
     cpu_relax();
 }
 
+/* How long a thread has waited. */
+struct patience {
+    int spins;
+    int64_t end; /* us; 0 while it spins */
+};
+
+static int64_t now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* Waits for a moment; false where it is time to sleep. */
+static bool wait_awake(struct cpu_pool *p, int thread, struct patience *w)
+{
+    if (w->spins < SPINS) {
+        w->spins++;
+        wait_a_little(p, thread);
+        return true;
+    }
+    const int64_t now = now_us();
+    if (!w->end)
+        w->end = now + AWAKE_US;
+    sched_yield();
+    return now < w->end;
+}
+
 void cpu_pool_soon(struct cpu_pool *p, int thread, const struct cpu_stretch s[CPU_STRETCHES])
 {
     struct soon *to = &p->soon[thread];
@@ -189,13 +220,13 @@ static bool has_work(struct cpu_pool *p, uint64_t seen)
 
 static bool wait_for_work(struct cpu_pool *p, int thread, uint64_t seen)
 {
-    for (int i = 0; i < SPINS; i++) {
+    struct patience w = {0};
+    do {
         if (atomic_load_explicit(&p->stop, memory_order_relaxed))
             return false;
         if (has_work(p, seen))
             return true;
-        wait_a_little(p, thread);
-    }
+    } while (wait_awake(p, thread, &w));
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->parked, 1);
     while (!atomic_load(&p->stop) && !has_work(p, seen))
@@ -245,11 +276,11 @@ static void run_all(struct cpu_pool *p, int units)
     }
     claim_units(p, 0);
     atomic_fetch_and(&p->state, ~OPEN);
-    for (int i = 0; i < SPINS; i++) {
+    struct patience w = {0};
+    do {
         if (!somebody_inside(p))
             return;
-        wait_a_little(p, 0);
-    }
+    } while (wait_awake(p, 0, &w));
     pthread_mutex_lock(&p->lock);
     atomic_store(&p->caller_parked, true);
     while (somebody_inside(p))
