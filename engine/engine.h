@@ -110,6 +110,17 @@ struct lade_traffic {
 struct lade_traffic lade_traffic_between(const struct lade_traffic *from,
                                          const struct lade_traffic *to);
 
+/* Plain reads of memory. */
+struct lade_reads {
+    double bytes, seconds;
+};
+/* Reads the model's head from RAM, again and again up to `least` bytes or somewhat more, with the threads that
+ * compute and as plainly as can be, and adds that to `reads`: the speed that a token's weights are
+ * read with at most. Adds nothing where the head is on a GPU or so small that caches may hold it.
+ * About 30 ms for a GiB at 35 GB/s; caches then hold nothing of what they held before. Of the thread that uses
+ * the model. */
+void lade_model_read(const struct lade_model *m, uint64_t least, struct lade_reads *reads);
+
 /* Routed experts in one memory. */
 struct lade_residence {
     uint64_t experts, room; /* there now; how many the plan gives room for */

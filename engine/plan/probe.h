@@ -123,21 +123,6 @@ void lade_probe_drive_measure(struct lade_machine_drive *drive, size_t block);
 /* NUMA nodes with memory of the sysfs at `sys`, at least 1. */
 int lade_probe_nodes(const char *sys);
 
-/* Reads of 256 MiB of RAM by some threads, which share them as they come. One thread at a time. */
-struct lade_ram_reader;
-struct lade_reads {
-    double bytes, seconds;
-};
-/* Takes the memory and keeps it until it is closed; NULL where half a GiB is not free. From 1 to
- * 256 threads, which live while they read. */
-struct lade_ram_reader *lade_ram_reader_open(int threads);
-/* Reads all of it so many times without a pause, and adds that to `reads`; adds nothing where a
- * thread cannot be started. */
-void lade_ram_reader_add(struct lade_ram_reader *r, int times, struct lade_reads *reads);
-/* GB/s of all that was added, 0 where that is nothing. */
-double lade_reads_gbps(const struct lade_reads *reads);
-void lade_ram_reader_close(struct lade_ram_reader *r); /* NULL is allowed */
-
 /* GB/s of the best of a few reads, because other programs only ever make them slower; 0 without
  * memory for it. */
 double lade_probe_ram(int threads);

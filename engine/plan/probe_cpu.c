@@ -1,7 +1,5 @@
 /* probe_cpu.c - how fast memory is read, and how fast the kernels work through weights. */
 #include <dirent.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,60 +34,10 @@ int lade_probe_nodes(const char *sys)
 
 /* ---- memory ---- */
 
-enum { ROUNDS = 5, MOST_THREADS = 256 };
+enum { ROUNDS = 5 };
 
 /* More than caches hold, but for those of large servers, which then look faster than they are. */
 static const size_t RAM_BYTES = (size_t)256 << 20;
-
-typedef uint64_t part __attribute__((vector_size(16)));
-enum { LINE = 4, READ_AHEAD = 4096 }; /* parts of a cache line; bytes */
-
-/* Threads take pieces as they come, as kernels do, so that none waits long for another at the end:
- * with parts of equal size the mean of two threads' reads is 2 to 9 % less. */
-enum { PIECES = 64 }; /* a thread's share */
-
-struct reading {
-    pthread_t thread;
-    struct lade_ram_reader *of;
-    volatile uint64_t sum; /* volatile: somebody must want what is read */
-};
-
-struct lade_ram_reader {
-    part *data;
-    size_t piece, pieces; /* parts of a piece, whole lines; pieces of the data, the last shorter */
-    int threads;
-    size_t end;         /* pieces to read this time */
-    atomic_size_t next; /* of these */
-    struct reading readings[];
-};
-
-/* Four sums, so that the additions do not wait for each other, and memory asked for in advance, as
- * kernels do: a core alone does not look far enough ahead. */
-static uint64_t sum_of(const part *data, size_t parts)
-{
-    part a = {0}, b = {0}, c = {0}, d = {0};
-    for (size_t i = 0; i < parts; i += LINE) {
-        __builtin_prefetch((const char *)(data + i) + READ_AHEAD);
-        a += data[i];
-        b += data[i + 1];
-        c += data[i + 2];
-        d += data[i + 3];
-    }
-    a += b + c + d;
-    return a[0] + a[1];
-}
-
-static void *read_pieces(void *arg)
-{
-    struct reading *reading = arg;
-    struct lade_ram_reader *r = reading->of;
-    const size_t all = RAM_BYTES / sizeof(part);
-    for (size_t i; (i = atomic_fetch_add_explicit(&r->next, 1, memory_order_relaxed)) < r->end;) {
-        const size_t first = i % r->pieces * r->piece;
-        reading->sum += sum_of(r->data + first, all - first < r->piece ? all - first : r->piece);
-    }
-    return NULL;
-}
 
 /* Memory of its own, with pages there and of different contents. */
 static void *touched(size_t bytes)
@@ -100,72 +48,25 @@ static void *touched(size_t bytes)
     return p;
 }
 
-struct lade_ram_reader *lade_ram_reader_open(int threads)
-{
-    struct lade_memory memory;
-    lade_machine_memory(&memory);
-    if (memory.available < 2 * RAM_BYTES)
-        return NULL; /* what is left is others' */
-    threads = threads < 1 ? 1 : threads > MOST_THREADS ? MOST_THREADS : threads;
-    struct lade_ram_reader *r = calloc(1, sizeof *r + (size_t)threads * sizeof r->readings[0]);
-    if (!r)
-        return NULL;
-    const size_t lines = RAM_BYTES / (LINE * sizeof(part));
-    r->threads = threads;
-    r->piece = lines / ((size_t)threads * PIECES) * LINE;
-    r->pieces = (lines * LINE + r->piece - 1) / r->piece;
-    for (int i = 0; i < threads; i++)
-        r->readings[i].of = r;
-    r->data = touched(RAM_BYTES);
-    if (!r->data) {
-        lade_ram_reader_close(r);
-        return NULL;
-    }
-    return r;
-}
-
-void lade_ram_reader_add(struct lade_ram_reader *r, int times, struct lade_reads *reads)
-{
-    int started = 1;
-    r->end = r->pieces * (size_t)times;
-    atomic_store(&r->next, 0);
-    const double begin = lade_now();
-    while (started < r->threads &&
-           !pthread_create(&r->readings[started].thread, NULL, read_pieces, &r->readings[started]))
-        started++;
-    read_pieces(&r->readings[0]);
-    for (int i = 1; i < started; i++)
-        pthread_join(r->readings[i].thread, NULL);
-    if (started < r->threads)
-        return;
-    reads->seconds += lade_now() - begin;
-    reads->bytes += (double)RAM_BYTES * times;
-}
-
-double lade_reads_gbps(const struct lade_reads *reads)
-{
-    return reads->seconds > 0 ? reads->bytes / reads->seconds / 1e9 : 0;
-}
-
-void lade_ram_reader_close(struct lade_ram_reader *r)
-{
-    if (!r)
-        return;
-    lade_pages_give(r->data, RAM_BYTES);
-    free(r);
-}
-
 double lade_probe_ram(int threads)
 {
+    const struct lade_device_config config = {.threads = threads};
+    const struct lade_ops *cpu = lade_cpu_ops();
+    struct lade_memory memory;
+    struct lade_device *dev;
     double best = 0;
-    struct lade_ram_reader *r = lade_ram_reader_open(threads);
-    for (int k = 0; r && k < ROUNDS; k++) {
-        struct lade_reads reads = {0};
-        lade_ram_reader_add(r, 1, &reads);
-        const double rate = lade_reads_gbps(&reads);
+    lade_machine_memory(&memory);
+    if (memory.available < 2 * RAM_BYTES || cpu->open(&dev, &config, NULL))
+        return 0; /* what is left is others' */
+    void *data = touched(RAM_BYTES);
+    for (int k = 0; data && k < ROUNDS; k++) {
+        const double begin = lade_now();
+        lade_cpu_read(dev, data, RAM_BYTES);
+        const double rate = (double)RAM_BYTES / (lade_now() - begin) / 1e9;
         best = rate > best ? rate : best;
     }
-    lade_ram_reader_close(r);
+    lade_pages_give(data, RAM_BYTES);
+    cpu->close(dev);
     return best;
 }
 

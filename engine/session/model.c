@@ -553,6 +553,21 @@ void lade_model_traffic(const struct lade_model *m, struct lade_traffic *out)
     *out = stats.traffic;
 }
 
+/* Larger than the caches of most machines. */
+static const size_t READ_LEAST = (size_t)128 << 20;
+
+void lade_model_read(const struct lade_model *m, uint64_t least, struct lade_reads *reads)
+{
+    const struct lade_matrix *head = &m->weights.head;
+    struct lade_matrix_layout l;
+    if (m->devices.gpu || lade_matrix_layout(head, &l) || l.bytes < READ_LEAST)
+        return;
+    const double begin = lade_now();
+    for (uint64_t done = 0; done < least; done += l.bytes, reads->bytes += (double)l.bytes)
+        lade_cpu_read(m->devices.cpu_dev, head->data, l.bytes);
+    reads->seconds += lade_now() - begin;
+}
+
 int lade_model_cards(const struct lade_model *m, struct lade_card_memory out[LADE_CARDS])
 {
     int n = m->devices.gpu ? m->devices.n : 0;

@@ -57,6 +57,28 @@ static void memory(void **state)
     close_device(dev);
 }
 
+static void plain_reads(void **state)
+{
+    (void)state;
+    struct lade_device *dev = open_device("portable", 3, true);
+    static const size_t sizes[] = {0, 1, 7, 8, 63, 64, 200, 1 << 20, (1 << 20) + 1, (5 << 20) + 77};
+    const size_t most = (5 << 20) + 77;
+    unsigned char *data = malloc(most + 1);
+    assert_non_null(data);
+    for (size_t i = 0; i <= most; i++)
+        data[i] = (unsigned char)(i * 2654435761U >> 13);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        const size_t bytes = sizes[i], from = i % 2; /* some are not aligned */
+        uint64_t sum = 0;
+        for (size_t b = 0; b < bytes; b++)
+            sum += (uint64_t)data[from + b] << b % 8 * 8;
+        if (lade_cpu_read(dev, data + from, bytes) != sum)
+            fail_msg("%zu bytes: another sum", bytes);
+    }
+    free(data);
+    close_device(dev);
+}
+
 enum { UNITS = 997 };
 
 struct tally {
@@ -369,6 +391,7 @@ int main(int argc, char **argv)
         EACH_ISA(open_and_describe),
         cmocka_unit_test(unknown_isa),
         EACH_ISA(memory),
+        cmocka_unit_test(plain_reads),
         cmocka_unit_test(pool_calls_each_unit_once),
         cmocka_unit_test(pool_sleeps_when_idle),
         EACH_DEVICE(embed),

@@ -431,27 +431,6 @@ static void test_damaged_speeds_say_nothing(void **state)
     lade_speeds_recall(&m, "gguf", NULL, 1.7e9);
 }
 
-static void test_ram_reader(void **state)
-{
-    (void)state;
-    struct lade_reads none = {0}, reads = {0};
-    assert_true(lade_reads_gbps(&none) == 0);
-    const int threads[] = {0, 3}; /* 0 is taken for 1; thirds are no whole pieces */
-    for (size_t i = 0; i < sizeof threads / sizeof threads[0]; i++) {
-        struct lade_ram_reader *r = lade_ram_reader_open(threads[i]);
-        assert_non_null(r);
-        lade_ram_reader_add(r, 1, &reads);
-        double once = reads.seconds;
-        assert_true(once > 0);
-        lade_ram_reader_add(r, 2, &reads);
-        assert_true(reads.seconds > once);
-        lade_ram_reader_close(r);
-    }
-    assert_true(reads.bytes == 6.0 * (256 << 20));
-    assert_true(fabs(lade_reads_gbps(&reads) * reads.seconds * 1e9 - reads.bytes) < 1);
-    lade_ram_reader_close(NULL);
-}
-
 static void test_measuring(void **state)
 {
     (void)state;
@@ -549,7 +528,6 @@ int main(void)
         cmocka_unit_test(test_answers_are_kept),
         cmocka_unit_test(test_a_load_is_noted),
         cmocka_unit_test(test_damaged_speeds_say_nothing),
-        cmocka_unit_test(test_ram_reader),
         cmocka_unit_test(test_measuring),
         cmocka_unit_test(test_machine_for_the_plan),
     };

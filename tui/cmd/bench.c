@@ -8,7 +8,6 @@
 #include "engine/clock.h"
 #include "engine/model/state.h"
 #include "engine/plan/machine.h"
-#include "tui/cmd/bandwidth.h"
 #include "tui/cmd/cmd.h"
 #include "tui/meters/units.h"
 #include "tui/model_path.h"
@@ -20,6 +19,7 @@ enum { MOST_DEPTHS = 64, GREEDY = 1 };
 /* Tokens between two looks at how fast memory is: tenths of a second on a machine that reads them
  * at tens of GB/s. */
 enum { STRETCH = 8 };
+static const uint64_t LOOK = (uint64_t)1 << 30; /* bytes to read for one */
 
 struct bench {
     const struct options *o;
@@ -31,7 +31,6 @@ struct bench {
     double *peak, *of_peak;      /* GB/s that plain reads got in between, and what part was used */
     struct lade_traffic experts; /* of the last decode */
     double load_s;
-    struct bandwidth *memory;
     int threads;
 };
 
@@ -143,13 +142,15 @@ static int sync_to(struct bench *b, int n, char *err)
 
 /* Decodes by stretches, with reads of memory before each and after the last, which do not count as
  * decode: what is compared are two means of the same moments, while memory changes its speed. The
- * first token of a stretch finds its states out of the caches, which it does not show. */
+ * threads that compute do the reading: with others a host may move the cores, and decode is then
+ * measured on cores that halt. The first token of a stretch finds its states out of the caches,
+ * which it does not show. */
 static int decode(struct bench *b, int at, int k, char *err)
 {
     const int n = b->o->tokens;
     struct lade_reads reads = {0};
     double seconds = 0;
-    bandwidth_add(b->memory, &reads);
+    lade_model_read(b->model, LOOK, &reads);
     for (int done = 0; done < n;) {
         const int end = n - done < STRETCH ? n : done + STRETCH;
         const double begin = lade_now();
@@ -158,11 +159,11 @@ static int decode(struct bench *b, int at, int k, char *err)
                 return -1;
         }
         seconds += lade_now() - begin;
-        bandwidth_add(b->memory, &reads);
+        lade_model_read(b->model, LOOK, &reads);
     }
     if (n)
         b->decode[k] = n / seconds;
-    b->peak[k] = lade_reads_gbps(&reads);
+    b->peak[k] = reads.seconds > 0 ? reads.bytes / reads.seconds / 1e9 : 0;
     return 0;
 }
 
@@ -256,8 +257,10 @@ static void print_row(const struct bench *b, const struct row *row)
     printf("%8d %8d %10s %8d %10s %10.2f ", row->depth, b->o->prefill,
            b->o->prefill ? units_speed(prefill, row->prefill_tps) : "-", b->o->tokens,
            b->o->tokens ? units_speed(decode, row->decode_tps) : "-", row->bytes_per_token / 1e6);
-    if (b->o->tokens)
+    if (b->o->tokens && row->of_peak > 0)
         printf("%8.2f %7.0f%%\n", row->gbps, 100 * row->of_peak);
+    else if (b->o->tokens)
+        printf("%8.2f %8s\n", row->gbps, "-");
     else
         printf("%8s %8s\n", "-", "-");
     fflush(stdout);
@@ -294,7 +297,6 @@ int cmd_bench(const struct options *o)
     if (rc == 0) {
         options_engine(o, path, false, &opt);
         b.threads = o->threads ? o->threads : lade_machine_cores();
-        b.memory = bandwidth_open(b.threads);
         double begin = lade_now();
         rc = lade_model_open(&b.model, &opt, NULL, NULL, NULL, err);
         b.load_s = lade_now() - begin;
@@ -305,7 +307,6 @@ int cmd_bench(const struct options *o)
         rc = setup(&b, err);
     if (rc == 0)
         rc = measure_all(&b, err);
-    bandwidth_close(b.memory);
     lade_session_close(b.session);
     lade_model_close(b.model);
     free(b.ids);
