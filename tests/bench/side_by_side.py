@@ -14,10 +14,10 @@ A peer is any llama-bench with the flags it is best with, for example
     cold        the same, the file not in the page cache; and `read`, a plain read of the file
     ready       seconds from start to the first token after a prompt of 16, the file not in the page
                 cache: lade answers while it loads, the others when they have loaded
-    short       prefill of 512 tokens and decode of 64, tokens a second
-    decode      decode of 96 tokens with nothing before them
+    short       prefill of 512 tokens and decode of 256, tokens a second
+    decode      decode of 256 tokens with nothing before them
     long        prefill of 4,096 tokens
-    deep        decode of 128 tokens at a depth of 16,384
+    deep        decode of 256 tokens at a depth of 16,384
 
 Every round runs each test once in each program, one right after the other, because what else the
 machine does changes from minute to minute; numbers are medians over the rounds, and a ratio is
@@ -37,7 +37,8 @@ from larger_than_ram import PROMPT, PROMPT_TOKENS, first_output
 from model_files import forget
 
 TESTS = ("load", "cold", "ready", "short", "decode", "long", "deep")
-LONG, DEEP, GENERATED, ALONE = 4096, 16384, 128, 96
+LONG, DEEP = 4096, 16384
+GENERATED = 256  # an answer, not the second after a load, when a host may still move the cores
 BETTER_LOW = {"load s", "cold s", "ready s"}
 
 
@@ -68,12 +69,12 @@ class Lade:
         return {"ready s": first_output(self.answer)[0]}
 
     def short(self):
-        row = self.rows("-p", "512", "-n", "64", "-r", "3")[0][0]
+        row = self.rows("-p", "512", "-n", str(GENERATED), "-r", "3")[0][0]
         return {"prefill 512": row["prefill_tps"], "decode": row["decode_tps"],
                 "of bandwidth": row["of_peak"], "rss GB": row["rss_peak_bytes"] / 1e9}
 
     def decode(self):
-        row = self.rows("-p", "0", "-n", str(ALONE), "-r", "3")[0][0]
+        row = self.rows("-p", "0", "-n", str(GENERATED), "-r", "3")[0][0]
         return {"decode alone": row["decode_tps"], "alone, of bandwidth": row["of_peak"],
                 "rss GB": row["rss_peak_bytes"] / 1e9}
 
@@ -112,12 +113,12 @@ class LlamaBench:
         return self.rows("-p", str(tokens), "-n", "0", "-r", "1", *self.no_warmup)[1]
 
     def short(self):
-        rows, _ = self.rows("-p", "512", "-n", "64", "-r", "3")
+        rows, _ = self.rows("-p", "512", "-n", str(GENERATED), "-r", "3")
         speed = {bool(r["n_gen"]): statistics.median(r["samples_ts"]) for r in rows}
         return {"prefill 512": speed[False], "decode": speed[True]}
 
     def decode(self):
-        rows, _ = self.rows("-p", "0", "-n", str(ALONE), "-r", "3")
+        rows, _ = self.rows("-p", "0", "-n", str(GENERATED), "-r", "3")
         return {"decode alone": statistics.median(rows[0]["samples_ts"])}
 
     def long(self):
@@ -155,7 +156,7 @@ elif test == "ready":
 elif test == "short":
     seconds(ids[:512])
     llama.reset()
-    out = {"prefill 512": 512 / seconds(ids[:512]), "decode": decode(64)}
+    out = {"prefill 512": 512 / seconds(ids[:512]), "decode": decode(%d)}
 elif test == "decode":
     seconds(ids[:1])
     out = {"decode alone": decode(%d)}
@@ -173,8 +174,9 @@ class PythonPackage:
 
     def __init__(self, model):
         cores = os.cpu_count()
-        self.command = [sys.executable, "-c", PACKAGE % (DEEP + 64, LONG + 64, cores, cores,
-                                                         PROMPT_TOKENS, ALONE, DEEP, GENERATED), model]
+        self.command = [sys.executable, "-c", PACKAGE % (
+            DEEP + GENERATED + 8, LONG + 64, cores, cores,
+            PROMPT_TOKENS, GENERATED, GENERATED, DEEP, GENERATED), model]
 
     def __getattr__(self, test):
         if test not in TESTS:
