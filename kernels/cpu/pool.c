@@ -23,10 +23,10 @@
 #endif
 
 /* A token is hundreds of runs a few microseconds apart: who waits spins for about 50 us, then lets others
- * have the core, and sleeps after a few milliseconds, so that an idle program costs nothing. Tokens are less
+ * have the core, and sleeps after two milliseconds, so that an idle program costs nothing. Tokens are less
  * apart than that: waking up takes longer than a run, and where cores are lent by a host, one that has
  * halted may come back beside the one that woke it, where both share one link to memory. */
-enum { SPINS = 1500, AWAKE_US = 5000, MAX_THREADS = 1024 };
+enum { SPINS = 1500, AWAKE_US = 2000, MAX_THREADS = 1024 };
 
 /* state = generation << 17 | workers inside << 1 | open. A worker that comes late finds the run
  * closed and does not hold it up: the caller never waits for a thread that has not begun. */
