@@ -370,7 +370,7 @@ const struct lade_ops *lade_cpu_ops(void);
 
 /* Reads memory with all threads of a CPU device, as plainly as can be: in pieces that they take as they
  * come, as kernels do. The sum of its 8-byte words, the last one filled up with 0: somebody must want
- * what is read. The device's thread. */
+ * what is read. Less than 2 PiB. The device's thread. */
 uint64_t lade_cpu_read(struct lade_device *cpu, const void *data, size_t bytes);
 
 #endif

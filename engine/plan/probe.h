@@ -124,7 +124,7 @@ void lade_probe_drive_measure(struct lade_machine_drive *drive, size_t block);
 int lade_probe_nodes(const char *sys);
 
 /* GB/s of the best of a few reads, because other programs only ever make them slower; 0 without
- * memory for it. */
+ * memory or threads for it. */
 double lade_probe_ram(int threads);
 
 /* Names the types of weights that matter in a catalog (NULL: int4 experts, int8 base). */

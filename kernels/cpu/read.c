@@ -50,13 +50,7 @@ static void read_unit(void *ctx, int unit, int thread)
 
 uint64_t lade_cpu_read(struct lade_device *dev, const void *data, size_t bytes)
 {
-    const size_t most = (size_t)PIECE << 20; /* units are counted in an int */
-    uint64_t sum = 0;
-    for (size_t done = 0; done < bytes; done += most) {
-        struct run r = {.data = (const char *)data + done,
-                        .bytes = bytes - done < most ? bytes - done : most};
-        cpu_pool_run(dev->pool, (int)((r.bytes - 1) / PIECE + 1), read_unit, &r);
-        sum += r.sum;
-    }
-    return sum;
+    struct run r = {.data = data, .bytes = bytes};
+    cpu_pool_run(dev->pool, (int)(bytes / PIECE + (bytes % PIECE != 0)), read_unit, &r);
+    return r.sum;
 }

@@ -257,12 +257,14 @@ static void print_row(const struct bench *b, const struct row *row)
     printf("%8d %8d %10s %8d %10s %10.2f ", row->depth, b->o->prefill,
            b->o->prefill ? units_speed(prefill, row->prefill_tps) : "-", b->o->tokens,
            b->o->tokens ? units_speed(decode, row->decode_tps) : "-", row->bytes_per_token / 1e6);
-    if (b->o->tokens && row->of_peak > 0)
-        printf("%8.2f %7.0f%%\n", row->gbps, 100 * row->of_peak);
-    else if (b->o->tokens)
-        printf("%8.2f %8s\n", row->gbps, "-");
+    if (b->o->tokens)
+        printf("%8.2f ", row->gbps);
     else
-        printf("%8s %8s\n", "-", "-");
+        printf("%8s ", "-");
+    if (row->of_peak > 0)
+        printf("%7.0f%%\n", 100 * row->of_peak);
+    else
+        printf("%8s\n", "-");
     fflush(stdout);
 }
 
