@@ -9,10 +9,13 @@
 #include "kernels/cpu/cpu.h"
 
 enum {
-    PART_KEYS = 256, /* positions of one unit at decode */
-    PART_TOKENS = 8, /* fewer tokens than this attend in parts */
-    BLOCK_ROWS = 96, /* query rows of one unit at prefill */
+    PART_KEYS = 256,  /* positions of one unit at decode */
+    PART_TOKENS = 8,  /* fewer tokens than this attend in parts */
+    BLOCK_ROWS = 192, /* query rows of one unit at prefill, and */
+    LEAST_ROWS = 32,  /* of one where threads would have none with more */
+    THREAD_UNITS = 2, /* that a thread should have, because later ones see more */
 };
+_Static_assert((int)BLOCK_ROWS <= (int)WORDS_ROWS, "the rows of a unit have work space");
 
 struct run {
     const struct lade_attention *a;
@@ -24,6 +27,8 @@ struct run {
     int parts;              /* decode: stretches of positions */
     float *max, *sum, *acc; /* decode: [n][kv_heads][parts][group] (and [head_dim]) */
     int block;              /* prefill: tokens of one unit */
+    void (*attend_block)(const struct cpu_attend_block *a);
+    size_t block_floats; /* its work space */
 };
 
 static void rope(const struct lade_attention *a, float *x, const float *cs)
@@ -151,15 +156,16 @@ static void block_unit(void *ctx, int unit, int thread)
     int tokens = cpu_min(r->block, a->n - t0), rows = tokens * r->group;
     float *out = r->work + (size_t)thread * r->work_size;
     float *work = out + (size_t)(r->block * r->group) * (size_t)d;
-    int *limit = (int *)(work + cpu_attend_block_floats(r->block * r->group, d));
+    int *limit = (int *)(work + r->block_floats);
     for (int i = 0; i < rows; i++)
         limit[i] = a->pos + t0 + i / r->group + 1;
     size_t row = ((size_t)g * (size_t)a->n + (size_t)t0) * (size_t)r->group;
-    r->isa->attend_block(&(struct cpu_attend_block){
+    r->attend_block(&(struct cpu_attend_block){
         .rows = rows,
         .head_dim = d,
         .q = r->q + row * (size_t)d,
         .limit = limit,
+        .filled = a->pos + a->n,
         .cache_type = a->cache_type,
         .k = cache_at(a, a->k_cache, g),
         .v = cache_at(a, a->v_cache, g),
@@ -180,6 +186,22 @@ size_t cpu_attend_block_floats(int rows, int head_dim)
     size_t r = ((size_t)rows + CPU_ROW_PAD - 1) / CPU_ROW_PAD * CPU_ROW_PAD;
     size_t d = (size_t)head_dim + CPU_MAX_PW;
     return 2 * r * d + 2 * CPU_KEYS * d + CPU_KEYS * r + 4 * r;
+}
+
+/* Tokens of one unit at prefill, of so many tokens and key heads. */
+static int block_tokens(int tokens, int group, int threads)
+{
+    const int most = cpu_max(BLOCK_ROWS / group, 1), least = cpu_max(LEAST_ROWS / group, 1);
+    return cpu_max(least, cpu_min(most, tokens / (THREAD_UNITS * threads)));
+}
+
+/* Whether queries, keys and values may be rounded to words. */
+static bool takes_words(const struct lade_device *dev, const struct run *r)
+{
+    const int d = r->a->head_dim;
+    return !dev->exact && dev->isa->int16 && dev->isa->int16->attend_block &&
+           r->a->cache_type != LADE_F32 && d <= CPU_HEAD_MOST && d % CPU_HEAD_STEP == 0 &&
+           r->block * r->group <= WORDS_ROWS;
 }
 
 static int check(const struct lade_attention *a, char *err)
@@ -222,9 +244,13 @@ int cpu_attention(struct lade_device *dev, const struct lade_attention *op, char
         size_t scores = (size_t)CPU_SCORES * (PART_KEYS + 1);
         work = scores > work ? scores : work;
     } else {
-        r.block = r.group >= BLOCK_ROWS ? 1 : BLOCK_ROWS / r.group;
+        r.block = block_tokens(asked * a->kv_heads, r.group, dev->threads);
         size_t rows = (size_t)r.block * (size_t)r.group;
-        work = rows * d + cpu_attend_block_floats((int)rows, a->head_dim) + rows;
+        const bool words = takes_words(dev, &r);
+        r.attend_block = words ? dev->isa->int16->attend_block : dev->isa->attend_block;
+        r.block_floats = words ? sizeof(struct cpu_words) / sizeof(float)
+                               : cpu_attend_block_floats((int)rows, a->head_dim);
+        work = rows * d + r.block_floats + rows;
     }
     r.work_size = (work + CPU_MAX_NR) / 16 * 16;
     struct cpu_carve c = {0};

@@ -54,10 +54,11 @@ struct cpu_attend_block {
     int rows, head_dim;
     const float *q;   /* [rows][head_dim], scaled */
     const int *limit; /* [rows] */
+    int filled;       /* positions that k and v have, no fewer than any limit */
     enum lade_type cache_type;
     const void *k, *v;
     float *out;  /* [rows][head_dim], normalised */
-    float *work; /* attend_block_floats(rows, head_dim) */
+    float *work; /* cpu_attend_block_floats(rows, head_dim) */
 };
 
 /* The kernels of one instruction set. n counts tokens, t tiles, x and y have a row per token. */
@@ -195,6 +196,11 @@ void cpu_norm_row(const struct cpu_isa *isa, float *y, float *x, const float *ad
 static inline int cpu_min(int a, int b)
 {
     return a < b ? a : b;
+}
+
+static inline int cpu_max(int a, int b)
+{
+    return a > b ? a : b;
 }
 
 /* The ops of lade_cpu_ops(); contracts in kernels.h. */

@@ -31,8 +31,12 @@
 enum {
     CPU_BLOCK = 32,
     CPU_ROW_STEP = 256,
-    CPU_RECORD = 96, /* bytes */
-    CPU_MANY = 128,  /* most tokens of a product */
+    CPU_RECORD = 96,     /* bytes */
+    CPU_MANY = 128,      /* most tokens of a product */
+    CPU_HEAD_MOST = 256, /* of attention: the largest head, */
+    CPU_HEAD_STEP = 32,  /* and what heads must be multiples of */
+    WORDS_ROWS = 192,    /* most query rows of a unit, and */
+    WORDS_KEYS = 96,     /* positions of a step; multiples of every nr and pw */
 };
 
 enum cpu_order { CPU_ORDER_PLAIN, CPU_ORDER_Q4, CPU_N_ORDERS };
@@ -72,6 +76,23 @@ struct cpu_int16_rows {
     const float *weight; /* or NULL */
 };
 
+struct cpu_attend_block;
+
+/* Work space of attention with products of words (int16_attention.h). A lane of q and k has dimensions i and
+ * i + head_dim / 2 as words, one of v and p positions 2 j and 2 j + 1. */
+struct cpu_words {
+    _Alignas(64) uint32_t q[WORDS_ROWS * (CPU_HEAD_MOST / 2)]; /* [WORDS_ROWS / pw][][pw] */
+    uint32_t k[WORDS_KEYS * (CPU_HEAD_MOST / 2)];
+    uint32_t v[WORDS_KEYS / 2 * CPU_HEAD_MOST]; /* [CPU_HEAD_MOST / pw][][pw] */
+    uint32_t p[WORDS_KEYS / 2 * WORDS_ROWS];
+    float s[WORDS_KEYS * WORDS_ROWS]; /* scores, then their exponentials */
+    float o[WORDS_ROWS * CPU_HEAD_MOST];
+    float q_scale[WORDS_ROWS], k_scale[WORDS_KEYS], v_scale[CPU_HEAD_MOST];
+    float max[WORDS_ROWS], sum[WORDS_ROWS];   /* up to this step */
+    float keep[WORDS_ROWS], gain[WORDS_ROWS]; /* factors of what was before it, and of its sums */
+    int32_t limit[WORDS_ROWS];
+};
+
 /* The kernels of one instruction set. Only for matrices cpu_int16_takes(). Products are of the rows
  * of tiles [first, last); y begins with the first of these rows. `next` is what the thread will read
  * after this. */
@@ -95,6 +116,9 @@ struct cpu_int16 {
                  const struct lade_matrix_layout *l, const void *x, int n, int first, int last,
                  struct cpu_int16_next next);
     const struct cpu_int16_floats *floats; /* NULL: not for this instruction set */
+    /* Flash attention of at most WORDS_ROWS rows over a cache of LADE_F16 or LADE_Q8; work space is a struct
+     * cpu_words. NULL: not for this instruction set. */
+    void (*attend_block)(const struct cpu_attend_block *a);
 };
 
 static inline size_t cpu_int16_blocks(int k)

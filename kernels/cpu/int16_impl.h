@@ -1,7 +1,7 @@
 /* int16_impl.h - products with inputs of 16 bits; included once by each isa_*.c that has dot4().
  * int16_rows.h rounds inputs, int16_codes.h knows the types, int16_steps.h has instructions for AVX-512,
  * int16_tile.h multiplies one token, int16_direct.h, int16_stream.h and int16_six.h some, int16_product.h
- * many, int16_floats.h weights that are floats; here each type gets its functions and a call is cut into
+ * many, int16_floats.h weights that are floats, int16_attention.h keys and values; here each type gets its functions and a call is cut into
  * them. */
 #include "kernels/cpu/int16.h"
 #include "kernels/cpu/int16_codes.h"
@@ -344,6 +344,8 @@ static bool int16_direct(const struct lade_matrix *m, int n)
 
 #include "kernels/cpu/int16_floats.h"
 
+#include "kernels/cpu/int16_attention.h"
+
 static const struct cpu_int16 int16 = {.pack = GEMM_TOKENS,
                                        .quantize = quantize,
                                        .gemv = int16_gemv,
@@ -351,4 +353,5 @@ static const struct cpu_int16 int16 = {.pack = GEMM_TOKENS,
                                        .gather = gather,
                                        .direct = int16_direct,
                                        .gemm = int16_gemm,
-                                       .floats = INT16_FLOATS};
+                                       .floats = INT16_FLOATS,
+                                       .attend_block = INT16_ATTEND_BLOCK};

@@ -266,13 +266,21 @@ static inline float half_value(uint16_t h)
     return (float)(h & 0x8000 ? -v : v);
 }
 
+/* The nearest half float of |x| < 65,504. */
+static inline uint16_t nearest_half(double x)
+{
+    const uint16_t sign = signbit(x) ? 0x8000 : 0;
+    int exponent;
+    const double fraction = frexp(fabs(x), &exponent); /* [0.5, 1), or 0 */
+    if (exponent < -13)                                /* less precise, too */
+        return sign | (uint16_t)nearbyint(ldexp(fabs(x), 24));
+    /* a mantissa that is rounded up to 1,024 adds one to the exponent */
+    return sign | (uint16_t)(((exponent + 14) << 10) + (int)nearbyint(fraction * 2048) - 1024);
+}
+
 static inline uint16_t random_half(double scale)
 {
-    double x = scale * (0.5 + rng_uniform());
-    int exponent;
-    double fraction = frexp(x, &exponent); /* [0.5, 1) */
-    int mantissa = (int)(fraction * 2048) - 1024;
-    uint16_t h = (uint16_t)((exponent + 14) << 10 | mantissa);
+    const uint16_t h = nearest_half(scale * (0.5 + rng_uniform()));
     return rng_int(0, 3) ? h : h | 0x8000; /* scales may be negative */
 }
 

@@ -129,6 +129,25 @@ static void check_values(const struct inputs *in, const void *v_cache, int capac
                         in->v + (size_t)(t * s.kv_heads + g) * (size_t)s.head_dim, s.head_dim);
 }
 
+/* All tokens; caches, where they begin and the output are still to be told. */
+static struct lade_attention op_of(const struct inputs *in, enum lade_type cache)
+{
+    return (struct lade_attention){.n = in->s.tokens,
+                                   .heads = in->s.heads,
+                                   .kv_heads = in->s.kv_heads,
+                                   .head_dim = in->s.head_dim,
+                                   .rotary_dim = in->s.rotary_dim,
+                                   .q = in->q,
+                                   .k = in->k,
+                                   .v = in->v,
+                                   .q_norm = in->q_norm,
+                                   .k_norm = in->k_norm,
+                                   .eps = eps,
+                                   .inv_freq = in->inv_freq,
+                                   .rope_scale = rope_scale,
+                                   .cache_type = cache};
+}
+
 /* Runs all tokens in pieces of the given sizes, repeated; of `skip` in a hundred of the tokens of every other
  * piece nothing but keys and values is wanted. */
 static void run(struct lade_device *dev, const struct inputs *in, enum lade_type cache,
@@ -149,27 +168,18 @@ static void run(struct lade_device *dev, const struct inputs *in, enum lade_type
         const int asked = i % 2 ? n : n - n * skip / 100;
         const size_t first = (size_t)(t + n - asked) * (size_t)s.heads * d;
         int32_t where = t;
-        struct lade_attention a = {.n = n,
-                                   .skip = n - asked,
-                                   .pos = i % 3 ? s.tokens - n : t,
-                                   .pos_at = i % 3 ? &where : NULL,
-                                   .heads = s.heads,
-                                   .kv_heads = s.kv_heads,
-                                   .head_dim = s.head_dim,
-                                   .rotary_dim = s.rotary_dim,
-                                   .q = in->q + first * 2,
-                                   .k = in->k + (size_t)t * (size_t)s.kv_heads * d,
-                                   .v = in->v + (size_t)t * (size_t)s.kv_heads * d,
-                                   .q_norm = in->q_norm,
-                                   .k_norm = in->k_norm,
-                                   .eps = eps,
-                                   .inv_freq = in->inv_freq,
-                                   .rope_scale = rope_scale,
-                                   .cache_type = cache,
-                                   .k_cache = k_cache,
-                                   .v_cache = v_cache,
-                                   .capacity = capacity,
-                                   .out = out + first};
+        struct lade_attention a = op_of(in, cache);
+        a.n = n;
+        a.skip = n - asked;
+        a.pos = i % 3 ? s.tokens - n : t;
+        a.pos_at = i % 3 ? &where : NULL;
+        a.q += first * 2;
+        a.k += (size_t)t * (size_t)s.kv_heads * d;
+        a.v += (size_t)t * (size_t)s.kv_heads * d;
+        a.k_cache = k_cache;
+        a.v_cache = v_cache;
+        a.capacity = capacity;
+        a.out = out + first;
         assert_int_equal(ops->attention(dev, &a, err), 0);
         for (size_t j = (size_t)t * (size_t)s.heads * d; j < first; j++) { /* not written to */
             assert_true(isnan(out[j]));
@@ -258,8 +268,13 @@ static void large_scores(void **state)
     close_device(dev);
 }
 
+static double to_half(double x)
+{
+    return (double)half_value(nearest_half(x));
+}
+
 /* A cache of half floats as a long conversation leaves it, and what a few tokens more must give: the
- * double precision sums of what stands in it. Values of either sign cancel, so that a part of the
+ * double precision sums of what stands in it, with theirs. Values of either sign cancel, so that a part of the
  * context that is left out shows. */
 struct far {
     struct inputs in;
@@ -288,7 +303,7 @@ static void attend_far(struct far *f)
                 for (size_t i = 0; i < d; i++)
                     p[j] += query[i] *
                             (j < f->pos ? (double)half_value(f->k[(g * room + (size_t)j) * d + i])
-                                        : key[i]);
+                                        : to_half(key[i]));
                 p[j] /= sqrt((double)d);
                 max = fmax(max, p[j]);
             }
@@ -300,7 +315,7 @@ static void attend_far(struct far *f)
                 sum += w;
                 for (size_t i = 0; i < d; i++)
                     out[i] += w * (j < f->pos ? half_value(f->v[(g * room + (size_t)j) * d + i])
-                                              : f->in.v[fresh + i]);
+                                              : to_half(f->in.v[fresh + i]));
             }
             for (size_t i = 0; i < d; i++)
                 out[i] = out[i] / sum / (1 + exp(-(double)gate[i]));
@@ -310,60 +325,140 @@ static void attend_far(struct far *f)
     free(p);
 }
 
-/* Contexts that are cut in many parts, and prompts that begin far in one. */
+/* What stands in the cache: values alike; columns and positions with larger values than others; one key that
+ * a query agrees with so much that it counts about as much as all others together. */
+enum cached { EVEN, UNEVEN, PEAK };
+
+enum { LARGE_COLUMN = 8, LARGE_ROW = 4 }; /* by so many powers of two */
+
+static bool is_large(enum cached kind, int column)
+{
+    return kind == UNEVEN && column % 16 == 3;
+}
+
+/* The first query of each key head, and of the first token, scores ln(positions) with one key, and with the
+ * others next to nothing. */
+static void put_peak(const struct far *f)
+{
+    const struct shape s = f->in.s;
+    const size_t d = (size_t)s.head_dim, room = (size_t)f->capacity, head = d * 2;
+    double *query = malloc(d * sizeof *query);
+    for (int g = 0; g < s.kv_heads; g++) {
+        const float *q = f->in.q + (size_t)(g * (s.heads / s.kv_heads)) * head;
+        double square = 0;
+        norm_rope(query, q, f->in.q_norm, &f->in, f->pos);
+        for (size_t i = 0; i < d; i++)
+            square += query[i] * query[i];
+        for (size_t i = 0; i < d; i++) {
+            const double x = query[i] * log(f->pos) * sqrt((double)d) / square;
+            f->k[((size_t)g * room + (size_t)f->pos / 3) * d + i] = nearest_half(x);
+        }
+    }
+    free(query);
+}
+
+static void fill_cache(struct far *f, enum cached kind)
+{
+    const struct shape s = f->in.s;
+    const size_t n = (size_t)f->capacity * (size_t)s.kv_heads * (size_t)s.head_dim;
+    f->k = guard_alloc(n * sizeof *f->k);
+    f->v = guard_alloc(n * sizeof *f->v);
+    for (size_t j = 0; j < n; j++) {
+        const int column = (int)(j % (size_t)s.head_dim), row = (int)(j / (size_t)s.head_dim);
+        const int more = (is_large(kind, column) ? LARGE_COLUMN : 0) +
+                         (kind == UNEVEN && row % 100 == 7 ? LARGE_ROW : 0);
+        f->k[j] = random_half(kind == PEAK ? 1.0 / 64 : 1) ^ (rng_int(0, 1) ? 0x8000 : 0);
+        f->v[j] = (uint16_t)(random_half(1) + more * 1024) ^ (rng_int(0, 1) ? 0x8000 : 0);
+    }
+    if (kind == PEAK)
+        put_peak(f);
+}
+
+/* Contexts that are cut in many parts, and prompts that begin far in one. `limit`: of an error. */
+static void long_context(const char *device, struct shape s, int pos, enum cached kind, bool exact,
+                         double limit)
+{
+    struct lade_device *dev = open_device(device, 1, exact);
+    struct far f = {.in = make_inputs(s), .pos = pos, .capacity = pos + s.tokens + 2};
+    const size_t n = (size_t)s.tokens * (size_t)s.heads * (size_t)s.head_dim;
+    char err[LADE_ERR] = "", what[80];
+    for (int i = 0; kind == UNEVEN && i < s.tokens * s.kv_heads * s.head_dim; i++)
+        f.in.v[i] = is_large(kind, i % s.head_dim) ? ldexpf(f.in.v[i], LARGE_COLUMN) : f.in.v[i];
+    fill_cache(&f, kind);
+    attend_far(&f);
+    float *out = poison(n);
+    struct lade_attention a = op_of(&f.in, LADE_F16);
+    a.pos = f.pos;
+    a.k_cache = f.k;
+    a.v_cache = f.v;
+    a.capacity = f.capacity;
+    a.out = out;
+    if (ops->attention(dev, &a, err))
+        fail_msg("%s", err);
+    for (size_t i = 0; i < n; i++) /* else large columns would be all that counts */
+        if (is_large(kind, (int)(i % (size_t)s.head_dim))) {
+            out[i] = ldexpf(out[i], -LARGE_COLUMN);
+            f.in.want[i] = ldexp(f.in.want[i], -LARGE_COLUMN);
+        }
+    snprintf(what, sizeof what, "%d tokens after %d, kind %d%s", s.tokens, f.pos, kind,
+             exact ? "" : ", fast");
+    assert_near(what, out, f.in.want, n, limit);
+    guard_free(f.k);
+    guard_free(f.v);
+    guard_free(out);
+    free_inputs(&f.in);
+    close_device(dev);
+}
+
 static void long_contexts(void **state)
 {
     static const struct {
         struct shape s;
         int pos;
-    } cases[] = {{{1, 2, 1, 64, 16}, 20011}, {{3, 4, 2, 32, 8}, 4100}, {{20, 2, 1, 64, 16}, 1100}};
-    for (int fast = 0; fast < 2; fast++)
-        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-            struct lade_device *dev = open_device(*state, 1, !fast);
-            struct far f = {.in = make_inputs(cases[i].s), .pos = cases[i].pos};
-            const struct shape s = f.in.s;
-            char err[LADE_ERR] = "", what[64];
-            f.capacity = f.pos + s.tokens + 2;
-            const size_t n = (size_t)f.capacity * (size_t)s.kv_heads * (size_t)s.head_dim;
-            f.k = guard_alloc(n * sizeof *f.k);
-            f.v = guard_alloc(n * sizeof *f.v);
-            for (size_t j = 0; j < n; j++) {
-                f.k[j] = random_half(1) ^ (rng_int(0, 1) ? 0x8000 : 0);
-                f.v[j] = random_half(1) ^ (rng_int(0, 1) ? 0x8000 : 0);
-            }
-            attend_far(&f);
-            float *out = poison((size_t)s.tokens * (size_t)s.heads * (size_t)s.head_dim);
-            const struct lade_attention a = {.n = s.tokens,
-                                             .pos = f.pos,
-                                             .heads = s.heads,
-                                             .kv_heads = s.kv_heads,
-                                             .head_dim = s.head_dim,
-                                             .rotary_dim = s.rotary_dim,
-                                             .q = f.in.q,
-                                             .k = f.in.k,
-                                             .v = f.in.v,
-                                             .q_norm = f.in.q_norm,
-                                             .k_norm = f.in.k_norm,
-                                             .eps = eps,
-                                             .inv_freq = f.in.inv_freq,
-                                             .rope_scale = rope_scale,
-                                             .cache_type = LADE_F16,
-                                             .k_cache = f.k,
-                                             .v_cache = f.v,
-                                             .capacity = f.capacity,
-                                             .out = out};
-            if (ops->attention(dev, &a, err))
-                fail_msg("%s", err);
-            snprintf(what, sizeof what, "%d tokens after %d%s", s.tokens, f.pos,
-                     fast ? ", fast" : "");
-            assert_near(what, out, f.in.want,
-                        (size_t)s.tokens * (size_t)s.heads * (size_t)s.head_dim, 2e-3);
-            guard_free(f.k);
-            guard_free(f.v);
+        enum cached kind;
+    } cases[] = {{{1, 2, 1, 64, 16}, 20011, EVEN},  {{3, 4, 2, 32, 8}, 4100, EVEN},
+                 {{20, 2, 1, 64, 16}, 1100, EVEN},  {{20, 4, 2, 64, 16}, 1400, UNEVEN},
+                 {{9, 4, 2, 64, 16}, 4100, UNEVEN}, {{9, 2, 1, 64, 16}, 4100, PEAK},
+                 {{2, 2, 1, 64, 16}, 4100, PEAK}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        long_context(*state, cases[i].s, cases[i].pos, cases[i].kind, true, 3e-6);
+        long_context(*state, cases[i].s, cases[i].pos, cases[i].kind, false, 5e-4);
+    }
+}
+
+/* How many threads there are decides what a unit has, and nothing else. */
+static void threads_agree(void **state)
+{
+    need_device(*state);
+    struct inputs in = make_inputs((struct shape){40, 16, 2, 64, 16});
+    const struct shape s = in.s;
+    const size_t n = (size_t)s.tokens * (size_t)s.heads * (size_t)s.head_dim;
+    const size_t row = lade_cache_row(LADE_F16, s.head_dim);
+    const size_t bytes = (size_t)s.kv_heads * (size_t)s.tokens * row;
+    char err[LADE_ERR] = "";
+    float *first = NULL;
+    for (int threads = 1; threads <= 5; threads += 2) {
+        struct lade_device *dev = open_device(*state, threads, false);
+        void *k = guard_alloc(bytes), *v = guard_alloc(bytes);
+        float *out = poison(n);
+        struct lade_attention a = op_of(&in, LADE_F16);
+        a.k_cache = k;
+        a.v_cache = v;
+        a.capacity = s.tokens;
+        a.out = out;
+        assert_int_equal(ops->attention(dev, &a, err), 0);
+        if (!first)
+            first = out;
+        else {
+            assert_memory_equal(first, out, n * sizeof *out);
             guard_free(out);
-            free_inputs(&f.in);
-            close_device(dev);
         }
+        guard_free(k);
+        guard_free(v);
+        close_device(dev);
+    }
+    guard_free(first);
+    free_inputs(&in);
 }
 
 static void cache_full(void **state)
@@ -385,8 +480,8 @@ static void cache_full(void **state)
 int main(int argc, char **argv)
 {
     rng_start(argc, argv);
-    const struct CMUnitTest tests[] = {EACH_DEVICE(each_shape), EACH_DEVICE(fast),
+    const struct CMUnitTest tests[] = {EACH_DEVICE(each_shape),   EACH_DEVICE(fast),
                                        EACH_DEVICE(large_scores), EACH_DEVICE(long_contexts),
-                                       EACH_DEVICE(cache_full)};
+                                       EACH_ISA(threads_agree),   EACH_DEVICE(cache_full)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
