@@ -115,7 +115,7 @@ struct lade_attention {
     float eps;
     const float *inv_freq;     /* [rotary_dim / 2], angle = position * inv_freq */
     float rope_scale;          /* factor on cos and sin (1 unless YaRN) */
-    enum lade_type cache_type; /* LADE_F16 or LADE_F32; on the CPU LADE_Q8, too */
+    enum lade_type cache_type; /* LADE_F16 or LADE_F32; on the CPU LADE_Q16 and LADE_Q8, too */
     void *k_cache, *v_cache;   /* [kv_heads][capacity] rows of lade_cache_row() bytes */
     int capacity;              /* positions */
     float *out; /* [n - skip][heads * head_dim] = softmax(qk/sqrt(head_dim)) v * sigmoid(gate) */

@@ -34,7 +34,7 @@
  * Rows past the last one are zero bytes.
  *
  * KV caches have types of this list too, their rows being one head's key or value of one position:
- * F32 and F16 are values; Q8 is what lade_cache_row says. */
+ * F32 and F16 are values; Q16 and Q8 are what lade_cache_row says. */
 #ifndef LADE_KERNELS_MATRIX_H
 #define LADE_KERNELS_MATRIX_H
 
@@ -44,7 +44,16 @@
 
 enum { LADE_TILE = 16, LADE_ALIGN = 64 };
 
-enum lade_type { LADE_F32, LADE_F16, LADE_BF16, LADE_Q4, LADE_Q8, LADE_BLOCKS, LADE_N_TYPES };
+enum lade_type {
+    LADE_F32,
+    LADE_F16,
+    LADE_BF16,
+    LADE_Q4,
+    LADE_Q8,
+    LADE_BLOCKS,
+    LADE_N_TYPES,
+    LADE_Q16 = LADE_N_TYPES, /* of KV caches alone */
+};
 
 /* One entry per type; the table is lade_types[]. */
 struct lade_type_info {
@@ -77,11 +86,19 @@ struct lade_matrix_layout {
 /* Values of a row of a Q8 cache that share a scale. */
 enum { LADE_CACHE_GROUP = 32 };
 
+/* What codes of a Q16 cache are at most, and the length of all codes of a row: so sums of their products with
+ * others of that length fit 32 bits. */
+#define LADE_CODE_MOST   8191.0f
+#define LADE_CODE_LENGTH 32700.0f
+
 /* Bytes of a row of a KV cache; 0 where there are no such caches. Q8: groups of LADE_CACHE_GROUP
- * signed codes, the last one filled up with 0, then an f32 scale for each; value = scale * code. */
+ * signed codes, the last one filled up with 0, then an f32 scale for each; value = scale * code. Q16: codes of
+ * 16 bits, an even number of them, and an f32 scale for all. */
 static inline size_t lade_cache_row(enum lade_type type, int head_dim)
 {
     const size_t n = head_dim < 1 ? 0 : (size_t)head_dim;
+    if (type == LADE_Q16 && n)
+        return (n + 1) / 2 * 4 + sizeof(float);
     if (type == LADE_Q8)
         return (n + LADE_CACHE_GROUP - 1) / LADE_CACHE_GROUP * (LADE_CACHE_GROUP + sizeof(float));
     return type == LADE_F32 ? 4 * n : type == LADE_F16 ? 2 * n : 0;

@@ -26,9 +26,9 @@ static size_t cache_bytes(const struct lade_shape *s, int capacity, enum lade_ty
     return __builtin_mul_overflow((size_t)s->kv_heads * row, (size_t)capacity, &bytes) ? 0 : bytes;
 }
 
-enum lade_type lade_state_cache_type(bool exact, bool kv_q8)
+enum lade_type lade_state_cache_type(bool exact, bool kv_q8, bool gpu)
 {
-    return exact ? LADE_F32 : kv_q8 ? LADE_Q8 : LADE_F16;
+    return exact ? LADE_F32 : kv_q8 ? LADE_Q8 : gpu ? LADE_F16 : LADE_Q16;
 }
 
 static int count_attention(const struct lade_shape *s)

@@ -19,7 +19,7 @@ struct lade_layer_state {
 struct lade_state {
     struct lade_devices devices; /* a copy: each layer's part is on the device of its part */
     bool kv_in_ram;              /* where the GPUs' KV caches are */
-    enum lade_type cache_type;   /* LADE_F32, LADE_F16 or LADE_Q8 (matrix.h) */
+    enum lade_type cache_type;   /* as lade_state_cache_type() says */
     int layers, capacity;        /* capacity in tokens */
     int length;                  /* tokens evaluated */
     size_t kv_bytes;             /* of one k or v cache */
@@ -31,8 +31,8 @@ struct lade_state {
     struct lade_layer_state *layer; /* NULL: not open */
 };
 
-/* What the caches hold, by what the user wants. */
-enum lade_type lade_state_cache_type(bool exact, bool kv_q8);
+/* What the caches hold, by what the user wants, and whether a GPU may have to compute with them. */
+enum lade_type lade_state_cache_type(bool exact, bool kv_q8, bool gpu);
 
 /* Bytes that a state of `capacity` tokens takes: caches and recurrent part. 0 on overflow. */
 size_t lade_state_bytes(const struct lade_shape *shape, int capacity, enum lade_type cache_type);

@@ -36,6 +36,7 @@ struct lade_plan_model {
     uint64_t largest;       /* the largest expert */
     uint64_t state;         /* recurrent state */
     uint64_t kv_token;      /* KV cache of one token */
+    enum lade_type kv_type; /* what it holds */
     bool kv_on_cpu;         /* which only the CPU can compute with: lade_plan_caps.kv_q8 */
     uint64_t buffers;       /* activations of a prefill batch */
     uint64_t token_buffers; /* of one token: in VRAM even where the others are in RAM */

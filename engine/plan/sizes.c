@@ -147,8 +147,9 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
     out->experts_read = out->largest * (uint64_t)s->experts_used * (uint64_t)s->layers;
     out->state = lade_state_recurrent_bytes(s);
     out->kv_on_cpu = caps->kv_q8;
-    out->kv_token =
-        lade_state_bytes(s, 1, lade_state_cache_type(caps->exact, caps->kv_q8)) - out->state;
+    const bool gpu = !caps->cpu_only && caps->plugin && lade_plugin_open(caps->plugin, NULL);
+    out->kv_type = lade_state_cache_type(caps->exact, caps->kv_q8, gpu);
+    out->kv_token = lade_state_bytes(s, 1, out->kv_type) - out->state;
     spread_state(out, s);
     out->buffers = lade_forward_bytes(s, out->batch);
     out->token_buffers = lade_forward_bytes(s, 1);

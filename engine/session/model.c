@@ -198,7 +198,7 @@ static void take_sizes(struct lade_model *m, const struct lade_options *opt)
         .plugin = opt->plugin,
     };
     lade_plan_model_of(&m->sizes, m->cat, &caps);
-    m->cache_type = lade_state_cache_type(opt->exact, opt->kv_q8);
+    m->cache_type = m->sizes.kv_type;
     m->context = m->place.context;
     m->batch = m->place.batch < m->context ? m->place.batch : m->context;
 }

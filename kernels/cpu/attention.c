@@ -27,6 +27,7 @@ struct run {
     int parts;              /* decode: stretches of positions */
     float *max, *sum, *acc; /* decode: [n][kv_heads][parts][group] (and [head_dim]) */
     int block;              /* prefill: tokens of one unit */
+    void (*attend_part)(const struct cpu_attend_part *a);
     void (*attend_block)(const struct cpu_attend_block *a);
     size_t block_floats; /* its work space */
 };
@@ -49,6 +50,8 @@ static void cache_store(const struct run *r, void *cache, size_t row, const floa
         r->isa->to_f16(to, x, a->head_dim);
     else if (a->cache_type == LADE_Q8)
         r->isa->to_q8(to, x, a->head_dim);
+    else if (a->cache_type == LADE_Q16)
+        r->isa->to_q16(to, x, a->head_dim);
     else
         memcpy(to, x, (size_t)a->head_dim * sizeof(float));
 }
@@ -102,7 +105,7 @@ static void part_unit(void *ctx, int unit, int thread)
         return;
     size_t row = ((size_t)g * (size_t)a->n + (size_t)t) * (size_t)r->group;
     size_t out = (size_t)unit * (size_t)r->group;
-    r->isa->attend_part(&(struct cpu_attend_part){
+    r->attend_part(&(struct cpu_attend_part){
         .heads = r->group,
         .head_dim = a->head_dim,
         .first = first,
@@ -221,7 +224,8 @@ static int check(const struct lade_attention *a, char *err)
                          "configuration",
                          a->heads, a->kv_heads, a->head_dim, a->rotary_dim);
     if (!lade_cache_row(a->cache_type, a->head_dim))
-        return lade_fail(err, "attention: cache type %d; use f32, f16 or q8", (int)a->cache_type);
+        return lade_fail(err, "attention: cache type %d; use f32, f16, q16 or q8",
+                         (int)a->cache_type);
     return 0;
 }
 
@@ -240,6 +244,11 @@ int cpu_attention(struct lade_device *dev, const struct lade_attention *op, char
     bool in_parts = asked < PART_TOKENS;
     size_t d = (size_t)a->head_dim, work = (size_t)a->rotary_dim + d;
     if (in_parts) {
+        const struct cpu_int16 *words = dev->exact ? NULL : dev->isa->int16;
+        const bool takes = words && words->attend_part && a->cache_type == LADE_Q16 &&
+                           a->head_dim <= CPU_HEAD_MOST && a->head_dim % CPU_HEAD_STEP == 0 &&
+                           r.group % words->part_heads == 0;
+        r.attend_part = takes ? words->attend_part : dev->isa->attend_part;
         r.parts = (a->pos + a->n - 1) / PART_KEYS + 1;
         size_t scores = (size_t)CPU_SCORES * (PART_KEYS + 1);
         work = scores > work ? scores : work;

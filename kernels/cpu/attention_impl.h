@@ -66,6 +66,11 @@ ALWAYS_INLINE vf sum_lanes(vf v[VL])
 ALWAYS_INLINE vf row_load(const enum lade_type type, const void *cache, size_t row, int head_dim,
                           int i)
 {
+    if (type == LADE_Q16) {
+        const char *codes = (const char *)cache + row * lade_cache_row(LADE_Q16, head_dim);
+        return vf_load_i16((const int16_t *)(const void *)codes + i) *
+               *(const float *)(const void *)(codes + (head_dim + 1) / 2 * 4);
+    }
     if (type != LADE_Q8)
         return vf_load_type(type, cache, row * (size_t)head_dim + (size_t)i);
     const int groups = (head_dim + LADE_CACHE_GROUP - 1) / LADE_CACHE_GROUP;
@@ -77,6 +82,11 @@ ALWAYS_INLINE vf row_load(const enum lade_type type, const void *cache, size_t r
 ALWAYS_INLINE float row_value(const enum lade_type type, const void *cache, size_t row,
                               int head_dim, int i)
 {
+    if (type == LADE_Q16) {
+        const char *codes = (const char *)cache + row * lade_cache_row(LADE_Q16, head_dim);
+        return (float)((const int16_t *)(const void *)codes)[i] *
+               *(const float *)(const void *)(codes + (head_dim + 1) / 2 * 4);
+    }
     if (type != LADE_Q8)
         return f_load_type(type, cache, row * (size_t)head_dim + (size_t)i);
     const int groups = (head_dim + LADE_CACHE_GROUP - 1) / LADE_CACHE_GROUP;
@@ -159,7 +169,7 @@ ALWAYS_INLINE void value_rows(vf *s, const struct cpu_attend_part *a, const floa
 ALWAYS_INLINE void values_times(const struct cpu_attend_part *a, int h0, int col,
                                 const enum lade_type type, const int H, const int V)
 {
-    const size_t size = type == LADE_Q8 ? 1 : type == LADE_F16 ? 2 : 4;
+    const size_t size = type == LADE_Q8 ? 1 : type == LADE_F32 ? 4 : 2;
     const size_t row = lade_cache_row(type, a->head_dim);
     const float *p = a->scores;
     vf s[HEADS * 2] = {0};
@@ -274,6 +284,8 @@ static void attend_part(const struct cpu_attend_part *a)
         part_heads(a, LADE_F16);
     else if (a->cache_type == LADE_Q8)
         part_heads(a, LADE_Q8);
+    else if (a->cache_type == LADE_Q16)
+        part_heads(a, LADE_Q16);
     else
         part_heads(a, LADE_F32);
 }
@@ -342,6 +354,8 @@ static void load_rows(float *to, size_t ld, const void *cache, enum lade_type ty
         load_rows_of(to, ld, cache, LADE_F16, head_dim, first, n);
     else if (type == LADE_Q8)
         load_rows_of(to, ld, cache, LADE_Q8, head_dim, first, n);
+    else if (type == LADE_Q16)
+        load_rows_of(to, ld, cache, LADE_Q16, head_dim, first, n);
     else
         load_rows_of(to, ld, cache, LADE_F32, head_dim, first, n);
 }

@@ -109,7 +109,8 @@ struct cpu_isa {
     const struct cpu_int16 *int16; /* NULL: this instruction set is always exact */
 
     void (*to_f16)(uint16_t *y, const float *x, int n);
-    void (*to_q8)(void *row, const float *x, int n); /* a row of a Q8 cache */
+    void (*to_q8)(void *row, const float *x, int n);  /* a row of a Q8 cache */
+    void (*to_q16)(void *row, const float *x, int n); /* a row of a Q16 cache */
     void (*attend_part)(const struct cpu_attend_part *a);
     void (*attend_block)(const struct cpu_attend_block *a);
 };

@@ -77,6 +77,7 @@ struct cpu_int16_rows {
 };
 
 struct cpu_attend_block;
+struct cpu_attend_part;
 
 /* Work space of attention with products of words (int16_attention.h). A lane of q and k has dimensions i and
  * i + head_dim / 2 as words, one of v and p positions 2 j and 2 j + 1. */
@@ -87,8 +88,9 @@ struct cpu_words {
     uint32_t p[WORDS_KEYS / 2 * WORDS_ROWS];
     float s[WORDS_KEYS * WORDS_ROWS]; /* scores, then their exponentials */
     float o[WORDS_ROWS * CPU_HEAD_MOST];
-    float q_scale[WORDS_ROWS], k_scale[WORDS_KEYS], v_scale[CPU_HEAD_MOST];
-    float max[WORDS_ROWS], sum[WORDS_ROWS];   /* up to this step */
+    float q_scale[WORDS_ROWS], k_scale[WORDS_KEYS];
+    float row_scale[WORDS_KEYS], column_scale[CPU_HEAD_MOST]; /* of values: their product */
+    float max[WORDS_ROWS], sum[WORDS_ROWS];                   /* up to this step */
     float keep[WORDS_ROWS], gain[WORDS_ROWS]; /* factors of what was before it, and of its sums */
     int32_t limit[WORDS_ROWS];
 };
@@ -119,6 +121,9 @@ struct cpu_int16 {
     /* Flash attention of at most WORDS_ROWS rows over a cache of LADE_F16 or LADE_Q8; work space is a struct
      * cpu_words. NULL: not for this instruction set. */
     void (*attend_block)(const struct cpu_attend_block *a);
+    /* Attention of one token over a cache of LADE_Q16, for multiples of part_heads. NULL as well. */
+    int part_heads;
+    void (*attend_part)(const struct cpu_attend_part *a);
 };
 
 static inline size_t cpu_int16_blocks(int k)

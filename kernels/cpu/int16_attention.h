@@ -15,29 +15,12 @@
 #if defined(SIMD_NEON)
 #define INT16_ATTEND_BLOCK NULL /* no products of words */
 #else
-#define WORDS_LENGTH       32700.0f
 #define VALUE_MOST         16383.0f
-#define WEIGHT_MOST        32767.0f
 #define WEIGHTS_MOST       (131000.0f - WORDS_KEYS) /* each may be half more when it is rounded */
-#define WORDS_LEAST        1e-18f                   /* what is all 0 has a scale, too */
-#define WORDS_MAGIC        12582912.0f /* 1.5 * 2^23: its low 16 bits are 0, and adding it rounds */
 
 _Static_assert(WORDS_KEYS % NR == 0 && WORDS_ROWS % NR == 0 && WORDS_ROWS % PW == 0 &&
                    CPU_HEAD_MOST % PW == 0 && CPU_HEAD_STEP % (2 * VL) == 0,
                "whole blocks of products");
-
-/* a and b, times their factors, as words of a lane. */
-ALWAYS_INLINE vu word_pair(vf a, vf factor_a, vf b, vf factor_b)
-{
-    const vu low = (vu)vf_fma(a, factor_a, vf_set1(WORDS_MAGIC));
-    const vu high = (vu)vf_fma(b, factor_b, vf_set1(WORDS_MAGIC));
-    return (low & 0xffff) | high << 16;
-}
-
-ALWAYS_INLINE void vu_store(uint32_t *p, vu v)
-{
-    memcpy(p, &v, sizeof(v));
-}
 
 /* acc[t][v] += panel[i] . x_t[i] over i < n, for NR rows of x and PW columns of the panel. */
 ALWAYS_INLINE void words_micro(vi acc[NR * PANEL_VECS], const uint32_t *panel, const uint32_t *x,
@@ -58,37 +41,25 @@ ALWAYS_INLINE void words_micro(vi acc[NR * PANEL_VECS], const uint32_t *panel, c
     }
 }
 
-/* Scale and factor of a row whose values have this sum of squares. */
-ALWAYS_INLINE float row_scale(float squares)
-{
-    return (sqrtf(squares) + WORDS_LEAST) / WORDS_LENGTH;
-}
-
 /* VL queries from `row` on, of which some may not be there. */
 static void words_queries(struct cpu_words *w, const struct cpu_attend_block *a, int row)
 {
-    const int d = a->head_dim, half = d / 2;
+    _Alignas(64) int16_t codes[VL][CPU_HEAD_MOST];
     uint32_t *to = w->q + (size_t)(row / PW * PW) * (CPU_HEAD_MOST / 2) + row % PW;
-    vf factor[VL];
     for (int t = 0; t < VL; t++) {
-        const float *q = a->q + (size_t)(row + t) * (size_t)d;
-        vf squares = {0};
-        for (int i = 0; row + t < a->rows && i < d; i += VL)
-            squares = vf_fma(vf_load(q + i), vf_load(q + i), squares);
-        w->q_scale[row + t] = row_scale(vf_sum(squares));
-        factor[t] = vf_set1(1.0f / w->q_scale[row + t]);
+        w->q_scale[row + t] = 0;
+        memset(codes[t], 0, sizeof(codes[t]));
+        if (row + t < a->rows)
+            w->q_scale[row + t] =
+                row_words(codes[t], a->q, (size_t)(row + t), a->head_dim, LADE_F32);
     }
-    for (int i = 0; i < half; i += VL) {
+    for (int i = 0; i < a->head_dim / 2; i += VL) {
         vf words[VL];
-        for (int t = 0; t < VL; t++) {
-            const float *q = a->q + (size_t)(row + t) * (size_t)d + i;
-            words[t] = row + t < a->rows
-                           ? (vf)word_pair(vf_load(q), factor[t], vf_load(q + half), factor[t])
-                           : (vf){0};
-        }
+        for (int t = 0; t < VL; t++)
+            memcpy(&words[t], codes[t] + 2 * i, sizeof(words[t]));
         vf_transpose(words);
         for (int j = 0; j < VL; j++)
-            vf_store((float *)(void *)(to + (size_t)(i + j) * PW), words[j]);
+            memcpy(to + (size_t)(i + j) * PW, &words[j], sizeof(words[j]));
     }
 }
 
@@ -96,22 +67,17 @@ static void words_queries(struct cpu_words *w, const struct cpu_attend_block *a,
 ALWAYS_INLINE void words_keys(struct cpu_words *w, const struct cpu_attend_block *a, int first,
                               int n, const enum lade_type type)
 {
-    const int d = a->head_dim, half = d / 2;
-    uint32_t *to = w->k;
-    for (int j = 0; j < n; j++, to += CPU_HEAD_MOST / 2) {
-        const size_t row = (size_t)(first + j);
-        vf squares = {0};
-        for (int i = 0; i < d; i += VL) {
-            const vf x = row_load(type, a->k, row, d, i);
-            squares = vf_fma(x, x, squares);
+    int16_t *to = (int16_t *)(void *)w->k;
+    for (int j = 0; j < n; j++, to += CPU_HEAD_MOST) {
+        if (type == LADE_Q16) {
+            const struct code_rows k = code_rows_at(a->k, first, a->head_dim);
+            memcpy(to, code_row(&k, j), (size_t)a->head_dim * sizeof(*to));
+            w->k_scale[j] = code_scale(&k, j);
+        } else {
+            w->k_scale[j] = row_words(to, a->k, (size_t)(first + j), a->head_dim, type);
         }
-        w->k_scale[j] = row_scale(vf_sum(squares));
-        const vf factor = vf_set1(1.0f / w->k_scale[j]);
-        for (int i = 0; i < half; i += VL)
-            vu_store(to + i, word_pair(row_load(type, a->k, row, d, i), factor,
-                                       row_load(type, a->k, row, d, i + half), factor));
     }
-    memset(to, 0, (size_t)(WORDS_KEYS - n) * (CPU_HEAD_MOST / 2) * sizeof(*to));
+    memset(to, 0, (size_t)(WORDS_KEYS - n) * CPU_HEAD_MOST * sizeof(*to));
     memset(w->k_scale + n, 0, (size_t)(WORDS_KEYS - n) * sizeof(float));
 }
 
@@ -128,7 +94,7 @@ ALWAYS_INLINE void words_values(struct cpu_words *w, const struct cpu_attend_blo
             most = vf_max((vf)((vi)x & INT32_MAX), most);
         }
         const vf scale = (most + WORDS_LEAST) * (1 / VALUE_MOST), factor = 1.0f / scale;
-        vf_store(w->v_scale + c, scale);
+        vf_store(w->column_scale + c, scale);
         uint32_t *to = w->v + (size_t)(c / PW * PW) * (WORDS_KEYS / 2) + c % PW;
         for (int j = 0; j < WORDS_KEYS; j += 2, to += PW) {
             const size_t row = (size_t)(first + j);
@@ -137,6 +103,32 @@ ALWAYS_INLINE void words_values(struct cpu_words *w, const struct cpu_attend_blo
             vu_store(to, word_pair(x, factor, y, factor));
         }
     }
+    for (int j = 0; j < WORDS_KEYS; j++)
+        w->row_scale[j] = 1;
+}
+
+/* The same from codes, which are words already. */
+static void codes_values(struct cpu_words *w, const struct cpu_attend_block *a, int first, int n)
+{
+    const struct code_rows v = code_rows_at(a->v, first, a->head_dim);
+    for (int j = 0; j < WORDS_KEYS; j += 2)
+        for (int c = 0; c < a->head_dim; c += WORDS) {
+            vu x = {0}, y = {0};
+            if (j < n)
+                x = codes_load(code_row(&v, j) + 2 * c);
+            if (j + 1 < n)
+                y = codes_load(code_row(&v, j + 1) + 2 * c);
+            const vu low = zip_low(x, y), high = zip_high(x, y);
+            for (int half = 0; half < 2; half++) {
+                const int col = c + half * VL;
+                vu_store(w->v + (size_t)(col / PW * PW) * (WORDS_KEYS / 2) + j / 2 * PW + col % PW,
+                         half ? SECOND_COLUMNS(low, high) : FIRST_COLUMNS(low, high));
+            }
+        }
+    for (int j = 0; j < WORDS_KEYS; j++)
+        w->row_scale[j] = j < n ? code_scale(&v, j) : 0;
+    for (int c = 0; c < CPU_HEAD_MOST; c++)
+        w->column_scale[c] = 1;
 }
 
 static void words_load(struct cpu_words *w, const struct cpu_attend_block *a, int first, int n)
@@ -144,6 +136,9 @@ static void words_load(struct cpu_words *w, const struct cpu_attend_block *a, in
     if (a->cache_type == LADE_F16) {
         words_keys(w, a, first, n, LADE_F16);
         words_values(w, a, first, n, LADE_F16);
+    } else if (a->cache_type == LADE_Q16) {
+        words_keys(w, a, first, n, LADE_Q16);
+        codes_values(w, a, first, n);
     } else {
         words_keys(w, a, first, n, LADE_Q8);
         words_values(w, a, first, n, LADE_Q8);
@@ -185,14 +180,16 @@ static void words_softmax(struct cpu_words *w, int lane, int first)
         }
         here = vf_max(x, here);
     }
-    vf sum = {0};
+    vf sum = {0}, total = {0}, largest = {0};
     for (int j = 0; j < WORDS_KEYS; j++) {
         const vf e = vf_exp(vf_load(s + (size_t)j * WORDS_ROWS) - here);
-        vf_store(s + (size_t)j * WORDS_ROWS, e);
+        const vf weight = e * w->row_scale[j];
+        vf_store(s + (size_t)j * WORDS_ROWS, weight);
         sum += e;
+        total += weight;
+        largest = vf_max(weight, largest);
     }
-    const vf room = WEIGHTS_MOST / sum;
-    const vf factor = vf_select(room < WEIGHT_MOST, room, vf_set1(WEIGHT_MOST));
+    const vf factor = weight_factor(total, largest, WEIGHTS_MOST);
     uint32_t *p = w->p + lane;
     for (int j = 0; j < WORDS_KEYS; j += 2, p += WORDS_ROWS)
         vu_store(p, word_pair(vf_load(s + (size_t)j * WORDS_ROWS), factor,
@@ -216,7 +213,7 @@ static void words_sums(struct cpu_words *w, int row, int col)
         for (int v = 0; v < PANEL_VECS; v++) {
             float *o = w->o + (size_t)(row + t) * CPU_HEAD_MOST + col + v * VL;
             const vf more = vf_from_int(acc[t * PANEL_VECS + v]) *
-                            (vf_load(w->v_scale + col + v * VL) * w->gain[row + t]);
+                            (vf_load(w->column_scale + col + v * VL) * w->gain[row + t]);
             vf_store(o, vf_fma(vf_load(o), vf_set1(w->keep[row + t]), more));
         }
 }
@@ -227,7 +224,7 @@ static void words_setup(struct cpu_words *w, const struct cpu_attend_block *a)
     memset(w->o, 0, rows * CPU_HEAD_MOST * sizeof(*w->o));
     /* What blocks of products have beyond the columns and the rows. */
     memset(w->v, 0, sizeof(w->v));
-    memset(w->v_scale, 0, sizeof(w->v_scale));
+    memset(w->column_scale, 0, sizeof(w->column_scale));
     memset(w->p, 0, sizeof(w->p));
     memset(w->keep, 0, sizeof(w->keep));
     memset(w->gain, 0, sizeof(w->gain));

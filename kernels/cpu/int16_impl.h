@@ -344,7 +344,11 @@ static bool int16_direct(const struct lade_matrix *m, int n)
 
 #include "kernels/cpu/int16_floats.h"
 
+#include "kernels/cpu/int16_words.h"
+
 #include "kernels/cpu/int16_attention.h"
+
+#include "kernels/cpu/int16_part.h"
 
 static const struct cpu_int16 int16 = {.pack = GEMM_TOKENS,
                                        .quantize = quantize,
@@ -354,4 +358,6 @@ static const struct cpu_int16 int16 = {.pack = GEMM_TOKENS,
                                        .direct = int16_direct,
                                        .gemm = int16_gemm,
                                        .floats = INT16_FLOATS,
-                                       .attend_block = INT16_ATTEND_BLOCK};
+                                       .attend_block = INT16_ATTEND_BLOCK,
+                                       .part_heads = HEADS,
+                                       .attend_part = INT16_ATTEND_PART};

@@ -11,6 +11,6 @@ _Static_assert(LADE_TILE % VL == 0 && PW % LADE_TILE == 0, "panels hold whole ti
         .rmsnorm = rmsnorm, .gated_norm = gated_norm, .swiglu = swiglu,                            \
         .mul_sigmoid = mul_sigmoid, .exp_sum = exp_sum, .gemv = gemv, .pack = pack, .gemm = gemm,  \
         .conv_silu = conv_silu, .delta_step = delta_step, .delta_chunk = delta_chunk,              \
-        .int16 = INT16, .to_f16 = to_f16, .to_q8 = to_q8, .attend_part = attend_part,              \
-        .attend_block = attend_block                                                               \
+        .int16 = INT16, .to_f16 = to_f16, .to_q8 = to_q8, .to_q16 = to_q16,                        \
+        .attend_part = attend_part, .attend_block = attend_block                                   \
     }

@@ -48,6 +48,7 @@ typedef float vf __attribute__((vector_size(SIMD_SIZE)));
 typedef int32_t vi __attribute__((vector_size(SIMD_SIZE)));
 typedef uint32_t vu __attribute__((vector_size(SIMD_SIZE)));
 typedef uint16_t vu16 __attribute__((vector_size(SIMD_SIZE / 2)));
+typedef int16_t vi16 __attribute__((vector_size(SIMD_SIZE / 2)));
 typedef int8_t vi8 __attribute__((vector_size(SIMD_SIZE / 4)));
 typedef uint8_t vu8 __attribute__((vector_size(SIMD_SIZE / 4)));
 
@@ -246,6 +247,13 @@ ALWAYS_INLINE vf vf_load_i8(const int8_t *p)
     vi8 b;
     memcpy(&b, p, sizeof(b));
     return __builtin_convertvector(__builtin_convertvector(b, vi), vf);
+}
+
+ALWAYS_INLINE vf vf_load_i16(const int16_t *p)
+{
+    vi16 h;
+    memcpy(&h, p, sizeof(h));
+    return __builtin_convertvector(__builtin_convertvector(h, vi), vf);
 }
 
 /* VL values of a row-major type. */

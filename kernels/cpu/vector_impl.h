@@ -274,3 +274,26 @@ static void to_q8(void *row, const float *x, int n)
         scales[g] = to_q8_group(codes, left < LADE_CACHE_GROUP ? last : x);
     }
 }
+
+static void to_q16(void *row, const float *x, int n)
+{
+    int16_t *codes = row;
+    vf largest = {0}, squares = {0};
+    for (int i = 0; i < n; i += VL) {
+        const vf v = n - i < VL ? vf_load_part(x + i, n - i) : vf_load(x + i);
+        largest = vf_max(vf_max(v, -v), largest);
+        squares = vf_fma(v, v, squares);
+    }
+    const float most = vf_hmax(largest) / LADE_CODE_MOST;
+    const float length = sqrtf(vf_sum(squares)) / LADE_CODE_LENGTH; /* may be no number */
+    const float scale = (most > length ? most : length) + 1e-30f;
+    const vf inverse = vf_set1(1 / scale), magic = vf_set1(12582912.0f); /* as to_q8_group() */
+    for (int i = 0; i < n; i += VL) {
+        const vf v = n - i < VL ? vf_load_part(x + i, n - i) : vf_load(x + i);
+        const vi16 c = __builtin_convertvector((vi)vf_fma(v, inverse, magic) - (vi)magic, vi16);
+        memcpy(codes + i, &c, (size_t)cpu_min(VL, n - i) * sizeof(*codes));
+    }
+    if (n % 2)
+        codes[n] = 0;
+    memcpy(codes + (n + 1) / 2 * 2, &scale, sizeof(scale));
+}

@@ -397,9 +397,10 @@ static void call_attention(struct lade_device *dev, void *ctx, int round)
 {
     struct lade_attention a = *(struct lade_attention *)ctx;
     char err[LADE_ERR];
-    size_t layer = (size_t)a.kv_heads * (size_t)a.capacity * (size_t)a.head_dim;
-    a.k_cache = (uint16_t *)a.k_cache + (size_t)(round % 4) * layer;
-    a.v_cache = (uint16_t *)a.v_cache + (size_t)(round % 4) * layer;
+    size_t layer =
+        (size_t)a.kv_heads * (size_t)a.capacity * lade_cache_row(a.cache_type, a.head_dim);
+    a.k_cache = (char *)a.k_cache + (size_t)(round % 4) * layer;
+    a.v_cache = (char *)a.v_cache + (size_t)(round % 4) * layer;
     ops->attention(dev, &a, err);
 }
 
@@ -414,25 +415,25 @@ static void bench_attention(int n, int pos)
                                .rotary_dim = 64,
                                .eps = 1e-6f,
                                .rope_scale = 1,
-                               .cache_type = LADE_F16,
+                               .cache_type = LADE_Q16,
                                .capacity = pos + n};
     snprintf(label, sizeof(label), "attention n=%d depth=%d", n, pos);
     if (filter && !strstr(label, filter))
         return;
-    size_t tokens = (size_t)n, cache = 2 * (size_t)a.capacity * 256;
+    size_t tokens = (size_t)n, cache = 2 * (size_t)a.capacity * lade_cache_row(LADE_Q16, 256);
     a.q = floats(tokens * 16 * 512);
     a.k = floats(tokens * 512);
     a.v = floats(tokens * 512);
     a.q_norm = floats(256);
     a.k_norm = floats(256);
     a.inv_freq = floats(32);
-    a.k_cache = get(4 * cache * 2);
-    a.v_cache = get(4 * cache * 2);
-    memset(a.k_cache, 0x30, 4 * cache * 2);
-    memset(a.v_cache, 0x30, 4 * cache * 2);
+    a.k_cache = get(4 * cache);
+    a.v_cache = get(4 * cache);
+    memset(a.k_cache, 4, 4 * cache); /* codes and scales that may be */
+    memset(a.v_cache, 4, 4 * cache);
     a.out = floats(tokens * 4096);
     double pairs = n * (pos + (n + 1) / 2.0);
-    struct bench b = {label, n == 1 ? 4.0 * (double)cache : 0, n > 1 ? 4.0 * pairs * 4096 : 0,
+    struct bench b = {label, n == 1 ? 2.0 * (double)cache : 0, n > 1 ? 4.0 * pairs * 4096 : 0,
                       call_attention, &a};
     measure(&b);
     const void *all[] = {a.q,        a.k,       a.v,       a.q_norm, a.k_norm,

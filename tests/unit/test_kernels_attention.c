@@ -129,6 +129,11 @@ static void check_values(const struct inputs *in, const void *v_cache, int capac
                         in->v + (size_t)(t * s.kv_heads + g) * (size_t)s.head_dim, s.head_dim);
 }
 
+static const char *cache_name(enum lade_type type)
+{
+    return type == LADE_Q16 ? "q16" : lade_types[type].name;
+}
+
 /* All tokens; caches, where they begin and the output are still to be told. */
 static struct lade_attention op_of(const struct inputs *in, enum lade_type cache)
 {
@@ -189,7 +194,7 @@ static void run(struct lade_device *dev, const struct inputs *in, enum lade_type
     }
     char what[100];
     snprintf(what, sizeof(what), "%d tokens, %d/%d heads of %d, %s, pieces of %d, %d%% skipped",
-             s.tokens, s.heads, s.kv_heads, s.head_dim, lade_types[cache].name, pieces[0], skip);
+             s.tokens, s.heads, s.kv_heads, s.head_dim, cache_name(cache), pieces[0], skip);
     assert_near(what, out, in->want, (size_t)s.tokens * (size_t)s.heads * d, limit);
     if (cache == LADE_Q8)
         check_values(in, v_cache, capacity);
@@ -232,8 +237,10 @@ static void shapes_of(const char *device, bool exact)
             if (exact)
                 run_pieces(dev, &in[i], LADE_F32, 3e-6);
             run_pieces(dev, &in[i], LADE_F16, 2e-3);
-            if (!is_plugin(device))
-                run_pieces(dev, &in[i], LADE_Q8, Q8_LIMIT);
+            if (is_plugin(device))
+                continue;
+            run_pieces(dev, &in[i], LADE_Q16, 2e-3);
+            run_pieces(dev, &in[i], LADE_Q8, Q8_LIMIT);
         }
         close_device(dev);
     }
@@ -268,26 +275,67 @@ static void large_scores(void **state)
     close_device(dev);
 }
 
-static double to_half(double x)
+/* Puts a row of n values into a cache, as matrix.h has it, and makes them what stands there then. */
+static void to_cache(void *row, double *x, int n, enum lade_type type)
 {
-    return (double)half_value(nearest_half(x));
+    double largest = 0, squares = 0;
+    for (int i = 0; i < n; i++) {
+        largest = fmax(largest, fabs(x[i]));
+        squares += x[i] * x[i];
+    }
+    const float scale =
+        (float)fmax(largest / LADE_CODE_MOST, sqrt(squares) / LADE_CODE_LENGTH) + 1e-30f;
+    for (int i = 0; i < n; i++) {
+        const uint16_t half = nearest_half(x[i]);
+        const int16_t code = (int16_t)lrint(x[i] / (double)scale);
+        x[i] = type == LADE_F16 ? (double)half_value(half) : code * (double)scale;
+        memcpy((char *)row + 2 * i, type == LADE_F16 ? (const void *)&half : &code, 2);
+    }
+    if (type == LADE_Q16)
+        memcpy((char *)row + 2 * n, &scale, sizeof scale);
 }
 
-/* A cache of half floats as a long conversation leaves it, and what a few tokens more must give: the
- * double precision sums of what stands in it, with theirs. Values of either sign cancel, so that a part of the
- * context that is left out shows. */
+/* A cache as a long conversation leaves it, and what a few tokens more must give: the double precision sums
+ * of what stands in it, with theirs. Values of either sign cancel, so that a part of the context that is left
+ * out shows. */
 struct far {
     struct inputs in;
-    uint16_t *k, *v; /* [kv_heads][capacity][head_dim] */
+    enum lade_type type;
+    void *k, *v;         /* the caches */
+    double *key, *value; /* what stands there, [kv_heads][capacity][head_dim] */
     int pos, capacity;
 };
+
+/* Where a head's position is in `key` and `value`. */
+static size_t far_at(const struct far *f, size_t head, int pos)
+{
+    return (head * (size_t)f->capacity + (size_t)pos) * (size_t)f->in.s.head_dim;
+}
+
+/* The tokens that the op will put there itself. */
+static void put_fresh(const struct far *f)
+{
+    const struct shape s = f->in.s;
+    char *row = malloc(lade_cache_row(f->type, s.head_dim));
+    for (int t = 0; t < s.tokens; t++)
+        for (int g = 0; g < s.kv_heads; g++) {
+            const size_t fresh = (size_t)(t * s.kv_heads + g) * (size_t)s.head_dim;
+            double *key = f->key + far_at(f, (size_t)g, f->pos + t);
+            double *value = f->value + far_at(f, (size_t)g, f->pos + t);
+            norm_rope(key, f->in.k + fresh, f->in.k_norm, &f->in, f->pos + t);
+            for (int i = 0; i < s.head_dim; i++)
+                value[i] = (double)f->in.v[fresh + (size_t)i];
+            to_cache(row, key, s.head_dim, f->type);
+            to_cache(row, value, s.head_dim, f->type);
+        }
+    free(row);
+}
 
 static void attend_far(struct far *f)
 {
     const struct shape s = f->in.s;
-    const size_t d = (size_t)s.head_dim, room = (size_t)f->capacity;
-    double *query = malloc(d * sizeof *query), *key = malloc(d * sizeof *key);
-    double *p = malloc(room * sizeof *p);
+    const size_t d = (size_t)s.head_dim;
+    double *query = malloc(d * sizeof *query), *p = malloc((size_t)f->capacity * sizeof *p);
     for (int t = 0; t < s.tokens; t++)
         for (int h = 0; h < s.heads; h++) {
             const size_t head = (size_t)t * (size_t)s.heads + (size_t)h,
@@ -296,38 +344,31 @@ static void attend_far(struct far *f)
             double *out = f->in.want + head * d, max = -INFINITY, sum = 0;
             norm_rope(query, f->in.q + head * 2 * d, f->in.q_norm, &f->in, f->pos + t);
             for (int j = 0; j <= f->pos + t; j++) {
-                const size_t fresh = ((size_t)(j - f->pos) * (size_t)s.kv_heads + g) * d;
-                if (j >= f->pos)
-                    norm_rope(key, f->in.k + fresh, f->in.k_norm, &f->in, j);
                 p[j] = 0;
                 for (size_t i = 0; i < d; i++)
-                    p[j] += query[i] *
-                            (j < f->pos ? (double)half_value(f->k[(g * room + (size_t)j) * d + i])
-                                        : to_half(key[i]));
+                    p[j] += query[i] * f->key[far_at(f, g, j) + i];
                 p[j] /= sqrt((double)d);
                 max = fmax(max, p[j]);
             }
             for (size_t i = 0; i < d; i++)
                 out[i] = 0;
             for (int j = 0; j <= f->pos + t; j++) {
-                const size_t fresh = ((size_t)(j - f->pos) * (size_t)s.kv_heads + g) * d;
                 const double w = exp(p[j] - max);
                 sum += w;
                 for (size_t i = 0; i < d; i++)
-                    out[i] += w * (j < f->pos ? half_value(f->v[(g * room + (size_t)j) * d + i])
-                                              : to_half(f->in.v[fresh + i]));
+                    out[i] += w * f->value[far_at(f, g, j) + i];
             }
             for (size_t i = 0; i < d; i++)
                 out[i] = out[i] / sum / (1 + exp(-(double)gate[i]));
         }
     free(query);
-    free(key);
     free(p);
 }
 
 /* What stands in the cache: values alike; columns and positions with larger values than others; one key that
- * a query agrees with so much that it counts about as much as all others together. */
-enum cached { EVEN, UNEVEN, PEAK };
+ * a query agrees with so much that it counts about as much as all others together; weights that are alike and
+ * a column that has the same large value everywhere, so that integers become as large as they may. */
+enum cached { EVEN, UNEVEN, PEAK, SAME };
 
 enum { LARGE_COLUMN = 8, LARGE_ROW = 4 }; /* by so many powers of two */
 
@@ -341,7 +382,7 @@ static bool is_large(enum cached kind, int column)
 static void put_peak(const struct far *f)
 {
     const struct shape s = f->in.s;
-    const size_t d = (size_t)s.head_dim, room = (size_t)f->capacity, head = d * 2;
+    const size_t d = (size_t)s.head_dim, head = d * 2;
     double *query = malloc(d * sizeof *query);
     for (int g = 0; g < s.kv_heads; g++) {
         const float *q = f->in.q + (size_t)(g * (s.heads / s.kv_heads)) * head;
@@ -351,35 +392,48 @@ static void put_peak(const struct far *f)
             square += query[i] * query[i];
         for (size_t i = 0; i < d; i++) {
             const double x = query[i] * log(f->pos) * sqrt((double)d) / square;
-            f->k[((size_t)g * room + (size_t)f->pos / 3) * d + i] = nearest_half(x);
+            f->key[far_at(f, (size_t)g, f->pos / 3) + i] = x;
         }
     }
     free(query);
 }
 
+static double random_value(double scale)
+{
+    return scale * (0.5 + rng_uniform()) * (rng_int(0, 1) ? 1 : -1);
+}
+
 static void fill_cache(struct far *f, enum cached kind)
 {
     const struct shape s = f->in.s;
-    const size_t n = (size_t)f->capacity * (size_t)s.kv_heads * (size_t)s.head_dim;
-    f->k = guard_alloc(n * sizeof *f->k);
-    f->v = guard_alloc(n * sizeof *f->v);
-    for (size_t j = 0; j < n; j++) {
-        const int column = (int)(j % (size_t)s.head_dim), row = (int)(j / (size_t)s.head_dim);
-        const int more = (is_large(kind, column) ? LARGE_COLUMN : 0) +
-                         (kind == UNEVEN && row % 100 == 7 ? LARGE_ROW : 0);
-        f->k[j] = random_half(kind == PEAK ? 1.0 / 64 : 1) ^ (rng_int(0, 1) ? 0x8000 : 0);
-        f->v[j] = (uint16_t)(random_half(1) + more * 1024) ^ (rng_int(0, 1) ? 0x8000 : 0);
+    const size_t rows = (size_t)f->capacity * (size_t)s.kv_heads, d = (size_t)s.head_dim;
+    const size_t bytes = lade_cache_row(f->type, s.head_dim);
+    f->k = guard_alloc(rows * bytes);
+    f->v = guard_alloc(rows * bytes);
+    f->key = malloc(rows * d * sizeof *f->key);
+    f->value = malloc(rows * d * sizeof *f->value);
+    for (size_t j = 0; j < rows * d; j++) {
+        const int more = (is_large(kind, (int)(j % d)) ? LARGE_COLUMN : 0) +
+                         (kind == UNEVEN && j / d % 100 == 7 ? LARGE_ROW : 0);
+        f->key[j] = random_value(kind == PEAK ? 1.0 / 64 : kind == SAME ? 1e-4 : 1);
+        f->value[j] =
+            kind == SAME && j % d == 3 ? -1 : ldexp(random_value(kind == SAME ? 1e-3 : 1), more);
     }
     if (kind == PEAK)
         put_peak(f);
+    for (size_t r = 0; r < rows; r++) {
+        to_cache((char *)f->k + r * bytes, f->key + r * d, s.head_dim, f->type);
+        to_cache((char *)f->v + r * bytes, f->value + r * d, s.head_dim, f->type);
+    }
+    put_fresh(f);
 }
 
 /* Contexts that are cut in many parts, and prompts that begin far in one. `limit`: of an error. */
-static void long_context(const char *device, struct shape s, int pos, enum cached kind, bool exact,
-                         double limit)
+static void long_context(const char *device, struct shape s, int pos, enum cached kind,
+                         enum lade_type type, bool exact, double limit)
 {
     struct lade_device *dev = open_device(device, 1, exact);
-    struct far f = {.in = make_inputs(s), .pos = pos, .capacity = pos + s.tokens + 2};
+    struct far f = {.in = make_inputs(s), .type = type, .pos = pos, .capacity = pos + s.tokens + 2};
     const size_t n = (size_t)s.tokens * (size_t)s.heads * (size_t)s.head_dim;
     char err[LADE_ERR] = "", what[80];
     for (int i = 0; kind == UNEVEN && i < s.tokens * s.kv_heads * s.head_dim; i++)
@@ -387,7 +441,7 @@ static void long_context(const char *device, struct shape s, int pos, enum cache
     fill_cache(&f, kind);
     attend_far(&f);
     float *out = poison(n);
-    struct lade_attention a = op_of(&f.in, LADE_F16);
+    struct lade_attention a = op_of(&f.in, type);
     a.pos = f.pos;
     a.k_cache = f.k;
     a.v_cache = f.v;
@@ -395,17 +449,20 @@ static void long_context(const char *device, struct shape s, int pos, enum cache
     a.out = out;
     if (ops->attention(dev, &a, err))
         fail_msg("%s", err);
-    for (size_t i = 0; i < n; i++) /* else large columns would be all that counts */
+    /* Else large columns would be all that counts, as they are where a row has one scale. */
+    for (size_t i = 0; type == LADE_F16 && i < n; i++)
         if (is_large(kind, (int)(i % (size_t)s.head_dim))) {
             out[i] = ldexpf(out[i], -LARGE_COLUMN);
             f.in.want[i] = ldexp(f.in.want[i], -LARGE_COLUMN);
         }
-    snprintf(what, sizeof what, "%d tokens after %d, kind %d%s", s.tokens, f.pos, kind,
-             exact ? "" : ", fast");
+    snprintf(what, sizeof what, "%d tokens after %d, kind %d, %s%s", s.tokens, f.pos, kind,
+             cache_name(type), exact ? "" : ", fast");
     assert_near(what, out, f.in.want, n, limit);
     guard_free(f.k);
     guard_free(f.v);
     guard_free(out);
+    free(f.key);
+    free(f.value);
     free_inputs(&f.in);
     close_device(dev);
 }
@@ -419,10 +476,18 @@ static void long_contexts(void **state)
     } cases[] = {{{1, 2, 1, 64, 16}, 20011, EVEN},  {{3, 4, 2, 32, 8}, 4100, EVEN},
                  {{20, 2, 1, 64, 16}, 1100, EVEN},  {{20, 4, 2, 64, 16}, 1400, UNEVEN},
                  {{9, 4, 2, 64, 16}, 4100, UNEVEN}, {{9, 2, 1, 64, 16}, 4100, PEAK},
-                 {{2, 2, 1, 64, 16}, 4100, PEAK}};
+                 {{2, 2, 1, 64, 16}, 4100, PEAK},   {{2, 8, 1, 64, 16}, 4100, PEAK},
+                 {{1, 16, 2, 96, 16}, 2101, EVEN},  {{3, 8, 1, 256, 64}, 700, UNEVEN},
+                 {{2, 8, 1, 64, 16}, 1000, SAME},   {{16, 8, 1, 64, 16}, 1000, SAME}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        long_context(*state, cases[i].s, cases[i].pos, cases[i].kind, true, 3e-6);
-        long_context(*state, cases[i].s, cases[i].pos, cases[i].kind, false, 5e-4);
+        const struct shape s = cases[i].s;
+        const int pos = cases[i].pos;
+        long_context(*state, s, pos, cases[i].kind, LADE_F16, true, 3e-6);
+        long_context(*state, s, pos, cases[i].kind, LADE_F16, false, 5e-4);
+        if (is_plugin(*state))
+            continue;
+        long_context(*state, s, pos, cases[i].kind, LADE_Q16, true, 3e-6);
+        long_context(*state, s, pos, cases[i].kind, LADE_Q16, false, 5e-4);
     }
 }
 

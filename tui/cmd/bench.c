@@ -81,20 +81,18 @@ static double spared(const struct lade_plan *plan)
 
 /* Bytes a token moves while decoding: weights that every token needs, its share of the experts, the
  * keys and values behind it, and the recurrent state, which is read and written. */
-static double bytes_per_token(const struct lade_catalog *cat, int depth, enum lade_type cache)
+static double bytes_per_token(const struct lade_catalog *cat, const struct lade_plan *plan,
+                              int depth)
 {
     const struct lade_shape *s = &cat->shape;
     double base = 0, experts = 0;
-    int attention = 0;
     for (int i = 0; i < cat->n_pieces; i++) {
         if (cat->pieces[i].kind == LADE_PIECE_EXPERT)
             experts += (double)cat->pieces[i].bytes;
         else if (cat->pieces[i].kind != LADE_PIECE_EMBED || s->tied_embeddings)
             base += (double)cat->pieces[i].bytes;
     }
-    for (int i = 0; i < s->layers; i++)
-        attention += s->full_attention[i];
-    double kv = 2.0 * attention * s->kv_heads * (double)lade_cache_row(cache, s->head_dim) * depth;
+    double kv = (double)plan->model.kv_token * depth;
     double state = 2.0 * (double)lade_state_recurrent_bytes(s);
     return base + experts * s->experts_used / s->experts + kv + state;
 }
@@ -196,12 +194,12 @@ static int measure_once(struct bench *b, int depth, int k, char *err)
 static int measure(struct bench *b, int depth, struct row *row, char *err)
 {
     const struct options *o = b->o;
+    const struct lade_plan *plan = lade_model_plan(b->model);
     *row = (struct row){
         .depth = depth,
-        .bytes_per_token =
-            bytes_per_token(lade_model_catalog(b->model), depth + o->prefill + o->tokens / 2,
-                            lade_state_cache_type(is_exact(b), o->kv_q8)) -
-            spared(lade_model_plan(b->model)),
+        .bytes_per_token = bytes_per_token(lade_model_catalog(b->model), plan,
+                                           depth + o->prefill + o->tokens / 2) -
+                           spared(plan),
     };
     for (int k = 0; k < o->repeat; k++) {
         if (measure_once(b, depth, k, err))
