@@ -198,13 +198,29 @@ static int block_tokens(int tokens, int group, int threads)
     return cpu_max(least, cpu_min(most, tokens / (THREAD_UNITS * threads)));
 }
 
-/* Whether queries, keys and values may be rounded to words. */
-static bool takes_words(const struct lade_device *dev, const struct run *r)
+/* The kernels that round queries, keys and values to words, or NULL. */
+static const struct cpu_int16 *words_of(const struct lade_device *dev,
+                                        const struct lade_attention *a)
 {
-    const int d = r->a->head_dim;
-    return !dev->exact && dev->isa->int16 && dev->isa->int16->attend_block &&
-           r->a->cache_type != LADE_F32 && d <= CPU_HEAD_MOST && d % CPU_HEAD_STEP == 0 &&
-           r->block * r->group <= WORDS_ROWS;
+    const struct cpu_int16 *words = dev->exact ? NULL : dev->isa->int16;
+    const bool takes = words && words->attend_block && a->cache_type != LADE_F32 &&
+                       a->head_dim <= CPU_HEAD_MOST && a->head_dim % CPU_HEAD_STEP == 0;
+    return takes ? words : NULL;
+}
+
+static void choose_part(struct run *r, const struct cpu_int16 *words)
+{
+    const bool takes = words && r->a->cache_type == LADE_Q16 && r->group % words->part_heads == 0;
+    r->attend_part = takes ? words->attend_part : r->isa->attend_part;
+}
+
+static void choose_block(struct run *r, const struct cpu_int16 *words)
+{
+    const int rows = r->block * r->group;
+    const bool takes = words && rows <= WORDS_ROWS;
+    r->attend_block = takes ? words->attend_block : r->isa->attend_block;
+    r->block_floats = takes ? sizeof(struct cpu_words) / sizeof(float)
+                            : cpu_attend_block_floats(rows, r->a->head_dim);
 }
 
 static int check(const struct lade_attention *a, char *err)
@@ -244,21 +260,14 @@ int cpu_attention(struct lade_device *dev, const struct lade_attention *op, char
     bool in_parts = asked < PART_TOKENS;
     size_t d = (size_t)a->head_dim, work = (size_t)a->rotary_dim + d;
     if (in_parts) {
-        const struct cpu_int16 *words = dev->exact ? NULL : dev->isa->int16;
-        const bool takes = words && words->attend_part && a->cache_type == LADE_Q16 &&
-                           a->head_dim <= CPU_HEAD_MOST && a->head_dim % CPU_HEAD_STEP == 0 &&
-                           r.group % words->part_heads == 0;
-        r.attend_part = takes ? words->attend_part : dev->isa->attend_part;
+        choose_part(&r, words_of(dev, a));
         r.parts = (a->pos + a->n - 1) / PART_KEYS + 1;
         size_t scores = (size_t)CPU_SCORES * (PART_KEYS + 1);
         work = scores > work ? scores : work;
     } else {
         r.block = block_tokens(asked * a->kv_heads, r.group, dev->threads);
         size_t rows = (size_t)r.block * (size_t)r.group;
-        const bool words = takes_words(dev, &r);
-        r.attend_block = words ? dev->isa->int16->attend_block : dev->isa->attend_block;
-        r.block_floats = words ? sizeof(struct cpu_words) / sizeof(float)
-                               : cpu_attend_block_floats((int)rows, a->head_dim);
+        choose_block(&r, words_of(dev, a));
         work = rows * d + r.block_floats + rows;
     }
     r.work_size = (work + CPU_MAX_NR) / 16 * 16;

@@ -62,14 +62,27 @@ ALWAYS_INLINE vf sum_lanes(vf v[VL])
     return FOLD1(v[0], v[1]);
 }
 
+/* A row of a Q16 cache, and the scale of its codes. */
+ALWAYS_INLINE const int16_t *code_row(const void *cache, size_t row, int head_dim)
+{
+    return (const int16_t *)(const void *)((const char *)cache +
+                                           row * lade_cache_row(LADE_Q16, head_dim));
+}
+
+ALWAYS_INLINE float code_scale(const int16_t *codes, int head_dim)
+{
+    float scale;
+    memcpy(&scale, codes + (head_dim + 1) / 2 * 2, sizeof(scale));
+    return scale;
+}
+
 /* Values [i, i + VL) of a row of a cache, i a multiple of VL. */
 ALWAYS_INLINE vf row_load(const enum lade_type type, const void *cache, size_t row, int head_dim,
                           int i)
 {
     if (type == LADE_Q16) {
-        const char *codes = (const char *)cache + row * lade_cache_row(LADE_Q16, head_dim);
-        return vf_load_i16((const int16_t *)(const void *)codes + i) *
-               *(const float *)(const void *)(codes + (head_dim + 1) / 2 * 4);
+        const int16_t *codes = code_row(cache, row, head_dim);
+        return vf_load_i16(codes + i) * code_scale(codes, head_dim);
     }
     if (type != LADE_Q8)
         return vf_load_type(type, cache, row * (size_t)head_dim + (size_t)i);
@@ -83,9 +96,8 @@ ALWAYS_INLINE float row_value(const enum lade_type type, const void *cache, size
                               int head_dim, int i)
 {
     if (type == LADE_Q16) {
-        const char *codes = (const char *)cache + row * lade_cache_row(LADE_Q16, head_dim);
-        return (float)((const int16_t *)(const void *)codes)[i] *
-               *(const float *)(const void *)(codes + (head_dim + 1) / 2 * 4);
+        const int16_t *codes = code_row(cache, row, head_dim);
+        return (float)codes[i] * code_scale(codes, head_dim);
     }
     if (type != LADE_Q8)
         return f_load_type(type, cache, row * (size_t)head_dim + (size_t)i);

@@ -79,8 +79,8 @@ struct cpu_int16_rows {
 struct cpu_attend_block;
 struct cpu_attend_part;
 
-/* Work space of attention with products of words (int16_attention.h). A lane of q and k has dimensions i and
- * i + head_dim / 2 as words, one of v and p positions 2 j and 2 j + 1. */
+/* Work space of attention with products of words (int16_attention.h). A lane of q and k has dimensions
+ * 2 i and 2 i + 1 as words, one of v and p positions 2 j and 2 j + 1. */
 struct cpu_words {
     _Alignas(64) uint32_t q[WORDS_ROWS * (CPU_HEAD_MOST / 2)]; /* [WORDS_ROWS / pw][][pw] */
     uint32_t k[WORDS_KEYS * (CPU_HEAD_MOST / 2)];
@@ -118,12 +118,13 @@ struct cpu_int16 {
                  const struct lade_matrix_layout *l, const void *x, int n, int first, int last,
                  struct cpu_int16_next next);
     const struct cpu_int16_floats *floats; /* NULL: not for this instruction set */
-    /* Flash attention of at most WORDS_ROWS rows over a cache of LADE_F16 or LADE_Q8; work space is a struct
-     * cpu_words. NULL: not for this instruction set. */
-    void (*attend_block)(const struct cpu_attend_block *a);
-    /* Attention of one token over a cache of LADE_Q16, for multiples of part_heads. NULL as well. */
-    int part_heads;
+    /* Attention of heads of a multiple of CPU_HEAD_STEP dimensions, CPU_HEAD_MOST at most; both are NULL where
+     * it is not for this instruction set. Of one token, over a cache of LADE_Q16, for multiples of part_heads: */
     void (*attend_part)(const struct cpu_attend_part *a);
+    int part_heads;
+    /* Flash attention of at most WORDS_ROWS rows over a cache of LADE_F16, LADE_Q16 or LADE_Q8; work space is a
+     * struct cpu_words. */
+    void (*attend_block)(const struct cpu_attend_block *a);
 };
 
 static inline size_t cpu_int16_blocks(int k)

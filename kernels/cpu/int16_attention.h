@@ -4,13 +4,14 @@
  * [query][column]. But two dimensions, then two positions, take one multiplication of a lane, so
  * that a core does twice as much. What is rounded, and why sums of words fit 32 bits:
  *
- * - a query, and a key, to integers that together have at most the length WORDS_LENGTH, with one scale
- *   each: by the inequality of Cauchy and Schwarz their product is at most its square;
+ * - a query, and a key, to integers that together have at most the length LADE_CODE_LENGTH, with one
+ *   scale each: by the inequality of Cauchy and Schwarz their product is at most its square;
  * - values to integers of at most VALUE_MOST, with one scale for a column of a step's positions;
- * - weights e^(score - largest of the step) to integers of at most WEIGHT_MOST, with one scale for a
- *   query, which is so small that together they are at most WEIGHTS_MOST.
+ * - weights e^(score - largest of the step), times the scale of a value's row if it has one, to integers of
+ *   at most WEIGHT_MOST, with one scale for a query, which is so small that together they are at most
+ *   WEIGHTS_MOST.
  *
- * All of it is finer than the half floats that keys and values come from. */
+ * Keys and values of a Q16 cache are such integers as they lie. */
 
 #if defined(SIMD_NEON)
 #define INT16_ATTEND_BLOCK NULL /* no products of words */
@@ -70,9 +71,9 @@ ALWAYS_INLINE void words_keys(struct cpu_words *w, const struct cpu_attend_block
     int16_t *to = (int16_t *)(void *)w->k;
     for (int j = 0; j < n; j++, to += CPU_HEAD_MOST) {
         if (type == LADE_Q16) {
-            const struct code_rows k = code_rows_at(a->k, first, a->head_dim);
-            memcpy(to, code_row(&k, j), (size_t)a->head_dim * sizeof(*to));
-            w->k_scale[j] = code_scale(&k, j);
+            const int16_t *codes = code_row(a->k, (size_t)(first + j), a->head_dim);
+            memcpy(to, codes, (size_t)a->head_dim * sizeof(*to));
+            w->k_scale[j] = code_scale(codes, a->head_dim);
         } else {
             w->k_scale[j] = row_words(to, a->k, (size_t)(first + j), a->head_dim, type);
         }
@@ -110,14 +111,15 @@ ALWAYS_INLINE void words_values(struct cpu_words *w, const struct cpu_attend_blo
 /* The same from codes, which are words already. */
 static void codes_values(struct cpu_words *w, const struct cpu_attend_block *a, int first, int n)
 {
-    const struct code_rows v = code_rows_at(a->v, first, a->head_dim);
+    static const int16_t none[CPU_HEAD_MOST + 2]; /* a row of zeros */
+    const int16_t *row[WORDS_KEYS];
+    for (int j = 0; j < WORDS_KEYS; j++) {
+        row[j] = j < n ? code_row(a->v, (size_t)(first + j), a->head_dim) : none;
+        w->row_scale[j] = code_scale(row[j], a->head_dim);
+    }
     for (int j = 0; j < WORDS_KEYS; j += 2)
         for (int c = 0; c < a->head_dim; c += WORDS) {
-            vu x = {0}, y = {0};
-            if (j < n)
-                x = codes_load(code_row(&v, j) + 2 * c);
-            if (j + 1 < n)
-                y = codes_load(code_row(&v, j + 1) + 2 * c);
+            const vu x = codes_load(row[j] + c), y = codes_load(row[j + 1] + c);
             const vu low = zip_low(x, y), high = zip_high(x, y);
             for (int half = 0; half < 2; half++) {
                 const int col = c + half * VL;
@@ -125,8 +127,6 @@ static void codes_values(struct cpu_words *w, const struct cpu_attend_block *a, 
                          half ? SECOND_COLUMNS(low, high) : FIRST_COLUMNS(low, high));
             }
         }
-    for (int j = 0; j < WORDS_KEYS; j++)
-        w->row_scale[j] = j < n ? code_scale(&v, j) : 0;
     for (int c = 0; c < CPU_HEAD_MOST; c++)
         w->column_scale[c] = 1;
 }

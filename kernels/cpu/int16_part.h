@@ -14,12 +14,17 @@ enum { SPAN = 64 };
 _Static_assert((int)KEY_STEP == 2, "two positions are a pair of words");
 _Static_assert(CPU_HEAD_STEP % WORDS == 0, "whole vectors");
 
-/* Scales of positions i and i + 1 in turn; of the second 0 where there are only n. */
-ALWAYS_INLINE vf pair_scales(const struct code_rows *r, int i, int n)
+/* The second of two rows, or the first again where it is the only one. */
+ALWAYS_INLINE const int16_t *next_row(const int16_t *first, int dim, bool two)
 {
-    const vf first = vf_set1(code_scale(r, i));
-    const vf second = vf_set1(i + 1 < n ? code_scale(r, i + 1) : 0);
-    return vf_select(odd_lanes, second, first);
+    return two ? code_row(first, 1, dim) : first;
+}
+
+/* Scales of two rows in turn; 0 of the second where there is only one. */
+ALWAYS_INLINE vf pair_scales(const int16_t *first, int dim, bool two)
+{
+    return vf_select(odd_lanes, vf_set1(two ? code_scale(code_row(first, 1, dim), dim) : 0),
+                     vf_set1(code_scale(first, dim)));
 }
 
 /* HEADS queries as words, and their scales, twice each. */
@@ -36,17 +41,17 @@ static void part_query(struct part_query *to, const float *q, int dim)
 }
 
 /* Scores of HEADS heads and two keys, without scales. */
-ALWAYS_INLINE vf pair_products(const struct part_query *q, const char *first, const char *second,
-                               int dim)
+ALWAYS_INLINE vf pair_products(const struct part_query *q, const int16_t *first,
+                               const int16_t *second, int dim)
 {
     vi acc[VL] = {0};
     for (int i = 0; i < dim; i += WORDS) {
-        vu a = codes_load(first + 2 * i), b = codes_load(second + 2 * i);
+        vu a = codes_load(first + i), b = codes_load(second + i);
         KEEP(a);
         KEEP(b);
         UNROLL(8)
         for (int h = 0; h < HEADS; h++) {
-            vu x = codes_load((const char *)(q->words[h] + i));
+            vu x = codes_load(q->words[h] + i);
             KEEP(x);
             acc[2 * h] = dot2(acc[2 * h], a, x);
             acc[2 * h + 1] = dot2(acc[2 * h + 1], b, x);
@@ -60,18 +65,21 @@ ALWAYS_INLINE vf pair_products(const struct part_query *q, const char *first, co
 }
 
 /* Scores of n positions; the largest of each head, twice. */
-static vf words_part_scores(const struct cpu_attend_part *a, const struct part_query *q,
-                            const struct code_rows *k, const struct code_rows *v, int n)
+static vf words_part_scores(const struct cpu_attend_part *a, const struct part_query *q, int n)
 {
+    const int d = a->head_dim;
+    const size_t bytes = 2 * lade_cache_row(LADE_Q16, d);
+    const int16_t *k = code_row(a->k, (size_t)a->first, d),
+                  *v = code_row(a->v, (size_t)a->first, d);
     vf most = vf_set1(-INFINITY);
-    for (int j = 0; j < n; j += 2) {
-        const char *first = code_row(k, j), *second = j + 1 < n ? code_row(k, j + 1) : first;
-        for (size_t i = 0; i < 2 * k->row; i += 64) {
-            __builtin_prefetch(code_row(v, j) + i, 0, 2);
-            __builtin_prefetch(first + i + KEYS_AHEAD, 0, 3);
+    for (int j = 0; j < n; j += 2, k = code_row(k, 2, d), v = code_row(v, 2, d)) {
+        const bool two = j + 1 < n;
+        for (size_t i = 0; i < bytes; i += 64) {
+            __builtin_prefetch((const char *)v + i, 0, 2);
+            __builtin_prefetch((const char *)k + i + KEYS_AHEAD, 0, 3);
         }
-        vf s = pair_products(q, first, second, k->dim) * q->scales * pair_scales(k, j, n);
-        if (j + 1 == n)
+        vf s = pair_products(q, k, next_row(k, d, two), d) * q->scales * pair_scales(k, d, two);
+        if (!two)
             s = vf_select(odd_lanes, vf_set1(-INFINITY), s);
         vf_store(a->scores + j * HEADS, s);
         most = vf_max(s, most);
@@ -81,13 +89,14 @@ static vf words_part_scores(const struct cpu_attend_part *a, const struct part_q
 
 /* Scores of positions [begin, end) to weights as words, each head's where the first of the two had its
  * score; adds to `sum`. Returns what sums over values are to be multiplied with. */
-static vf span_weights(const struct cpu_attend_part *a, const struct code_rows *v, vf most, vf *sum,
-                       int begin, int end)
+static vf span_weights(const struct cpu_attend_part *a, vf most, vf *sum, int begin, int end)
 {
+    const int16_t *v = code_row(a->v, (size_t)(a->first + begin), a->head_dim);
     vf total = {0}, largest = {0};
-    for (int j = begin; j < end; j += 2) {
+    for (int j = begin; j < end; j += 2, v = code_row(v, 2, a->head_dim)) {
         float *at = a->scores + j * HEADS;
-        const vf e = vf_exp(vf_load(at) - most), weight = e * pair_scales(v, j, end);
+        const vf e = vf_exp(vf_load(at) - most);
+        const vf weight = e * pair_scales(v, a->head_dim, j + 1 < end);
         vf_store(at, weight);
         *sum += e;
         total += weight;
@@ -104,24 +113,24 @@ static vf span_weights(const struct cpu_attend_part *a, const struct code_rows *
     return 1.0f / factor;
 }
 
-/* Adds columns [col, col + WORDS) of positions [begin, end), of n. */
-ALWAYS_INLINE void span_values(const struct cpu_attend_part *a, float *to,
-                               const struct code_rows *v, vf gain, int col, int begin, int end)
+/* Adds columns [col, col + WORDS) of positions [begin, end). */
+ALWAYS_INLINE void span_values(const struct cpu_attend_part *a, float *to, vf gain, int col,
+                               int begin, int end)
 {
     vi acc[VL] = {0};
-    /* A share of the keys after these for the second cache. */
-    const size_t share = a->more ? 2 * v->row / (size_t)(a->head_dim / WORDS) : 0;
-    const char *keys =
-        (const char *)a->k + (size_t)a->last * v->row +
-        ((size_t)(col / WORDS) * (size_t)(a->last - a->first) + (size_t)begin) * share / 2;
-    for (int j = begin; j < end; j += 2, keys += share) {
+    /* A share of the keys after these for the second cache: memory would idle. */
+    const size_t n = (size_t)(a->last - a->first), strips = (size_t)(a->head_dim / WORDS);
+    const size_t share = a->more ? 2 * lade_cache_row(LADE_Q16, a->head_dim) / strips : 0;
+    const char *keys = (const char *)code_row(a->k, (size_t)a->last, a->head_dim) +
+                       ((size_t)(col / WORDS) * n + (size_t)begin) * share / 2;
+    const int16_t *v = code_row(a->v, (size_t)(a->first + begin), a->head_dim) + col;
+    for (int j = begin; j < end; j += 2, v = code_row(v, 2, a->head_dim), keys += share) {
+        const int16_t *second = next_row(v, a->head_dim, j + 1 < end);
         __builtin_prefetch(keys, 0, 2);
         __builtin_prefetch(keys + 64, 0, 2);
-        const char *first = code_row(v, j) + 2 * col;
-        const char *second = j + 1 < end ? first + v->row : first;
-        __builtin_prefetch(first + 64);
-        __builtin_prefetch(second + 64);
-        const vu x = codes_load(first), y = codes_load(second);
+        __builtin_prefetch(v + WORDS);
+        __builtin_prefetch(second + WORDS);
+        const vu x = codes_load(v), y = codes_load(second);
         const vu low = zip_low(x, y), high = zip_high(x, y);
         UNROLL(8)
         for (int h = 0; h < HEADS; h++) {
@@ -147,18 +156,17 @@ ALWAYS_INLINE void span_values(const struct cpu_attend_part *a, float *to,
 static void words_part_heads(const struct cpu_attend_part *a, int h0)
 {
     const int n = a->last - a->first, d = a->head_dim;
-    const struct code_rows k = code_rows_at(a->k, a->first, d), v = code_rows_at(a->v, a->first, d);
     struct part_query q;
     part_query(&q, a->q + h0 * d, d);
-    const vf most = words_part_scores(a, &q, &k, &v, n);
+    const vf most = words_part_scores(a, &q, n);
     float *acc = a->acc + h0 * d;
     memset(acc, 0, (size_t)(HEADS * d) * sizeof(*acc));
     vf sum = {0};
     for (int begin = 0; begin < n; begin += SPAN) {
         const int end = cpu_min(begin + SPAN, n);
-        const vf gain = span_weights(a, &v, most, &sum, begin, end);
+        const vf gain = span_weights(a, most, &sum, begin, end);
         for (int col = 0; col < d; col += WORDS)
-            span_values(a, acc, &v, gain, col, begin, end);
+            span_values(a, acc, gain, col, begin, end);
     }
     sum += SWAPPED(sum);
     for (int h = 0; h < HEADS; h++) {

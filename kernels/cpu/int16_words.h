@@ -45,33 +45,7 @@ ALWAYS_INLINE vu zip_high(vu a, vu b)
 #endif
 }
 
-/* Rows of codes with their scales. */
-struct code_rows {
-    const char *at;
-    size_t row;
-    int dim;
-};
-
-/* From position `first` on. */
-ALWAYS_INLINE struct code_rows code_rows_at(const void *cache, int first, int dim)
-{
-    const size_t row = lade_cache_row(LADE_Q16, dim);
-    return (struct code_rows){(const char *)cache + (size_t)first * row, row, dim};
-}
-
-ALWAYS_INLINE const char *code_row(const struct code_rows *r, int i)
-{
-    return r->at + (size_t)i * r->row;
-}
-
-ALWAYS_INLINE float code_scale(const struct code_rows *r, int i)
-{
-    float scale;
-    memcpy(&scale, code_row(r, i) + (size_t)r->dim * 2, sizeof(scale));
-    return scale;
-}
-
-ALWAYS_INLINE vu codes_load(const char *p)
+ALWAYS_INLINE vu codes_load(const int16_t *p)
 {
     vu v;
     memcpy(&v, p, sizeof(v));

@@ -482,6 +482,8 @@ static void long_contexts(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const struct shape s = cases[i].s;
         const int pos = cases[i].pos;
+        if (is_emulated(*state) && cases[i].kind != EVEN)
+            continue; /* slow there, and of roundings that are not there */
         long_context(*state, s, pos, cases[i].kind, LADE_F16, true, 3e-6);
         long_context(*state, s, pos, cases[i].kind, LADE_F16, false, 5e-4);
         if (is_plugin(*state))
