@@ -21,15 +21,14 @@ enum {
 static const uint64_t PROGRAM = 48u << 20, TENSOR = 512;
 
 /* What the GPU's kernels need beside weights and caches. */
-static uint64_t workspace(const struct lade_catalog *cat, const struct lade_plan_caps *caps,
-                          const struct lade_plan_model *m, int batch)
+static uint64_t workspace(const struct lade_ops *gpu, const struct lade_catalog *cat,
+                          const struct lade_plan_caps *caps, int max_context, int batch)
 {
-    const struct lade_ops *ops = lade_plugin_open(caps->plugin, NULL);
-    if (!ops || !ops->workspace)
+    if (!gpu || !gpu->workspace)
         return 0;
     struct lade_limits limits;
-    lade_devices_limits(&limits, cat, batch, caps->context ? caps->context : m->max_context);
-    return ops->workspace(&limits);
+    lade_devices_limits(&limits, cat, batch, caps->context ? caps->context : max_context);
+    return gpu->workspace(&limits);
 }
 
 static int by_size(const void *a, const void *b)
@@ -147,8 +146,9 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
     out->experts_read = out->largest * (uint64_t)s->experts_used * (uint64_t)s->layers;
     out->state = lade_state_recurrent_bytes(s);
     out->kv_on_cpu = caps->kv_q8;
-    const bool gpu = !caps->cpu_only && caps->plugin && lade_plugin_open(caps->plugin, NULL);
-    out->kv_type = lade_state_cache_type(caps->exact, caps->kv_q8, gpu);
+    const struct lade_ops *gpu =
+        caps->cpu_only || !caps->plugin ? NULL : lade_plugin_open(caps->plugin, NULL);
+    out->kv_type = lade_state_cache_type(caps->exact, caps->kv_q8, gpu != NULL);
     out->kv_token = lade_state_bytes(s, 1, out->kv_type) - out->state;
     spread_state(out, s);
     out->buffers = lade_forward_bytes(s, out->batch);
@@ -156,12 +156,11 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
     out->sketches = lade_forward_sketches(cat);
     out->drafts = caps->no_draft ? 0 : lade_drafts_bytes(s, out->batch);
     out->row = (uint64_t)s->hidden * sizeof(float);
-    if (caps->plugin && !caps->cpu_only)
-        out->workspace = workspace(cat, caps, out, out->batch);
+    out->workspace = workspace(gpu, cat, caps, s->max_context, out->batch);
     if (out->workspace && !caps->batch) {
         out->large_batch = LARGE_BATCH;
         out->large_buffers = lade_forward_bytes(s, LARGE_BATCH);
-        out->large_workspace = workspace(cat, caps, out, LARGE_BATCH);
+        out->large_workspace = workspace(gpu, cat, caps, s->max_context, LARGE_BATCH);
     }
     out->process = PROGRAM + TENSOR * (uint64_t)cat->n_tensors + SNAPSHOTS * out->state +
                    sizeof(float) * (uint64_t)s->vocab;

@@ -9,13 +9,12 @@
 #include "kernels/cpu/cpu.h"
 
 enum {
-    PART_KEYS = 256,  /* positions of one unit at decode */
-    PART_TOKENS = 8,  /* fewer tokens than this attend in parts */
-    BLOCK_ROWS = 192, /* query rows of one unit at prefill, and */
-    LEAST_ROWS = 32,  /* of one where threads would have none with more */
-    THREAD_UNITS = 2, /* that a thread should have, because later ones see more */
+    PART_KEYS = 256,         /* positions of one unit at decode */
+    PART_TOKENS = 8,         /* fewer tokens than this attend in parts */
+    BLOCK_ROWS = WORDS_ROWS, /* query rows of one unit at prefill, and */
+    LEAST_ROWS = 32,         /* of one where threads would have none with more */
+    THREAD_UNITS = 2,        /* that a thread should have, because later ones see more */
 };
-_Static_assert((int)BLOCK_ROWS <= (int)WORDS_ROWS, "the rows of a unit have work space");
 
 struct run {
     const struct lade_attention *a;

@@ -1,8 +1,8 @@
 /* int16_impl.h - products with inputs of 16 bits; included once by each isa_*.c that has dot4().
  * int16_rows.h rounds inputs, int16_codes.h knows the types, int16_steps.h has instructions for AVX-512,
  * int16_tile.h multiplies one token, int16_direct.h, int16_stream.h and int16_six.h some, int16_product.h
- * many, int16_floats.h weights that are floats, int16_attention.h keys and values; here each type gets its functions and a call is cut into
- * them. */
+ * many, int16_floats.h weights that are floats; int16_words.h, int16_attention.h and int16_part.h attend. Here
+ * each type gets its functions and a call is cut into them. */
 #include "kernels/cpu/int16.h"
 #include "kernels/cpu/int16_codes.h"
 #include "kernels/cpu/int16_rows.h"

@@ -60,11 +60,6 @@ ALWAYS_INLINE vu word_pair(vf a, vf factor_a, vf b, vf factor_b)
     return (low & 0xffff) | high << 16;
 }
 
-ALWAYS_INLINE void vu_store(uint32_t *p, vu v)
-{
-    memcpy(p, &v, sizeof(v));
-}
-
 /* What makes weights with this sum and this largest one integers of at most WEIGHT_MOST and, together, `most`. */
 ALWAYS_INLINE vf weight_factor(vf total, vf largest, float most)
 {
@@ -82,10 +77,8 @@ ALWAYS_INLINE float row_words(int16_t *to, const void *rows, size_t row, int dim
         squares = vf_fma(x, x, squares);
     }
     const float scale = (sqrtf(vf_sum(squares)) + WORDS_LEAST) / LADE_CODE_LENGTH;
-    const vf factor = vf_set1(1 / scale), magic = vf_set1(WORDS_MAGIC);
     for (int i = 0; i < dim; i += VL) {
-        const vf x = vf_fma(row_load(type, rows, row, dim, i), factor, magic);
-        const vi16 words = __builtin_convertvector((vi)x - (vi)magic, vi16);
+        const vi16 words = vf_words(row_load(type, rows, row, dim, i), vf_set1(1 / scale));
         memcpy(to + i, &words, sizeof(words));
     }
     return scale;

@@ -98,6 +98,11 @@ ALWAYS_INLINE vu vu_load(const uint32_t *p)
     return v;
 }
 
+ALWAYS_INLINE void vu_store(uint32_t *p, vu v)
+{
+    memcpy(p, &v, sizeof(v));
+}
+
 /* The first k < VL values, the rest 0; nothing past them is read. */
 ALWAYS_INLINE vf vf_load_part(const float *p, int k)
 {

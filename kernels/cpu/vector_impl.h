@@ -275,6 +275,13 @@ static void to_q8(void *row, const float *x, int n)
     }
 }
 
+/* x * factor as words, rounded to the nearest. */
+ALWAYS_INLINE vi16 vf_words(vf x, vf factor)
+{
+    const vf magic = vf_set1(12582912.0f); /* as to_q8_group() */
+    return __builtin_convertvector((vi)vf_fma(x, factor, magic) - (vi)magic, vi16);
+}
+
 static void to_q16(void *row, const float *x, int n)
 {
     int16_t *codes = row;
@@ -287,10 +294,9 @@ static void to_q16(void *row, const float *x, int n)
     const float most = vf_hmax(largest) / LADE_CODE_MOST;
     const float length = sqrtf(vf_sum(squares)) / LADE_CODE_LENGTH; /* may be no number */
     const float scale = (most > length ? most : length) + 1e-30f;
-    const vf inverse = vf_set1(1 / scale), magic = vf_set1(12582912.0f); /* as to_q8_group() */
     for (int i = 0; i < n; i += VL) {
         const vf v = n - i < VL ? vf_load_part(x + i, n - i) : vf_load(x + i);
-        const vi16 c = __builtin_convertvector((vi)vf_fma(v, inverse, magic) - (vi)magic, vi16);
+        const vi16 c = vf_words(v, vf_set1(1 / scale));
         memcpy(codes + i, &c, (size_t)cpu_min(VL, n - i) * sizeof(*codes));
     }
     if (n % 2)

@@ -500,31 +500,33 @@ static void threads_agree(void **state)
     struct inputs in = make_inputs((struct shape){40, 16, 2, 64, 16});
     const struct shape s = in.s;
     const size_t n = (size_t)s.tokens * (size_t)s.heads * (size_t)s.head_dim;
-    const size_t row = lade_cache_row(LADE_F16, s.head_dim);
-    const size_t bytes = (size_t)s.kv_heads * (size_t)s.tokens * row;
-    char err[LADE_ERR] = "";
-    float *first = NULL;
-    for (int threads = 1; threads <= 5; threads += 2) {
-        struct lade_device *dev = open_device(*state, threads, false);
+    float *first[2] = {0};
+    for (int i = 0; i < 6; i++) { /* 1, 3 and 5 threads with either cache */
+        const enum lade_type type = i % 2 ? LADE_Q16 : LADE_F16;
+        const size_t bytes =
+            (size_t)s.kv_heads * (size_t)s.tokens * lade_cache_row(type, s.head_dim);
+        struct lade_device *dev = open_device(*state, i / 2 * 2 + 1, false);
         void *k = guard_alloc(bytes), *v = guard_alloc(bytes);
         float *out = poison(n);
-        struct lade_attention a = op_of(&in, LADE_F16);
+        char err[LADE_ERR] = "";
+        struct lade_attention a = op_of(&in, type);
         a.k_cache = k;
         a.v_cache = v;
         a.capacity = s.tokens;
         a.out = out;
         assert_int_equal(ops->attention(dev, &a, err), 0);
-        if (!first)
-            first = out;
-        else {
-            assert_memory_equal(first, out, n * sizeof *out);
+        if (i < 2) {
+            first[i] = out;
+        } else {
+            assert_memory_equal(first[i % 2], out, n * sizeof *out);
             guard_free(out);
         }
         guard_free(k);
         guard_free(v);
         close_device(dev);
     }
-    guard_free(first);
+    guard_free(first[0]);
+    guard_free(first[1]);
     free_inputs(&in);
 }
 
