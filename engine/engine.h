@@ -159,7 +159,7 @@ void lade_session_close(struct lade_session *s);
  * session returns to its latest snapshot before that point. `stable` (tokens, 0 = none) asks for a
  * snapshot there, because later prompts will repeat that prefix; where it has to read again what it had
  * it takes one, too. `progress` is called after each
- * batch with tokens done and wanted (of the new part). *kept (may be NULL) is the number of tokens
+ * batch, and within it now and then, with tokens done and wanted (of the new part). *kept (may be NULL) is the number of tokens
  * reused. The logits of the last token are then in lade_session_logits. */
 typedef void lade_prefill_fn(void *user, int done, int total);
 int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int stable,

@@ -257,7 +257,8 @@ struct lade_ops {
      * CPU. */
     int (*measure)(struct lade_device *dev, struct lade_device_rates *out, char *err);
     /* Bytes of work space that ops within the limits need, copies of tables included; needs no
-     * device. Never too low. NULL on the CPU. */
+     * device. Never too low. On the CPU it is what grows with the tokens of a prompt's batch: that of
+     * threads and of a few tokens is some MiB and not counted. */
     size_t (*workspace)(const struct lade_limits *limits);
     /* Takes that work space, so that ops within the limits allocate nothing; frees what an earlier
      * call took. Without it, or beyond the limits, work space grows when an op needs it. NULL on

@@ -471,8 +471,8 @@ static int run_layers(struct lade_forward *f, struct lade_state *st, const struc
             return -1;
         if (skip < n && run_experts(f, i, n, skip, err))
             return -1;
-        if (n > 1 && !drafts && f->between)
-            f->between(f->between_user);
+        if (n > 1 && !drafts && f->layer)
+            f->layer(f->layer_user, n);
     }
     return 0;
 }

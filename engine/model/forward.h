@@ -15,8 +15,8 @@
 #include "engine/model/state.h"
 #include "engine/model/weights.h"
 
-/* What may be done between two layers of a batch. */
-typedef void lade_between_fn(void *user);
+/* What may be done after each layer of a batch of n tokens. */
+typedef void lade_layer_fn(void *user, int n);
 
 /* Activation buffers for batches of up to `batch` tokens, and the constants of rotary embedding.
  * On the part's device; one set serves any number of states, one forward pass at a time. */
@@ -48,8 +48,8 @@ struct lade_forward {
     int32_t *told;                       /* [2]: id and position of a token that is replayed */
     struct lade_recording *step;         /* one token through the layers, owned; see forward.c */
     const struct lade_state *step_of;    /* that it works on; NULL: never ran op by op */
-    lade_between_fn *between;            /* NULL: nothing; not called for one token alone */
-    void *between_user;
+    lade_layer_fn *layer;                /* NULL: nothing; not called for one token alone */
+    void *layer_user;
     float *inv_freq; /* [rotary_dim / 2] */
     float rope_scale;
 };

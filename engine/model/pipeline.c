@@ -59,11 +59,11 @@ void lade_pipeline_close(struct lade_pipeline *p)
     *p = (struct lade_pipeline){0};
 }
 
-void lade_pipeline_between(struct lade_pipeline *p, lade_between_fn *between, void *user)
+void lade_pipeline_layers(struct lade_pipeline *p, lade_layer_fn *layer, void *user)
 {
     for (int i = 0; i < p->n; i++) {
-        p->part[i].between = between;
-        p->part[i].between_user = user;
+        p->part[i].layer = layer;
+        p->part[i].layer_user = user;
     }
 }
 

@@ -32,8 +32,8 @@ int lade_pipeline_open(struct lade_pipeline *p, const struct lade_catalog *cat,
                        char *err);
 void lade_pipeline_close(struct lade_pipeline *p);
 
-/* Has every part call it between two layers of a batch, see lade_forward. */
-void lade_pipeline_between(struct lade_pipeline *p, lade_between_fn *between, void *user);
+/* Has every part call it after each layer of a batch, see lade_forward. */
+void lade_pipeline_layers(struct lade_pipeline *p, lade_layer_fn *layer, void *user);
 
 /* How many tokens one run should be given at most: a batch, or several where the parts then work at
  * the same time. */

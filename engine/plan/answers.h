@@ -15,6 +15,7 @@ struct lade_answers {
 
 struct lade_tokens_per_s {
     double decode, prefill; /* 0 = not measured */
+    int prompt;             /* tokens that were read; not 0 where prefill is not */
 };
 
 /* Notes an answer that came at `measured` tokens/s, where speeds alone told `told`. Of several the later

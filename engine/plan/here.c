@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/plan/plan.h"
+#include "engine/plan/predict.h"
 #include "engine/plan/pressure.h"
 
 /* The kind of storage below the shards. What it does is measured; the kind gives typical speeds
@@ -153,9 +154,11 @@ void lade_plan_note_answer(const struct lade_plan *plan, const struct lade_catal
         return;
     const struct lade_probe_wish wish = wish_of(cat, caps);
     const struct lade_answers *seen = &plan->machine.answers;
-    const struct lade_tokens_per_s told = {
-        row->decode_tps / lade_answers_factor(seen->decode[plan->chosen]),
-        row->prefill_tps / lade_answers_factor(seen->prefill[plan->chosen])};
+    struct lade_tokens_per_s told = {.decode = row->decode_tps /
+                                               lade_answers_factor(seen->decode[plan->chosen])};
+    if (measured->prompt > 0)
+        told.prefill = measured->prompt /
+                       lade_plan_prompt(row, &plan->model, &plan->machine, measured->prompt);
     lade_machine_note_answer(&wish, plan->chosen, &told, measured);
 }
 

@@ -32,6 +32,7 @@ static double fixed_ram(const struct lade_placement *p, const struct lade_plan_m
     sum += p->base == LADE_RAM ? (double)(m->base + m->state + m->sketches + m->drafts) : 0;
     sum += p->kv == LADE_RAM ? (double)m->kv_token * p->context : 0;
     sum += p->buffers == LADE_RAM ? (double)m->buffers : 0;
+    sum += p->rest_by == LADE_BY_CPU ? (double)m->batch_work * p->batch : 0;
     return sum;
 }
 
@@ -183,25 +184,51 @@ static bool place(struct lade_plan_row *row, const struct lade_plan_model *m,
     return true;
 }
 
+/* Seconds that a token of a long prompt takes at most, where nothing is done at the same time. */
+static double prompt_token(const struct lade_plan_row *row, const struct lade_plan_model *m,
+                           const struct lade_plan_machine *pc, int batch)
+{
+    const struct lade_plan_batch one = lade_plan_batch(row, m, pc, batch);
+    return (one.compute + one.moved) / batch;
+}
+
+/* Whether a batch is of use that is twice as large as the next one. Cards compute the faster the larger it is;
+ * a CPU only waits less for the drive. */
+static bool pays(const struct lade_plan_row *row, const struct lade_plan_model *m,
+                 const struct lade_plan_machine *pc, const struct lade_plan_large *l)
+{
+    static const double gain = 1.0 / 16;
+    if (row->place.buffers == LADE_VRAM)
+        return l->workspace && l->batch == LADE_CARDS_LARGE &&
+               (row->place.n_cards < 2 || row->experts_in_vram < 1);
+    return row->place.base == LADE_RAM && row->disk_bytes &&
+           prompt_token(row, m, pc, l->batch / 2) > (1 + gain) * prompt_token(row, m, pc, l->batch);
+}
+
 /* Prompts read each expert once a batch, from wherever it lies. So a large batch is worth the room of a
- * few experts, but not a shorter conversation or another row. Cards that share all layers are
- * faster with small ones, which go through them one after the other. */
+ * few experts, but not a shorter conversation or another row. Cards that share all layers are faster with
+ * small ones, which go through them one after the other. */
 static void enlarge(struct lade_plan_row *row, const struct lade_plan_model *m,
                     const struct lade_plan_machine *pc)
 {
-    static const double worth = 1.0 / 16; /* of the experts in VRAM */
-    const struct lade_placement *p = &row->place;
-    struct lade_plan_model large = *m;
-    struct lade_plan_row other = *row;
-    if (p->buffers != LADE_VRAM || m->large_batch <= m->batch || p->context < m->large_batch ||
-        (p->n_cards > 1 && row->experts_in_vram >= 1))
-        return;
-    large.batch = m->large_batch;
-    large.buffers = m->large_buffers;
-    large.workspace = m->large_workspace;
-    if (place(&other, &large, pc, p->context) && other.place.n_cards == p->n_cards &&
-        other.experts_in_vram >= row->experts_in_vram * (1 - worth))
-        *row = other;
+    static const double worth = 1.0 / 16; /* of the experts in VRAM, or in RAM */
+    for (int i = 0; i < LADE_LARGE; i++) {
+        const struct lade_plan_large *l = &m->large[i];
+        struct lade_plan_model large = *m;
+        struct lade_plan_row other = *row;
+        if (l->batch <= m->batch || row->place.context < l->batch || !pays(row, m, pc, l))
+            continue;
+        large.batch = l->batch;
+        large.buffers = l->buffers;
+        large.workspace = l->workspace;
+        if (place(&other, &large, pc, row->place.context) &&
+            other.place.n_cards == row->place.n_cards &&
+            other.experts_in_vram >= row->experts_in_vram * (1 - worth) &&
+            other.experts_in_ram >= row->experts_in_ram * (1 - worth)) {
+            *row = other;
+            return;
+        }
+    }
 }
 
 static void say_fits(struct lade_plan_row *row)

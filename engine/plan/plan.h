@@ -28,6 +28,8 @@ struct lade_plan_layer {
     uint64_t kv_token;      /* KV cache of one token */
 };
 
+enum { LADE_LARGE = 3, LADE_CARDS_LARGE = 2048 /* tokens: the one for cards */ };
+
 struct lade_plan_model {
     uint64_t base;          /* embedding, head, and all of the layers but routed experts */
     uint64_t base_read;     /* of these, read for every token (the embedding is not) */
@@ -39,6 +41,7 @@ struct lade_plan_model {
     enum lade_type kv_type; /* what it holds */
     bool kv_on_cpu;         /* which only the CPU can compute with: lade_plan_caps.kv_q8 */
     uint64_t buffers;       /* activations of a prefill batch */
+    uint64_t batch_work;    /* RAM that the CPU's kernels need for one token of it */
     uint64_t token_buffers; /* of one token: in VRAM even where the others are in RAM */
     uint64_t sketches;      /* beside a base in RAM: routers in 16 bits, read in place of 32 */
     uint64_t drafts;      /* beside a base in RAM: what passes over drafts leave (model/drafts.h) */
@@ -49,10 +52,12 @@ struct lade_plan_model {
     double base_flops;    /* multiplications and additions of one token of a prompt (sizes.c) */
     double experts_flops; /* of any token, in all layers */
     int layers, n_experts, max_context, batch;
-    /* The same for a large batch, which reads experts for more tokens at once: for cards that have the
-     * room. 0 where nobody may choose, or there is no card. */
-    uint64_t large_buffers, large_workspace;
-    int large_batch;
+    /* The same for large batches, the largest first, which read experts for more tokens at once. Without a
+     * batch where nobody may choose; without work space where there is no card. */
+    struct lade_plan_large {
+        int batch;
+        uint64_t buffers, workspace;
+    } large[LADE_LARGE];
     uint64_t embed, head; /* of the base, what is in no layer; together with layer[] it is all */
     bool tied;            /* the head is the embedding */
     struct lade_plan_layer layer[LADE_MAX_LAYERS];

@@ -77,17 +77,16 @@ static int visits(int n, double per_token, double part)
     return tokens;
 }
 
-/* Seconds of a prompt's routed experts in a layer of a card, where that has this share of them and the CPU
+/* Seconds of a batch's routed experts in a layer of a card, where that has this share of them and the CPU
  * computes the others, but for those that are carried: as a layer divides them (carry.h), for routes at
  * random. */
 static double layer_seconds(const struct lade_placement *p, const struct lade_plan_model *m,
-                            int card, double in_vram)
+                            int card, double in_vram, int n)
 {
     struct lade_carry_expert list[LADE_MAX_EXPERTS];
     const int all = m->layers ? m->n_experts / m->layers : 0;
     const double per_token = fmin((double)m->experts_read / (double)m->experts, 0.999);
     const int rest = (int)round(all * (1 - in_vram));
-    const int n = p->batch > 0 && p->batch < PROMPT ? p->batch : PROMPT;
     double seconds;
     struct lade_carry_layer layer = {
         .experts = list,
@@ -106,16 +105,17 @@ static double layer_seconds(const struct lade_placement *p, const struct lade_pl
                 (struct lade_carry_expert){i, tokens, (double)m->experts / (double)m->n_experts, 0};
     }
     lade_carry_split(&p->carry, &layer, &seconds);
-    return seconds * PROMPT / n;
+    return seconds;
 }
 
 /* The same of all layers, which cards have one after the other. */
 static double shared_seconds(const struct lade_placement *p, const struct lade_plan_model *m,
-                             double in_vram)
+                             double in_vram, int n)
 {
     double sum = 0;
     for (int i = 0; i < p->n_cards; i++)
-        sum += (lade_plan_card_end(p, m, i) - p->card[i].first) * layer_seconds(p, m, i, in_vram);
+        sum +=
+            (lade_plan_card_end(p, m, i) - p->card[i].first) * layer_seconds(p, m, i, in_vram, n);
     return sum;
 }
 
@@ -140,6 +140,39 @@ static double loading(const struct lade_plan_machine *pc, enum lade_tier home, d
     return seen > 0 ? seen : fmin(pc->disk_gbps, pc->load_gbps);
 }
 
+struct lade_plan_batch lade_plan_batch(const struct lade_plan_row *row,
+                                       const struct lade_plan_model *m,
+                                       const struct lade_plan_machine *pc, int n)
+{
+    const struct lade_placement *p = &row->place;
+    const bool gpu = p->base == LADE_VRAM, gpu_rest = gpu && p->rest_by == LADE_BY_GPU;
+    const double in_vram = row->experts_in_vram, in_ram = fmin(row->experts_in_ram, 1 - in_vram);
+    /* A batch visits each expert that it needs once, whatever the tier. In the last layer only its last
+     * token needs any. */
+    const double layers = m->layers ? 1 - 1.0 / m->layers : 1;
+    const double visit = (double)m->experts * layers * visited(m, n);
+    struct lade_plan_batch out;
+    out.compute = n * m->base_flops / (gpu ? pc->gpu_gflops : pc->base_gflops) / 1e9;
+    if (p->carry.cpu_token > 0)
+        out.compute += layers * shared_seconds(p, m, in_vram, n);
+    else
+        out.compute +=
+            layers * n * m->experts_flops / (gpu_rest ? pc->gpu_gflops : pc->experts_gflops) / 1e9;
+    out.moved =
+        moving(visit * fmax(1 - in_vram - in_ram, 0), fmin(pc->disk_random_gbps, pc->pack_gbps));
+    if (gpu_rest)
+        out.moved += moving(visit * in_ram, carried_gbps(p, m, pc));
+    return out;
+}
+
+double lade_plan_prompt(const struct lade_plan_row *row, const struct lade_plan_model *m,
+                        const struct lade_plan_machine *pc, int tokens)
+{
+    const int batch = row->place.batch, n = batch > 0 && batch < tokens ? batch : tokens;
+    const struct lade_plan_batch one = lade_plan_batch(row, m, pc, n);
+    return fmax(one.compute, one.moved) * tokens / n;
+}
+
 /* Bytes over speed, for every tier that a token or a load touches. */
 void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *m,
                        const struct lade_plan_machine *pc)
@@ -147,10 +180,9 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
     const struct lade_placement *p = &row->place;
     bool gpu = p->base == LADE_VRAM, gpu_rest = gpu && p->rest_by == LADE_BY_GPU;
     double vram_gbps = card_gbps(p, m, pc, false), link_gbps = card_gbps(p, m, pc, true);
-    double all = (double)m->experts, read = (double)m->experts_read;
+    const double all = (double)m->experts, read = (double)m->experts_read;
     /* Shares of the experts in each tier, copies of VRAM's not counted; then of a token's routes. */
     double in_vram = row->experts_in_vram, in_ram = fmin(row->experts_in_ram, 1 - in_vram);
-    double on_drive = fmax(1 - in_vram - in_ram, 0);
     double from_vram = found(m, in_vram, p->vram_is_cache);
     double from_ram = found(m, in_vram + in_ram, true) - from_vram;
     double from_drive = fmax(1 - from_vram - from_ram, 0);
@@ -175,20 +207,8 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
     token /= lade_answers_factor(pc->answers.decode[strategy]);
     row->decode_tps = 1 / token;
 
-    /* A prompt visits each expert that it needs once, whatever the tier. In the last layer only its last
-     * token needs any. */
-    const double layers = m->layers ? 1 - 1.0 / m->layers : 1;
-    double visit = all * layers * visited(m, PROMPT);
-    double compute = PROMPT * m->base_flops / (gpu ? pc->gpu_gflops : pc->base_gflops) / 1e9;
-    if (p->carry.cpu_token > 0)
-        compute += layers * shared_seconds(p, m, in_vram);
-    else
-        compute += layers * PROMPT * m->experts_flops /
-                   (gpu_rest ? pc->gpu_gflops : pc->experts_gflops) / 1e9;
-    double moved = moving(visit * on_drive, reading);
-    if (gpu_rest)
-        moved += moving(visit * in_ram, carried_gbps(p, m, pc));
-    double prompt = fmax(compute, moved) / lade_answers_factor(pc->answers.prefill[strategy]);
+    const double prompt =
+        lade_plan_prompt(row, m, pc, PROMPT) / lade_answers_factor(pc->answers.prefill[strategy]);
     row->prefill_tps = PROMPT / prompt;
     row->ttft_s = prompt + token;
 

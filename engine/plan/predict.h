@@ -9,4 +9,17 @@
 void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *m,
                        const struct lade_plan_machine *pc);
 
+/* Seconds that a prompt's batch of n tokens (1 and more) is computed, and that experts of it come from the drive
+ * or over links, by speeds alone: without what earlier answers have told. Pure. */
+struct lade_plan_batch {
+    double compute, moved;
+};
+struct lade_plan_batch lade_plan_batch(const struct lade_plan_row *row,
+                                       const struct lade_plan_model *m,
+                                       const struct lade_plan_machine *pc, int n);
+
+/* Seconds of reading a prompt of so many tokens (1 and more) with such a row, by the same, both at once. Pure. */
+double lade_plan_prompt(const struct lade_plan_row *row, const struct lade_plan_model *m,
+                        const struct lade_plan_machine *pc, int tokens);
+
 #endif

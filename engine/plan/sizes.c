@@ -11,7 +11,6 @@
 
 enum {
     DEFAULT_BATCH = 512,
-    LARGE_BATCH = 2048,
     SNAPSHOTS = 4, /* of the recurrent state, kept by a session (session.c) */
     ENOUGH = 100,  /* tokens that routing must have been seen of */
 };
@@ -20,15 +19,17 @@ enum {
  * tensor: its catalog entry and what parsing its header leaves behind. */
 static const uint64_t PROGRAM = 48u << 20, TENSOR = 512;
 
-/* What the GPU's kernels need beside weights and caches. */
-static uint64_t workspace(const struct lade_ops *gpu, const struct lade_catalog *cat,
+static const int large_batches[LADE_LARGE] = {4096, LADE_CARDS_LARGE, 1024};
+
+/* What a device's kernels need beside weights and caches. */
+static uint64_t workspace(const struct lade_ops *ops, const struct lade_catalog *cat,
                           const struct lade_plan_caps *caps, int max_context, int batch)
 {
-    if (!gpu || !gpu->workspace)
+    if (!ops || !ops->workspace)
         return 0;
     struct lade_limits limits;
     lade_devices_limits(&limits, cat, batch, caps->context ? caps->context : max_context);
-    return gpu->workspace(&limits);
+    return ops->workspace(&limits);
 }
 
 static int by_size(const void *a, const void *b)
@@ -157,11 +158,11 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
     out->drafts = caps->no_draft ? 0 : lade_drafts_bytes(s, out->batch);
     out->row = (uint64_t)s->hidden * sizeof(float);
     out->workspace = workspace(gpu, cat, caps, s->max_context, out->batch);
-    if (out->workspace && !caps->batch) {
-        out->large_batch = LARGE_BATCH;
-        out->large_buffers = lade_forward_bytes(s, LARGE_BATCH);
-        out->large_workspace = workspace(gpu, cat, caps, s->max_context, LARGE_BATCH);
-    }
+    out->batch_work = workspace(lade_cpu_ops(), cat, caps, s->max_context, 1);
+    for (int i = 0; i < LADE_LARGE && !caps->batch; i++)
+        out->large[i] =
+            (struct lade_plan_large){large_batches[i], lade_forward_bytes(s, large_batches[i]),
+                                     workspace(gpu, cat, caps, s->max_context, large_batches[i])};
     out->process = PROGRAM + TENSOR * (uint64_t)cat->n_tensors + SNAPSHOTS * out->state +
                    sizeof(float) * (uint64_t)s->vocab;
     for (int i = 0; i < cat->n_tensors; i++) {
@@ -193,6 +194,7 @@ void lade_plan_model_80b(struct lade_plan_model *out)
         .state = state,
         .kv_token = 24576,
         .buffers = 64u << 20,
+        .batch_work = 2 * 6144 + 11 * (1536 + 2048 + 8), /* device.c */
         .token_buffers = 1u << 20,
         .drafts = 4u * LADE_DRAFT_ROWS * (151936u + 36 * (12288 + 64 + 4096)) + state / 36,
         .row = 2048 * 4,
@@ -207,6 +209,7 @@ void lade_plan_model_80b(struct lade_plan_model *out)
         .batch = DEFAULT_BATCH,
         .embed = 151936u * 2048 * 2,
         .head = 151936u * 2048 * 2,
+        .large = {{4096, 512u << 20, 0}, {LADE_CARDS_LARGE, 256u << 20, 0}, {1024, 128u << 20, 0}},
     };
     const uint64_t layers = out->base - out->embed - out->head;
     for (int i = 0; i < 48; i++) { /* every fourth has full attention */

@@ -341,6 +341,7 @@ static void note(const struct answer *a)
     struct lade_tokens_per_s measured = {
         .decode = r->tokens >= LEAST_TOKENS && !r->accepted ? r->decode_tps : 0,
         .prefill = read >= LEAST_PROMPT ? r->prefill_tps : 0,
+        .prompt = read,
     };
     if (a->strategy && a->strategy == settled(a->e) && r->stop != LADE_STOP_ERROR &&
         r->prompt_tokens + r->tokens <= MOST_CONTEXT && (measured.decode || measured.prefill))

@@ -103,6 +103,7 @@ uint64_t lade_model_ram_for(const struct lade_model *m, const uint64_t *vram, ui
 
 /* Calls `between` between two layers of a batch, where experts may be given another room; of one token
  * alone it is not called. */
+typedef void lade_between_fn(void *user);
 void lade_session_between(struct lade_session *s, lade_between_fn *between, void *user);
 
 /* Before the model's placement changes: the session gives up its buffers. Afterwards, when the base

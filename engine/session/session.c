@@ -2,7 +2,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/clock.h"
 #include "engine/session/timeline.h"
+
+/* A large batch may take a minute: its layers count, too, where they are computed when they are asked for
+ * instead of queued. */
+static void after_layer(void *user, int n)
+{
+    static const double often = 0.1; /* seconds */
+    struct lade_session *s = user;
+    struct lade_reading *r = &s->reading;
+    if (s->between)
+        s->between(s->between_user);
+    if (!r->progress || (s->model->devices.gpu && lade_tiers_settled(s->model->tiers)))
+        return;
+    r->layers += n;
+    const double now = lade_now();
+    const int done = s->state.length - r->from + (int)(r->layers / s->model->cat->shape.layers);
+    if (now - r->told < often || done >= r->total)
+        return;
+    r->told = now;
+    r->progress(r->user, done, r->total);
+}
 
 static int open_pipeline(struct lade_session *s, char *err)
 {
@@ -10,7 +31,7 @@ static int open_pipeline(struct lade_session *s, char *err)
     if (lade_pipeline_open(&s->pipeline, m->cat, &m->weights, m->tiers, &m->devices, m->batch,
                            m->place.buffers == LADE_RAM, m->sizes.drafts > 0, err))
         return -1;
-    lade_pipeline_between(&s->pipeline, s->between, s->between_user);
+    lade_pipeline_layers(&s->pipeline, after_layer, s);
     return 0;
 }
 
@@ -18,7 +39,6 @@ void lade_session_between(struct lade_session *s, lade_between_fn *between, void
 {
     s->between = between;
     s->between_user = user;
-    lade_pipeline_between(&s->pipeline, between, user);
 }
 
 int lade_session_open(struct lade_session **out, struct lade_model *m, char *err)
@@ -283,6 +303,34 @@ void lade_session_expect(struct lade_session *s, int n)
     s->expected = n;
 }
 
+/* Evaluates ids[length .. n), with a snapshot of whole batches of the first `fork` (0: none). */
+static int read_on(struct lade_session *s, const int32_t *ids, int n, int stable, int fork,
+                   const atomic_bool *cancel, char *err)
+{
+    while (s->state.length < n) {
+        if (cancel && atomic_load(cancel))
+            return lade_fail(err, "prompt: cancelled after %d of %d tokens; ask again",
+                             s->state.length, n);
+        int done = s->state.length;
+        int span = s->pipeline.n ? lade_pipeline_span(&s->pipeline) : 1;
+        int count = n - done < span ? n - done : span;
+        const struct lade_tokens t = {.ids = ids + done, .n = count, .outputs = done + count == n};
+        s->reading.layers = 0;
+        if (evaluate_to_keep(s, t, s->expected, stable, cancel, err))
+            return -1;
+        if (s->state.length <= fork && s->state.length + span > fork)
+            s->fork = s->state.length;
+        if (s->state.length == s->fork)
+            take_snapshot(s);
+        if (s->reading.progress)
+            s->reading.progress(s->reading.user, s->state.length - s->reading.from,
+                                s->reading.total);
+        if (s->state.length == n && finish_batch(s, count - 1, err))
+            return -1;
+    }
+    return 0;
+}
+
 int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int stable,
                       lade_prefill_fn *progress, void *user, const atomic_bool *cancel, int *kept,
                       char *err)
@@ -308,26 +356,11 @@ int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int sta
     const int fork = common > start && common > s->expected ? common : 0;
     if (kept)
         *kept = start;
-    while (s->state.length < n) {
-        if (cancel && atomic_load(cancel))
-            return lade_fail(err, "prompt: cancelled after %d of %d tokens; ask again",
-                             s->state.length, n);
-        int done = s->state.length;
-        int span = s->pipeline.n ? lade_pipeline_span(&s->pipeline) : 1;
-        int count = n - done < span ? n - done : span;
-        const struct lade_tokens t = {.ids = ids + done, .n = count, .outputs = done + count == n};
-        if (evaluate_to_keep(s, t, s->expected, stable, cancel, err))
-            return -1;
-        if (s->state.length <= fork && s->state.length + span > fork)
-            s->fork = s->state.length;
-        if (s->state.length == s->fork)
-            take_snapshot(s);
-        if (progress)
-            progress(user, s->state.length - start, n - start);
-        if (s->state.length == n && finish_batch(s, count - 1, err))
-            return -1;
-    }
-    return fetch(s, err);
+    s->reading = (struct lade_reading){
+        .progress = progress, .user = user, .from = start, .total = n - start};
+    const int failed = read_on(s, ids, n, stable, fork, cancel, err);
+    s->reading = (struct lade_reading){0};
+    return failed ? -1 : fetch(s, err);
 }
 
 int lade_session_most_drafts(const struct lade_session *s)

@@ -5,6 +5,15 @@
 
 #include "engine/session/model.h"
 
+/* Whom to tell how far a prompt has been read. */
+struct lade_reading {
+    lade_prefill_fn *progress; /* NULL: nobody */
+    void *user;
+    int from, total; /* tokens on the timeline before it, and wanted */
+    long layers;     /* of each token of the run that goes on, those it has been through */
+    double told;     /* when */
+};
+
 /* Snapshots kept of the recurrent state. A conversation needs the last one; the others serve
  * going back (a regenerated answer, an edited message). 75.5 MB each for the 80B model. */
 enum { LADE_SNAPSHOTS = 4 };
@@ -27,6 +36,7 @@ struct lade_session {
                     follow the timeline in `ids` */
     lade_between_fn *between; /* see lade_session_between */
     void *between_user;
+    struct lade_reading reading;
     int wanted, fetched; /* how many are wanted, and were fetched; 0 = all; fetched -1 = none */
     struct lade_snapshot snapshots[LADE_SNAPSHOTS];
     int expected; /* tokens that others are expected to begin with: that snapshot stays; 0 = none are */

@@ -194,6 +194,25 @@ int cpu_carve_commit(struct lade_device *dev, struct cpu_carve *c, char *err)
     return 0;
 }
 
+/* Of each token, what the op takes that takes most: attention has queries and sums, with their maxima, products
+ * two forms of rounded inputs, which are larger than floats, experts those and the hidden values of all routes. */
+static size_t cpu_workspace(const struct lade_limits *l)
+{
+    const int queries = l->heads * l->head_dim, values = l->value_heads * l->value_dim;
+    const int cols = cpu_max(cpu_max(l->hidden, l->expert_rows), cpu_max(queries, values));
+    const size_t hidden = cpu_pack_bytes(l->expert_rows) + (size_t)l->expert_rows * sizeof(float);
+    const size_t route = hidden + sizeof(int32_t) + sizeof(float);
+    const size_t needs[] = {
+        2 * sizeof(float) * ((size_t)queries + (size_t)l->heads),
+        CPU_N_ORDERS * cpu_pack_bytes(cols),
+        CPU_N_ORDERS * cpu_pack_bytes(l->hidden) + ((size_t)l->experts_used + 1) * route,
+    };
+    size_t most = 0;
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
+        most = needs[i] > most ? needs[i] : most;
+    return (size_t)l->batch * most;
+}
+
 const struct lade_ops *lade_cpu_ops(void)
 {
     static const struct lade_ops ops = {
@@ -217,6 +236,7 @@ const struct lade_ops *lade_cpu_ops(void)
         .wait = cpu_wait,
         .reached = cpu_reached,
         .finish = cpu_wait,
+        .workspace = cpu_workspace,
         .soon = cpu_soon,
         .embed = cpu_embed,
         .embed_at = cpu_embed,

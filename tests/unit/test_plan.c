@@ -276,18 +276,32 @@ static void test_batches(void **state)
         const char *row;
         int context, batch;
     } cases[] = {
-        {48, 64, "full-gpu", 0, 2048},        {22, 64, "hybrid-balanced", 0, 2048},
-        {10, 56, "stream-cached", 0, 2048},   {48, 64, "full-gpu", 2048, 2048},
-        {48, 64, "full-gpu", 2047, 512},      {48, 64, "full-gpu", 256, 256},
-        {14, 40, "offload-buffers", 0, 512},  {48, 64, "cpu-tight", 0, 512},
+        {48, 64, "full-gpu", 0, 2048},
+        {22, 64, "hybrid-balanced", 0, 2048},
+        {10, 56, "stream-cached", 0, 2048},
+        {48, 64, "full-gpu", 2048, 2048},
+        {48, 64, "full-gpu", 2047, 512},
+        {48, 64, "full-gpu", 256, 256},
+        {14, 40, "offload-buffers", 0, 512},
+        {48, 64, "cpu-tight", 0, 512},
         {7, 64, "stream-aggressive", 0, 512},
+        {0, 32, "cached-mmap", 0, 4096},
+        {0, 24, "mmap", 4095, 2048},
+        {0, 10, "mmap", 0, 1024},
+        {0, 7, "mmap", 0, 512},
+        {0, 64, "cpu-tight", 0, 512},
+        {48, 24, "mmap", 0, 4096},
+        {0, 24, "mmap", 300, 300},
     };
     struct lade_plan_model m, plain;
     lade_plan_model_80b(&plain);
     m = plain;
-    m.large_batch = 2048;
-    m.large_buffers = 4 * m.buffers;
-    m.large_workspace = m.workspace + (42 << 20);
+    for (int i = 0; i < LADE_LARGE; i++) {
+        plain.large[i].batch = 0;
+        m.large[i].workspace = m.workspace + (42 << 20);
+    }
+    const struct lade_plan_large *cards = &m.large[1];
+    assert_int_equal(cards->batch, LADE_CARDS_LARGE);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct lade_plan_machine pc;
         struct lade_plan with, without;
@@ -302,6 +316,8 @@ static void test_batches(void **state)
         assert_int_equal(with.chosen, without.chosen);
         assert_int_equal(r->place.context, was->place.context);
         assert_true(r->experts_in_vram >= was->experts_in_vram * 15 / 16);
+        assert_true(r->experts_in_ram >= was->experts_in_ram * 15 / 16 || r->experts_in_vram > 0);
+        assert_true(r->ram_bytes <= pc.ram - pc.ram_reserve);
         assert_true(r->vram_bytes <= pc.gpu[0].bytes - pc.gpu[0].reserve);
     }
 
@@ -312,7 +328,7 @@ static void test_batches(void **state)
     lade_plan_machine_typical(&pc, enough, (uint64_t)64 << 30, LADE_STORAGE_NVME);
     pc.gpu[0].reserve = 0;
     for (int more = 0; more < 2; more++) {
-        pc.gpu[0].bytes = enough + (more ? m.large_workspace + m.large_buffers - m.buffers : 0);
+        pc.gpu[0].bytes = enough + (more ? cards->workspace + cards->buffers - m.buffers : 0);
         assert_int_equal(lade_plan(&p, &m, &pc, NULL, 0, err), 0);
         assert_int_equal(p.chosen, 0);
         assert_int_equal(p.rows[0].place.batch, more ? 2048 : 512);

@@ -18,6 +18,7 @@
 
 #include "engine/clock.h"
 #include "engine/plan/plan.h"
+#include "engine/plan/predict.h"
 #include "engine/tiers/tiers.h"
 
 static char dir[64], err[LADE_ERR];
@@ -300,15 +301,16 @@ static void test_answers_are_kept(void **state)
     assert_int_equal(lade_catalog_open(&cat, "tests/fixtures/tiny8-int4-mixed", err), 0);
     assert_int_equal(lade_plan_here(&plan, cat, &caps, err), 0);
     const struct lade_plan_row *row = &plan.rows[plan.chosen];
-    struct lade_tokens_per_s twice = {2 * row->decode_tps, 0};
+    struct lade_tokens_per_s twice = {.decode = 2 * row->decode_tps};
     lade_plan_note_answer(&plan, cat, &caps, &twice); /* so small a model */
     assert_int_equal(lade_plan_here(&again, cat, &caps, err), 0);
     assert_float_equal(again.rows[again.chosen].decode_tps / row->decode_tps, 1, 1e-9);
 
     plan.rows[plan.chosen].decode_tps = 100; /* as one of the 80B would be told */
-    plan.rows[plan.chosen].prefill_tps = 1000;
+    const double alone = 600 / lade_plan_prompt(row, &plan.model, &plan.machine, 600);
     lade_plan_note_answer(&plan, cat, &caps, &(struct lade_tokens_per_s){.decode = 200});
-    lade_plan_note_answer(&plan, cat, &caps, &(struct lade_tokens_per_s){.prefill = 500});
+    lade_plan_note_answer(&plan, cat, &caps,
+                          &(struct lade_tokens_per_s){.prefill = alone / 2, .prompt = 600});
     assert_int_equal(lade_plan_here(&again, cat, &caps, err), 0);
     const int other = lade_strategy_find("cpu-tight");
     assert_float_equal(again.machine.answers.decode[plan.chosen], 2, 1e-9);

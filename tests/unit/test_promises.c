@@ -129,6 +129,7 @@ static uint64_t ram_taken(const struct lade_model *m, const struct lade_plan_mod
     sum += p->kv == LADE_RAM ? pm->kv_token * CONTEXT : 0;
     sum += p->base == LADE_RAM ? pm->state : 0;
     sum += p->buffers == LADE_RAM ? pm->buffers : 0;
+    sum += p->rest_by == LADE_BY_CPU ? pm->batch_work * (uint64_t)p->batch : 0;
     return sum;
 }
 

@@ -1,5 +1,6 @@
 /* The timeline: what is reused, what is recomputed, and that neither changes a logit. */
 #include <math.h>
+#include <time.h>
 
 #include "tests/unit/session_common.h"
 
@@ -208,6 +209,46 @@ static void test_cancel_keeps_what_was_read(void **state)
     lade_session_close(s);
 }
 
+struct heard {
+    int calls, last;
+    bool falls;
+};
+
+static void hear(void *user, int done, int total)
+{
+    struct heard *h = user;
+    h->falls |= done < h->last || done > total;
+    h->last = done;
+    h->calls++;
+}
+
+static void rest(void *user)
+{
+    (void)user;
+    nanosleep(&(struct timespec){.tv_nsec = 110000000}, NULL);
+}
+
+/* A batch that takes long tells after each layer how far it is, as the share of its tokens. */
+static void test_progress_within_a_batch(void **state)
+{
+    (void)state;
+    struct lade_session *s = open_session(model);
+    const int layers = lade_model_catalog(model)->shape.layers;
+    struct heard heard = {0};
+    lade_session_between(s, rest, NULL);
+    assert_int_equal(lade_session_sync(s, prompt, 12, 0, hear, &heard, NULL, NULL, err), 0);
+    assert_int_equal(heard.calls, layers); /* of the last layer the batch itself tells */
+    assert_int_equal(heard.last, 12);
+    assert_false(heard.falls);
+    lade_session_between(s, NULL, NULL);
+    heard = (struct heard){0};
+    assert_int_equal(lade_session_sync(s, prompt, N, 0, hear, &heard, NULL, NULL, err), 0);
+    assert_int_equal(heard.last, N - 12);
+    assert_false(heard.falls);
+    assert_as_fresh(s, prompt, N);
+    lade_session_close(s);
+}
+
 /* Only what is wanted of the logits is brought, and more of it when more is wanted. */
 static void test_largest_logits(void **state)
 {
@@ -294,6 +335,7 @@ int main(void)
         cmocka_unit_test(test_a_snapshot_within_a_pass),
         cmocka_unit_test(test_a_shared_beginning_is_kept),
         cmocka_unit_test(test_cancel_keeps_what_was_read),
+        cmocka_unit_test(test_progress_within_a_batch),
         cmocka_unit_test(test_largest_logits),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_model_larger_than_memory),

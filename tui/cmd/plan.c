@@ -116,11 +116,11 @@ static json_t *cards_json(const struct lade_plan_row *r, const struct lade_plan_
 static json_t *row_json(const struct lade_plan_row *r, const struct lade_plan_model *m)
 {
     bool possible = r->status != LADE_PLAN_IMPOSSIBLE && !r->strategy->remote;
-    json_t *row =
-        json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:i}", "strategy", r->strategy->name, "status",
-                  status_names[r->status], "reason", r->reason, "vram_bytes",
-                  (json_int_t)r->vram_bytes, "ram_bytes", (json_int_t)r->ram_bytes, "disk_bytes",
-                  (json_int_t)r->disk_bytes, "context", possible ? r->place.context : 0);
+    json_t *row = json_pack(
+        "{s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:i}", "strategy", r->strategy->name, "status",
+        status_names[r->status], "reason", r->reason, "vram_bytes", (json_int_t)r->vram_bytes,
+        "ram_bytes", (json_int_t)r->ram_bytes, "disk_bytes", (json_int_t)r->disk_bytes, "context",
+        possible ? r->place.context : 0, "batch", possible ? r->place.batch : 0);
     const struct {
         const char *key;
         double value;
