@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "engine/session/model.h"
+#include "kernels/cpu/cpu.h"
 #include "kernels/plugin.h"
 #include "tests/support/plugins.h"
 
@@ -255,12 +256,54 @@ static void test_same_choice(void **state)
     }
 }
 
+/* What the CPU's kernels have taken for a prompt of one batch, and what was told of it. */
+static size_t work_of(const char *path, bool exact, int batch, size_t *told)
+{
+    struct lade_options opt = {
+        .model = path, .exact = exact, .threads = 2, .context = 2 * batch, .batch = batch};
+    struct lade_session *s;
+    struct lade_model *m;
+    struct lade_limits limits;
+    int32_t *ids = calloc((size_t)batch, sizeof *ids);
+    for (int i = 0; i < batch; i++)
+        ids[i] = i * 7 % 200;
+    if (lade_model_open(&m, &opt, NULL, NULL, NULL, err) || lade_session_open(&s, m, err) ||
+        lade_session_sync(s, ids, batch, 0, NULL, NULL, NULL, NULL, err))
+        fail_msg("%s", err);
+    lade_devices_limits(&limits, lade_model_catalog(m), batch, 2 * batch);
+    *told = lade_cpu_ops()->workspace(&limits);
+    const size_t bytes = m->devices.cpu_dev->scratch_bytes;
+    lade_session_close(s);
+    lade_model_close(m);
+    free(ids);
+    return bytes;
+}
+
+/* Work space grows with batches by no more than plans are told. */
+static void test_batches_on_the_cpu(void **state)
+{
+    (void)state;
+    static const char *const all[] = {"tests/fixtures/tiny8-int4-mixed",
+                                      "tests/fixtures/tiny8-bf16", "tests/fixtures/wide-bf16",
+                                      "tests/fixtures/tiny-gguf/tiny-q8_0.gguf"};
+    for (size_t i = 0; i < 2 * sizeof all / sizeof *all; i++) {
+        size_t told_small, told_large;
+        const size_t small = work_of(all[i / 2], i % 2, 256, &told_small),
+                     large = work_of(all[i / 2], i % 2, 1024, &told_large);
+        assert_true(small > 0 && large > small && told_large == 4 * told_small);
+        if (large - small > told_large - told_small)
+            fail_msg("%s, exact %zu: %zu and %zu bytes, told %zu and %zu", all[i / 2], i % 2, small,
+                     large, told_small, told_large);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_row),
         cmocka_unit_test(test_every_row_of_cuda),
         cmocka_unit_test(test_same_choice),
+        cmocka_unit_test(test_batches_on_the_cpu),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
