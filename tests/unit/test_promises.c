@@ -261,7 +261,7 @@ static size_t work_of(const char *path, bool exact, int batch, size_t *told)
 {
     struct lade_options opt = {
         .model = path, .exact = exact, .threads = 2, .context = 2 * batch, .batch = batch};
-    struct lade_session *s;
+    struct lade_session *s = NULL;
     struct lade_model *m;
     struct lade_limits limits;
     int32_t *ids = calloc((size_t)batch, sizeof *ids);
