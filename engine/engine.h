@@ -158,9 +158,9 @@ void lade_session_close(struct lade_session *s);
  * evaluated in batches. A recurrent state cannot be cut at will, so where the timelines part the
  * session returns to its latest snapshot before that point. `stable` (tokens, 0 = none) asks for a
  * snapshot there, because later prompts will repeat that prefix; where it has to read again what it had
- * it takes one, too. `progress` is called after each
- * batch, and within it now and then, with tokens done and wanted (of the new part). *kept (may be NULL) is the number of tokens
- * reused. The logits of the last token are then in lade_session_logits. */
+ * it takes one, too. `progress` is called after each batch, and within it now and then, with tokens done
+ * and wanted (of the new part). *kept (may be NULL) is the number of tokens reused. The logits of the last
+ * token are then in lade_session_logits. */
 typedef void lade_prefill_fn(void *user, int done, int total);
 int lade_session_sync(struct lade_session *s, const int32_t *ids, int n, int stable,
                       lade_prefill_fn *progress, void *user, const atomic_bool *cancel, int *kept,

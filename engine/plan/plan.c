@@ -192,8 +192,8 @@ static double prompt_token(const struct lade_plan_row *row, const struct lade_pl
     return (one.compute + one.moved) / batch;
 }
 
-/* Whether a batch is of use that is twice as large as the next one. Cards compute the faster the larger it is;
- * a CPU only waits less for the drive. */
+/* Whether a large batch is of use, to a CPU beside one of half as many tokens: that only waits less for the
+ * drive, where cards also compute faster. */
 static bool pays(const struct lade_plan_row *row, const struct lade_plan_model *m,
                  const struct lade_plan_machine *pc, const struct lade_plan_large *l)
 {

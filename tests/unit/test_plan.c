@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "engine/plan/predict.h"
 #include "engine/plan/split.h"
 #include "tests/unit/plan_common.h"
 
@@ -313,6 +314,11 @@ static void test_batches(void **state)
         const struct lade_plan_row *was = row_of(&without, cases[i].row);
         if (r->place.batch != cases[i].batch)
             fail_msg("%s, %g GiB: batch %d", cases[i].row, cases[i].vram, r->place.batch);
+        const double before = lade_plan_prompt(was, &plain, &pc, 4096);
+        if (r->disk_bytes && r->place.base == LADE_RAM && r->place.batch > 512)
+            assert_true(lade_plan_prompt(r, &m, &pc, 4096) < before);
+        assert_true(lade_plan_prompt(r, &m, &pc, 512) <=
+                    1.1 * lade_plan_prompt(was, &plain, &pc, 512));
         assert_int_equal(with.chosen, without.chosen);
         assert_int_equal(r->place.context, was->place.context);
         assert_true(r->experts_in_vram >= was->experts_in_vram * 15 / 16);

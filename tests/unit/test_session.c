@@ -325,6 +325,51 @@ static void test_model_larger_than_memory(void **state)
     assert_non_null(strstr(err, "RAM"));
 }
 
+/* The logits after a prompt of `n` tokens that is read in batches of so many. */
+static float *logits_by(int batch, bool exact, int n)
+{
+    struct lade_options opt = {.model = "tests/fixtures/tiny8-int4-mixed",
+                               .exact = exact,
+                               .threads = 2,
+                               .context = n + 1,
+                               .batch = batch};
+    struct lade_model *m;
+    if (lade_model_open(&m, &opt, NULL, NULL, NULL, err))
+        fail_msg("%s", err);
+    const size_t count = (size_t)lade_model_catalog(m)->shape.vocab;
+    int32_t *ids = malloc((size_t)n * sizeof *ids);
+    float *out = malloc(count * sizeof *out);
+    for (int i = 0; i < n; i++)
+        ids[i] = (i * 7919 + i / 3) % (int)count;
+    struct lade_session *s = open_session(m);
+    sync_to(s, ids, n, 0);
+    memcpy(out, lade_session_logits(s), count * sizeof *out);
+    lade_session_close(s);
+    lade_model_close(m);
+    free(ids);
+    return out;
+}
+
+/* A batch may be as large as a plan makes it: nothing in it is of another order than in small ones. */
+static void test_large_batches(void **state)
+{
+    (void)state;
+    enum { MANY = 3000 };
+    for (int exact = 0; exact < 2; exact++) {
+        const double limit = exact ? 1e-4 : 5e-3;
+        float *small = logits_by(100, exact, MANY), *large = logits_by(4096, exact, MANY);
+        double diff = 0, norm = 0;
+        for (int i = 0; i < vocab; i++) {
+            diff += ((double)small[i] - large[i]) * ((double)small[i] - large[i]);
+            norm += (double)small[i] * small[i];
+        }
+        if (!(sqrt(diff) <= limit * sqrt(norm)))
+            fail_msg("exact %d: off by %.2e", exact, sqrt(diff / norm));
+        free(small);
+        free(large);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -338,6 +383,7 @@ int main(void)
         cmocka_unit_test(test_progress_within_a_batch),
         cmocka_unit_test(test_largest_logits),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_large_batches),
         cmocka_unit_test(test_model_larger_than_memory),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
