@@ -50,13 +50,19 @@ static double card_gbps(const struct lade_placement *p, const struct lade_plan_m
     return time > 0 ? 1 / time : 0;
 }
 
+/* GB/s of experts at random: what is read is packed meanwhile, and the slower of the two counts. */
+static double reading_gbps(const struct lade_plan_machine *pc)
+{
+    return fmin(pc->disk_random_gbps, pc->pack_gbps);
+}
+
 /* Seconds in which a token waits for the drive, where this share of what it asks for lies there alone. A
  * layer asks for its experts together: the first takes as long as one read alone, the others come at the
- * speed of many at a time. What is read is packed meanwhile: the slower of the two counts. */
+ * speed of many at a time. */
 static double waiting(const struct lade_plan_model *m, const struct lade_plan_machine *pc,
                       double share)
 {
-    double reading = fmin(pc->disk_random_gbps, pc->pack_gbps), layers = (double)m->layers;
+    double reading = reading_gbps(pc), layers = (double)m->layers;
     double largest = (double)m->largest,
            routes = (double)m->experts_read / fmax(layers * largest, 1);
     double first = 1 - pow(1 - share, routes), others = routes * share - first;
@@ -158,8 +164,7 @@ struct lade_plan_batch lade_plan_batch(const struct lade_plan_row *row,
     else
         out.compute +=
             layers * n * m->experts_flops / (gpu_rest ? pc->gpu_gflops : pc->experts_gflops) / 1e9;
-    out.moved =
-        moving(visit * fmax(1 - in_vram - in_ram, 0), fmin(pc->disk_random_gbps, pc->pack_gbps));
+    out.moved = moving(visit * fmax(1 - in_vram - in_ram, 0), reading_gbps(pc));
     if (gpu_rest)
         out.moved += moving(visit * in_ram, carried_gbps(p, m, pc));
     return out;
@@ -197,7 +202,6 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
                   moving(2 * (double)m->state, gpu ? vram_gbps : pc->ram_gbps);
     double gpu_part = moving(read * from_vram, vram_gbps);
     double ram_part = moving(read * from_ram, gpu_rest ? link_gbps : pc->experts_gbps);
-    double reading = fmin(pc->disk_random_gbps, pc->pack_gbps);
     double drive_part = waiting(m, pc, from_drive);
     /* What the drive has brought must still be computed, or carried to the GPU; the CPU works on
      * its experts while the GPU works on its own. */
@@ -219,5 +223,5 @@ void lade_plan_predict(struct lade_plan_row *row, const struct lade_plan_model *
     row->load_s = moving(home * source, load_gbps);
     /* The base, then the experts of a short prompt, read where they lie. */
     row->first_s = moving((double)m->base * source, load_gbps) +
-                   moving(all * visited(m, SHORT_PROMPT) * source, reading) + token;
+                   moving(all * visited(m, SHORT_PROMPT) * source, reading_gbps(pc)) + token;
 }

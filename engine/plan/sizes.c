@@ -21,15 +21,11 @@ static const uint64_t PROGRAM = 48u << 20, TENSOR = 512;
 
 static const int large_batches[LADE_LARGE] = {4096, LADE_CARDS_LARGE, 1024};
 
-/* What a device's kernels need beside weights and caches. */
-static uint64_t workspace(const struct lade_ops *ops, const struct lade_catalog *cat,
-                          const struct lade_plan_caps *caps, int max_context, int batch)
+/* What a device's kernels need beside weights and caches for such a batch; `limits` says the rest. */
+static uint64_t workspace(const struct lade_ops *ops, struct lade_limits limits, int batch)
 {
-    if (!ops || !ops->workspace)
-        return 0;
-    struct lade_limits limits;
-    lade_devices_limits(&limits, cat, batch, caps->context ? caps->context : max_context);
-    return ops->workspace(&limits);
+    limits.batch = batch;
+    return ops && ops->workspace ? ops->workspace(&limits) : 0;
 }
 
 static int by_size(const void *a, const void *b)
@@ -157,12 +153,14 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
     out->sketches = lade_forward_sketches(cat);
     out->drafts = caps->no_draft ? 0 : lade_drafts_bytes(s, out->batch);
     out->row = (uint64_t)s->hidden * sizeof(float);
-    out->workspace = workspace(gpu, cat, caps, s->max_context, out->batch);
-    out->batch_work = workspace(lade_cpu_ops(), cat, caps, s->max_context, 1);
+    struct lade_limits limits;
+    lade_devices_limits(&limits, cat, out->batch, caps->context ? caps->context : s->max_context);
+    out->workspace = workspace(gpu, limits, out->batch);
+    out->batch_work = workspace(lade_cpu_ops(), limits, 1);
     for (int i = 0; i < LADE_LARGE && !caps->batch; i++)
         out->large[i] =
             (struct lade_plan_large){large_batches[i], lade_forward_bytes(s, large_batches[i]),
-                                     workspace(gpu, cat, caps, s->max_context, large_batches[i])};
+                                     workspace(gpu, limits, large_batches[i])};
     out->process = PROGRAM + TENSOR * (uint64_t)cat->n_tensors + SNAPSHOTS * out->state +
                    sizeof(float) * (uint64_t)s->vocab;
     for (int i = 0; i < cat->n_tensors; i++) {

@@ -120,7 +120,7 @@ static void codes_values(struct cpu_words *w, const struct cpu_attend_block *a, 
     for (int j = 0; j < WORDS_KEYS; j += 2)
         for (int c = 0; c < a->head_dim; c += WORDS) {
             const vu x = codes_load(row[j] + c), y = codes_load(row[j + 1] + c);
-            const vu low = zip_low(x, y), high = zip_high(x, y);
+            const vu low = ZIP_LOW(x, y), high = ZIP_HIGH(x, y);
             for (int half = 0; half < 2; half++) {
                 const int col = c + half * VL;
                 vu_store(w->v + (size_t)(col / PW * PW) * (WORDS_KEYS / 2) + j / 2 * PW + col % PW,

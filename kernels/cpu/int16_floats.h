@@ -39,7 +39,6 @@ ALWAYS_INLINE void float_columns(vf w[CPU_BLOCK], const struct lade_matrix *m, i
 ALWAYS_INLINE void round_block(struct panel *p, const vf w[CPU_BLOCK], vf *moved, vf *all,
                                const int b, const int v)
 {
-    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
     vf squares[2] = {0};
     vi products = {0};
     UNROLL(32)
@@ -52,7 +51,7 @@ ALWAYS_INLINE void round_block(struct panel *p, const vf w[CPU_BLOCK], vf *moved
         vu q[4], words[PER_QUAD];
         UNROLL(4)
         for (int j = 0; j < 4; j++)
-            q[j] = (vu)((vi)(w[4 * i + j] * inverse + magic) - (vi)vf_set1(magic));
+            q[j] = (vu)((vi)(w[4 * i + j] * inverse + VF_ROUNDS) - (vi)vf_set1(VF_ROUNDS));
         UNROLL(2)
         for (int j = 0; j < PER_QUAD; j++) {
             words[j] = (q[j] & 0xffff) | q[j + 2] << 16;

@@ -106,7 +106,7 @@ static vf span_weights(const struct cpu_attend_part *a, vf most, vf *sum, int be
         weight_factor(total + SWAPPED(total), vf_max(largest, SWAPPED(largest)), SPAN_SUM);
     for (int j = begin; j < end; j += 2) {
         float *at = a->scores + j * HEADS;
-        const vu w = (vu)vf_fma(vf_load(at), factor, vf_set1(WORDS_MAGIC));
+        const vu w = (vu)vf_fma(vf_load(at), factor, vf_set1(VF_ROUNDS));
         const vu pair = (w & 0xffff) | (vu)SWAPPED(w) << 16;
         vf_store(at, (vf)pair);
     }
@@ -131,7 +131,7 @@ ALWAYS_INLINE void span_values(const struct cpu_attend_part *a, float *to, vf ga
         __builtin_prefetch(v + WORDS);
         __builtin_prefetch(second + WORDS);
         const vu x = codes_load(v), y = codes_load(second);
-        const vu low = zip_low(x, y), high = zip_high(x, y);
+        const vu low = ZIP_LOW(x, y), high = ZIP_HIGH(x, y);
         UNROLL(8)
         for (int h = 0; h < HEADS; h++) {
             uint32_t w;

@@ -79,8 +79,7 @@ ALWAYS_INLINE vf load_ordered(const float *x, int i, enum cpu_order order)
 /* Those inputs as integers. */
 ALWAYS_INLINE vi rounded(const float *x, int i, vf inverse, enum cpu_order order)
 {
-    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-    return (vi)(load_ordered(x, i, order) * inverse + magic) - (vi)vf_set1(magic);
+    return (vi)(load_ordered(x, i, order) * inverse + VF_ROUNDS) - (vi)vf_set1(VF_ROUNDS);
 }
 
 /* The factor that makes integers of CPU_ROW_STEP inputs; *scale makes them inputs again. */

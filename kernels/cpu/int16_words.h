@@ -7,11 +7,14 @@
 #if !defined(SIMD_NEON)  /* which has no products of words */
 enum { WORDS = 2 * VL }; /* of a vector */
 #define WEIGHT_MOST   32767.0f
-#define WEIGHTS_LEAST 1e-30f      /* what is all 0 has a scale, too */
-#define WORDS_LEAST   1e-18f      /* the same, of what is squared */
-#define WORDS_MAGIC   12582912.0f /* 1.5 * 2^23: its low 16 bits are 0, and adding it rounds */
+#define WEIGHTS_LEAST 1e-30f /* what is all 0 has a scale, too */
+#define WORDS_LEAST   1e-18f /* the same, of what is squared */
 
+/* Words of a and b in turn, in each 128 bits: of their first and of their second halves; then the columns of
+ * sums over such. */
 #if defined(SIMD_AVX512)
+#define ZIP_LOW(a, b)  ((vu)_mm512_unpacklo_epi16((__m512i)(a), (__m512i)(b)))
+#define ZIP_HIGH(a, b) ((vu)_mm512_unpackhi_epi16((__m512i)(a), (__m512i)(b)))
 #define SWAPPED(v)                                                                                 \
     __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
 static const vi odd_lanes = {0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1};
@@ -20,30 +23,13 @@ static const vi odd_lanes = {0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0,
 #define SECOND_COLUMNS(a, b)                                                                       \
     __builtin_shufflevector(a, b, 8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31)
 #else
+#define ZIP_LOW(a, b)        ((vu)_mm256_unpacklo_epi16((__m256i)(a), (__m256i)(b)))
+#define ZIP_HIGH(a, b)       ((vu)_mm256_unpackhi_epi16((__m256i)(a), (__m256i)(b)))
 #define SWAPPED(v)           __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6)
 static const vi odd_lanes = {0, -1, 0, -1, 0, -1, 0, -1};
 #define FIRST_COLUMNS(a, b)  __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11)
 #define SECOND_COLUMNS(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15)
 #endif
-
-/* Words of a and b in turn, in each 128 bits: of their first and of their second halves. */
-ALWAYS_INLINE vu zip_low(vu a, vu b)
-{
-#if defined(SIMD_AVX512)
-    return (vu)_mm512_unpacklo_epi16((__m512i)a, (__m512i)b);
-#else
-    return (vu)_mm256_unpacklo_epi16((__m256i)a, (__m256i)b);
-#endif
-}
-
-ALWAYS_INLINE vu zip_high(vu a, vu b)
-{
-#if defined(SIMD_AVX512)
-    return (vu)_mm512_unpackhi_epi16((__m512i)a, (__m512i)b);
-#else
-    return (vu)_mm256_unpackhi_epi16((__m256i)a, (__m256i)b);
-#endif
-}
 
 ALWAYS_INLINE vu codes_load(const int16_t *p)
 {
@@ -55,8 +41,8 @@ ALWAYS_INLINE vu codes_load(const int16_t *p)
 /* a and b, times their factors, as words of a lane. */
 ALWAYS_INLINE vu word_pair(vf a, vf factor_a, vf b, vf factor_b)
 {
-    const vu low = (vu)vf_fma(a, factor_a, vf_set1(WORDS_MAGIC));
-    const vu high = (vu)vf_fma(b, factor_b, vf_set1(WORDS_MAGIC));
+    const vu low = (vu)vf_fma(a, factor_a, vf_set1(VF_ROUNDS));
+    const vu high = (vu)vf_fma(b, factor_b, vf_set1(VF_ROUNDS));
     return (low & 0xffff) | high << 16;
 }
 

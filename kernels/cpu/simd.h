@@ -91,6 +91,9 @@ ALWAYS_INLINE void vf_store(float *p, vf v)
     memcpy(p, &v, sizeof(v));
 }
 
+/* 1.5 * 2^23: adding it rounds to an integer, whose low 16 bits are those of the sum. */
+#define VF_ROUNDS 12582912.0f
+
 ALWAYS_INLINE vu vu_load(const uint32_t *p)
 {
     vu v;
@@ -323,9 +326,8 @@ ALWAYS_INLINE vf vf_exp(vf x)
     x = vf_select(x < -104.0f, vf_set1(-104.0f), x);
     x = vf_select(x > 88.8f, vf_set1(88.8f), x);
 #endif
-    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-    vf t = vf_fma(x, vf_set1(1.44269504088896341f), vf_set1(magic));
-    vf n = t - magic;
+    vf t = vf_fma(x, vf_set1(1.44269504088896341f), vf_set1(VF_ROUNDS));
+    vf n = t - VF_ROUNDS;
     vf r = vf_fma(n, vf_set1(-0.693359375f), x);
     r = vf_fma(n, vf_set1(2.12194440e-4f), r);
     vf p = vf_set1(1.9875691500e-4f);
@@ -338,7 +340,7 @@ ALWAYS_INLINE vf vf_exp(vf x)
 #if defined(SIMD_AVX512)
     return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
 #else
-    vi k = (vi)t - (vi)vf_set1(magic);
+    vi k = (vi)t - (vi)vf_set1(VF_ROUNDS);
     vi lo = k >> 1, hi = k - lo;
     return p * (vf)((lo + 127) << 23) * (vf)((hi + 127) << 23);
 #endif

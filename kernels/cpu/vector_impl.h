@@ -246,7 +246,6 @@ static void to_f16(uint16_t *y, const float *x, int n)
 /* A group of a Q8 cache, rounded to the nearest code; its scale. */
 ALWAYS_INLINE float to_q8_group(int8_t *codes, const float *x)
 {
-    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
     vf max = {0};
     for (int i = 0; i < LADE_CACHE_GROUP; i += VL) {
         vf v = vf_load(x + i);
@@ -254,8 +253,8 @@ ALWAYS_INLINE float to_q8_group(int8_t *codes, const float *x)
     }
     const float scale = vf_hmax(max) / 127, inverse = scale > 0 ? 1 / scale : 0;
     for (int i = 0; i < LADE_CACHE_GROUP; i += VL) {
-        vi8 b = __builtin_convertvector((vi)(vf_load(x + i) * inverse + magic) - (vi)vf_set1(magic),
-                                        vi8);
+        vi8 b = __builtin_convertvector(
+            (vi)(vf_load(x + i) * inverse + VF_ROUNDS) - (vi)vf_set1(VF_ROUNDS), vi8);
         memcpy(codes + i, &b, sizeof(b));
     }
     return scale;
@@ -278,8 +277,8 @@ static void to_q8(void *row, const float *x, int n)
 /* x * factor as words, rounded to the nearest. */
 ALWAYS_INLINE vi16 vf_words(vf x, vf factor)
 {
-    const vf magic = vf_set1(12582912.0f); /* as to_q8_group() */
-    return __builtin_convertvector((vi)vf_fma(x, factor, magic) - (vi)magic, vi16);
+    return __builtin_convertvector(
+        (vi)vf_fma(x, factor, vf_set1(VF_ROUNDS)) - (vi)vf_set1(VF_ROUNDS), vi16);
 }
 
 static void to_q16(void *row, const float *x, int n)
