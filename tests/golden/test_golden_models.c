@@ -95,7 +95,7 @@ static struct lade_model *open_model(const char *path, bool exact, int batch, co
     return m;
 }
 
-/* The worst relative L2 error over positions. */
+/* The worst relative L2 error over positions; NaN if one is. */
 static double worst_error(const struct golden *g, const float *logits)
 {
     double worst = 0;
@@ -108,8 +108,9 @@ static double worst_error(const struct golden *g, const float *logits)
             norm += want * want;
         }
         double e = sqrt(diff / norm);
-        if (!(e <= worst))
-            worst = e;
+        if (isnan(e))
+            return e;
+        worst = fmax(worst, e);
     }
     return worst;
 }

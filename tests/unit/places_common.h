@@ -3,7 +3,6 @@
 #ifndef LADE_TESTS_PLACES_COMMON_H
 #define LADE_TESTS_PLACES_COMMON_H
 
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,6 +18,7 @@
 #include "kernels/plugin.h"
 #include "tests/support/plugins.h"
 #include "tests/support/sim_gpu/sim_gpu.h"
+#include "tests/unit/off_by.h"
 
 enum { TOKENS = 40 };
 static const double TOLERANCE = 1e-4;
@@ -103,29 +103,6 @@ static inline float *logits_of(struct lade_model *m)
         fail_msg("%s", err);
     lade_session_close(s);
     return out;
-}
-
-/* Relative L2 error of one position. */
-static inline double off_by(const float *have, const float *want, size_t vocab)
-{
-    double diff = 0, norm = 0;
-    for (size_t j = 0; j < vocab; j++) {
-        diff += ((double)have[j] - want[j]) * ((double)have[j] - want[j]);
-        norm += (double)want[j] * want[j];
-    }
-    return sqrt(diff / norm);
-}
-
-/* The largest of all positions; NaN if one is. */
-static inline double worst(const float *a, const float *b, size_t vocab)
-{
-    double most = 0;
-    for (int p = 0; p < TOKENS; p++) {
-        double e = off_by(b + (size_t)p * vocab, a + (size_t)p * vocab, vocab);
-        if (!(e <= most))
-            most = e;
-    }
-    return most;
 }
 
 /* The first of several runs is kept, and the others, which are freed, have the same bits. */

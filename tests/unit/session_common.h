@@ -4,6 +4,7 @@
 
 #include "engine/session/model.h"
 #include "tests/unit/engine_common.h"
+#include "tests/unit/off_by.h"
 
 enum { N = 120, CONTEXT = 256 };
 

@@ -2,7 +2,6 @@
  * fails, and when the drive fails while experts are brought to their new homes. The timeline goes on
  * with the logits of a model that never moved, and the same change then works. */
 #include <limits.h>
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -18,6 +17,7 @@
 #include "tests/support/plugins.h"
 #include "tests/support/sim_gpu/sim_gpu.h"
 #include "tests/support/support_io.h"
+#include "tests/unit/off_by.h"
 
 #define MODEL "tests/fixtures/tiny8-int4-mixed"
 enum { TOKENS = 24 };
@@ -115,14 +115,10 @@ static void go_on(struct talk *t, const char *what)
     }
     if (lade_session_push(t->s, t->ids[t->at], err))
         fail_msg("%s: %s", what, err);
-    const float *have = lade_session_logits(t->s), *want = t->want + (size_t)t->at * t->vocab;
-    double diff = 0, norm = 0;
-    for (size_t i = 0; i < t->vocab; i++) {
-        diff += ((double)have[i] - want[i]) * ((double)have[i] - want[i]);
-        norm += (double)want[i] * want[i];
-    }
-    if (!(sqrt(diff / norm) <= TOLERANCE))
-        fail_msg("%s: token %d is off by %.2e", what, t->at, sqrt(diff / norm));
+    const double off =
+        off_by(lade_session_logits(t->s), t->want + (size_t)t->at * t->vocab, t->vocab);
+    if (!(off <= TOLERANCE))
+        fail_msg("%s: token %d is off by %.2e", what, t->at, off);
     t->at++;
 }
 

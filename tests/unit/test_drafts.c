@@ -17,17 +17,6 @@ enum { FROM = 40, TOKENS = 24 }; /* where drafts begin; how many tokens are comp
 static float *single_logits[TOKENS + 1];
 static unsigned char *single_state[TOKENS + 1];
 
-static double off(const float *a, const float *b, size_t n)
-{
-    double diff = 0, norm = 0;
-    for (size_t i = 0; i < n; i++) {
-        diff += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        norm += (double)b[i] * b[i];
-    }
-    assert_true(norm > 0);
-    return sqrt(diff / norm);
-}
-
 static int32_t token(int i)
 {
     return prompt[FROM + i];
@@ -45,7 +34,7 @@ static void expect(struct lade_session *s, int taken)
 {
     assert_int_equal(lade_session_length(s), FROM + taken);
     assert_memory_equal(lade_session_ids(s), prompt, (size_t)(FROM + taken) * sizeof *prompt);
-    assert_true(off(lade_session_logits(s), single_logits[taken], (size_t)vocab) < 1e-5);
+    assert_true(off_by(lade_session_logits(s), single_logits[taken], (size_t)vocab) < 1e-5);
 }
 
 /* Each tail and each state of each layer by itself, so that a small one cannot hide behind others. */
@@ -63,8 +52,8 @@ static void expect_state(struct lade_session *s, int taken)
         const float *a = (const float *)(const void *)(now + at);
         const float *b = (const float *)(const void *)(single_state[taken] + at);
         const size_t behind = (step - rule) / sizeof(float); /* no fixture's state is padded */
-        assert_true(off(a, b, tail / sizeof(float)) < 1e-5);
-        assert_true(off(a + behind, b + behind, rule / sizeof(float)) < 1e-5);
+        assert_true(off_by(a, b, tail / sizeof(float)) < 1e-5);
+        assert_true(off_by(a + behind, b + behind, rule / sizeof(float)) < 1e-5);
     }
     free(now);
 }
@@ -311,8 +300,8 @@ static void test_rounded(void **state)
             assert_int_equal(lade_session_push(s[0], ids[at], err), 0);
             assert_int_equal(lade_session_push(s[1], ids[at], err), 0);
             const float *want = lade_session_logits(s[0]);
-            single += off(lade_session_logits(s[1]), want, (size_t)words);
-            drafted += off(lade_session_logits(s[2]), want, (size_t)words);
+            single += off_by(lade_session_logits(s[1]), want, (size_t)words);
+            drafted += off_by(lade_session_logits(s[2]), want, (size_t)words);
             if (at + 1 < end)
                 assert_int_equal(lade_session_push(s[2], ids[at + 1], err), 0);
         }

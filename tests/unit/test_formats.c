@@ -1,6 +1,5 @@
 /* Whole models in every Hugging Face packing: their logits against those of the same weights as plain
  * 32-bit floats. */
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +14,7 @@
 #include "tests/support/support_packed.h"
 #include "tests/support/support_packing.h"
 #include "tests/support/support_tensor.h"
+#include "tests/unit/off_by.h"
 
 enum { VOCAB = 1024, HIDDEN = 128, FF = 64, TOKENS = 40, MAX_MODULES = 64 };
 #define TOLERANCE 1e-4
@@ -126,22 +126,6 @@ static float *logits_of(const struct support_checkpoint *c, int batch, bool exac
     return logits;
 }
 
-static double worst_error(const float *have, const float *want)
-{
-    double worst = 0;
-    for (int i = 0; i < TOKENS; i++) {
-        double diff = 0, norm = 0;
-        for (int k = i * VOCAB; k < (i + 1) * VOCAB; k++) {
-            diff += ((double)have[k] - want[k]) * ((double)have[k] - want[k]);
-            norm += (double)want[k] * want[k];
-        }
-        double e = sqrt(diff / norm);
-        if (!(e <= worst))
-            worst = e;
-    }
-    return worst;
-}
-
 static void check(const struct support_packing *p)
 {
     struct support_checkpoint packed, plain;
@@ -164,7 +148,7 @@ static void check(const struct support_packing *p)
     float *want = logits_of(&plain, 64, true);
     for (int batch = 1; batch <= 64; batch *= 8) {
         float *have = logits_of(&packed, batch, true);
-        double worst = worst_error(have, want);
+        double worst = worst_off_by(have, want, TOKENS, VOCAB);
         print_message("  %-18s %-16s batch %2d: relative L2 %.2e\n", p->form, cat->quant, batch,
                       worst);
         assert_true(worst <= TOLERANCE);

@@ -1,7 +1,6 @@
 /* What a plan promises, a load keeps: for every row of the strategy table, planned for a machine that
  * has just so much memory, the GPU is given that much and no byte more, RAM is counted, and the
  * logits are those of a model that is all in RAM, while every token evicts where not all fits. */
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +15,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/plugin.h"
 #include "tests/support/plugins.h"
+#include "tests/unit/off_by.h"
 
 enum { TOKENS = 24, FEW_TOKENS = 2, CONTEXT = 64, BATCH = 4 };
 static const double TOLERANCE = 1e-4, PROMISE = 1.05;
@@ -106,20 +106,6 @@ static float *logits_of(struct lade_model *m, int tokens, size_t *vocab)
     return out;
 }
 
-static double worst(const float *a, const float *b, size_t n, size_t vocab)
-{
-    double most = 0;
-    for (size_t p = 0; p < n; p++) {
-        double diff = 0, norm = 0;
-        for (size_t i = p * vocab; i < (p + 1) * vocab; i++) {
-            diff += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-            norm += (double)b[i] * b[i];
-        }
-        most = fmax(most, sqrt(diff / norm));
-    }
-    return most;
-}
-
 /* RAM by the engine's own count, with what the plan says of the program itself. */
 static uint64_t ram_taken(const struct lade_model *m, const struct lade_plan_model *pm)
 {
@@ -150,7 +136,7 @@ static void check_row(const char *path, const struct lade_strategy *s,
     if (lade_model_open(&m, &opt, NULL, NULL, NULL, err))
         fail_msg("%s, %s: %s", path, s->name, err);
     float *have = logits_of(m, card->tokens, &vocab);
-    double e = worst(have, want, (size_t)card->tokens, vocab);
+    double e = worst_off_by(have, want, card->tokens, vocab);
     if (!(e <= TOLERANCE))
         fail_msg("%s, %s: off by %.2e", path, s->name, e);
     uint64_t own, peak = lade_model_vram_peak(m, &own), ram = ram_taken(m, pm);

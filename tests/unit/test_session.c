@@ -25,14 +25,7 @@ static void assert_as_fresh(struct lade_session *s, const int32_t *ids, int n)
 {
     struct lade_session *fresh = open_session(model);
     sync_to(fresh, ids, n, 0);
-    const float *a = lade_session_logits(s), *b = lade_session_logits(fresh);
-    double diff = 0, norm = 0;
-    for (int i = 0; i < vocab; i++) {
-        diff += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        norm += (double)b[i] * b[i];
-    }
-    assert_true(norm > 0);
-    assert_true(sqrt(diff / norm) < 1e-4);
+    assert_true(off_by(lade_session_logits(s), lade_session_logits(fresh), (size_t)vocab) < 1e-4);
     lade_session_close(fresh);
 }
 
@@ -358,13 +351,9 @@ static void test_large_batches(void **state)
     for (int exact = 0; exact < 2; exact++) {
         const double limit = exact ? 1e-4 : 5e-3;
         float *small = logits_by(100, exact, MANY), *large = logits_by(4096, exact, MANY);
-        double diff = 0, norm = 0;
-        for (int i = 0; i < vocab; i++) {
-            diff += ((double)small[i] - large[i]) * ((double)small[i] - large[i]);
-            norm += (double)small[i] * small[i];
-        }
-        if (!(sqrt(diff) <= limit * sqrt(norm)))
-            fail_msg("exact %d: off by %.2e", exact, sqrt(diff / norm));
+        const double off = off_by(large, small, (size_t)vocab);
+        if (!(off <= limit))
+            fail_msg("exact %d: off by %.2e", exact, off);
         free(small);
         free(large);
     }

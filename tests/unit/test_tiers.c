@@ -50,7 +50,7 @@ static void test_every_room(void **state)
                 struct lade_model *small = open_model(models[i], &place, ios[(r + b) % 2]);
                 float *have = logits_of(small);
                 lade_model_traffic(small, &t);
-                double e = worst(want, have, vocab);
+                double e = worst_off_by(have, want, TOKENS, vocab);
                 if (!(e <= TOLERANCE))
                     fail_msg("%s, room for %llu bytes, batch %d: off by %.2e", models[i],
                              (unsigned long long)rooms[r], batches[b], e);
@@ -87,7 +87,7 @@ static void test_gpu_rows(void **state)
                 struct lade_traffic t;
                 m = open_model(models[i], &place, NULL);
                 float *have = logits_of(m);
-                double e = worst(want, have, vocab);
+                double e = worst_off_by(have, want, TOKENS, vocab);
                 lade_model_traffic(m, &t);
                 if (!(e <= TOLERANCE))
                     fail_msg("%s, %s, batch %d: off by %.2e", models[i], rows[r].name, batches[b],
