@@ -21,6 +21,15 @@ static const uint64_t PROGRAM = 48u << 20, TENSOR = 512;
 
 static const int large_batches[LADE_LARGE] = {4096, LADE_CARDS_LARGE, 1024};
 
+/* The kernels of this machine's GPUs; NULL where it has none, though it may have a plug-in and a driver. */
+static const struct lade_ops *gpu_of(const struct lade_plan_caps *caps)
+{
+    int n = 0;
+    const struct lade_ops *ops =
+        caps->cpu_only || !caps->plugin ? NULL : lade_plugin_open(caps->plugin, NULL);
+    return ops && !ops->list(NULL, 0, &n, NULL) && n > 0 ? ops : NULL;
+}
+
 /* What a device's kernels need beside weights and caches for such a batch; `limits` says the rest. */
 static uint64_t workspace(const struct lade_ops *ops, struct lade_limits limits, int batch)
 {
@@ -143,8 +152,7 @@ void lade_plan_model_of(struct lade_plan_model *out, const struct lade_catalog *
     out->experts_read = out->largest * (uint64_t)s->experts_used * (uint64_t)s->layers;
     out->state = lade_state_recurrent_bytes(s);
     out->kv_on_cpu = caps->kv_q8;
-    const struct lade_ops *gpu =
-        caps->cpu_only || !caps->plugin ? NULL : lade_plugin_open(caps->plugin, NULL);
+    const struct lade_ops *gpu = gpu_of(caps);
     out->kv_type = lade_state_cache_type(caps->exact, caps->kv_q8, gpu != NULL);
     out->kv_token = lade_state_bytes(s, 1, out->kv_type) - out->state;
     spread_state(out, s);

@@ -398,10 +398,14 @@ int lade_model_move(struct lade_model *m, struct lade_session *s, const struct l
     struct lade_devices next;
     struct lade_vram_limit limits[LADE_CARDS];
     uint64_t now[LADE_CARDS] = {0}, then[LADE_CARDS] = {0};
+    m->refused = -1;
+    if (to->n_cards && m->cache_type == LADE_Q16)
+        return lade_fail(err,
+                         "GPU: there was none when the model was opened, and a GPU cannot compute "
+                         "with a KV cache of 16-bit codes; start lade again");
     gpu_limits(limits, m, opt, to);
     reserves_now(now, m);
     reserves_of(then, m, to);
-    m->refused = -1;
     if (lade_devices_change(&next, &was, &config, to, m->cat, opt->plugin, limits, err)) {
         m->refused = next.refused;
         if (next.lost >= 0)

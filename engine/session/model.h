@@ -52,8 +52,9 @@ int lade_model_load(struct lade_model *m, lade_load_fn *progress, void *user,
 
 /* Plans again with `name` ("auto" or a row of the table) and moves everything to its new home, the
  * session's caches and state too (NULL: there is no session). The timeline stays, but for the
- * logits of its last token. After a failure the model is as it was. A GPU that cannot be had is done without
- * for "auto"; `why` ([LADE_ERR], "" where that is not so) then tells what it was. */
+ * logits of its last token. After a failure the model is as it was. Nothing moves to a GPU where there was
+ * none when the model was opened: its KV cache is of a form that only the CPU has. A GPU that cannot be
+ * had is done without for "auto"; `why` ([LADE_ERR], "" where that is not so) then tells what it was. */
 int lade_model_change(struct lade_model *m, struct lade_session *s, const struct lade_options *opt,
                       const char *name, char *why, char *err);
 /* The same with a placement instead of a plan: for tests, and inside. */

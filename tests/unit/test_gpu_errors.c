@@ -1,6 +1,7 @@
 /* What a GPU that cannot be used leaves: one clear sentence where a strategy asked for it, and a plan
  * for the CPU that works where none did. On the CUDA plug-in, emulated, whose machine is told what to
  * lack. */
+#include "engine/session/model.h"
 #include "tests/support/cuda_emulator/knobs.h"
 #include "tests/support/plugins.h"
 #include "tests/unit/engine_common.h"
@@ -124,6 +125,35 @@ static void test_no_device(void **state)
     works_on("cpu");
 }
 
+/* A driver without a card is no GPU: the KV cache is the CPU's own form, which stays as long as the model is
+ * open, whatever is found later. */
+static void test_cache(void **state)
+{
+    (void)state;
+    struct lade_model *m;
+    struct lade_session *s;
+    struct lade_plan plan;
+    const struct lade_options opt = {.model = MODEL, .context = 128, .plugin = plugin()};
+    need_emulator();
+    assert_int_equal(open_model(&m, "cpu-tight", 0), 0);
+    assert_int_equal(m->cache_type, LADE_F16);
+    lade_model_close(m);
+    knobs->devices = 0;
+    assert_int_equal(open_model(&m, NULL, 0), 0);
+    assert_int_equal(m->cache_type, LADE_Q16);
+    assert_int_equal(lade_session_open(&s, m, err), 0);
+    assert_int_equal(lade_session_push(s, 5, err), 0);
+    *knobs = usual;
+    assert_int_equal(lade_model_plan_for(&plan, m, &opt, "full-gpu", err), 0);
+    const struct lade_placement *to = &plan.rows[plan.chosen].place;
+    assert_int_equal(to->n_cards, 1);
+    assert_int_equal(lade_model_move(m, s, &opt, to, err), -1);
+    assert_sentence("GPU: there was none when the model was opened");
+    assert_int_equal(lade_session_push(s, 6, err), 0);
+    lade_session_close(s);
+    lade_model_close(m);
+}
+
 static void test_old_device(void **state)
 {
     (void)state;
@@ -230,6 +260,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_driver, NULL, as_usual),
         cmocka_unit_test_setup_teardown(test_old_driver, NULL, as_usual),
         cmocka_unit_test_setup_teardown(test_no_device, NULL, as_usual),
+        cmocka_unit_test_setup_teardown(test_cache, NULL, as_usual),
         cmocka_unit_test_setup_teardown(test_old_device, NULL, as_usual),
         cmocka_unit_test_setup_teardown(test_little_memory, NULL, as_usual),
         cmocka_unit_test_setup_teardown(test_cap, NULL, as_usual),
