@@ -51,7 +51,7 @@ ALWAYS_INLINE void round_block(struct panel *p, const vf w[CPU_BLOCK], vf *moved
         vu q[4], words[PER_QUAD];
         UNROLL(4)
         for (int j = 0; j < 4; j++)
-            q[j] = (vu)((vi)(w[4 * i + j] * inverse + VF_ROUNDS) - (vi)vf_set1(VF_ROUNDS));
+            q[j] = (vu)vf_rounded(w[4 * i + j] * inverse);
         UNROLL(2)
         for (int j = 0; j < PER_QUAD; j++) {
             words[j] = (q[j] & 0xffff) | q[j + 2] << 16;

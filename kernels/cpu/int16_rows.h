@@ -79,7 +79,7 @@ ALWAYS_INLINE vf load_ordered(const float *x, int i, enum cpu_order order)
 /* Those inputs as integers. */
 ALWAYS_INLINE vi rounded(const float *x, int i, vf inverse, enum cpu_order order)
 {
-    return (vi)(load_ordered(x, i, order) * inverse + VF_ROUNDS) - (vi)vf_set1(VF_ROUNDS);
+    return vf_rounded(load_ordered(x, i, order) * inverse);
 }
 
 /* The factor that makes integers of CPU_ROW_STEP inputs; *scale makes them inputs again. */

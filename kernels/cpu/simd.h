@@ -91,9 +91,6 @@ ALWAYS_INLINE void vf_store(float *p, vf v)
     memcpy(p, &v, sizeof(v));
 }
 
-/* 1.5 * 2^23: adding it rounds to an integer, whose low 16 bits are those of the sum. */
-#define VF_ROUNDS 12582912.0f
-
 ALWAYS_INLINE vu vu_load(const uint32_t *p)
 {
     vu v;
@@ -311,6 +308,15 @@ ALWAYS_INLINE void vf_transpose(vf r[VL])
         for (int i = 0; i < VL; i++)
             r[i] = s[i];
     }
+}
+
+/* 1.5 * 2^23: adding it rounds to an integer, whose low 16 bits are those of the sum. */
+#define VF_ROUNDS 12582912.0f
+
+/* The nearest integers; of lanes below 2^22. */
+ALWAYS_INLINE vi vf_rounded(vf x)
+{
+    return (vi)(x + VF_ROUNDS) - (vi)vf_set1(VF_ROUNDS);
 }
 
 /* e^x within 2 ulp; 0 below -104, infinity above 88.8; not-a-number stays. x is split into

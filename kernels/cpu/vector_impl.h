@@ -253,8 +253,7 @@ ALWAYS_INLINE float to_q8_group(int8_t *codes, const float *x)
     }
     const float scale = vf_hmax(max) / 127, inverse = scale > 0 ? 1 / scale : 0;
     for (int i = 0; i < LADE_CACHE_GROUP; i += VL) {
-        vi8 b = __builtin_convertvector(
-            (vi)(vf_load(x + i) * inverse + VF_ROUNDS) - (vi)vf_set1(VF_ROUNDS), vi8);
+        vi8 b = __builtin_convertvector(vf_rounded(vf_load(x + i) * inverse), vi8);
         memcpy(codes + i, &b, sizeof(b));
     }
     return scale;
