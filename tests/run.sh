@@ -33,7 +33,9 @@ run_one() { # BUILD RESULTS PROGRAM-OR-SCRIPT
     {
         if [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then
             failed=1
-            echo "  $name ended with status $status"
+            echo "  $name ended with status $status" | tee "$results/bad.$own"
+        else
+            grep "$bad" "$log" | grep -v 'test(s)' | sort -u | sed "s|^|  $name: |" >"$results/bad.$own"
         fi
         printf '%-44s %3d passed, %d failed, %d skipped\n' "$name" "$passed" "$failed" "$skipped"
         if [ "$failed" -ne 0 ]; then
@@ -80,6 +82,7 @@ for name in $scripts $programs; do echo "$name"; done |
     sort -s -n -k 1,1 | cut -d ' ' -f 2 |
     xargs -n 1 -P $(($(nproc) + 1)) sh tests/run.sh --one "$build" "$results"
 set -- $scripts $programs
+cat "$results"/bad.* # once more, by name: who sees only the end of a long output sees these
 cat "$results"/sum.* | awk -v tests=$# '
     { passed += $1; failed += $2; skipped += $3 }
     END {
