@@ -31,14 +31,15 @@ void lade_haul_close(struct lade_haul *f)
     free(f->items);
     free(f->runs);
     free(f->chunks);
+    free(f->lent);
     *f = (struct lade_haul){0};
 }
 
 void lade_haul_clear(struct lade_haul *f)
 {
     count_none(f);
-    f->n_items = f->n_runs = f->n_chunks = f->pending = 0;
-    f->stage_bytes = f->slice_bytes = 0;
+    f->n_items = f->n_runs = f->n_chunks = f->n_lent = f->pending = 0;
+    f->stage_bytes = f->slice_bytes = f->read_bytes = 0;
     f->failed = false;
 }
 
@@ -214,7 +215,7 @@ static void choose_source(struct lade_haul *f, struct lade_run *r)
     atomic_fetch_add_explicit(&copy->flying, (long)r->bytes, memory_order_relaxed);
     f->n_counted++;
     aligned(r, &bytes);
-    f->stage_bytes += r->in_place || r->cached ? 0 : bytes;
+    f->read_bytes += r->in_place || r->cached ? 0 : bytes;
     for (int i = r->first; r->cached && i < r->first + r->n_items; i++) {
         size_t slice = slice_of(f, &f->items[i]);
         f->slice_bytes = slice > f->slice_bytes ? slice : f->slice_bytes;
@@ -243,25 +244,59 @@ int lade_haul_arrange(struct lade_haul *f, char *err)
         choose_source(f, r);
     }
     f->slice_bytes = (f->slice_bytes + LADE_DIRECT - 1) / LADE_DIRECT * LADE_DIRECT;
-    f->stage_bytes += f->slice_bytes;
+    f->stage_bytes = f->slice_bytes + f->read_bytes;
+    return 0;
+}
+
+int lade_haul_lend(struct lade_haul *f, int piece, unsigned char *place, char *err)
+{
+    const size_t skip = -(uintptr_t)place % LADE_DIRECT, left = f->stage_bytes - f->slice_bytes;
+    const size_t bytes = f->cat->pieces[piece].bytes;
+    size_t use = bytes > skip ? (bytes - skip) / LADE_DIRECT * LADE_DIRECT : 0;
+    use = use < left ? use : left;
+    if (!use)
+        return 0;
+    if (grow((void **)&f->lent, f->n_lent, &f->cap_lent, sizeof *f->lent, err))
+        return -1;
+    f->lent[f->n_lent++] = (struct lade_lent){place + skip, use};
+    f->stage_bytes -= use;
     return 0;
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-static int add_chunks(struct lade_haul *f, struct lade_run *r, unsigned char *to, char *err)
+/* Where byte `at` of what is read comes to lie: in what is lent, then in the stage. *n becomes at most what
+ * lies together. */
+static unsigned char *landing(const struct lade_haul *f, size_t at, size_t *n)
+{
+    for (int i = 0; i < f->n_lent; i++) {
+        const struct lade_lent *l = &f->lent[i];
+        if (at < l->bytes) {
+            *n = *n < l->bytes - at ? *n : l->bytes - at;
+            return l->at + at;
+        }
+        at -= l->bytes;
+    }
+    return f->stage + f->slice_bytes + at;
+}
+
+/* The reads of a run, to its place or to what is read from byte `at` on. */
+static int add_chunks(struct lade_haul *f, struct lade_run *r, size_t at, char *err)
 {
     size_t bytes;
     uint64_t from = aligned(r, &bytes);
     const uint64_t end = r->offset + r->bytes;
-    r->data = to + (r->offset - from);
+    unsigned char *const place = f->items[r->first].dst;
+    unsigned char *const together = f->n_lent ? f->gather : f->stage + f->slice_bytes;
+    r->data = (r->in_place ? place : together + at) + (r->offset - from);
     for (size_t done = 0; done < bytes;) {
         if (grow((void **)&f->chunks, f->n_chunks, &f->cap_chunks, sizeof *f->chunks, err))
             return -1;
         size_t n = bytes - done < CHUNK ? bytes - done : CHUNK;
+        unsigned char *to = r->in_place ? place + done : landing(f, at + done, &n);
         uint64_t offset = from + done;
         f->chunks[f->n_chunks++] = (struct lade_chunk){
-            .read = {.fd = r->fd, .dst = to + done, .bytes = n, .offset = offset},
+            .read = {.fd = r->fd, .dst = to, .bytes = n, .offset = offset},
             .haul = f,
             .shard = r->shard,
             .copy = r->copy,
@@ -272,10 +307,12 @@ static int add_chunks(struct lade_haul *f, struct lade_run *r, unsigned char *to
     return 0;
 }
 
-int lade_haul_start(struct lade_haul *f, unsigned char *stage, struct lade_io *io, char *err)
+int lade_haul_start(struct lade_haul *f, unsigned char *stage, unsigned char *gather,
+                    struct lade_io *io, char *err)
 {
-    f->slice = stage;
-    stage += f->slice_bytes;
+    size_t at = 0;
+    f->stage = stage;
+    f->gather = gather;
     for (int i = 0; i < f->n_runs; i++) {
         struct lade_run *r = &f->runs[i];
         size_t bytes;
@@ -284,9 +321,9 @@ int lade_haul_start(struct lade_haul *f, unsigned char *stage, struct lade_io *i
             atomic_fetch_add_explicit(&f->files->from_cache, r->bytes, memory_order_relaxed);
         if (r->cached)
             continue;
-        if (add_chunks(f, r, r->in_place ? f->items[r->first].dst : stage, err))
+        if (add_chunks(f, r, at, err))
             return -1;
-        stage += r->in_place ? 0 : bytes;
+        at += r->in_place ? 0 : bytes;
     }
     f->pending = f->n_chunks;
     for (int i = 0; i < f->n_chunks; i++)
@@ -404,7 +441,7 @@ static int pack_item(const struct lade_haul *f, const struct lade_item *it,
 static int pack_cached(const struct lade_haul *f, const struct lade_run *r,
                        const struct lade_item *it, char *err)
 {
-    unsigned char *to = it->block ? it->dst : f->slice;
+    unsigned char *to = it->block ? it->dst : f->stage;
     size_t row;
     const int step = slice_rows(f, it, &row), rows = step ? (int)(it->bytes / row) : 0;
     if (!step)
@@ -421,9 +458,24 @@ static int pack_cached(const struct lade_haul *f, const struct lade_run *r,
     return 0;
 }
 
+/* What was read to lent memory goes together, and that is zero again. */
+static void take_from_lent(struct lade_haul *f)
+{
+    size_t at = 0;
+    for (int i = 0; i < f->n_lent; i++) {
+        const struct lade_lent *l = &f->lent[i];
+        memcpy(f->gather + at, l->at, l->bytes);
+        memset(l->at, 0, l->bytes);
+        at += l->bytes;
+    }
+    if (f->n_lent)
+        memcpy(f->gather + at, f->stage + f->slice_bytes, f->read_bytes - at);
+}
+
 int lade_haul_finish(struct lade_haul *f, char *err)
 {
     count_none(f);
+    take_from_lent(f);
     if (f->failed)
         return lade_fail(err, "%s", f->err);
     for (int i = 0; i < f->n_runs; i++) {

@@ -299,7 +299,8 @@ struct lade_tiers {
 
     struct lade_mover movers[LADE_MOVERS];
     int n_movers, most_movers; /* there are, and may be: as many as this machine has cores for */
-    size_t stage_limit;        /* bytes of one mover's stage, but for larger tensors */
+    size_t stage_limit;        /* bytes of one mover's stage, but for larger tensors; the first */
+    size_t gather_bytes;       /* of them are what reads to lent memory are gathered in */
     uint64_t version;          /* of the addresses in VRAM: counts changes of sizes */
     bool no_pinning;           /* RAM could not be pinned: the CPU's experts are not carried */
 

@@ -284,7 +284,7 @@ static bool pick_experts(struct lade_tiers *t, struct lade_job *job)
                 lade_load_count_expert(t, e);
             continue;
         }
-        if (job->n && (bytes + more > JOB || bytes + more > t->stage_limit))
+        if (job->n && (bytes + more > JOB || bytes + more > t->stage_limit - t->gather_bytes))
             break;
         int taken = take_slots(t, e, job);
         if (taken < 0)

@@ -12,7 +12,7 @@ enum { DEPTH = 256 }; /* reads of one mover on their way */
 /* The first gap of `bytes` between the parts in use, which are few; -1 where there is none. */
 static long find_gap(const struct lade_mover *m, size_t bytes)
 {
-    size_t at = 0;
+    size_t at = m->tiers->gather_bytes;
     for (bool moved = true; moved;) {
         moved = false;
         for (int i = 0; i < LADE_JOBS; i++) {
@@ -47,12 +47,12 @@ static int resize_stage(struct lade_mover *m, size_t bytes, char *err)
 /* Room for the job's reads: 1 done, 0 not now, -1 failed. */
 static int place_in_stage(struct lade_mover *m, struct lade_job *j, char *err)
 {
-    size_t bytes = j->haul.stage_bytes;
+    size_t bytes = j->haul.stage_bytes, whole = m->tiers->gather_bytes + bytes;
     j->stage_at = 0;
-    if (!bytes)
+    if (!bytes && !j->haul.n_lent)
         return 1;
-    if (!m->flying && (bytes > m->stage_bytes || m->stage_bytes > m->tiers->stage_limit) &&
-        resize_stage(m, bytes, err))
+    if (!m->flying && (whole > m->stage_bytes || m->stage_bytes > m->tiers->stage_limit) &&
+        resize_stage(m, whole, err))
         return -1;
     long at = find_gap(m, bytes);
     if (at < 0)
@@ -62,6 +62,20 @@ static int place_in_stage(struct lade_mover *m, struct lade_job *j, char *err)
 }
 
 /* ---- jobs ------------------------------------------------------------------------------------ */
+
+/* An expert that the load brings to RAM, to stay, is read to its own slot. */
+static int lend(struct lade_tiers *t, struct lade_job *j, char *err)
+{
+    bool stays = j->kind == LADE_JOB_EXPERTS && t->store.where == LADE_STORE_RAM &&
+                 !t->cat->aligned && j->haul.read_bytes <= t->gather_bytes;
+    for (int i = 0; stays && i < j->n; i++)
+        stays = !lade_cache_is_stage(&t->ram, j->slots[i]);
+    for (int i = 0; stays && i < j->n; i++)
+        if (lade_haul_lend(&j->haul, lade_expert_piece(t, j->experts[i]),
+                           lade_store_slot(&t->store, j->slots[i]), err))
+            return -1;
+    return 0;
+}
 
 /* Tells the job's spans and where they go. */
 static int describe(struct lade_tiers *t, struct lade_job *j, char *err)
@@ -91,7 +105,7 @@ static int describe(struct lade_tiers *t, struct lade_job *j, char *err)
                             stride % LADE_DIRECT == 0, err))
             return -1;
     }
-    return lade_haul_arrange(f, err);
+    return lade_haul_arrange(f, err) || lend(t, j, err) ? -1 : 0;
 }
 
 /* Under the lock: an expert of a job is there, or failed. */
@@ -199,7 +213,7 @@ static void launch(struct lade_mover *m, struct lade_job *j)
     m->parked = room ? NULL : j;
     if (!room)
         return;
-    if (room < 0 || lade_haul_start(&j->haul, m->stage + j->stage_at, m->io, err)) {
+    if (room < 0 || lade_haul_start(&j->haul, m->stage + j->stage_at, m->stage, m->io, err)) {
         finish(m, j, err);
         return;
     }

@@ -51,7 +51,7 @@ static int run_haul(struct worker *w, char *err)
 {
     if (lade_haul_arrange(&w->haul, err) ||
         make_room(&w->stage, &w->stage_room, w->haul.stage_bytes, err) ||
-        lade_haul_start(&w->haul, w->stage, w->io, err))
+        lade_haul_start(&w->haul, w->stage, NULL, w->io, err))
         return -1;
     while (w->haul.pending)
         lade_haul_back((struct lade_chunk *)(void *)w->ops->wait(w->io), w->io);

@@ -8,7 +8,7 @@
 #include "engine/plan/habits.h"
 #include "engine/tiers/internal.h"
 
-enum { LEAST_STAGE = 2, LANDINGS_PART = 5, NO_KIND = 255 };
+enum { LEAST_STAGE = 2, LANDINGS_PART = 5, NO_KIND = 255, GATHER = 4 << 20 };
 
 static const double gib = 1024.0 * 1024 * 1024;
 
@@ -117,6 +117,7 @@ static int open_ram(struct lade_tiers *t, char *err)
     t->most_movers = count_movers();
     t->stage_limit = half / (size_t)t->most_movers > least ? half / (size_t)t->most_movers : least;
     t->stage_limit = page_up(t->stage_limit);
+    t->gather_bytes = t->stage_limit - least >= GATHER ? GATHER : 0;
     if (lade_cache_open(&t->ram, &t->kinds, none, (int)stage, t->heat.score, err) ||
         lade_store_open(&t->store, where, stage_where, &t->kinds, t->place.ram_experts, (int)stage,
                         t->vram[0].part.ops, t->vram[0].part.dev, err))

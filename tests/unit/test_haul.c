@@ -1,5 +1,5 @@
-/* A job of a mover by itself: what the page cache has and what comes through the queue are packed to
- * the same bytes, a file that is cut short between looking and reading is said to be, and reading
+/* A job of a mover by itself: what the page cache has, what comes through the queue, and what is read to
+ * the place itself first are packed to the same bytes, a file that is cut short between looking and reading is said to be, and reading
  * from the cache brings nothing else there. */
 #include <fcntl.h>
 #include <limits.h>
@@ -18,34 +18,66 @@
 
 static char err[LADE_ERR];
 
-/* The packed bytes of a piece, malloc'ed; NULL with err. `cut`: a file that loses its end once it is
- * known what is cached. */
-static unsigned char *read_piece(const struct lade_catalog *cat, int piece,
-                                 const struct lade_io_ops *ops, const char *cut, bool *cached)
+enum { GUARD = 64, MARK = 0xA5 };
+
+/* How a piece is read. */
+struct way {
+    const struct lade_io_ops *ops;
+    const char *cut; /* a file that loses its end once it is known what is cached; or NULL */
+    const unsigned char *old; /* what was in the piece's place, which is lent; NULL: it is not */
+    bool cached;              /* becomes: all of it came from the page cache */
+    int lent;                 /* becomes: how much of it lay in its place before it was packed */
+};
+
+/* GUARD bytes of a mark, then room for a piece, then the mark again; zero, or as something was before. */
+static unsigned char *make_room(size_t bytes, const unsigned char *old)
 {
+    unsigned char *room = NULL;
+    assert_int_equal(posix_memalign((void **)&room, LADE_DIRECT, bytes + 2 * GUARD), 0);
+    memset(room, MARK, bytes + 2 * GUARD);
+    memset(room + GUARD, 0, bytes);
+    if (old)
+        memcpy(room + GUARD, old + GUARD, bytes);
+    return room;
+}
+
+/* The packed bytes of a piece after GUARD others, malloc'ed; NULL with err. */
+static unsigned char *read_piece(const struct lade_catalog *cat, int piece, struct way *way)
+{
+    const struct lade_io_ops *ops = way->ops;
+    const size_t bytes = cat->pieces[piece].bytes;
     struct lade_files files;
     assert_int_equal(lade_files_open(&files, cat, err), 0);
     struct lade_haul haul = {.cat = cat, .files = &files, .ops = ops};
     struct lade_io *io;
     assert_int_equal(ops->open(&io, 64, err), 0);
-    unsigned char *packed = calloc(1, cat->pieces[piece].bytes), *stage = NULL;
-    assert_non_null(packed);
-    assert_int_equal(lade_haul_piece(&haul, piece, packed, false, err), 0);
+    unsigned char *packed = make_room(bytes, way->old), *stage = NULL, *gather = NULL;
+    assert_int_equal(lade_haul_piece(&haul, piece, packed + GUARD, false, err), 0);
     assert_int_equal(lade_haul_arrange(&haul, err), 0);
+    if (way->old)
+        assert_int_equal(lade_haul_lend(&haul, piece, packed + GUARD, err), 0);
     assert_int_equal(posix_memalign((void **)&stage, LADE_DIRECT, haul.stage_bytes + 1), 0);
-    *cached = haul.n_runs > 0;
+    assert_int_equal(posix_memalign((void **)&gather, LADE_DIRECT, haul.read_bytes + 1), 0);
+    for (int i = 0; i < haul.n_lent; i++)
+        assert_int_equal(((uintptr_t)haul.lent[i].at | haul.lent[i].bytes) % LADE_DIRECT, 0);
+    way->lent = (int)(haul.read_bytes + haul.slice_bytes - haul.stage_bytes);
+    way->cached = haul.n_runs > 0;
     for (int i = 0; i < haul.n_runs; i++)
-        *cached &= haul.runs[i].cached;
-    if (cut)
-        assert_int_equal(truncate(cut, 4096), 0);
-    assert_int_equal(lade_haul_start(&haul, stage, io, err), 0);
+        way->cached &= haul.runs[i].cached;
+    if (way->cut)
+        assert_int_equal(truncate(way->cut, 4096), 0);
+    assert_int_equal(lade_haul_start(&haul, stage, gather, io, err), 0);
     while (haul.pending)
         lade_haul_back((struct lade_chunk *)(void *)ops->wait(io), io);
-    if (lade_haul_finish(&haul, err)) {
+    bool failed = lade_haul_finish(&haul, err) != 0;
+    for (size_t i = 0; i < GUARD; i++)
+        assert_true(packed[i] == MARK && packed[GUARD + bytes + i] == MARK);
+    if (failed) {
         free(packed);
         packed = NULL;
     }
     free(stage);
+    free(gather);
     lade_haul_close(&haul);
     ops->close(io);
     lade_files_close(&files);
@@ -83,20 +115,62 @@ static void test_cached_as_queued(void **state)
     now.now = true;
     int n_cached = 0;
     for (int piece = 0; piece < cat->n_pieces; piece++) {
-        bool is_cached, is_not;
-        unsigned char *have = read_piece(cat, piece, &now, NULL, &is_cached);
-        unsigned char *want = read_piece(cat, piece, &queued, NULL, &is_not);
-        assert_false(is_not);
-        n_cached += is_cached;
+        struct way cached = {.ops = &now}, read = {.ops = &queued};
+        unsigned char *have = read_piece(cat, piece, &cached);
+        unsigned char *want = read_piece(cat, piece, &read);
+        assert_false(read.cached);
+        n_cached += cached.cached;
         if (!have || !want)
             fail_msg("%s", err);
-        assert_memory_equal(have, want, cat->pieces[piece].bytes);
+        assert_memory_equal(have, want, GUARD + cat->pieces[piece].bytes);
         free(have);
         free(want);
     }
     remove_model(cat, dir);
     if (!n_cached)
         skip(); /* a file system that does not tell */
+}
+
+/* All pieces of a model, each with its place lent, which has something else but for what is padding. */
+static void check_lent(const char *path, struct lade_io_ops ops, bool now, size_t *lent)
+{
+    struct lade_catalog *cat;
+    ops.now = now;
+    if (lade_catalog_open(&cat, path, err))
+        fail_msg("%s", err);
+    for (int piece = 0; piece < cat->n_pieces; piece++) {
+        const size_t bytes = cat->pieces[piece].bytes;
+        struct way usual = {.ops = &ops};
+        unsigned char *want = read_piece(cat, piece, &usual);
+        unsigned char *old = make_room(bytes, want);
+        for (size_t i = GUARD; i < GUARD + bytes; i++)
+            old[i] = old[i] ? old[i] * 2 + 1 : 0;
+        struct way there = {.ops = &ops, .old = old};
+        unsigned char *have = want ? read_piece(cat, piece, &there) : NULL;
+        if (!have)
+            fail_msg("%s", err);
+        assert_memory_equal(have, want, GUARD + bytes + GUARD);
+        *lent += (size_t)there.lent;
+        free(have);
+        free(old);
+        free(want);
+    }
+    lade_catalog_close(cat);
+}
+
+static void test_lent(void **state)
+{
+    (void)state;
+    static const char *const models[] = {
+        "engine/bundled", "tests/fixtures/tiny-int4", "tests/fixtures/tiny8-int4-mixed",
+        "tests/fixtures/odd-bf16", "tests/fixtures/tiny-gguf/tiny-q8_0.gguf"};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        size_t lent = 0;
+        check_lent(models[i], lade_io_threads, false, &lent);
+        check_lent(models[i], *lade_io_best(), false, &lent);
+        assert_true(lent > 0);
+        check_lent(models[i], lade_io_threads, true, &lent); /* little of it is read, or nothing */
+    }
 }
 
 static void test_cut_short(void **state)
@@ -106,18 +180,41 @@ static void test_cut_short(void **state)
     struct lade_catalog *cat = copy_model(dir);
     struct lade_io_ops now = lade_io_threads;
     now.now = true;
-    bool cached;
+    struct way way = {.ops = &now};
     int piece = cat->n_pieces - 1, first = 0;
     while (cat->tensors[first].piece != piece)
         first++;
     const char *shard = cat->shards[cat->tensors[first].parts[0].shard].path;
-    unsigned char *packed = read_piece(cat, piece, &now, shard, &cached);
+    way.cut = shard;
+    unsigned char *packed = read_piece(cat, piece, &way);
     assert_null(packed);
     assert_non_null(strstr(err, shard));
     assert_non_null(strstr(err, "the file has been cut short"));
     remove_model(cat, dir);
-    if (!cached)
+    if (!way.cached)
         skip();
+}
+
+/* The same where what was read before lies in its place, of which no more than that is lost. */
+static void test_cut_short_lent(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/lade-test-XXXXXX";
+    struct lade_catalog *cat = copy_model(dir);
+    struct lade_io_ops queued = lade_io_threads;
+    queued.now = false;
+    int piece = cat->n_pieces - 1, first = 0;
+    while (cat->tensors[first].piece != piece)
+        first++;
+    const char *shard = cat->shards[cat->tensors[first].parts[0].shard].path;
+    unsigned char *old = make_room(cat->pieces[piece].bytes, NULL);
+    struct way way = {.ops = &queued, .old = old, .cut = shard};
+    assert_null(read_piece(cat, piece, &way));
+    assert_true(way.lent > 0);
+    assert_non_null(strstr(err, shard));
+    assert_non_null(strstr(err, "the file has been cut short"));
+    free(old);
+    remove_model(cat, dir);
 }
 
 /* Takes a file out of the page cache; what is not written yet would stay. */
@@ -146,7 +243,9 @@ static void test_nothing_ahead(void **state)
     assert_int_equal(lade_files_open(&files, cat, err), 0);
     const struct lade_copy *copy = &files.file[0].copy[0];
     const uint64_t bytes = cat->shards[0].bytes, half = bytes / 2 / PIECE * PIECE;
-    const bool forgot = !lade_copy_is_cached(copy, bytes - 1, 1);
+    bool forgot = true;
+    for (uint64_t at = half; at < bytes; at += LADE_DIRECT)
+        forgot &= !lade_copy_is_cached(copy, at, 1);
     for (uint64_t at = 0; at < half; at += PIECE)
         assert_int_equal(lade_read_now(copy->cached, to, PIECE, at), PIECE);
     const bool tells = forgot && lade_copy_is_cached(copy, 0, half);
@@ -161,8 +260,8 @@ static void test_nothing_ahead(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cached_as_queued),
-        cmocka_unit_test(test_cut_short),
+        cmocka_unit_test(test_cached_as_queued), cmocka_unit_test(test_lent),
+        cmocka_unit_test(test_cut_short),        cmocka_unit_test(test_cut_short_lent),
         cmocka_unit_test(test_nothing_ahead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,6 +67,36 @@ static void test_every_room(void **state)
     }
 }
 
+/* What is not in the page cache is read to the slots themselves where the stage has room to gather it, and packed
+ * there: the same bits. */
+static void test_read_to_slots(void **state)
+{
+    (void)state;
+    static struct lade_io_ops queued;
+    int lent = 0;
+    queued = *lade_io_best();
+    queued.now = false;
+    for (int i = 0; i < MODELS; i++) {
+        struct lade_placement all = ram_place(UINT64_MAX, TOKENS);
+        struct lade_model *m = open_model(models[i], &all, NULL);
+        size_t vocab = (size_t)lade_model_catalog(m)->shape.vocab;
+        float *want = logits_of(m);
+        lade_model_close(m);
+        all.staging = 64 << 20;
+        m = open_model(models[i], &all, &queued);
+        assert_true(m->tiers->gather_bytes > 0);
+        assert_int_equal(lade_tiers_wait(m->tiers, true, err), 0);
+        for (int j = 0; j < m->tiers->n_movers * LADE_JOBS; j++)
+            lent += m->tiers->movers[j / LADE_JOBS].jobs[j % LADE_JOBS].haul.cap_lent;
+        float *have = logits_of(m);
+        assert_memory_equal(have, want, TOKENS * vocab * sizeof *want);
+        lade_model_close(m);
+        free(have);
+        free(want);
+    }
+    assert_true(lent > 0);
+}
+
 /* ---- with a GPU ------------------------------------------------------------------------------ */
 
 static void test_gpu_rows(void **state)
@@ -484,7 +514,7 @@ int main(void)
         cmocka_unit_test(test_change_of_ram),     cmocka_unit_test(test_moves),
         cmocka_unit_test(test_load_ends_last),    cmocka_unit_test(test_habits),
         cmocka_unit_test(test_load_error),        cmocka_unit_test(test_error_in_conversation),
-        cmocka_unit_test(test_end_without_a_job),
+        cmocka_unit_test(test_end_without_a_job), cmocka_unit_test(test_read_to_slots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
