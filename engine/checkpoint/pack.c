@@ -327,3 +327,21 @@ int lade_pack_rows(const struct lade_catalog *cat, const struct lade_tensor *t, 
     j.rows = n;
     return sources[t->source].pack(&j);
 }
+
+size_t lade_pack_own(const struct lade_tensor *t, int part, int first, int n, size_t *at)
+{
+    struct lade_matrix_layout l;
+    *at = 0;
+    if (t->n_parts > 1 || lade_matrix_layout(&t->packed, &l) ||
+        (n && !lade_pack_row_bytes(t, part)))
+        return 0;
+    if (!n)
+        return l.bytes;
+    const bool tiles = l.tiles > 0; /* of codes, which come first; rows of a tile lie together */
+    const size_t of_tile = (size_t)l.words * LADE_TILE * sizeof(uint32_t);
+    const size_t unit = tiles ? of_tile * (t->packed.type == LADE_BLOCKS ? (size_t)l.groups : 1)
+                              : l.bytes / (size_t)t->packed.rows;
+    const int per_unit = tiles ? LADE_TILE : 1;
+    *at = (size_t)(first / per_unit) * unit;
+    return first % per_unit ? 0 : (size_t)(n / per_unit) * unit;
+}

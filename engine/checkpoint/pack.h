@@ -28,4 +28,8 @@ size_t lade_pack_row_bytes(const struct lade_tensor *t, int part);
 int lade_pack_rows(const struct lade_catalog *cat, const struct lade_tensor *t, int part, int first,
                    int n, const void *src, void *dst, char *err);
 
+/* Where among its packed bytes only these rows of part `part` lie, if not all of them; n 0: the whole part.
+ * Returns the bytes from *at on, which may be none. */
+size_t lade_pack_own(const struct lade_tensor *t, int part, int first, int n, size_t *at);
+
 #endif

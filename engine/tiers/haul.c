@@ -248,10 +248,9 @@ int lade_haul_arrange(struct lade_haul *f, char *err)
     return 0;
 }
 
-int lade_haul_lend(struct lade_haul *f, int piece, unsigned char *place, char *err)
+int lade_haul_lend(struct lade_haul *f, unsigned char *place, size_t bytes, char *err)
 {
     const size_t skip = -(uintptr_t)place % LADE_DIRECT, left = f->stage_bytes - f->slice_bytes;
-    const size_t bytes = f->cat->pieces[piece].bytes;
     size_t use = bytes > skip ? (bytes - skip) / LADE_DIRECT * LADE_DIRECT : 0;
     use = use < left ? use : left;
     if (!use)

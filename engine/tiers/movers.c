@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/checkpoint/pack.h"
 #include "engine/pages.h"
 #include "engine/tiers/internal.h"
 
@@ -63,16 +64,32 @@ static int place_in_stage(struct lade_mover *m, struct lade_job *j, char *err)
 
 /* ---- jobs ------------------------------------------------------------------------------------ */
 
-/* An expert that the load brings to RAM, to stay, is read to its own slot. */
+/* Items of the base are read to where only they will lie. */
+static int lend_base(struct lade_tiers *t, struct lade_job *j, char *err)
+{
+    for (int i = 0; i < j->haul.n_items; i++) {
+        const struct lade_item *it = &j->haul.items[i];
+        size_t at,
+            bytes = lade_pack_own(&t->cat->tensors[it->tensor], it->part, it->first, it->rows, &at);
+        if (lade_haul_lend(&j->haul, it->dst + at, bytes, err))
+            return -1;
+    }
+    return 0;
+}
+
+/* What the load brings to RAM is read to its own place; an expert only if it stays there. */
 static int lend(struct lade_tiers *t, struct lade_job *j, char *err)
 {
-    bool stays = j->kind == LADE_JOB_EXPERTS && t->store.where == LADE_STORE_RAM &&
-                 !t->cat->aligned && j->haul.read_bytes <= t->gather_bytes;
+    if (t->cat->aligned || j->haul.read_bytes > t->gather_bytes)
+        return 0;
+    if (j->kind == LADE_JOB_BASE)
+        return lend_base(t, j, err);
+    bool stays = j->kind == LADE_JOB_EXPERTS && t->store.where == LADE_STORE_RAM;
     for (int i = 0; stays && i < j->n; i++)
         stays = !lade_cache_is_stage(&t->ram, j->slots[i]);
     for (int i = 0; stays && i < j->n; i++)
-        if (lade_haul_lend(&j->haul, lade_expert_piece(t, j->experts[i]),
-                           lade_store_slot(&t->store, j->slots[i]), err))
+        if (lade_haul_lend(&j->haul, lade_store_slot(&t->store, j->slots[i]),
+                           lade_expert_bytes(t, j->experts[i]), err))
             return -1;
     return 0;
 }

@@ -6,9 +6,10 @@
 In turn: all files of the model read past the page cache, front to back, 4 MiB at a time, eight in
 flight, into huge pages that are used again; and the model loaded into RAM, with its files out of the
 page cache. The model must fit into RAM as a whole. On a virtual machine the first touch of memory may
-have to wait for the hypervisor, which also takes back what has been free for a while. So all memory
-that is free is held between loads, and given back just before each; the speed at which it came, when
-it was taken and once more, is printed. What has not been read for a while comes slowly the first
+have to wait for the hypervisor, which also takes back what has been free for a while, at the drive's
+cost. So all memory that is free is held, long enough that it has taken the last of it, and what the
+load needs is given back just before it, the rest after it; the speed at which it came, when it was
+taken and once more, is printed. What has not been read for a while comes slowly the first
 time, so all is read once before. The exit status is 1 where the median of the rounds' ratios, a
 load's speed to that of the reads just before it, is below 90%. Nothing else should run.
 """
@@ -27,6 +28,8 @@ from model_files import files_of, forget
 BOUND = 0.9
 BLOCK, FLYING = 4 << 20, 8
 LEFT, PIECE = 1 << 30, 1 << 28  # bytes of memory: what others may need meanwhile; held at once
+MORE = 3 << 30  # bytes that a load is given beside a tenth more than the files have
+REST = 2.5  # seconds after which what was free has been taken back
 POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, Linux 5.14
 
 
@@ -50,9 +53,13 @@ class Held:
             piece.madvise(POPULATE_WRITE)
         return len(self.pieces) * PIECE / (time.monotonic() - begin) / 1e9
 
-    def give(self):
-        for piece in self.pieces:
-            piece.close()
+    def give(self, size):
+        """As many bytes as that, or all."""
+        for _ in range(min(-(-size // PIECE), len(self.pieces))):
+            self.pieces.pop().close()
+
+    def give_all(self):
+        self.give(len(self.pieces) * PIECE)
 
 
 def read_all(files):
@@ -111,8 +118,10 @@ def main():
         first = held.touch()
         read = read_all(files)
         again = held.touch(again=True)
-        held.give()
+        time.sleep(REST)
+        held.give(size + size // 10 + MORE)
         seconds = load(o.lade, o.model)
+        held.give_all()
         shares.append(size / seconds / 1e9 / read)
         print(f"drive {read:.2f} GB/s; memory's first touch {first:.2f}, again {again:.2f} "
               f"GB/s; loaded in {seconds:.2f} s, {shares[-1] * read:.2f} GB/s", flush=True)

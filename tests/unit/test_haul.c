@@ -55,7 +55,7 @@ static unsigned char *read_piece(const struct lade_catalog *cat, int piece, stru
     assert_int_equal(lade_haul_piece(&haul, piece, packed + GUARD, false, err), 0);
     assert_int_equal(lade_haul_arrange(&haul, err), 0);
     if (way->old)
-        assert_int_equal(lade_haul_lend(&haul, piece, packed + GUARD, err), 0);
+        assert_int_equal(lade_haul_lend(&haul, packed + GUARD, bytes, err), 0);
     assert_int_equal(posix_memalign((void **)&stage, LADE_DIRECT, haul.stage_bytes + 1), 0);
     assert_int_equal(posix_memalign((void **)&gather, LADE_DIRECT, haul.read_bytes + 1), 0);
     for (int i = 0; i < haul.n_lent; i++)
