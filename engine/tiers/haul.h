@@ -6,7 +6,7 @@
  * Bytes that need packing are read to a stage; or to the places themselves, lent for that time. From there
  * they are gathered in a buffer that stays in a core's cache, and packed back. So new pages come into being
  * before a read, not after it, and one of the two memories that bytes pass through is not needed: a load
- * is 3 to 4% faster (tests/bench/LEDGER.md).
+ * is 1 to 3% faster (tests/bench/LEDGER.md).
  *
  * What the page cache has is not read before it is packed, and then a slice of rows at a time, which
  * stays in the core's own cache from one to the other. */

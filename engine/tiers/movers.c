@@ -69,8 +69,8 @@ static int lend_base(struct lade_tiers *t, struct lade_job *j, char *err)
 {
     for (int i = 0; i < j->haul.n_items; i++) {
         const struct lade_item *it = &j->haul.items[i];
-        size_t at,
-            bytes = lade_pack_own(&t->cat->tensors[it->tensor], it->part, it->first, it->rows, &at);
+        const struct lade_tensor *tensor = &t->cat->tensors[it->tensor];
+        size_t at, bytes = lade_pack_own(tensor, it->part, it->first, it->rows, &at);
         if (lade_haul_lend(&j->haul, it->dst + at, bytes, err))
             return -1;
     }
