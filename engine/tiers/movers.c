@@ -84,11 +84,11 @@ static int lend(struct lade_tiers *t, struct lade_job *j, char *err)
         return 0;
     if (j->kind == LADE_JOB_BASE)
         return lend_base(t, j, err);
-    bool stays = j->kind == LADE_JOB_EXPERTS && t->store.where == LADE_STORE_RAM;
-    for (int i = 0; stays && i < j->n; i++)
-        stays = !lade_cache_is_stage(&t->ram, j->slots[i]);
-    for (int i = 0; stays && i < j->n; i++)
-        if (lade_haul_lend(&j->haul, lade_store_slot(&t->store, j->slots[i]),
+    if (j->kind != LADE_JOB_EXPERTS || t->store.where != LADE_STORE_RAM)
+        return 0;
+    for (int i = 0; i < j->n; i++)
+        if (!lade_cache_is_stage(&t->ram, j->slots[i]) &&
+            lade_haul_lend(&j->haul, lade_store_slot(&t->store, j->slots[i]),
                            lade_expert_bytes(t, j->experts[i]), err))
             return -1;
     return 0;

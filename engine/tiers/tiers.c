@@ -8,7 +8,10 @@
 #include "engine/plan/habits.h"
 #include "engine/tiers/internal.h"
 
-enum { LEAST_STAGE = 2, LANDINGS_PART = 5, NO_KIND = 255, GATHER = (4 << 20) + (64 << 10) };
+enum { LEAST_STAGE = 2, LANDINGS_PART = 5, NO_KIND = 255 };
+
+/* Holds a job of the load: a slice of the base with what its aligned ends take. */
+enum { GATHER = (4 << 20) + (64 << 10) };
 
 static const double gib = 1024.0 * 1024 * 1024;
 

@@ -82,7 +82,7 @@ static void test_read_to_slots(void **state)
         size_t vocab = (size_t)lade_model_catalog(m)->shape.vocab;
         float *want = logits_of(m);
         lade_model_close(m);
-        all.staging = 64 << 20;
+        all.staging = (uint64_t)LADE_MOVERS * (16 << 20); /* however many movers there are */
         m = open_model(models[i], &all, &queued);
         assert_true(m->tiers->gather_bytes > 0);
         assert_int_equal(lade_tiers_wait(m->tiers, true, err), 0);
