@@ -257,7 +257,11 @@ int lade_haul_lend(struct lade_haul *f, unsigned char *place, size_t bytes, char
         return 0;
     if (grow((void **)&f->lent, f->n_lent, &f->cap_lent, sizeof *f->lent, err))
         return -1;
-    f->lent[f->n_lent++] = (struct lade_lent){place + skip, use};
+    const int n = f->n_lent;
+    if (n && f->lent[n - 1].at + f->lent[n - 1].bytes == place + skip)
+        f->lent[n - 1].bytes += use; /* one read reaches over both */
+    else
+        f->lent[f->n_lent++] = (struct lade_lent){place + skip, use};
     f->stage_bytes -= use;
     return 0;
 }

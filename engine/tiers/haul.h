@@ -98,8 +98,9 @@ int lade_haul_item(struct lade_haul *f, const struct lade_item *item, char *err)
 int lade_haul_arrange(struct lade_haul *f, char *err);
 
 /* Lends the haul `bytes` at `place`, where it alone will pack something; what is not aligned is left out.
- * Between arrange and start; f->stage_bytes is less then. No block of a packed file may be in the haul.
- * What is lent is zero when packing begins, and after a failure. */
+ * Between arrange and start; f->stage_bytes is less then. What begins where the last one ended is one with
+ * it. No block of a packed file may be in the haul. What is lent is zero when packing begins, and after a
+ * failure. */
 int lade_haul_lend(struct lade_haul *f, unsigned char *place, size_t bytes, char *err);
 
 /* Starts all reads, of which there may be none. `stage` has stage_bytes, aligned to LADE_DIRECT, the

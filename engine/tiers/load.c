@@ -9,11 +9,12 @@
 #include "engine/tiers/internal.h"
 
 enum {
-    SLICE = 4 << 20,  /* of a large tensor of the base; more is read at once only where it must */
-    JOB = 2 << 20,    /* bytes of a load job, where its parts allow: a mover has several at once,
+    SLICE = 4 << 20, /* of a large tensor of the base; more is read at once only where it must */
+    JOB = 2 << 20,   /* bytes of a load job, where its parts allow: a mover has several at once,
                          so that the drive reads while it packs */
-    NEAR = 128 << 10, /* items of one job are at most this far apart */
-    HOT_PART = 4,     /* the hottest quarter comes first */
+    LARGE_JOB = 4 << 20, /* of one whose experts are read to their own slots, by longer reads */
+    NEAR = 128 << 10,    /* items of one job are at most this far apart */
+    HOT_PART = 4,        /* the hottest quarter comes first */
     CACHED_PART =
         16, /* of a load that tells how fast loads are, no more is read from the page cache */
 };
@@ -268,10 +269,20 @@ static int take_slots(struct lade_tiers *t, int e, struct lade_job *job)
     return 1;
 }
 
+/* Bytes of a job of experts: fewer where a layer may have to wait for it, or a stage holds them. */
+static uint64_t job_bytes(const struct lade_tiers *t)
+{
+    const uint64_t room = t->stage_limit - t->gather_bytes;
+    const bool large = t->gather_bytes && t->store.where == LADE_STORE_RAM && !t->ask.tokens;
+    const uint64_t most = large ? LARGE_JOB : JOB;
+    return most < room ? most : room;
+}
+
 /* The next experts in the order that are not home and have room, as one job. */
 static bool pick_experts(struct lade_tiers *t, struct lade_job *job)
 {
     struct lade_load *l = &t->load;
+    const uint64_t most = job_bytes(t);
     uint64_t bytes = 0;
     job->n = 0;
     for (; l->next_expert < l->n_order && job->n < LADE_GROUP; l->next_expert++) {
@@ -284,7 +295,7 @@ static bool pick_experts(struct lade_tiers *t, struct lade_job *job)
                 lade_load_count_expert(t, e);
             continue;
         }
-        if (job->n && (bytes + more > JOB || bytes + more > t->stage_limit - t->gather_bytes))
+        if (job->n && bytes + more > most)
             break;
         int taken = take_slots(t, e, job);
         if (taken < 0)

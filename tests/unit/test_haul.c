@@ -25,6 +25,7 @@ struct way {
     const struct lade_io_ops *ops;
     const char *cut; /* a file that loses its end once it is known what is cached; or NULL */
     const unsigned char *old; /* what was in the piece's place, which is lent; NULL: it is not */
+    size_t apart;             /* bytes in the middle of the place that are not lent */
     bool cached;              /* becomes: all of it came from the page cache */
     int lent;                 /* becomes: how much of it lay in its place before it was packed */
 };
@@ -41,6 +42,22 @@ static unsigned char *make_room(size_t bytes, const unsigned char *old)
     return room;
 }
 
+/* Lends a place in two parts, which are one where they touch. */
+static void lend(struct lade_haul *haul, unsigned char *place, size_t bytes, size_t apart)
+{
+    const size_t half = bytes / 2 + -((uintptr_t)place + bytes / 2) % LADE_DIRECT;
+    if (half + apart > bytes) {
+        assert_int_equal(lade_haul_lend(haul, place, bytes, err), 0);
+        return;
+    }
+    assert_int_equal(lade_haul_lend(haul, place, half, err), 0);
+    assert_int_equal(lade_haul_lend(haul, place + half + apart, bytes - half - apart, err), 0);
+    assert_true(apart || haul->n_lent <= 1);
+    for (int i = 0; i < haul->n_lent && apart; i++)
+        assert_true(haul->lent[i].at + haul->lent[i].bytes <= place + half ||
+                    haul->lent[i].at >= place + half + apart);
+}
+
 /* The packed bytes of a piece after GUARD others, malloc'ed; NULL with err. */
 static unsigned char *read_piece(const struct lade_catalog *cat, int piece, struct way *way)
 {
@@ -55,7 +72,7 @@ static unsigned char *read_piece(const struct lade_catalog *cat, int piece, stru
     assert_int_equal(lade_haul_piece(&haul, piece, packed + GUARD, false, err), 0);
     assert_int_equal(lade_haul_arrange(&haul, err), 0);
     if (way->old)
-        assert_int_equal(lade_haul_lend(&haul, packed + GUARD, bytes, err), 0);
+        lend(&haul, packed + GUARD, bytes, way->apart);
     assert_int_equal(posix_memalign((void **)&stage, LADE_DIRECT, haul.stage_bytes + 1), 0);
     assert_int_equal(posix_memalign((void **)&gather, LADE_DIRECT, haul.read_bytes + 1), 0);
     for (int i = 0; i < haul.n_lent; i++)
@@ -132,7 +149,8 @@ static void test_cached_as_queued(void **state)
 }
 
 /* All pieces of a model, each with its place lent, which has something else but for what is padding. */
-static void check_lent(const char *path, struct lade_io_ops ops, bool now, size_t *lent)
+static void check_lent(const char *path, struct lade_io_ops ops, bool now, size_t apart,
+                       size_t *lent)
 {
     struct lade_catalog *cat;
     ops.now = now;
@@ -145,7 +163,7 @@ static void check_lent(const char *path, struct lade_io_ops ops, bool now, size_
         unsigned char *old = make_room(bytes, want);
         for (size_t i = GUARD; i < GUARD + bytes; i++)
             old[i] = old[i] ? old[i] * 2 + 1 : 0;
-        struct way there = {.ops = &ops, .old = old};
+        struct way there = {.ops = &ops, .old = old, .apart = apart};
         unsigned char *have = want ? read_piece(cat, piece, &there) : NULL;
         if (!have)
             fail_msg("%s", err);
@@ -166,10 +184,11 @@ static void test_lent(void **state)
         "tests/fixtures/odd-bf16", "tests/fixtures/tiny-gguf/tiny-q8_0.gguf"};
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         size_t lent = 0;
-        check_lent(models[i], lade_io_threads, false, &lent);
-        check_lent(models[i], *lade_io_best(), false, &lent);
+        check_lent(models[i], lade_io_threads, false, 0, &lent);
+        check_lent(models[i], *lade_io_best(), false, LADE_DIRECT, &lent);
         assert_true(lent > 0);
-        check_lent(models[i], lade_io_threads, true, &lent); /* little of it is read, or nothing */
+        check_lent(models[i], lade_io_threads, true, 0,
+                   &lent); /* little of it is read, or nothing */
     }
 }
 
