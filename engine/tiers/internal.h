@@ -354,6 +354,12 @@ static inline bool lade_streams(const struct lade_tiers *t)
     return t->n_vram && t->place.rest_by == LADE_BY_GPU;
 }
 
+/* Whether the load reads experts that stay in RAM to their own slots, to be packed there. */
+static inline bool lade_reads_to_slots(const struct lade_tiers *t)
+{
+    return t->gather_bytes && t->store.where == LADE_STORE_RAM && !t->cat->aligned;
+}
+
 /* Writes the habits, if there is anything new. */
 void lade_tiers_keep_habits(struct lade_tiers *t);
 

@@ -269,12 +269,12 @@ static int take_slots(struct lade_tiers *t, int e, struct lade_job *job)
     return 1;
 }
 
-/* Bytes of a job of experts: fewer where a layer may have to wait for it, or a stage holds them. */
+/* Bytes of a job of experts, of which a stage has to hold what its slots cannot: fewer where a layer may
+ * have to wait for it. */
 static uint64_t job_bytes(const struct lade_tiers *t)
 {
     const uint64_t room = t->stage_limit - t->gather_bytes;
-    const bool large = t->gather_bytes && t->store.where == LADE_STORE_RAM && !t->ask.tokens;
-    const uint64_t most = large ? LARGE_JOB : JOB;
+    const uint64_t most = lade_reads_to_slots(t) && !t->ask.tokens ? LARGE_JOB : JOB;
     return most < room ? most : room;
 }
 

@@ -84,7 +84,7 @@ static int lend(struct lade_tiers *t, struct lade_job *j, char *err)
         return 0;
     if (j->kind == LADE_JOB_BASE)
         return lend_base(t, j, err);
-    if (j->kind != LADE_JOB_EXPERTS || t->store.where != LADE_STORE_RAM)
+    if (j->kind != LADE_JOB_EXPERTS || !lade_reads_to_slots(t))
         return 0;
     for (int i = 0; i < j->n; i++)
         if (!lade_cache_is_stage(&t->ram, j->slots[i]) &&

@@ -43,7 +43,7 @@ static unsigned char *make_room(size_t bytes, const unsigned char *old)
 }
 
 /* Lends a place in two parts, which are one where they touch. */
-static void lend(struct lade_haul *haul, unsigned char *place, size_t bytes, size_t apart)
+static void lend_halves(struct lade_haul *haul, unsigned char *place, size_t bytes, size_t apart)
 {
     const size_t half = bytes / 2 + -((uintptr_t)place + bytes / 2) % LADE_DIRECT;
     if (half + apart > bytes) {
@@ -72,7 +72,7 @@ static unsigned char *read_piece(const struct lade_catalog *cat, int piece, stru
     assert_int_equal(lade_haul_piece(&haul, piece, packed + GUARD, false, err), 0);
     assert_int_equal(lade_haul_arrange(&haul, err), 0);
     if (way->old)
-        lend(&haul, packed + GUARD, bytes, way->apart);
+        lend_halves(&haul, packed + GUARD, bytes, way->apart);
     assert_int_equal(posix_memalign((void **)&stage, LADE_DIRECT, haul.stage_bytes + 1), 0);
     assert_int_equal(posix_memalign((void **)&gather, LADE_DIRECT, haul.read_bytes + 1), 0);
     for (int i = 0; i < haul.n_lent; i++)
@@ -187,8 +187,8 @@ static void test_lent(void **state)
         check_lent(models[i], lade_io_threads, false, 0, &lent);
         check_lent(models[i], *lade_io_best(), false, LADE_DIRECT, &lent);
         assert_true(lent > 0);
-        check_lent(models[i], lade_io_threads, true, 0,
-                   &lent); /* little of it is read, or nothing */
+        /* Little of it is read, or nothing. */
+        check_lent(models[i], lade_io_threads, true, 0, &lent);
     }
 }
 
