@@ -2,9 +2,10 @@
  *
  * Experts in VRAM come first, then those in RAM, in the order of their numbers; that is the first
  * wave or two, and of a prompt where the CPU computes most (carry.h) those that are carried before the
- * CPU's, so that the card has all its work before the CPU begins. Then come the others, each when it has arrived: of a prompt in the order of their
- * files, which a drive likes, else in that of their numbers, which is that of sums within a wave. So
- * where the waves are parted, which depends on time, no bit of a token does, once the load is over. */
+ * CPU's, so that the card has all its work before the CPU begins. Then come the others, each when it has
+ * arrived: of a prompt in the order of their files, which a drive likes, else in that of their numbers. Sums
+ * within a wave are in the order of numbers, so a wave ends where that falls. So where the waves are parted,
+ * which depends on time, no bit of an answer does, once the load is over. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +13,7 @@
 #include "engine/tiers/internal.h"
 
 /* More tokens than this are a prompt: it visits most experts once, and would only push out what
- * the conversation uses. */
+ * the conversation uses (keep.c). */
 enum { PROMPT = 4 };
 
 /* Where in `drafted` a layer's routes of a draft are. */
@@ -29,9 +30,10 @@ int lade_ask_open(struct lade_tiers *t, char *err)
     a->ids = malloc(n * sizeof *a->ids);
     a->data = malloc(n * sizeof *a->data);
     a->uses = calloc(n, sizeof *a->uses);
+    a->rank = malloc(2 * n * sizeof *a->rank);
     a->rest = malloc(n * sizeof *a->rest);
     a->drafted = malloc(drafted_row(t, t->cat->shape.layers, 0) * sizeof *a->drafted);
-    return a->wants && a->ids && a->data && a->uses && a->rest && a->drafted
+    return a->wants && a->ids && a->data && a->uses && a->rank && a->rest && a->drafted
                ? 0
                : lade_fail(err, "%s: out of memory; close other programs", t->cat->path);
 }
@@ -42,6 +44,7 @@ void lade_ask_close(struct lade_tiers *t)
     free(t->ask.ids);
     free(t->ask.data);
     free(t->ask.uses);
+    free(t->ask.rank);
     free(t->ask.rest);
     free(t->ask.drafted);
 }
@@ -152,7 +155,7 @@ static void take_slot(struct lade_tiers *t, struct lade_want *w)
     w->begun = false;
 }
 
-/* Counts an expert's age for the habits. Prompts do not count: they leave the caches as they are. */
+/* Counts an expert's age for the habits. Prompts do not count: most of what they read does not stay. */
 static void note_age(struct lade_tiers *t, int e)
 {
     uint64_t last = t->asked_at[e], age = t->decoded - last;
@@ -283,7 +286,9 @@ void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n)
     memset(a->uses, 0, (size_t)experts * sizeof *a->uses);
     qsort(a->wants, (size_t)a->n, sizeof *a->wants, by_place);
     /* All at once, so that who makes room does not depend on how soon the movers come to it. A prompt
-     * asks for more than there are slots. */
+     * asks for more than there are slots: its others get one when a mover comes to them. */
+    if (a->tokens > PROMPT)
+        lade_keep_hottest(t, layer);
     for (int i = 0; i < a->n && a->tokens <= PROMPT; i++)
         if (a->wants[i].slot < 0 && a->wants[i].vslot < 0)
             take_slot(t, &a->wants[i]);
@@ -439,6 +444,8 @@ static int count_ready(const struct lade_tiers *t)
         const struct lade_want *first = &a->wants[a->next];
         if (on_gpu != (first->vslot >= 0) || w->carry != first->carry || w->card != first->card ||
             at_hand(w) != at_hand(first))
+            break;
+        if (n && w->expert < w[-1].expert)
             break;
         if (on_gpu ? !is_up(a, w) : !is_here(&t->ram, w->slot))
             break;

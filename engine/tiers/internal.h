@@ -123,6 +123,11 @@ struct lade_want {
     uint64_t at; /* where it is or lies in the files, for the order */
 };
 
+struct lade_rank {
+    double score;
+    int at;
+};
+
 struct lade_ask {
     struct lade_want *wants; /* [shape.experts], owned, as the arrays below */
     int n, next;             /* next: first that was in no wave yet */
@@ -134,6 +139,7 @@ struct lade_ask {
     int *ids;                       /* [shape.experts] of the wave */
     const void **data;              /* [shape.experts] of the wave */
     uint16_t *uses;                 /* [shape.experts] zero between asks */
+    struct lade_rank *rank;         /* [2][shape.experts] for keep.c */
     struct lade_carry_expert *rest; /* [shape.experts] of a prompt: what is not in VRAM; owned */
     int tokens;                     /* of this forward pass; 0 outside */
     int drafts, accepted;           /* of these, and of those: see lade_tiers_begin */
@@ -146,6 +152,10 @@ struct lade_ask {
 
 int lade_ask_open(struct lade_tiers *t, char *err);
 void lade_ask_close(struct lade_tiers *t);
+
+/* Under the lock: of a prompt, gives the hottest of the layer's wants that are to be read the places of
+ * colder experts that the prompt does not use. Others have no slot yet. */
+void lade_keep_hottest(struct lade_tiers *t, int layer);
 
 /* Under the lock: gives the next expert that a layer waits for to `job`, with its slot taken. */
 bool lade_ask_pick(struct lade_tiers *t, struct lade_job *job);
