@@ -143,7 +143,7 @@ static void want(struct lade_tiers *t, int e)
 /* What may be done for an expert's slot in RAM. One whose home is VRAM only passes through. */
 static enum lade_take how_to_take(const struct lade_tiers *t, int e)
 {
-    if (!(t->load.homes[e] & LADE_HOME_RAM) && t->load.homes[e])
+    if (!lade_may_stay(t, e))
         return LADE_TAKE_PASSING;
     return t->ask.tokens > PROMPT ? LADE_TAKE_STAGE : LADE_TAKE_ANY;
 }
@@ -289,9 +289,10 @@ void lade_tiers_ask(struct lade_tiers *t, int layer, const int32_t *ids, int n)
      * asks for more than there are slots: its others get one when a mover comes to them. */
     if (a->tokens > PROMPT)
         lade_keep_hottest(t, layer);
-    for (int i = 0; i < a->n && a->tokens <= PROMPT; i++)
-        if (a->wants[i].slot < 0 && a->wants[i].vslot < 0)
-            take_slot(t, &a->wants[i]);
+    else
+        for (int i = 0; i < a->n; i++)
+            if (a->wants[i].slot < 0 && a->wants[i].vslot < 0)
+                take_slot(t, &a->wants[i]);
     if (a->n && a->wants[a->n - 1].at >= IN_FILES)
         pthread_cond_broadcast(&t->work);
     else
@@ -432,8 +433,8 @@ static bool at_hand(const struct lade_want *w)
     return w->at < IN_FILES;
 }
 
-/* Wants from `next` on that can be computed, without a gap, all on one device, carried there or not, and
- * all or none at hand when they were asked for. */
+/* Wants from `next` on that can be computed, without a gap, in the order of their numbers, all on one device,
+ * carried there or not, and all or none at hand when they were asked for. */
 static int count_ready(const struct lade_tiers *t)
 {
     const struct lade_ask *a = &t->ask;
@@ -443,9 +444,7 @@ static int count_ready(const struct lade_tiers *t)
         bool on_gpu = w->vslot >= 0;
         const struct lade_want *first = &a->wants[a->next];
         if (on_gpu != (first->vslot >= 0) || w->carry != first->carry || w->card != first->card ||
-            at_hand(w) != at_hand(first))
-            break;
-        if (n && w->expert < w[-1].expert)
+            at_hand(w) != at_hand(first) || (n && w->expert < w[-1].expert))
             break;
         if (on_gpu ? !is_up(a, w) : !is_here(&t->ram, w->slot))
             break;

@@ -201,14 +201,18 @@ void lade_cache_evict(struct lade_cache *c, int slot)
     release(c, slot);
 }
 
+static void displace(struct lade_cache *c, int slot)
+{
+    lade_cache_evict(c, slot);
+    c->evicted++;
+}
+
 static int find_slot(struct lade_cache *c, struct lade_cache_kind *k, enum lade_take how)
 {
     bool stage = how == LADE_TAKE_STAGE || how == LADE_TAKE_ANY || how == LADE_TAKE_PASSING;
     bool evict = how == LADE_TAKE_EVICT || how == LADE_TAKE_ANY;
-    if (!k->n_free && evict && k->n_heap) {
-        lade_cache_evict(c, k->heap[0]);
-        c->evicted++;
-    }
+    if (!k->n_free && evict && k->n_heap)
+        displace(c, k->heap[0]);
     if (k->n_free && how != LADE_TAKE_PASSING)
         return k->free[--k->n_free];
     if (!stage || !c->n_stage_free)
@@ -229,6 +233,12 @@ int lade_cache_take(struct lade_cache *c, int expert, enum lade_take how)
     c->state[slot] = LADE_SLOT_FILLING;
     c->pins[slot] = 1;
     return slot;
+}
+
+int lade_cache_replace(struct lade_cache *c, int slot, int expert)
+{
+    displace(c, slot);
+    return lade_cache_take(c, expert, LADE_TAKE_FREE);
 }
 
 /* A slot that is HERE has lost its last pin. */

@@ -62,8 +62,18 @@ static inline bool lade_cache_is_stage(const struct lade_cache *c, int slot)
     return slot >= c->first_stage;
 }
 
+/* Whether it is that of an expert that another one may displace: HERE, not pinned, none of the stage. Where
+ * all of a kind have room, none is. */
+static inline bool lade_cache_may_leave(const struct lade_cache *c, int slot)
+{
+    return slot >= 0 && c->heap_at[slot] >= 0;
+}
+
 /* A slot for an expert that has none: it is then FILLING, with one pin. -1 where there is none. */
 int lade_cache_take(struct lade_cache *c, int expert, enum lade_take how);
+
+/* The same instead of an expert of its kind, which may leave its slot. */
+int lade_cache_replace(struct lade_cache *c, int slot, int expert);
 
 /* The slot's bytes are there, or will never be. */
 void lade_cache_filled(struct lade_cache *c, int slot);

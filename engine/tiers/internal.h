@@ -123,9 +123,9 @@ struct lade_want {
     uint64_t at; /* where it is or lies in the files, for the order */
 };
 
-struct lade_rank {
+struct lade_rank { /* of a list in order of scores */
     double score;
-    int at;
+    int at; /* what the list is of */
 };
 
 struct lade_ask {
@@ -362,6 +362,12 @@ static inline int lade_vslot(struct lade_tiers *t, int e)
 static inline bool lade_streams(const struct lade_tiers *t)
 {
     return t->n_vram && t->place.rest_by == LADE_BY_GPU;
+}
+
+/* Whether an expert may stay in RAM; one whose home is VRAM alone only passes through. */
+static inline bool lade_may_stay(const struct lade_tiers *t, int e)
+{
+    return !t->load.homes[e] || t->load.homes[e] & LADE_HOME_RAM;
 }
 
 /* Whether the load reads experts that stay in RAM to their own slots, to be packed there. */

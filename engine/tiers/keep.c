@@ -24,8 +24,7 @@ static int list_newcomers(const struct lade_tiers *t, struct lade_rank *list)
     int n = 0;
     for (int i = 0; i < a->n; i++) {
         const struct lade_want *w = &a->wants[i];
-        const uint8_t homes = t->load.homes[w->expert];
-        if (w->slot < 0 && w->vslot < 0 && (!homes || homes & LADE_HOME_RAM))
+        if (w->slot < 0 && w->vslot < 0 && lade_may_stay(t, w->expert))
             list[n++] = (struct lade_rank){t->heat.score[w->expert], i};
     }
     qsort(list, (size_t)n, sizeof *list, coldest_first);
@@ -35,15 +34,11 @@ static int list_newcomers(const struct lade_tiers *t, struct lade_rank *list)
 /* Experts of a layer that nobody uses now and that have a place; by their number. */
 static int list_idle(const struct lade_tiers *t, int layer, struct lade_rank *list)
 {
-    const struct lade_cache *c = &t->ram;
     const int experts = t->cat->shape.experts;
     int n = 0;
-    for (int e = layer * experts; e < (layer + 1) * experts; e++) {
-        const int slot = c->slot_of[e];
-        if (slot >= 0 && !lade_cache_is_stage(c, slot) && c->state[slot] == LADE_SLOT_HERE &&
-            !c->pins[slot])
+    for (int e = layer * experts; e < (layer + 1) * experts; e++)
+        if (lade_cache_may_leave(&t->ram, t->ram.slot_of[e]))
             list[n++] = (struct lade_rank){t->heat.score[e], e};
-    }
     qsort(list, (size_t)n, sizeof *list, coldest_first);
     return n;
 }
@@ -62,9 +57,7 @@ void lade_keep_hottest(struct lade_tiers *t, int layer)
             return;
         if (t->kinds.of[e] != t->kinds.of[w->expert])
             continue; /* its bytes would not fit */
-        lade_cache_evict(&t->ram, t->ram.slot_of[e]);
-        t->ram.evicted++;
-        w->slot = lade_cache_take(&t->ram, w->expert, LADE_TAKE_FREE);
+        w->slot = lade_cache_replace(&t->ram, t->ram.slot_of[e], w->expert);
         w->begun = false;
         next++;
     }

@@ -24,13 +24,19 @@ static int count(const struct lade_tiers *t, int layer)
     return n;
 }
 
+static struct lade_placement half_place(int batch)
+{
+    struct lade_placement all = ram_place(UINT64_MAX, batch);
+    struct lade_model *m = open_model(models[0], &all, NULL);
+    struct lade_placement half = ram_place(expert_bytes(m) / 2, batch);
+    lade_model_close(m);
+    return half;
+}
+
 static struct half open_half(void)
 {
     struct half h;
-    struct lade_placement all = ram_place(UINT64_MAX, TOKENS);
-    struct lade_model *m = open_model(models[0], &all, NULL);
-    struct lade_placement half = ram_place(expert_bytes(m) / 2, TOKENS);
-    lade_model_close(m);
+    struct lade_placement half = half_place(TOKENS);
     h.m = open_model(models[0], &half, NULL);
     h.t = h.m->tiers;
     assert_int_equal(lade_tiers_wait(h.t, true, err), 0);
@@ -121,15 +127,12 @@ static void test_same_bits(void **state)
 {
     (void)state;
     float *first = NULL;
-    struct lade_placement all = ram_place(UINT64_MAX, TOKENS);
-    struct lade_model *m = open_model(models[0], &all, NULL);
-    const size_t vocab = (size_t)lade_model_catalog(m)->shape.vocab;
-    struct lade_placement half = ram_place(expert_bytes(m) / 2, 7);
-    lade_model_close(m);
+    struct lade_placement half = half_place(7);
     for (int i = 0; i < 6; i++) {
-        m = open_model(models[0], &half, i % 2 ? &lade_io_threads : &lade_io_uring);
+        struct lade_model *m =
+            open_model(models[0], &half, i % 2 ? &lade_io_threads : &lade_io_uring);
         assert_int_equal(lade_tiers_wait(m->tiers, true, err), 0);
-        check_same_bits(&first, logits_of(m), vocab);
+        check_same_bits(&first, logits_of(m), (size_t)lade_model_catalog(m)->shape.vocab);
         assert_true(m->tiers->ram.evicted > 0);
         lade_model_close(m);
     }
