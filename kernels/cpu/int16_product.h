@@ -106,12 +106,14 @@ ALWAYS_INLINE struct acc acc_begin(vi minus)
 ALWAYS_INLINE void acc_times(struct acc *a, const vu codes[PER_QUAD], vi first, vi second)
 {
     a->sum = dot2(a->sum, (vu)((vs16)codes[0] + (vs16)second), (vu)((vs16)codes[1] + (vs16)first));
+    KEEP(a->sum); /* gcc else makes all products first, stores them, and then their sum */
 }
 
 /* The same one by one, without sums of a panel. */
 ALWAYS_INLINE void acc_times_plain(struct acc *a, const vu codes[PER_QUAD], vi first, vi second)
 {
     a->sum = dot2(dot2(a->sum, codes[0], (vu)first), codes[1], (vu)second);
+    KEEP(a->sum);
 }
 
 ALWAYS_INLINE vf acc_sum(struct acc a)
