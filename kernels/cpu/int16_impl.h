@@ -247,6 +247,9 @@ static void times_panels(const struct call *c, struct product *p, int n, int lin
         c->ops->products[m - 1](p);
         for (int t = 0; t < GEMM_TILES; t++)
             p->ahead[t] += (size_t)(p->ahead_lines * p->blocks) * 64;
+        lines -= p->ahead_lines * p->blocks;
+        if (lines <= 0)
+            p->ahead_lines = 0;
     }
 }
 

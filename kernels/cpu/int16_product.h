@@ -94,7 +94,9 @@ ALWAYS_INLINE vi dot2(vi acc, vu a, vu b)
 #elif defined(SIMD_AVXVNNI)
     return (vi)_mm256_dpwssd_avx_epi32((__m256i)acc, (__m256i)a, (__m256i)b);
 #else
-    return (vi)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16((__m256i)a, (__m256i)b));
+    vi sum = (vi)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16((__m256i)a, (__m256i)b));
+    KEEP(sum); /* gcc else makes all products first, stores them, and then their sum */
+    return sum;
 #endif
 }
 
@@ -106,14 +108,12 @@ ALWAYS_INLINE struct acc acc_begin(vi minus)
 ALWAYS_INLINE void acc_times(struct acc *a, const vu codes[PER_QUAD], vi first, vi second)
 {
     a->sum = dot2(a->sum, (vu)((vs16)codes[0] + (vs16)second), (vu)((vs16)codes[1] + (vs16)first));
-    KEEP(a->sum); /* gcc else makes all products first, stores them, and then their sum */
 }
 
 /* The same one by one, without sums of a panel. */
 ALWAYS_INLINE void acc_times_plain(struct acc *a, const vu codes[PER_QUAD], vi first, vi second)
 {
     a->sum = dot2(dot2(a->sum, codes[0], (vu)first), codes[1], (vu)second);
-    KEEP(a->sum);
 }
 
 ALWAYS_INLINE vf acc_sum(struct acc a)
