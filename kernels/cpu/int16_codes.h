@@ -237,7 +237,7 @@ ALWAYS_INLINE vu quad(const enum kind kind, const struct group *of, const int g,
     const uint8_t *iq4 = SIGNED8 ? (const uint8_t *)iq4_signed : iq4_unsigned;
 #define W(n) vu_load(of->w + (n)*LADE_TILE)
     if (kind_grid(kind))
-        return look_up(grid_values(kind), of->index[i]);
+        return GRID_CODES ? of->index[i] : look_up(grid_values(kind), of->index[i]);
     switch (kind) {
     case KIND_Q4: /* eight codes of a word: even ones, then odd ones */
     case KIND_Q4_ZEROS:

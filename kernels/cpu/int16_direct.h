@@ -39,6 +39,15 @@ ALWAYS_INLINE void direct_times(vf *sum, const enum kind kind, const uint32_t *w
         }
 }
 
+/* The same, while what comes later is fetched. */
+ALWAYS_INLINE void direct_group(vf *sum, const enum kind kind, const uint32_t *w,
+                                const struct head *h, const struct source *s,
+                                const struct record *x, const int g, const int M)
+{
+    fetch_ahead(kind, s, g, M == 1);
+    direct_times(sum, kind, w, h, s->zeros, x, g, M);
+}
+
 /* A tile times a pack of M tokens: out[M][LADE_TILE]. */
 SPECIALIZED void direct_tile(float *out, const enum kind kind, const struct lade_matrix *m,
                              const struct lade_matrix_layout *l, int tile, const struct stretch *in,
@@ -54,10 +63,13 @@ SPECIALIZED void direct_tile(float *out, const enum kind kind, const struct lade
         for (int last = cpu_min(b + BLOCKS, blocks); b < last; b += span) {
             struct head h;
             const uint32_t *w = next_block(&h, kind, &s, spare);
-            UNROLL(8)
-            for (int g = 0; g < span; g++) {
-                fetch_ahead(kind, &s, g, M == 1);
-                direct_times(sum, kind, w, &h, s.zeros, x + (b + g) * M, g, M);
+            if (kind_rolls(kind)) {
+                for (int g = 0; g < span; g++)
+                    direct_group(sum, kind, w, &h, &s, x + (b + g) * M, g, M);
+            } else {
+                UNROLL(8)
+                for (int g = 0; g < span; g++)
+                    direct_group(sum, kind, w, &h, &s, x + (b + g) * M, g, M);
             }
             next_scales(kind, &s, in);
         }

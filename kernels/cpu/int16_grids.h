@@ -8,11 +8,11 @@
  *
  * A point is 16 bits, eight values of two bits or four of three. With byte permutes (VBMI) 64
  * codes are looked up at once in tables that stay in the first cache, the points' low and high bytes
- * in two planes (planes.h); others gather points one lane at a time. */
+ * in two planes (planes.h); others take one lane's point at a time, AVX2 with its values looked up already. */
 #include "kernels/codebooks.h"
 #include "kernels/cpu/planes.h"
 
-/* One vector of lanes of a group: its eight quads' indices, a byte for each input. */
+/* One vector of lanes of a group: its eight quads' indices, a byte for each input; codes, where GRID_CODES. */
 struct group {
     const uint32_t *w; /* as for quad(): all that other kinds need */
     vu index[8];
@@ -29,17 +29,24 @@ ALWAYS_INLINE bool grid_short(const enum kind k)
     return k == KIND_IQ3_XXS || k == KIND_IQ3_S;
 }
 
-/* A code byte for each index: value + 2^kind_zero(). */
+/* Whether a block's groups are a loop: unrolled, they would be code that a core must read as often as it runs. */
+ALWAYS_INLINE bool kind_rolls(const enum kind k)
+{
+#if defined(SIMD_AVX2)
+    return kind_grid(k);
+#else
+    (void)k;
+    return false;
+#endif
+}
+
+/* A code byte for each index. */
 ALWAYS_INLINE const uint8_t *grid_values(const enum kind k)
 {
-    /* 8 (v - 1) and a shift of 1 up or down, v = 0, 1, 2 */
-    static const uint8_t iq1[16] = {9, 17, 25, 16, 7, 15, 23, 16, 9, 17, 25, 16, 7, 15, 23, 16};
-    static const uint8_t iq2[16] = {72, 89, 107, 64, 56, 39, 21, 64,
-                                    72, 89, 107, 64, 56, 39, 21, 64};
-    static const uint8_t iq3_xxs[16] = {68, 76, 84, 92, 100, 108, 116, 126,
-                                        60, 52, 44, 36, 28,  20,  12,  2};
-    static const uint8_t iq3_s[16] = {17, 19, 21, 23, 25, 27, 29, 31, 15, 13, 11, 9, 7, 5, 3, 1};
-    return k == KIND_IQ3_XXS ? iq3_xxs : k == KIND_IQ3_S ? iq3_s : k >= KIND_IQ2_XXS ? iq2 : iq1;
+    return k == KIND_IQ3_XXS   ? cpu_iq3xxs_values
+           : k == KIND_IQ3_S   ? cpu_iq3s_values
+           : k >= KIND_IQ2_XXS ? cpu_iq2_values
+                               : cpu_iq1_values;
 }
 
 /* ---- codes and signs ------------------------------------------------------------------------- */
@@ -151,7 +158,80 @@ ALWAYS_INLINE struct picks picks_of(const enum kind kind, const uint32_t *w, con
     return p;
 }
 
-/* ---- points, lane by lane -------------------------------------------------------------------- */
+/* ---- points, lane by lane, as codes -------------------------------------------------------- */
+
+#if defined(SIMD_AVX2)
+
+/* Tables of codes instead of points: a load brings four or eight inputs, and nothing is left to do but signs. A
+ * gather takes as long as these loads, and points would have to be spread. */
+enum { GRID_CODES = 1 };
+
+ALWAYS_INLINE const uint64_t *grid_codes8(const enum kind k)
+{
+    switch (k) {
+    case KIND_IQ2_XXS:
+        return cpu_iq2xxs_codes;
+    case KIND_IQ2_XS:
+        return cpu_iq2xs_codes;
+    case KIND_IQ2_S:
+        return cpu_iq2s_codes;
+    default:
+        return cpu_iq1_codes;
+    }
+}
+
+/* The quads of one code of each lane: two, or one where points are short. */
+ALWAYS_INLINE void codes_at(vu quad[2], const enum kind k, vu code)
+{
+    uint32_t c[VL];
+    memcpy(c, &code, sizeof(c));
+    if (grid_short(k)) {
+        const uint32_t *book = k == KIND_IQ3_S ? cpu_iq3s_codes : cpu_iq3xxs_codes;
+        quad[0] = (vu){book[c[0]], book[c[1]], book[c[2]], book[c[3]],
+                       book[c[4]], book[c[5]], book[c[6]], book[c[7]]};
+        return;
+    }
+    const uint64_t *book = grid_codes8(k);
+#define FOUR(i, j, k, l)                                                                           \
+    (__m256) _mm256_setr_epi64x((long long)book[c[i]], (long long)book[c[j]],                      \
+                                (long long)book[c[k]], (long long)book[c[l]])
+    const __m256 a = FOUR(0, 1, 4, 5), b = FOUR(2, 3, 6, 7);
+#undef FOUR
+    quad[0] = (vu)_mm256_shuffle_ps(a, b, 0x88);
+    quad[1] = (vu)_mm256_shuffle_ps(a, b, 0xdd);
+}
+
+/* Codes of quad i with their signs: 2^(zero + 1) less what they were, or 2 less where a sign is a shift. */
+ALWAYS_INLINE vu with_signs(vu codes, const enum kind k, vu signs, const int i)
+{
+    const vu bits = (vu){0} + (0x08040201u << 4 * (i % 2));
+    vu index;
+    UNROLL(8)
+    for (int l = 0; l < VL; l++)
+        index[l] = (uint32_t)(4 * (l % 4) + i / 2) * 0x01010101u;
+    const vu of = (vu)_mm256_shuffle_epi8((__m256i)signs, (__m256i)index) & bits;
+    const vu set = (vu)_mm256_cmpeq_epi8((__m256i)of, (__m256i)bits);
+    const bool shift = k == KIND_IQ1_S || k == KIND_IQ1_M;
+    const uint8_t more = shift ? 254 : (uint8_t)((2 << kind_zero(k)) + 1);
+    return (vu)_mm256_add_epi8((__m256i)(shift ? codes : codes ^ set),
+                               (__m256i)(set & more * 0x01010101u));
+}
+
+ALWAYS_INLINE void lanes_group(struct group *out, const enum kind kind, const struct picks *p)
+{
+    const int each = grid_short(kind) ? 1 : 2; /* quads of a point */
+    UNROLL(8)
+    for (int n = 0; n < 8 / each; n++) {
+        const int shift = 8 * (n % 4);
+        vu quad[2];
+        codes_at(quad, kind, (p->low[n / 4] >> shift & 0xffu) | (p->high[n / 4] >> shift & 7) << 8);
+        UNROLL(2)
+        for (int i = 0; i < each; i++)
+            out->index[n * each + i] = with_signs(quad[i], kind, p->signs, n * each + i);
+    }
+}
+#else
+enum { GRID_CODES = 0 };
 
 ALWAYS_INLINE const uint16_t *grid_book(const enum kind k)
 {
@@ -178,10 +258,6 @@ ALWAYS_INLINE vu points_at(const uint16_t *book, vu code)
 #if defined(SIMD_AVX512)
     const vu pairs = (vu)_mm512_i32gather_epi32((__m512i)(code >> 1), book, 4);
     return pairs >> (code << 4 & 16);
-#elif defined(SIMD_AVX2)
-    const vu pairs =
-        (vu)_mm256_i32gather_epi32((const int *)(const void *)book, (__m256i)(code >> 1), 4);
-    return pairs >> (code << 4 & 16);
 #else
     uint32_t c[VL];
     memcpy(c, &code, sizeof(c));
@@ -191,7 +267,7 @@ ALWAYS_INLINE vu points_at(const uint16_t *book, vu code)
 #endif
 }
 
-ALWAYS_INLINE void gather_group(struct group *out, const enum kind kind, const struct picks *p)
+ALWAYS_INLINE void lanes_group(struct group *out, const enum kind kind, const struct picks *p)
 {
     const uint16_t *book = grid_book(kind);
     const int each = grid_short(kind) ? 1 : 2; /* quads of a point */
@@ -208,6 +284,7 @@ ALWAYS_INLINE void gather_group(struct group *out, const enum kind kind, const s
         }
     }
 }
+#endif
 
 /* ---- points, 64 at once ---------------------------------------------------------------------- */
 
@@ -338,6 +415,6 @@ ALWAYS_INLINE struct group group_at(const enum kind kind, const uint32_t *w, con
         return out;
     }
 #endif
-    gather_group(&out, kind, &p);
+    lanes_group(&out, kind, &p);
     return out;
 }

@@ -259,51 +259,61 @@ ALWAYS_INLINE void unpack_folded(struct panel *p, vf *begin, const enum kind kin
 }
 #endif
 
+/* Group g of a block of weights to block b + g of the panel, with those it is folded with; `used`: the matrix has it. */
+ALWAYS_INLINE void unpack_group(struct panel *p, vf *begin, const enum kind kind, const uint32_t *w,
+                                const struct head *h, const uint8_t *zeros, bool used, const int b,
+                                const int g, const int v)
+{
+    const int parts = kind_fine(kind) ? 2 : 1, quads = 8 / parts;
+#if !defined(SIMD_NEON)
+    if (kind_folds(kind)) {
+        if (g % kind_folds(kind) == 0)
+            unpack_folded(p, begin, kind, w, h, used, b + g, g, v);
+        return;
+    }
+#endif
+    struct scales sc;
+    const struct group of = group_at(kind, w + v * VL, g);
+    UNROLL(2)
+    for (int part = 0; part < parts; part++) {
+        const int at = (b + g) * parts + part;
+        vi products[2] = {0};
+        read_scale(&sc, kind, h, zeros, g, part, v);
+        vf_store(p->s[at] + v * VL, sc.s[part][v]);
+        if (kind_mins(kind))
+            vf_store(p->m[at] + v * VL, -sc.m[part][v]);
+        UNROLL(8)
+        for (int i = part * quads; i < (part + 1) * quads; i++) {
+            vu c[PER_QUAD];
+            split(c, kind, &of, g, i);
+            if (paired(i))
+                products[i % 2] = codes_times(products[i % 2], c);
+            UNROLL(2)
+            for (int k = 0; k < PER_QUAD; k++)
+                memcpy(p->codes[(b + g) * 8 + i][k] + v * VL, &c[k], sizeof(c[k]));
+        }
+        put_minus(p, begin, kind, products, sc.s[part][v], used, at, v);
+    }
+}
+
 /* Unpacks the next `blocks` blocks of inputs. */
 SPECIALIZED void unpack(struct panel *p, const enum kind kind, struct source *from, int blocks)
 {
     struct source s = *from; /* in registers: what is stored cannot change it */
-    const int span = kind_span(kind), parts = kind_fine(kind) ? 2 : 1, quads = 8 / parts;
+    const int span = kind_span(kind);
     const struct stretch none = {0};
     uint32_t spare[8 * LADE_TILE];
     vf begin[TILE_VECS] = {0};
     for (int b = 0; b < blocks; b += span) {
         struct head h;
         const uint32_t *w = next_block(&h, kind, &s, spare);
-        UNROLL(8)
-        for (int g = 0; g < span; g++) {
-            EACH_VEC
-            {
-#if !defined(SIMD_NEON)
-                if (kind_folds(kind)) {
-                    if (g % kind_folds(kind) == 0)
-                        unpack_folded(p, begin, kind, w, &h, b + g < blocks, b + g, g, v);
-                    continue;
-                }
-#endif
-                struct scales sc;
-                const struct group of = group_at(kind, w + v * VL, g);
-                UNROLL(2)
-                for (int part = 0; part < parts; part++) {
-                    const int at = (b + g) * parts + part;
-                    vi products[2] = {0};
-                    read_scale(&sc, kind, &h, s.zeros, g, part, v);
-                    vf_store(p->s[at] + v * VL, sc.s[part][v]);
-                    if (kind_mins(kind))
-                        vf_store(p->m[at] + v * VL, -sc.m[part][v]);
-                    UNROLL(8)
-                    for (int i = part * quads; i < (part + 1) * quads; i++) {
-                        vu c[PER_QUAD];
-                        split(c, kind, &of, g, i);
-                        if (paired(i))
-                            products[i % 2] = codes_times(products[i % 2], c);
-                        UNROLL(2)
-                        for (int k = 0; k < PER_QUAD; k++)
-                            memcpy(p->codes[(b + g) * 8 + i][k] + v * VL, &c[k], sizeof(c[k]));
-                    }
-                    put_minus(p, begin, kind, products, sc.s[part][v], b + g < blocks, at, v);
-                }
-            }
+        if (kind_rolls(kind)) {
+            for (int g = 0; g < span; g++)
+                EACH_VEC unpack_group(p, begin, kind, w, &h, s.zeros, b + g < blocks, b, g, v);
+        } else {
+            UNROLL(8)
+            for (int g = 0; g < span; g++)
+                EACH_VEC unpack_group(p, begin, kind, w, &h, s.zeros, b + g < blocks, b, g, v);
         }
         next_scales(kind, &s, &none);
     }

@@ -188,7 +188,10 @@ ALWAYS_INLINE void turn_times(struct block_sum *to, const enum kind kind, const 
             const int part = g / turn * 8 + i, of_block = kind_span(kind) / turn * 8;
             if (kind_far(kind))
                 fetch_part(kind, s->far, part, of_block, false);
-            fetch_part(kind, s->ahead, part, of_block, true);
+            if (!kind_rolls(kind))
+                fetch_part(kind, s->ahead, part, of_block, true);
+            else if (i == 0) /* one loop instead of eight, whose bounds are not constant */
+                fetch_part(kind, s->ahead, g, kind_span(kind), true);
             __asm__ volatile("" ::: "memory"); /* or the compiler gathers them */
             EACH_VEC
             {
@@ -246,9 +249,14 @@ SPECIALIZED void gemv_tile(float *out, const enum kind kind, const struct lade_m
             const uint32_t *w = next_block(&h, kind, &s, spare);
             if (span > 1)
                 take_scale(d, min, &h);
-            UNROLL(8)
-            for (int g = 0; g < span; g += kind_turn(kind))
-                turn_times(&sum, kind, w, &h, &s, x, b + g, g);
+            if (kind_rolls(kind)) {
+                for (int g = 0; g < span; g++)
+                    turn_times(&sum, kind, w, &h, &s, x, b + g, g);
+            } else {
+                UNROLL(8)
+                for (int g = 0; g < span; g += kind_turn(kind))
+                    turn_times(&sum, kind, w, &h, &s, x, b + g, g);
+            }
             next_scales(kind, &s, in);
             s.far = further(s.far, block_bytes(kind), in);
         }
