@@ -393,6 +393,11 @@ int lade_tiers_move_experts(struct lade_tiers *t, const struct lade_placement *t
     return start_load(t, failed ? NULL : err) || failed ? -1 : 0;
 }
 
+void lade_tiers_halt(struct lade_tiers *t)
+{
+    lade_movers_stop(t);
+}
+
 /* Nothing of the cards is in use any more. Those that are not lost may still be at work. */
 static void leave_cards(struct lade_tiers *t)
 {

@@ -80,6 +80,10 @@ int lade_tiers_move_base(struct lade_tiers *t, const struct lade_placement *to,
                          const struct lade_devices *devices, char *err);
 int lade_tiers_move_experts(struct lade_tiers *t, const struct lade_placement *to, char *err);
 
+/* Ends the load that goes on, which reports nothing afterwards. A change or a loss must follow, which begins
+ * another one. From the thread that changes. */
+void lade_tiers_halt(struct lade_tiers *t);
+
 /* After a GPU was lost, in whatever state that left the tiers, and with no forward pass: what the cards
  * held, VRAM and pinned RAM, is dropped, of the other cards, too, and everything has its home in `to`, a
  * placement without cards. The devices may be closed afterwards, and then _resume begins to read what is
