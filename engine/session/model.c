@@ -379,8 +379,7 @@ static void go_back(struct lade_model *m, struct lade_session *s, const struct l
 }
 
 /* A move ended because a GPU was lost that has a part of everything: there is no way back. The cards stay
- * open, for lade_model_lose(). What reports of a load looks at them, so the load that the move began ends
- * before they change. */
+ * open, for lade_model_lose(); what reports of a load looks at them, so that ends first. */
 static void stay_lost(struct lade_model *m, const struct lade_placement *from,
                       const struct lade_devices *was)
 {

@@ -217,18 +217,16 @@ ALWAYS_INLINE vu with_signs(vu codes, const enum kind k, vu signs, const int i)
                                (__m256i)(set & more * 0x01010101u));
 }
 
-ALWAYS_INLINE void lanes_group(struct group *out, const enum kind kind, const struct picks *p)
+/* Quads `first` and on of a group: those of one code of each lane. */
+ALWAYS_INLINE void put_point(struct group *out, const enum kind kind, vu code, vu signs,
+                             const int first)
 {
     const int each = grid_short(kind) ? 1 : 2; /* quads of a point */
-    UNROLL(8)
-    for (int n = 0; n < 8 / each; n++) {
-        const int shift = 8 * (n % 4);
-        vu quad[2];
-        codes_at(quad, kind, (p->low[n / 4] >> shift & 0xffu) | (p->high[n / 4] >> shift & 7) << 8);
-        UNROLL(2)
-        for (int i = 0; i < each; i++)
-            out->index[n * each + i] = with_signs(quad[i], kind, p->signs, n * each + i);
-    }
+    vu quad[2];
+    codes_at(quad, kind, code);
+    UNROLL(2)
+    for (int i = 0; i < each; i++)
+        out->index[first + i] = with_signs(quad[i], kind, signs, first + i);
 }
 #else
 enum { GRID_CODES = 0 };
@@ -267,24 +265,31 @@ ALWAYS_INLINE vu points_at(const uint16_t *book, vu code)
 #endif
 }
 
+/* As above. */
+ALWAYS_INLINE void put_point(struct group *out, const enum kind kind, vu code, vu signs,
+                             const int first)
+{
+    const int each = grid_short(kind) ? 1 : 2; /* quads of a point */
+    const vu point = points_at(grid_book(kind), code);
+    UNROLL(2)
+    for (int i = first; i < first + each; i++) {
+        const vu value =
+            each == 1 ? spread3(point & 0xfffu) : spread2(point >> 8 * (i % 2) & 0xffu);
+        out->index[i] = value | spread1(signs, i) << (each == 1 ? 3 : 2);
+    }
+}
+#endif
+
 ALWAYS_INLINE void lanes_group(struct group *out, const enum kind kind, const struct picks *p)
 {
-    const uint16_t *book = grid_book(kind);
     const int each = grid_short(kind) ? 1 : 2; /* quads of a point */
     UNROLL(8)
     for (int n = 0; n < 8 / each; n++) {
         const int shift = 8 * (n % 4);
-        const vu point =
-            points_at(book, (p->low[n / 4] >> shift & 0xffu) | (p->high[n / 4] >> shift & 7) << 8);
-        UNROLL(2)
-        for (int i = n * each; i < (n + 1) * each; i++) {
-            const vu value =
-                each == 1 ? spread3(point & 0xfffu) : spread2(point >> 8 * (i % 2) & 0xffu);
-            out->index[i] = value | spread1(p->signs, i) << (each == 1 ? 3 : 2);
-        }
+        put_point(out, kind, (p->low[n / 4] >> shift & 0xffu) | (p->high[n / 4] >> shift & 7) << 8,
+                  p->signs, n * each);
     }
 }
-#endif
 
 /* ---- points, 64 at once ---------------------------------------------------------------------- */
 
